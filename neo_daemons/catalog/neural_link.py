@@ -1,0 +1,42 @@
+"""neural-link: the WebSocket bridge of neo.mjs. Off by default: it listens on all interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from neo_daemons.definitions import Definition, Launch, Unavailable
+
+from . import neo_mjs
+from .project import Project
+
+PORT = 8081
+"""Its own default."""
+OPTIONS = neo_mjs.OPTIONS
+
+
+def settings(options: Mapping[str, str]) -> dict[str, Any]:
+    """Its defaults."""
+    return {
+        "port": "auto",
+        "url": "ws://${host}:${port}",
+        "ready": {"type": "tcp"},
+        "live": {"type": "tcp"},
+        "stop": {"signal": "SIGINT"},
+        "exports": {"NEO_NL_PORT": "${port}"},
+    }
+
+
+def locate(definition: Definition, project: Project) -> Launch | Unavailable:
+    """Find a checkout, or the provision that makes one."""
+    found = neo_mjs.find(neo_mjs.NEURAL_LINK_SCRIPTS, definition.options.get("home"), project)
+    if isinstance(found, Unavailable):
+        return found
+    note = "it listens on all interfaces, whatever its host setting"
+    return Launch(
+        command=(str(found.node), str(found.script)),
+        env={"NEO_NL_PORT": "${port}"},
+        version=found.version,
+        note=f"{note}; {found.note}" if found.note else note,
+        provisions=found.provisions,
+    )

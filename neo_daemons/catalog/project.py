@@ -1,0 +1,54 @@
+"""Where a catalog entry may look: the project's directory and the user's cache."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import sysconfig
+from importlib import metadata
+from pathlib import Path
+
+import platformdirs
+from msgspec import Struct
+
+CACHE_VARIABLE = "NEO_DAEMONS_CACHE_DIR"
+
+
+class Project(Struct, frozen=True):
+    """The project whose daemons these are."""
+
+    root: Path
+    """Directory of the configuration; without one, the working directory."""
+    cache: Path
+    """Where provisions are kept, for all projects of this user."""
+    environ: dict[str, str]
+
+
+def default_cache(environ: dict[str, str]) -> Path:
+    """The user's cache directory for this program, or what ``NEO_DAEMONS_CACHE_DIR`` says."""
+    stated = environ.get(CACHE_VARIABLE)
+    return Path(stated).expanduser().resolve() if stated else Path(platformdirs.user_cache_dir("neo-daemons"))
+
+
+def find_script(name: str, project: Project) -> Path | None:
+    """A console script: of this interpreter's environment first, then on PATH."""
+    beside = Path(sysconfig.get_path("scripts")) / name
+    if beside.is_file():
+        return beside
+    found = shutil.which(name, path=project.environ.get("PATH"))
+    return Path(found) if found else None
+
+
+def installed_version(distribution: str, script: Path) -> str | None:
+    """Version of a distribution, if `script` belongs to this interpreter's environment."""
+    if script.parent != Path(sysconfig.get_path("scripts")):
+        return None
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def pip_install(extra: str) -> str:
+    """The command that adds an extra of ours to this environment."""
+    return f'{sys.executable} -m pip install "neo-daemons[{extra}]"'

@@ -1,0 +1,190 @@
+"""The control API's typed client. Everything the command line does goes through it.
+
+    with Client(Path(".neo-daemons")) as client:
+        print(client.status().daemon("chroma").url)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+import msgspec
+
+from neo_daemons import records
+from neo_daemons.records import DamagedRecord, SupervisorRecord
+from neo_daemons.state_dir import StateDir
+from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Status
+
+from . import api
+
+ANSWER_S = 30.0
+"""A supervisor that has not begun to answer by then is taken to hang."""
+T = TypeVar("T")
+
+
+class ControlError(Exception):
+    """The supervisor refused, or could not be asked; ``str()`` says why and what to do."""
+
+
+class NoSupervisor(ControlError):
+    """Nobody supervises this state directory."""
+
+
+class Client:
+    """Talks to the supervisor of a state directory.
+
+    Raises:
+        NoSupervisor: by every method, when there is none.
+        ControlError: by every method, when the request is refused or not answered.
+    """
+
+    def __init__(self, state_dir: Path | StateDir) -> None:
+        self.state = state_dir if isinstance(state_dir, StateDir) else StateDir(state_dir)
+        self._http: httpx.Client | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+    def status(self) -> Status:
+        """Everything, now."""
+        return self._call("GET", "/status", Status)
+
+    def why(self, name: str) -> Explanation:
+        """Why a daemon is in the state it is in."""
+        return self._call("GET", f"/daemons/{name}/why", Explanation)
+
+    def order(self, name: str, order: api.OrderName, *, wait_s: float = 0.0) -> DaemonStatus:
+        """``start``, ``stop``, ``restart``, ``hold`` or ``release`` a daemon; the answer waits up to `wait_s` for
+        the outcome."""
+        return self._call("POST", f"/daemons/{name}/{order}", DaemonStatus, api.Order(wait_s), wait_s)
+
+    def wait(self, wait_s: float) -> Status:
+        """Until every daemon is ready or will not be by itself, at most `wait_s`."""
+        return self._call("POST", "/wait", Status, api.Wait(wait_s), wait_s)
+
+    def reload(self, *, dry_run: bool = False) -> list[Change]:
+        """Read the configuration again; what was, or would be, done."""
+        return self._call("POST", "/reload", list[Change], api.Reload(dry_run), 600.0)
+
+    def shutdown(self, *, detach: bool = False) -> Status:
+        """Stop the supervisor, and the daemons unless `detach`. Returns when it has begun."""
+        return self._call("POST", "/shutdown", Status, api.Shutdown(detach))
+
+    def events(self, count: int, name: str | None = None) -> list[JournalEntry]:
+        """The latest entries of the journal."""
+        query = {"n": str(count)} | ({"daemon": name} if name else {})
+        return self._call("GET", "/events", list[JournalEntry], query=query)
+
+    def follow_events(self, count: int, name: str | None = None) -> Iterator[JournalEntry]:
+        """The latest entries, then each new one. Ends with the supervisor."""
+        query = {"n": str(count), "follow": "1"} | ({"daemon": name} if name else {})
+        with self._stream("GET", "/events", query) as response:
+            for line in response.iter_lines():
+                if line:
+                    yield msgspec.json.decode(line, type=JournalEntry)
+
+    def logs(self, name: str, lines: int, *, follow: bool = False) -> Iterator[str]:
+        """The last lines of a daemon's log, and with `follow` what comes after, in pieces of text."""
+        query = {"n": str(lines), "follow": "1" if follow else "0"}
+        with self._stream("GET", f"/daemons/{name}/logs", query) as response:
+            yield from response.iter_text()
+
+    @contextlib.contextmanager
+    def lease(self, holder: str, *, inhibit: str | None = None) -> Iterator[int]:
+        """Hold a lease, by number. `inhibit`: see `api.LeaseRequest`."""
+        body = api.LeaseRequest(holder, inhibit)
+        with self._stream("POST", "/leases", {}, body) as response:
+            first = next(response.iter_lines())
+            yield msgspec.json.decode(first, type=api.LeaseGranted).lease
+
+    def _connection(self) -> httpx.Client:
+        if self._http is None:
+            try:
+                record = records.read(self.state.record, SupervisorRecord)
+            except DamagedRecord as error:
+                raise ControlError(f"{error}; stop that supervisor by its pid, then start it again") from None
+            except OSError as error:
+                raise ControlError(f"cannot read {self.state.record}: {error.strerror}") from None
+            if record is None or not record.socket:
+                raise NoSupervisor(self._nobody())
+            self._http = httpx.Client(
+                transport=httpx.HTTPTransport(uds=record.socket), base_url=f"http://neo-daemons/{api.VERSION}"
+            )
+        return self._http
+
+    def _nobody(self) -> str:
+        return f"no supervisor is running for {self.state.path}; start one with: neo-daemons up"
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        body: msgspec.Struct | None = None,
+        wait_s: float = 0.0,
+        query: dict[str, str] | None = None,
+    ) -> T:
+        with self._faults():
+            response = self._connection().request(
+                method,
+                path,
+                params=query,
+                content=msgspec.json.encode(body) if body is not None else None,
+                timeout=ANSWER_S + wait_s,
+            )
+            self._check(response, response.content)
+            return msgspec.json.decode(response.content, type=kind)
+
+    @contextlib.contextmanager
+    def _stream(
+        self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None = None
+    ) -> Iterator[httpx.Response]:
+        content = msgspec.json.encode(body) if body is not None else None
+        timeout = httpx.Timeout(ANSWER_S, read=None)
+        with (
+            self._faults(),
+            self._connection().stream(method, path, params=query, content=content, timeout=timeout) as response,
+        ):
+            if response.is_error:
+                self._check(response, response.read())
+            yield response
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.ConnectError, FileNotFoundError):
+            self.close()
+            raise NoSupervisor(self._nobody()) from None
+        except httpx.TimeoutException:
+            raise ControlError(f"the supervisor of {self.state.path} does not answer; look at its log") from None
+        except (httpx.RemoteProtocolError, httpx.ReadError):
+            self.close()
+            raise NoSupervisor(f"the supervisor of {self.state.path} has ended meanwhile") from None
+        except msgspec.DecodeError as error:
+            raise ControlError(f"the supervisor's answer is of another version: {error}") from None
+
+    @staticmethod
+    def _check(response: httpx.Response, content: Any) -> None:
+        if response.is_error:
+            try:
+                message = msgspec.json.decode(content, type=api.Fault).error
+            except msgspec.DecodeError:
+                message = f"the supervisor answered with status {response.status_code}"
+            raise ControlError(message)

@@ -1,0 +1,222 @@
+"""What a daemon is, and how it is launched: pure, frozen data.
+
+Nothing here does I/O. Configurations and the catalog produce `Definition` objects; the supervision core consumes
+them. The field names are the keys of a ``[daemons.NAME]`` table in ``neo-daemons.toml``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+Seconds = Annotated[float, Meta(gt=0)]
+"""A duration in seconds, above zero."""
+SecondsOrZero = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+"""A daemon's name: it becomes file names, fixture names and part of URLs."""
+Bytes = Annotated[int, Meta(ge=1)]
+SignalName = Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"]
+
+
+class Probe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", omit_defaults=True):
+    """What every probe has; the terms are those of Kubernetes.
+
+    `interval_s` is the time between two liveness probes (readiness is polled on a schedule of its own, from
+    milliseconds upwards), `failures` how many in a row mean dead.
+    """
+
+    interval_s: Seconds = 10.0
+    timeout_s: Seconds = 5.0
+    failures: Count = 3
+
+
+class HttpProbe(Probe, frozen=True, tag="http"):
+    """Asks a URL. Passes when the status is one of `status` (default: any 2xx) and `body`, a regular expression,
+    is found in the answer. `port` names one of the daemon's ports (default: its first)."""
+
+    path: str = "/"
+    port: str | None = None
+    url: str | None = None
+    method: Literal["GET", "HEAD", "POST"] = "GET"
+    headers: dict[str, str] = {}
+    json: Any = None
+    status: tuple[Annotated[int, Meta(ge=100, le=599)], ...] = ()
+    body: str | None = None
+
+
+class TcpProbe(Probe, frozen=True, tag="tcp"):
+    """Passes when a connection to the port is accepted."""
+
+    port: str | None = None
+
+
+class ExecProbe(Probe, frozen=True, tag="exec"):
+    """Passes when the command exits 0. It runs with the daemon's environment and working directory, and is ended
+    with its whole process group at the timeout."""
+
+    command: Annotated[tuple[str, ...], Meta(min_length=1)]
+
+
+class LogProbe(Probe, frozen=True, tag="log"):
+    """Passes once a line that the daemon wrote since its start matches the regular expression `pattern`."""
+
+    pattern: str
+
+
+class FileProbe(Probe, frozen=True, tag="file"):
+    """Progress that a file shows.
+
+    With `database` and `query`, `path` holds a position (an integer) and the query's single value is the end that it
+    must reach: fails when the position is behind and has not moved for `within_s`. Without them, fails when the file
+    has not changed for `within_s`.
+    """
+
+    path: str
+    within_s: Seconds = 30.0
+    database: str | None = None
+    query: str | None = None
+
+
+AnyProbe = HttpProbe | TcpProbe | ExecProbe | LogProbe | FileProbe
+
+
+class Port(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A port of a daemon: `fixed`, or any free one, if possible `preferred`."""
+
+    fixed: PortNumber | None = None
+    preferred: PortNumber | None = None
+
+
+class Restart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """When and how a daemon that ended is started again.
+
+    The first restart is immediate; the n-th after it waits ``base_s * factor ** (n - 1)``, at most `ceiling_s`,
+    plus up to `jitter` of that. `stable_s` of being ready forgets the past. More than `limit` restarts in `window_s`
+    park the daemon; it is tried again every `revive_s` (0: only by hand). `kills` bounds how many times in an hour a
+    probe's verdict may end the process.
+    """
+
+    when: Literal["always", "on-failure", "never"] = "always"
+    base_s: Seconds = 0.5
+    factor: Annotated[float, Meta(ge=1)] = 2.0
+    ceiling_s: Seconds = 60.0
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    stable_s: SecondsOrZero = 60.0
+    limit: Count = 10
+    window_s: Seconds = 600.0
+    revive_s: SecondsOrZero = 900.0
+    kills: Annotated[int, Meta(ge=0)] = 5
+
+
+class Stop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a daemon is stopped: `signal` to its process group, `grace_s` to go, then SIGKILL."""
+
+    signal: SignalName = "SIGTERM"
+    grace_s: Seconds = 10.0
+
+
+class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Bounds of a daemon's log: rotated above `max_bytes`, with `keep` older files beside it."""
+
+    max_bytes: Annotated[int, Meta(ge=4096)] = 10_000_000
+    keep: Annotated[int, Meta(ge=0, le=100)] = 2
+
+
+class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A daemon, completely described. Strings of `command`, `env`, `cwd`, probes and `url` may hold references
+    (see `neo_daemons.references`) that are resolved when the ports are known."""
+
+    name: Name
+    builtin: str | None = None
+    """The catalog entry that finds and provisions it; None for a daemon with a `command` of its own."""
+    options: dict[str, str] = {}
+    """Settings of the catalog entry, e.g. ``{"model": "/models/x"}``."""
+    command: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    cwd: str = ""
+    host: str = "127.0.0.1"
+    ports: dict[str, Port] = {}
+    data_dir: str | None = None
+    url: str | None = None
+    exports: dict[str, str] = {}
+    """Environment variables by which programs that use the daemon find it."""
+    external: str | None = None
+    """URL of a daemon that somebody else runs: observed, never controlled."""
+    ready: tuple[AnyProbe, ...] = ()
+    live: tuple[AnyProbe, ...] = ()
+    restart: Restart = Restart()
+    stop: Stop = Stop()
+    start_grace_s: Seconds = 60.0
+    after: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    log: Log = Log()
+    max_runtime_s: Seconds | None = None
+    max_rss_bytes: Bytes | None = None
+    enabled: bool = True
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """One command of a provisioning, run in the directory that is being made."""
+
+    title: str
+    command: tuple[str, ...]
+    env: dict[str, str] = {}
+    creates: str | None = None
+    """A path that the command makes: it is left out where that exists."""
+
+
+class Provision(Struct, frozen=True, kw_only=True):
+    """Something a daemon needs that is made once and kept: the directory `target`.
+
+    It is made in ``target + ".partial"`` and renamed when the last step is done, so that it is whole or absent; a
+    finished step is not done again after a crash. `files` (name → content) are put there before the first step.
+    """
+
+    target: str
+    steps: tuple[Step, ...]
+    files: dict[str, str] = {}
+
+
+class Launch(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a definition is run on this machine: what the catalog, or the definition's own command, comes to."""
+
+    command: tuple[str, ...]
+    env: dict[str, str] = {}
+    version: str | None = None
+    """Version of the program: a change replaces an adopted daemon."""
+    note: str | None = None
+    """What a user should know, e.g. that the model is the tiny one. Shown by status."""
+    provisions: tuple[Provision, ...] = ()
+    before: tuple[Step, ...] = ()
+    """Run before each start, in the data directory; must be quick and safe to repeat."""
+    stale_files: tuple[str, ...] = ()
+    """Files of the daemon's own that a killed run leaves and that harm the next: removed before a start."""
+
+
+class Unavailable(Struct, frozen=True, kw_only=True):
+    """A daemon cannot run here: why, and the command that mends it."""
+
+    reason: str
+    remedy: str
+
+
+def fingerprint(definition: Definition, launch: Launch) -> str:
+    """Identifies what a running process was started from: 16 hex digits of SHA-256 over what only a new process can
+    take over (command, environment, directories, ports, version). Policies (probes, restart, limits) are left out:
+    these are applied to a living daemon."""
+    launched = (
+        launch.command,
+        launch.version,
+        {**launch.env, **definition.env},
+        definition.cwd,
+        definition.host,
+        definition.ports,
+        definition.data_dir,
+        definition.external,
+    )
+    return hashlib.sha256(msgspec.json.encode(launched, order="sorted")).hexdigest()[:16]

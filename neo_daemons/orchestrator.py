@@ -1,0 +1,165 @@
+"""The production door: a configuration brought to life, with its control API and its signals.
+
+    orchestrator = AgentOrchestrator(config.load())
+    await orchestrator.start()
+    ...
+    await orchestrator.stop()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from .catalog import resolve
+from .config import Configuration, load
+from .definitions import Definition, Launch, Unavailable
+from .status import Change, Status
+from .supervision.platform import MARK_VARIABLE
+from .supervision.supervisor import PARALLEL, Supervisor
+
+
+class AgentOrchestrator:
+    """Starts, keeps up and stops the daemons of one configuration.
+
+    Args:
+        configuration: what to run, and where.
+        config_file: read again by `reload`; None: looked for anew.
+    """
+
+    def __init__(self, configuration: Configuration, *, config_file: Path | None = None) -> None:
+        self.configuration = configuration
+        self._config_file = config_file
+        self._stop_asked = asyncio.Event()
+        self._detach = False
+        self._control_started = False
+        project = configuration.project
+        # The mark of a supervisor's supervisor is not for our daemons.
+        env = {name: value for name, value in project.environ.items() if name != MARK_VARIABLE}
+        self.supervisor = Supervisor(
+            configuration.definitions,
+            state=configuration.state,
+            resolve=self._resolve,
+            values={"project": str(project.root), "cache_dir": str(project.cache)},
+            env=env,
+            parallel=configuration.parallel or PARALLEL,
+            config=str(configuration.source) if configuration.source else None,
+        )
+
+    def _resolve(self, definition: Definition) -> Launch | Unavailable:
+        return resolve(definition, self.configuration.project)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Take the state directory, begin to start the daemons, and serve the control API.
+
+        Raises:
+            AlreadyRunning: another supervisor has the state directory.
+            StateDirError: it cannot be used.
+        """
+        from .control.address import socket_path
+
+        self.supervisor.claim()
+        try:
+            path = socket_path(self.configuration.state.path)
+            self.supervisor.announce(str(path))
+        except BaseException:
+            self.supervisor.release()
+            raise
+        self.supervisor.launch()
+        # The daemons boot while we import the server. One turn of the loop spawns those that wait for nobody.
+        await asyncio.sleep(0)
+        from .control.server import ControlServer
+
+        self._control = ControlServer(self, path)
+        try:
+            self._control.start()
+        except BaseException:
+            await self.supervisor.stop()
+            raise
+        self._control_started = True
+
+    async def stop(self, *, detach: bool = False) -> None:
+        """Stop every daemon, dependants first; with `detach` leave them running for adoption."""
+        await self.supervisor.stop(detach=detach)
+        if self._control_started:
+            await self._control.stop()
+            self._control_started = False
+
+    def status(self) -> Status:
+        """Everything, now."""
+        return self.supervisor.status()
+
+    async def wait_ready(self, timeout_s: float, names: tuple[str, ...] = ()) -> bool:
+        """Until the named daemons, or all enabled ones, are ready; False if that did not come within `timeout_s`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        for daemon in [self.supervisor.daemon(name) for name in names] or list(self.supervisor.daemons.values()):
+            if (names or daemon.definition.enabled) and not await daemon.wait_for(
+                lambda d: d.ready, max(deadline - loop.time(), 0)
+            ):
+                return False
+        return True
+
+    async def reload(self, *, dry_run: bool = False) -> list[Change]:
+        """Read the configuration again and bring the daemons in line with it, touching only what changed.
+
+        Raises:
+            ConfigError: it cannot be used; nothing was changed.
+        """
+        current = self.configuration
+        new = load(
+            self._config_file,
+            state_dir=current.state.path,
+            directory=current.project.root,
+            environ=current.project.environ,
+        )
+        if dry_run:
+            return self.supervisor.plan(new.definitions)
+        changes = await self.supervisor.reload(new.definitions, config=str(new.source) if new.source else None)
+        self.configuration = new
+        return changes
+
+    def ask_to_stop(self, *, detach: bool = False) -> None:
+        """Have `run` stop. A second time: without any grace."""
+        if self._stop_asked.is_set():
+            self.supervisor.hurry()
+        self._detach = detach
+        self._stop_asked.set()
+
+    async def run(self, *, detach_on_exit: bool = False) -> None:
+        """After `start`: until SIGTERM, SIGINT or a request to shut down, then stop. SIGHUP reloads; a second SIGINT
+        cuts every grace. For a process that is a supervisor and nothing else."""
+        loop = asyncio.get_running_loop()
+        self.supervisor.platform.become_subreaper()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, lambda: self.ask_to_stop(detach=detach_on_exit))
+        loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
+        try:
+            await self._stop_asked.wait()
+            await self.stop(detach=self._detach)
+        finally:
+            for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(signum)
+
+    def _reload_by_signal(self) -> None:
+        async def reload() -> None:
+            from .config import ConfigError
+
+            try:
+                await self.reload()
+            except ConfigError as error:
+                self.supervisor.journal.add("reload-refused", detail=str(error))
+
+        self._reload_task = asyncio.get_running_loop().create_task(reload())

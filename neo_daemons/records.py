@@ -1,0 +1,109 @@
+"""The state directory's files as data: the PID record of a daemon, the supervisor's own, and their reading.
+
+No locks, no processes: observers read these too. What is not a valid record is a `DamagedRecord`, never a guess.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+FORMAT = 1
+Pid = Annotated[int, Meta(ge=2, le=2**31 - 1)]
+"""A daemon's process id; 0, 1 and negative numbers mean something else to kill(2) and never name a daemon."""
+
+
+class Identity(Struct, frozen=True):
+    """What tells a process from every other that had or will have its pid."""
+
+    boot_id: str
+    start_time: float
+    """Since the boot in clock ticks (Linux), or since the epoch in seconds."""
+    inode: int | None = None
+    """Of the process's pidfd, where the kernel makes it unique (Linux ≥ 6.9)."""
+
+    def matches(self, other: Identity) -> bool:
+        """Whether both are the same process."""
+        if self.boot_id != other.boot_id:
+            return False
+        if self.inode is not None and other.inode is not None:
+            return self.inode == other.inode
+        return self.start_time == other.start_time
+
+
+class DaemonRecord(Struct, frozen=True, kw_only=True):
+    """The PID file of a daemon: an intent before the spawn (`pid` is None), the fact after it."""
+
+    format: int = FORMAT
+    name: str
+    token: str
+    """Of the mark in the process's environment."""
+    fingerprint: str
+    command: tuple[str, ...]
+    ports: dict[str, int]
+    url: str | None
+    data_dir: str | None
+    log_path: str
+    spawned_at: float
+    """Seconds since the epoch."""
+    log_offset: int
+    """Size of the log at the spawn: what follows is this run's."""
+    pid: Pid | None = None
+    identity: Identity | None = None
+    restarts: int = 0
+
+
+class SupervisorRecord(Struct, frozen=True, kw_only=True):
+    """Who supervises a state directory, and how to reach it."""
+
+    format: int = FORMAT
+    pid: Pid
+    identity: Identity
+    version: str
+    socket: str
+    config: str | None
+    started_at: float
+
+
+class Intentions(Struct, frozen=True, kw_only=True):
+    """What an operator said that must outlive the supervisor and a power cut."""
+
+    format: int = FORMAT
+    held: tuple[str, ...] = ()
+
+
+class DamagedRecord(ValueError):
+    """A state file that is not what it should be. ``str()`` names the file and the fault."""
+
+    def __init__(self, path: Path, fault: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {fault}")
+
+
+R = TypeVar("R", DaemonRecord, SupervisorRecord, Intentions)
+
+
+def read(path: Path, kind: type[R]) -> R | None:
+    """The record in the file, or None if there is no such file.
+
+    Raises:
+        DamagedRecord: the file is half-written, of another format, or not a record at all.
+        OSError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(1_000_001)
+    except FileNotFoundError:
+        return None
+    if len(data) > 1_000_000:
+        raise DamagedRecord(path, "larger than any record")
+    try:
+        record = msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedRecord(path, str(error)) from None
+    if record.format != FORMAT:
+        raise DamagedRecord(path, f"format {record.format}, and this version reads {FORMAT}")
+    return record

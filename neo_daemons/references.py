@@ -1,0 +1,86 @@
+"""References in a definition's strings: ``${port}``, ``${ports.admin}``, ``${data_dir}``, ``${daemons.chroma.url}``.
+
+The syntax is `string.Template`'s with dotted names; ``$$`` is a dollar sign.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+
+class UnknownReference(ValueError):
+    """A reference names nothing that is known. ``str()`` is the message; `name` the reference."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        super().__init__(f"unknown reference ${{{name}}}; known here: {', '.join(sorted(known))}")
+
+
+LITERAL_FIELDS = frozenset({"pattern", "body", "query", "name"})
+"""Fields of structures that hold no references: in a regular expression a dollar sign is an anchor."""
+
+
+class _Template(string.Template):
+    idpattern = r"(?!)"  # only the braced form: a bare $HOME is somebody's data, most often a mistake
+    braceidpattern = r"[a-z][a-zA-Z0-9_-]*(?:\.[a-zA-Z0-9_-]+)*"
+
+
+def names(text: str) -> list[str]:
+    """The references in `text`, in order.
+
+    Raises:
+        ValueError: a ``$`` that is neither ``$$`` nor a ``${reference}``.
+    """
+    template = _Template(text)
+    if not template.is_valid():
+        raise ValueError(f"invalid reference in {text!r}: write ${{name}}, or $$ for a dollar sign")
+    return template.get_identifiers()
+
+
+def expand(text: str, values: Mapping[str, str]) -> str:
+    """`text` with its references replaced by `values`.
+
+    Raises:
+        UnknownReference: a reference is not among `values`.
+        ValueError: as `names`.
+    """
+    for name in names(text):
+        if name not in values:
+            raise UnknownReference(name, values)
+    return _Template(text).substitute(values)
+
+
+def expand_all(value: Any, values: Mapping[str, str]) -> Any:
+    """As `expand`, for every string inside structures, tuples and dictionaries of them; the type stays."""
+    if isinstance(value, str):
+        return expand(value, values)
+    if isinstance(value, tuple | list):
+        return type(value)(expand_all(item, values) for item in value)
+    if isinstance(value, dict):
+        return {key: expand_all(item, values) for key, item in value.items()}
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.replace(
+            value, **{name: expand_all(getattr(value, name), values) for name in _fields(value)}
+        )
+    return value
+
+
+def references_in(value: Any) -> list[str]:
+    """Every reference inside `value`, as `expand_all` would meet them."""
+    if isinstance(value, str):
+        return names(value)
+    if isinstance(value, tuple | list):
+        return [name for item in value for name in references_in(item)]
+    if isinstance(value, dict):
+        return [name for item in value.values() for name in references_in(item)]
+    if isinstance(value, msgspec.Struct):
+        return [name for field in _fields(value) for name in references_in(getattr(value, field))]
+    return []
+
+
+def _fields(value: msgspec.Struct) -> Iterable[str]:
+    return (name for name in value.__struct_fields__ if name not in LITERAL_FIELDS)

@@ -1,0 +1,74 @@
+"""Where a supervisor keeps its files: the layout of a state directory, and how it is made."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+ENVIRONMENT_VARIABLE = "NEO_DAEMONS_STATE_DIR"
+DEFAULT_NAME = ".neo-daemons"
+
+
+class StateDirError(Exception):
+    """The state directory cannot be used; ``str()`` says which, why, and what to do."""
+
+
+class StateDir:
+    """The paths inside one state directory. Making this object touches nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock = path / "supervisor.lock"
+        self.record = path / "supervisor.json"
+        self.intentions = path / "intentions.json"
+        self.journal = path / "journal.jsonl"
+        self.supervisor_log = path / "supervisor.log"
+        self.daemons = path / "daemons"
+        self.logs = path / "logs"
+        self.data = path / "data"
+
+    def daemon_record(self, name: str) -> Path:
+        """The daemon's PID file."""
+        return self.daemons / f"{name}.json"
+
+    def daemon_lock(self, name: str) -> Path:
+        """Held by the processes of the daemon for as long as one of them lives."""
+        return self.daemons / f"{name}.lock"
+
+    def daemon_log(self, name: str) -> Path:
+        """What the daemon writes to its standard output and error."""
+        return self.logs / f"{name}.log"
+
+    def data_dir(self, name: str) -> Path:
+        """The default data directory of a built-in daemon."""
+        return self.data / name
+
+    def create(self) -> None:
+        """Make the directory, private to this user and ignored by git, with what is in it.
+
+        Raises:
+            StateDirError: it cannot be made or written, or it belongs to somebody else.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = self.path.stat()
+            if found.st_uid != os.geteuid():
+                raise StateDirError(
+                    f"{self.path} belongs to user id {found.st_uid}, and this is {os.geteuid()}; "
+                    f"choose another with --state-dir"
+                )
+            if stat.S_IMODE(found.st_mode) & 0o077:
+                self.path.chmod(0o700)
+            for directory in (self.daemons, self.logs, self.data):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            ignore = self.path / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n")
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise PermissionError(13, "not writable", str(self.path))
+        except OSError as error:
+            raise StateDirError(
+                f"cannot use the state directory {self.path}: {error.strerror}; "
+                f"choose a writable one with --state-dir or {ENVIRONMENT_VARIABLE}"
+            ) from None

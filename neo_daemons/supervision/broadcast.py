@@ -1,0 +1,26 @@
+"""Waiting for a change, by any number of waiters, within one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Broadcast:
+    """`notify` wakes everybody who waits at that moment. Waiters look at the state that changed for themselves, so
+    that none can be held up or flooded by another."""
+
+    def __init__(self) -> None:
+        self._waiter: asyncio.Future[None] | None = None
+
+    def notify(self) -> None:
+        """Wake all waiters."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def wait(self, timeout_s: float | None = None) -> bool:
+        """Until the next `notify`; False if `timeout_s` passed first."""
+        if self._waiter is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+        done, _ = await asyncio.wait([self._waiter], timeout=timeout_s)
+        return bool(done)

@@ -1,0 +1,120 @@
+"""What happened: an append-only file, one JSON object a line, and its latest entries in memory.
+
+A line is written with one write(2) to a descriptor in append mode, so that a crash can cut off the last one at most;
+the reader passes over what is no entry.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+
+from neo_daemons.status import JournalEntry
+
+from .broadcast import Broadcast
+
+REMEMBERED = 2000
+"""Entries kept in memory, for `events` and `why`."""
+MAX_BYTES = 5_000_000
+"""Above this the file is moved to ``journal.1.jsonl`` when a supervisor starts, replacing the one before."""
+
+
+def read(path: Path) -> tuple[list[JournalEntry], int]:
+    """The entries of a journal (the latest `REMEMBERED`), and how many lines were none."""
+    entries: deque[JournalEntry] = deque(maxlen=REMEMBERED)
+    damaged = 0
+    decoder = msgspec.json.Decoder(JournalEntry)
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    entries.append(decoder.decode(line))
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    damaged += bool(line.strip())
+    except FileNotFoundError:
+        pass
+    return list(entries), damaged
+
+
+class Journal:
+    """The journal of one supervisor."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fault: str | None = None
+        """Why the file is not being written, if it is not."""
+        self._changed = Broadcast()
+        try:
+            if path.exists() and path.stat().st_size > MAX_BYTES:
+                path.replace(path.with_name("journal.1.jsonl"))
+            entries, damaged = read(path)
+        except OSError as error:
+            entries, damaged = [], 0
+            self.fault = f"the journal {path} cannot be read: {error.strerror}"
+        self._entries = deque(entries, maxlen=REMEMBERED)
+        self._count = len(self._entries)
+        self._descriptor = -1
+        self._cut = damaged > 0
+        if damaged:
+            self.add("journal-damaged", detail=f"{damaged} lines were not entries and are passed over")
+
+    def add(
+        self,
+        event: str,
+        *,
+        daemon: str | None = None,
+        state: str | None = None,
+        pid: int | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """Write down what happened. A file that cannot be written is reported in `fault`, and tried again."""
+        entry = JournalEntry(at=time.time(), event=event, daemon=daemon, state=state, pid=pid, detail=detail)
+        self._entries.append(entry)
+        self._count += 1
+        self._write(msgspec.json.encode(entry) + b"\n")
+        self._changed.notify()
+
+    def _write(self, line: bytes) -> None:
+        try:
+            if self._descriptor < 0:
+                self._descriptor = os.open(
+                    self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+                )
+            # A line that was cut off, by a crash or a full disk, must not swallow this one.
+            prefix = b"\n" if self._cut else b""
+            written = os.write(self._descriptor, prefix + line)
+            self._cut = written < len(prefix) + len(line)
+            self.fault = "the journal is not written whole: the disk is full" if self._cut else None
+        except OSError as error:
+            self.fault = f"the journal {self.path} is not written: {error.strerror}"
+
+    def latest(self, count: int, daemon: str | None = None) -> list[JournalEntry]:
+        """The last `count` entries, of one daemon or of all."""
+        found = [entry for entry in self._entries if daemon is None or entry.daemon == daemon]
+        return found[-count:] if count else []
+
+    async def follow(self, count: int, daemon: str | None = None) -> AsyncIterator[JournalEntry]:
+        """The last `count` entries, then each new one as it comes. A follower that is slower than the journal misses
+        what is no longer remembered."""
+        seen = self._count
+        for entry in self.latest(count, daemon):
+            yield entry
+        while True:
+            while seen < self._count:
+                missed = max(self._count - seen - len(self._entries), 0)
+                entry = self._entries[len(self._entries) - (self._count - seen - missed)]
+                seen += missed + 1
+                if daemon is None or entry.daemon == daemon:
+                    yield entry
+            await self._changed.wait()
+
+    def close(self) -> None:
+        """Close the file; `add` opens it again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,185 @@
+"""A daemon's log file: written by the daemon itself, kept within bounds and read by us.
+
+The daemon's standard output and error are the file, opened for appending, so that it keeps logging when the supervisor
+is gone. Rotation therefore may not rename the file under it: the older part is copied to ``NAME.log.1`` and then cut
+off the front. Where the file system can (ext4, xfs) that loses nothing, whatever is written meanwhile; elsewhere the
+file is truncated after the copy, which can lose what is written between the two.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from neo_daemons.definitions import Log
+
+from .broadcast import Broadcast
+
+FALLOC_FL_COLLAPSE_RANGE = 0x08
+"""fallocate(2), include/uapi/linux/falloc.h."""
+CHUNK = 1 << 16
+LONGEST_LINE = 8192
+"""Bytes of a line that a tail shows; the rest of a longer one is left out."""
+
+
+class DaemonLog:
+    """The log of one daemon. Positions count all bytes that were ever in this file, also those that were rotated
+    away, so that a follower keeps its place."""
+
+    def __init__(self, path: Path, limits: Log) -> None:
+        self.path = path
+        self.limits = limits
+        self.removed = 0
+        """Bytes rotated away since this object was made."""
+        self.method: str | None = None
+        """How the last rotation was done: ``lossless`` or ``copy-truncate``."""
+        self.rotated = Broadcast()
+
+    def open(self) -> int:
+        """A descriptor for a daemon to append to; the caller closes it.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file now; 0 if there is none."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    @property
+    def end(self) -> int:
+        """The position after the last byte."""
+        return self.removed + self.size
+
+    def read(self, position: int, limit: int = CHUNK) -> tuple[bytes, int]:
+        """Up to `limit` bytes from `position`, and the position after them. What has been rotated away is skipped."""
+        start = max(position - self.removed, 0)
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                data = file.read(limit)
+        except FileNotFoundError:
+            return b"", position
+        return data, self.removed + start + len(data)
+
+    def tail(self, lines: int, since: int = 0) -> list[str]:
+        """The last `lines` lines, not from before position `since`. Bytes that are no UTF-8 are replaced."""
+        end = self.size
+        floor = max(since - self.removed, 0)
+        start = end
+        data = b""
+        limit = min(lines * LONGEST_LINE, 4_000_000)
+        try:
+            with self.path.open("rb") as file:
+                while start > floor and data.count(b"\n") <= lines and len(data) < limit:
+                    step = min(CHUNK, start - floor)
+                    start -= step
+                    file.seek(start)
+                    data = file.read(step) + data
+        except FileNotFoundError:
+            return []
+        found = data.decode("utf-8", "replace").splitlines()
+        return [line[:LONGEST_LINE] for line in found[-lines:]] if lines else []
+
+    async def follow(self, lines: int, poll_s: float = 0.1) -> AsyncIterator[str]:
+        """The last `lines` lines, then what is written as it is written."""
+        position = self.end
+        last = self.tail(lines)
+        if last:
+            yield "\n".join(last) + "\n"
+        while True:
+            data, position = self.read(position)
+            if data:
+                yield data.decode("utf-8", "replace")
+            else:
+                await self.rotated.wait(poll_s)
+
+    def rotate(self) -> bool:
+        """Rotate if the file has outgrown its bounds; whether it did.
+
+        Raises:
+            OSError: it could not be rotated (a full disk, for one); the log is as it was.
+        """
+        size = self.size
+        if size <= self.limits.max_bytes:
+            return False
+        descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            block = os.fstatvfs(descriptor).f_bsize
+            # The kernel wants whole blocks, and less than the whole file.
+            removable = (size - 1) // block * block
+            if removable and self._can_collapse(descriptor, block):
+                self._keep(descriptor, removable)
+                self._fallocate(descriptor, removable)
+                self.method, gone = "lossless", removable
+            else:
+                self._keep(descriptor, size)
+                os.ftruncate(descriptor, 0)
+                self.method, gone = "copy-truncate", size
+        finally:
+            os.close(descriptor)
+        self.removed += gone
+        self.rotated.notify()
+        return True
+
+    def _keep(self, descriptor: int, length: int) -> None:
+        """Copy the first `length` bytes to ``.1``, and move the older files up."""
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        if self.limits.keep == 0:
+            return
+        try:
+            with temporary.open("wb") as target:
+                offset = 0
+                while offset < length:
+                    sent = os.sendfile(target.fileno(), descriptor, offset, length - offset)
+                    if sent == 0:
+                        break
+                    offset += sent
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        for number in range(self.limits.keep - 1, 0, -1):
+            older = self._numbered(number)
+            if older.exists():
+                older.replace(self._numbered(number + 1))
+        temporary.replace(self._numbered(1))
+
+    def _numbered(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+    def _can_collapse(self, descriptor: int, block: int) -> bool:
+        """Tried on a file of our own, in the same directory: a failed attempt must not touch the log."""
+        if self.method is not None:
+            return self.method == "lossless"
+        probe = self.path.with_name(f".{self.path.name}.probe")
+        try:
+            with probe.open("wb") as file:
+                file.write(b"\0" * (2 * block))
+                file.flush()
+                self._fallocate(file.fileno(), block)
+        except OSError:
+            return False
+        finally:
+            probe.unlink(missing_ok=True)
+        return True
+
+    @staticmethod
+    def _fallocate(descriptor: int, length: int) -> None:
+        fallocate = getattr(_libc, "fallocate", None)
+        if fallocate is None:
+            raise OSError(errno.EOPNOTSUPP, "no fallocate")
+        arguments = (ctypes.c_int(descriptor), FALLOC_FL_COLLAPSE_RANGE, ctypes.c_int64(0), ctypes.c_int64(length))
+        if fallocate(*arguments) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)

@@ -1,0 +1,198 @@
+"""What the core needs of an operating system. One documented contract; `linux` and `posix` fulfil it.
+
+This package is the only place of the project that spawns a process or sends a signal.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from neo_daemons.records import Identity
+
+MARK_VARIABLE = "NEO_DAEMONS_MARK"
+"""Environment variable that every process of a daemon inherits: ``token:name:state_dir``."""
+
+
+class ExitStatus(Struct, frozen=True):
+    """How a process ended: an exit code, or a signal's name; neither, where the kernel does not tell."""
+
+    code: int | None = None
+    signal: str | None = None
+
+    @property
+    def clean(self) -> bool:
+        """It exited with code 0."""
+        return self.code == 0
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"killed by {self.signal}"
+        return "ended (exit code not known)" if self.code is None else f"exit code {self.code}"
+
+
+class Mark(Struct, frozen=True):
+    """Written into a daemon's environment at its spawn, and found again there in whatever it left behind."""
+
+    token: str
+    """Unique to one spawn."""
+    name: str
+    state_dir: str
+
+    def __str__(self) -> str:
+        return f"{self.token}:{self.name}:{self.state_dir}"
+
+    @classmethod
+    def parse(cls, text: str) -> Mark | None:
+        """The mark in an environment variable's value, or None if that is none."""
+        token, _, rest = text.partition(":")
+        name, _, state_dir = rest.partition(":")
+        return cls(token, name, state_dir) if token and name and state_dir else None
+
+
+class SpawnSpec(Struct, frozen=True):
+    """A process to spawn: its own session, standard input closed, output appended to `output` (a descriptor)."""
+
+    command: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str
+    output: int
+    inherit: Sequence[int] = ()
+    """Descriptors that the process keeps, besides its output: held locks."""
+
+
+class PortHolder(Struct, frozen=True):
+    """Who listens on a port; `pid` is None where the system does not say (another user's process)."""
+
+    pid: int | None
+    command: str
+
+    def __str__(self) -> str:
+        return "a process of another user" if self.pid is None else f"pid {self.pid} ({self.command})"
+
+
+class Usage(Struct, frozen=True):
+    """What a process and its descendants have used."""
+
+    cpu_s: float
+    rss_bytes: int
+    processes: int
+
+
+class NotOurs(Exception):
+    """A process with that pid exists and is not the one that was recorded."""
+
+
+class Unverifiable(Exception):
+    """A process with that pid exists and cannot be looked at: nothing is known of it, and unknown is not dead."""
+
+
+class Process(abc.ABC):
+    """A living process whose identity is proven: spawned here, or adopted. A signal to it reaches it or nothing."""
+
+    pid: int
+    identity: Identity
+    is_child: bool
+
+    @abc.abstractmethod
+    def watch(self, on_exit: Callable[[ExitStatus], None]) -> None:
+        """Call `on_exit` once, from the running event loop, when the process has ended."""
+
+    @abc.abstractmethod
+    def signal(self, signum: int) -> bool:
+        """Send a signal to this process. False if it is gone.
+
+        Raises:
+            PermissionError: the process may not be signalled by us.
+        """
+
+    @abc.abstractmethod
+    def signal_group(self, signum: int) -> bool:
+        """Send a signal to the process group that this process leads, which may outlive it. False if it is empty."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Stop watching and free what is held; the process lives on."""
+
+
+class Lock(Protocol):
+    """A kernel lock on a file, freed by the death of every process that holds its descriptor."""
+
+    path: Path
+
+    def fileno(self) -> int:
+        """The descriptor to hand to a daemon."""
+
+    def release(self) -> None:
+        """Close our descriptor. The lock is free when no heir holds it either."""
+
+
+class Platform(Protocol):
+    """The operating system, as far as the core uses it."""
+
+    name: str
+
+    def boot_id(self) -> str:
+        """Identifies this boot of the machine: no process of another boot lives."""
+
+    def own_identity(self) -> Identity:
+        """Of this process."""
+
+    def spawn(self, spec: SpawnSpec) -> Process:
+        """Start a process.
+
+        Raises:
+            OSError: it could not be started; the message names the file.
+        """
+
+    def open(self, pid: int, identity: Identity) -> Process | None:
+        """The living process `pid`, proven to be the one with `identity`; None if that is gone.
+
+        Raises:
+            NotOurs: `pid` names another process.
+            Unverifiable: its identity cannot be read.
+        """
+
+    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
+        """The living processes whose environment holds a mark that `match` accepts."""
+
+    def mark_of(self, pid: int) -> Mark | None:
+        """The mark in the environment of `pid`, or None if there is none or it cannot be read."""
+
+    def heirs(self, lock: Path) -> list[Process]:
+        """The living processes that hold the lock on the file through a descriptor they inherited; [] where the
+        system does not say."""
+
+    def oom_kills(self) -> int | None:
+        """How many processes the kernel has killed for want of memory since the boot; None if it does not say."""
+
+    def lock(self, path: Path, note: str = "") -> Lock | None:
+        """Take the lock on `path` (made if missing) without waiting; None if somebody holds it. `note` is written
+        into the file once the lock is won, for whoever asks who holds it.
+
+        Raises:
+            OSError: the file cannot be opened or is a link.
+        """
+
+    def port_is_free(self, host: str, port: int) -> bool:
+        """Whether a server could listen there now."""
+
+    def free_port(self, host: str) -> int:
+        """A port that nobody listens on now."""
+
+    def port_holder(self, port: int) -> PortHolder | None:
+        """Who listens on TCP `port` on any local address; None if nobody is seen to."""
+
+    def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
+        """CPU time and memory of the living among `pids`, each with its descendants."""
+
+    def describe(self, pid: int) -> str | None:
+        """The command line of `pid`, shortened, or None if there is no such process."""
+
+    def become_subreaper(self) -> bool:
+        """Have the orphans of our daemons re-parented to us, and reap them; False where the system cannot. For a
+        process that is a supervisor and nothing else."""

@@ -1,0 +1,319 @@
+"""Linux: pidfds tell an exit at once, name a process beyond doubt, and carry signals that cannot go astray."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import fcntl
+import functools
+import os
+import select
+import signal
+import struct
+import subprocess
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from neo_daemons.records import Identity
+
+from .contract import MARK_VARIABLE, ExitStatus, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
+from .posix import PosixPlatform, exit_status
+
+PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2
+"""Flag of pidfd_send_signal(2), Linux 6.9, include/uapi/linux/pidfd.h."""
+PIDFD_INFO_EXIT = 1 << 3
+"""Mask bit of the ioctl below, Linux 6.15, same header."""
+PIDFD_INFO = struct.Struct("=QQIIIIIIIIIIIi")
+"""struct pidfd_info in its first, 64-byte version: mask, cgroupid, pid, tgid, ppid, eight ids, exit_code."""
+PIDFD_GET_INFO = (3 << 30) | (PIDFD_INFO.size << 16) | (0xFF << 8) | 11
+"""_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)."""
+PR_SET_CHILD_SUBREAPER = 36
+"""prctl(2)."""
+EXIT_CODE_RETRIES_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+"""The kernel knows the exit code of an adopted process once its parent has reaped it: asked again after each of
+these, in all well below what a restart costs, then left unknown."""
+
+
+class LinuxProcess(Process):
+    """A process held by a pidfd."""
+
+    def __init__(self, pid: int, identity: Identity, pidfd: int, popen: subprocess.Popen[bytes] | None) -> None:
+        self.pid = pid
+        self.identity = identity
+        self.is_child = popen is not None
+        self._pidfd = pidfd
+        self._popen = popen
+        self._on_exit: Callable[[ExitStatus], None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._finalizer = weakref.finalize(self, os.close, pidfd)
+
+    def watch(self, on_exit: Callable[[ExitStatus], None]) -> None:
+        self._on_exit = on_exit
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._pidfd, self._readable)
+
+    def _readable(self) -> None:
+        assert self._loop is not None
+        self._loop.remove_reader(self._pidfd)
+        if self._popen is not None:
+            self._deliver(self.reap())
+        else:
+            self._ask_exit_code(0)
+
+    def _ask_exit_code(self, attempt: int) -> None:
+        if self._on_exit is None or self._loop is None:
+            return
+        status = self._exit_code_of_stranger()
+        if status is None and attempt < len(EXIT_CODE_RETRIES_S):
+            self._loop.call_later(EXIT_CODE_RETRIES_S[attempt], self._ask_exit_code, attempt + 1)
+        else:
+            self._deliver(status or ExitStatus())
+
+    def _exit_code_of_stranger(self) -> ExitStatus | None:
+        buffer = bytearray(PIDFD_INFO.pack(PIDFD_INFO_EXIT, *[0] * 13))
+        try:
+            fcntl.ioctl(self._pidfd, PIDFD_GET_INFO, buffer)
+        except OSError as error:
+            # ESRCH: reaped, and the kernel is too old to keep the code. ENOTTY, EINVAL: no such ioctl.
+            return None if error.errno not in (errno.ENOTTY, errno.EINVAL) else ExitStatus()
+        mask, *_, code = PIDFD_INFO.unpack(buffer)
+        return exit_status(os.waitstatus_to_exitcode(code)) if mask & PIDFD_INFO_EXIT else None
+
+    def reap(self) -> ExitStatus:
+        """Collect a child that has ended."""
+        assert self._popen is not None
+        return exit_status(self._popen.wait())
+
+    def _deliver(self, status: ExitStatus) -> None:
+        on_exit, self._on_exit = self._on_exit, None
+        if on_exit is not None:
+            on_exit(status)
+
+    def signal(self, signum: int) -> bool:
+        return self._send(signum, 0)
+
+    def signal_group(self, signum: int) -> bool:
+        try:
+            # The kernel follows the pidfd to the group itself, also when its leader has been reaped: no number is
+            # looked up that could have been given to somebody else.
+            return self._send(signum, PIDFD_SIGNAL_PROCESS_GROUP)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        # Linux < 6.9: by number, and only while the leader keeps that number taken.
+        if not self._send(0, 0):
+            return False
+        try:
+            os.killpg(self.pid, signum)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _send(self, signum: int, flags: int) -> bool:
+        if not self._finalizer.alive:
+            return False
+        try:
+            signal.pidfd_send_signal(self._pidfd, signum, None, flags)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._on_exit = None
+        if self._loop is not None and self._finalizer.alive and not self._loop.is_closed():
+            self._loop.remove_reader(self._pidfd)
+        self._finalizer()
+
+
+class LinuxPlatform(PosixPlatform):
+    """See `contract.Platform`."""
+
+    name = "linux"
+
+    def __init__(self) -> None:
+        self._children: weakref.WeakValueDictionary[int, LinuxProcess] = weakref.WeakValueDictionary()
+        self._ticks = os.sysconf("SC_CLK_TCK")
+        self._page = os.sysconf("SC_PAGE_SIZE")
+
+    @staticmethod
+    def is_supported() -> bool:
+        """Whether this kernel has pidfds (5.3), and this Python was built to use them."""
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except (OSError, AttributeError):
+            return False
+        return True
+
+    @functools.cached_property
+    def _boot_id(self) -> str:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    def boot_id(self) -> str:
+        return self._boot_id
+
+    def own_identity(self) -> Identity:
+        pidfd = os.pidfd_open(os.getpid())
+        try:
+            return self._identity(os.getpid(), pidfd)
+        finally:
+            os.close(pidfd)
+
+    def spawn(self, spec: SpawnSpec) -> Process:
+        popen = self._popen(spec)
+        # An unreaped child keeps its pid: this cannot open anybody else.
+        pidfd = os.pidfd_open(popen.pid)
+        process = LinuxProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen)
+        self._children[popen.pid] = process
+        return process
+
+    def open(self, pid: int, identity: Identity) -> Process | None:
+        process = self._open(pid)
+        if process is None:
+            return None
+        if not process.identity.matches(identity):
+            process.close()
+            raise NotOurs(f"pid {pid} is another process now ({self.describe(pid)})")
+        return process
+
+    def _open(self, pid: int) -> LinuxProcess | None:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            # EINVAL: the id of a thread. ESRCH: gone.
+            if error.errno in (errno.ESRCH, errno.EINVAL):
+                return None
+            raise Unverifiable(f"pid {pid}: cannot be opened ({error.strerror})") from None
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        if poller.poll(0):  # ended; perhaps not reaped yet
+            os.close(pidfd)
+            return None
+        try:
+            identity = self._identity(pid, pidfd)
+        except ProcessLookupError:
+            os.close(pidfd)
+            return None
+        return LinuxProcess(pid, identity, pidfd, None)
+
+    def _identity(self, pid: int, pidfd: int) -> Identity:
+        inode = None
+        if "anon_inode" not in os.readlink(f"/proc/self/fd/{pidfd}"):
+            inode = os.fstat(pidfd).st_ino
+        stat = self._stat(pid)
+        if stat is None:
+            raise ProcessLookupError(errno.ESRCH, f"no process {pid}")
+        return Identity(boot_id=self._boot_id, start_time=float(stat[19]), inode=inode)
+
+    @staticmethod
+    def _stat(pid: int) -> list[str] | None:
+        """Fields of /proc/PID/stat from the third (state) on; None if it is gone. proc(5): [0] state, [1] ppid,
+        [2] pgrp, [3] session, [11] utime, [12] stime, [19] starttime, [21] rss in pages."""
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                text = file.read()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        # The second field, the name, may hold spaces and parentheses.
+        return text[text.rindex(b")") + 2 :].decode("ascii").split()
+
+    def heirs(self, lock: Path) -> list[Process]:
+        path = str(lock)
+
+        def is_heir(pid: int) -> bool:
+            try:
+                for number in os.listdir(f"/proc/{pid}/fd"):
+                    if os.readlink(f"/proc/{pid}/fd/{number}") == path:
+                        # Open is not enough: only who has the lock's own description holds it.
+                        with open(f"/proc/{pid}/fdinfo/{number}") as file:
+                            if "FLOCK" in file.read():
+                                return True
+            except OSError:
+                pass  # it ended, or it is another user's and cannot be an heir
+            return False
+
+        found = (self._claim(pid, lambda pid=pid: is_heir(pid)) for pid in self._pids() if is_heir(pid))  # type: ignore[misc]
+        return [process for process in found if process is not None]
+
+    def oom_kills(self) -> int | None:
+        try:
+            with open("/proc/vmstat") as file:
+                return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), None)
+        except OSError:
+            return None
+
+    def _claim(self, pid: int, is_ours: Callable[[], bool]) -> Process | None:
+        try:
+            process = self._open(pid)
+        except Unverifiable:
+            return None
+        if process is not None and not is_ours():
+            process.close()
+            return None
+        return process
+
+    def _pids(self) -> Iterable[int]:
+        own = os.getpid()
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != own]
+
+    def mark_of(self, pid: int) -> Mark | None:
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                environ = file.read()
+        except OSError:
+            return None
+        prefix = MARK_VARIABLE.encode() + b"="
+        start = 0 if environ.startswith(prefix) else environ.find(b"\0" + prefix) + 1
+        if not environ.startswith(prefix, start):
+            return None
+        value = environ[start + len(prefix) :].partition(b"\0")[0]
+        return Mark.parse(os.fsdecode(value))
+
+    def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
+        result = {}
+        for pid in pids:
+            ticks, pages, count = 0, 0, 0
+            queue = [pid]
+            while queue:
+                current = queue.pop()
+                stat = self._stat(current)
+                if stat is None:
+                    continue
+                ticks += int(stat[11]) + int(stat[12])
+                pages += int(stat[21])
+                count += 1
+                queue.extend(self._children_of(current))
+            if count:
+                result[pid] = Usage(ticks / self._ticks, pages * self._page, count)
+        return result
+
+    @staticmethod
+    def _children_of(pid: int) -> list[int]:
+        children: list[int] = []
+        try:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                    children += map(int, file.read().split())
+        except OSError:
+            pass  # it ended while we looked, or the kernel lacks CONFIG_PROC_CHILDREN: the main process counts alone
+        return children
+
+    def become_subreaper(self) -> bool:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+            return False
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap_orphans)
+        return True
+
+    def _reap_orphans(self) -> None:
+        """Reap what was re-parented to us. Our own children are left to the pidfd that watches them."""
+        for pid in self._children_of(os.getpid()):
+            if pid in self._children:
+                continue
+            stat = self._stat(pid)
+            if stat is not None and stat[0] == "Z":
+                try:
+                    os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    pass

@@ -1,0 +1,292 @@
+"""Any POSIX system, by psutil: the last resort where there is no pidfd, and the base of the Linux platform.
+
+Exits are polled and a signal follows a fresh proof of identity, with the gap that check-then-kill has. On Linux
+`linux` closes both. On macOS a kqueue watcher belongs here; it has not been run there and is not claimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import psutil
+
+from neo_daemons.records import Identity
+
+from .contract import MARK_VARIABLE, ExitStatus, Lock, Mark, NotOurs, PortHolder, Process, SpawnSpec, Unverifiable, Usage
+
+POLL_S = 0.1
+"""How often the exit of a process is looked for where no event tells it."""
+
+
+def exit_status(returncode: int) -> ExitStatus:
+    """From `subprocess`'s convention: a negative code is a signal."""
+    if returncode >= 0:
+        return ExitStatus(code=returncode)
+    try:
+        return ExitStatus(signal=signal.Signals(-returncode).name)
+    except ValueError:
+        return ExitStatus(signal=f"signal {-returncode}")
+
+
+class FileLock(Lock):
+    """flock(2) on a file that is never unlinked. `filelock` has no public way to hand its descriptor to a child."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class PosixProcess(Process):
+    """A process known to psutil; `popen` is set for a child."""
+
+    def __init__(self, pid: int, identity: Identity, popen: subprocess.Popen[bytes] | None) -> None:
+        self.pid = pid
+        self.identity = identity
+        self.is_child = popen is not None
+        self._popen = popen
+        self._timer: asyncio.TimerHandle | None = None
+        self._on_exit: Callable[[ExitStatus], None] | None = None
+
+    def watch(self, on_exit: Callable[[ExitStatus], None]) -> None:
+        self._on_exit = on_exit
+        self._poll()
+
+    def _poll(self) -> None:
+        self._timer = None
+        status = self._ended()
+        if status is None:
+            self._timer = asyncio.get_running_loop().call_later(POLL_S, self._poll)
+        else:
+            self._deliver(status)
+
+    def _deliver(self, status: ExitStatus) -> None:
+        on_exit, self._on_exit = self._on_exit, None
+        if on_exit is not None:
+            on_exit(status)
+
+    def _ended(self) -> ExitStatus | None:
+        if self._popen is not None:
+            code = self._popen.poll()
+            return None if code is None else exit_status(code)
+        return None if self._proven() else ExitStatus()
+
+    def _proven(self) -> bool:
+        identity = identity_by_psutil(self.pid)
+        return identity is not None and identity.matches(self.identity)
+
+    def signal(self, signum: int) -> bool:
+        if self._popen is not None:
+            if self._popen.poll() is not None:
+                return False
+            self._popen.send_signal(signum)
+            return True
+        if not self._proven():
+            return False
+        try:
+            os.kill(self.pid, signum)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def signal_group(self, signum: int) -> bool:
+        # A group's id is not given to a new process while the group has members, but it is once it is empty: only a
+        # group whose leader is seen to be alive is signalled by number.
+        alive = self._popen.poll() is None if self._popen is not None else self._proven()
+        if not alive:
+            return False
+        try:
+            os.killpg(self.pid, signum)
+        except (ProcessLookupError, PermissionError) as error:
+            # macOS answers EPERM for a group of zombies.
+            return isinstance(error, PermissionError) and self.signal(signum)
+        return True
+
+    def close(self) -> None:
+        self._on_exit = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def identity_by_psutil(pid: int) -> Identity | None:
+    """The identity of a living process, None if it is gone or a zombie."""
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            return Identity(boot_id="", start_time=process.create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+class PosixPlatform:
+    """See `contract.Platform`."""
+
+    name = "posix"
+
+    def boot_id(self) -> str:
+        # psutil's start times are absolute: they settle what a boot id would.
+        return ""
+
+    def own_identity(self) -> Identity:
+        identity = identity_by_psutil(os.getpid())
+        assert identity is not None
+        return identity
+
+    def spawn(self, spec: SpawnSpec) -> Process:
+        popen = self._popen(spec)
+        identity = identity_by_psutil(popen.pid) or Identity(boot_id="", start_time=0.0)
+        return PosixProcess(popen.pid, identity, popen)
+
+    def _popen(self, spec: SpawnSpec) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            list(spec.command),
+            env=dict(spec.env),
+            cwd=spec.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=spec.output,
+            stderr=spec.output,
+            start_new_session=True,
+            pass_fds=tuple(spec.inherit),
+        )
+
+    def open(self, pid: int, identity: Identity) -> Process | None:
+        try:
+            found = identity_by_psutil(pid)
+        except psutil.AccessDenied as error:
+            raise Unverifiable(f"pid {pid}: its identity cannot be read ({error})") from None
+        if found is None:
+            return None
+        if not found.matches(identity):
+            raise NotOurs(f"pid {pid} is another process now ({self.describe(pid)})")
+        return PosixProcess(pid, found, None)
+
+    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
+        found = []
+        for pid in self._pids():
+            mark = self.mark_of(pid)
+            if mark is not None and match(mark):
+                process = self._claim(pid, lambda pid=pid, mark=mark: self.mark_of(pid) == mark)  # type: ignore[misc]
+                if process is not None:
+                    found.append((process, mark))
+        return found
+
+    def heirs(self, lock: Path) -> list[Process]:
+        return []
+
+    def oom_kills(self) -> int | None:
+        return None
+
+    def _claim(self, pid: int, is_ours: Callable[[], bool]) -> Process | None:
+        """A handle on `pid` if, once the handle is held, it is still the process that was looked at."""
+        identity = identity_by_psutil(pid)
+        return PosixProcess(pid, identity, None) if identity is not None and is_ours() else None
+
+    def _pids(self) -> Iterable[int]:
+        own = os.getpid()
+        return (pid for pid in psutil.pids() if pid not in (own, 0))
+
+    def mark_of(self, pid: int) -> Mark | None:
+        try:
+            return Mark.parse(psutil.Process(pid).environ().get(MARK_VARIABLE, ""))
+        except (psutil.Error, OSError):
+            return None
+
+    def lock(self, path: Path, note: str = "") -> Lock | None:
+        # O_NOFOLLOW: in a directory that others can write to, a link could make us write somewhere else.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Only the winner writes: the loser must not wipe out who holds it.
+            if note:
+                os.truncate(descriptor, 0)
+                os.pwrite(descriptor, note.encode(), 0)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return None
+            raise
+        return FileLock(path, descriptor)
+
+    def port_is_free(self, host: str, port: int) -> bool:
+        try:
+            self._bind(host, port).close()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+        return True
+
+    def free_port(self, host: str) -> int:
+        with self._bind(host, 0) as listener:
+            return int(listener.getsockname()[1])
+
+    def _bind(self, host: str, port: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            # As servers do: connections of a former run in TIME_WAIT do not count, a listener does.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+    def port_holder(self, port: int) -> PortHolder | None:
+        try:
+            connections = psutil.net_connections(kind="tcp")
+        except psutil.AccessDenied:  # macOS, not root
+            return None
+        for connection in connections:
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr[1] == port:
+                pid = connection.pid
+                return PortHolder(pid, (self.describe(pid) or "?") if pid else "?")
+        return None
+
+    def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
+        result = {}
+        for pid in pids:
+            with contextlib.suppress(psutil.Error):
+                main = psutil.Process(pid)
+                cpu_s, rss_bytes, count = 0.0, 0, 0
+                for process in (main, *main.children(recursive=True)):
+                    with contextlib.suppress(psutil.Error), process.oneshot():
+                        times = process.cpu_times()
+                        cpu_s += times.user + times.system
+                        rss_bytes += process.memory_info().rss
+                        count += 1
+                result[pid] = Usage(cpu_s, rss_bytes, count)
+        return result
+
+    def describe(self, pid: int) -> str | None:
+        try:
+            process = psutil.Process(pid)
+            text = " ".join(process.cmdline()) or process.name()
+        except psutil.NoSuchProcess:
+            return None
+        except psutil.Error:
+            return "?"
+        text = "".join(c if c.isprintable() else "?" for c in text)
+        return text if len(text) <= 120 else text[:117] + "..."
+
+    def become_subreaper(self) -> bool:
+        return False

@@ -1,0 +1,152 @@
+"""Restart policy, pure: a daemon's history and how a run ended in, the verdict with its delay and reason out.
+
+The clock (monotonic seconds) and the randomness are arguments. tenacity supplies the waiting and stopping strategies.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from enum import StrEnum
+
+from msgspec import Struct
+from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential
+from tenacity.wait import wait_base
+
+from neo_daemons.definitions import Restart
+
+from .machine import Event
+
+HOUR_S = 3600.0
+"""The window of the kill budget."""
+
+
+class Cause(StrEnum):
+    """Why a run ended."""
+
+    EXIT = "exit"  # by itself, or by somebody else's signal
+    START_FAILED = "start-failed"  # no process came of it
+    PROBE = "probe"  # a probe's verdict condemned it
+    RECYCLED = "recycled"  # too old or too large: graceful, and no failure
+    OPERATOR = "operator"  # a restart was asked for
+
+
+class Verdict(Struct, frozen=True):
+    """What becomes of a daemon whose run has ended."""
+
+    event: Event
+    """RETRY, PARK, REST or KEEP."""
+    delay_s: float | None
+    """Until the next try; None: never by itself."""
+    reason: str
+
+
+class History:
+    """The failures of a daemon that still count."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        """In a row: since the last stable run."""
+        self.first_cause: str | None = None
+        """Of these failures: mostly the telling one."""
+        self.restarts: deque[float] = deque()
+        """When they happened, within the window."""
+        self.kills: deque[float] = deque()
+        """When a probe's verdict ended a run, within the last hour."""
+
+    def forget(self) -> None:
+        """Start anew, by an operator's word or after a stable run. Kills are not forgotten: their budget is by the
+        hour, so that a daemon that is stable for just long enough is not killed for ever."""
+        self.failures = 0
+        self.first_cause = None
+        self.restarts.clear()
+
+
+class wait_jitter(wait_base):
+    """Up to `fraction` of another strategy's wait on top of it, from a generator that is given (tenacity's own
+    takes the global one)."""
+
+    def __init__(self, wait: wait_base, fraction: float, rng: random.Random) -> None:
+        self._wait, self._fraction, self._rng = wait, fraction, rng
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        delay = float(self._wait(retry_state))
+        return delay + delay * self._fraction * self._rng.random()
+
+
+class wait_first_at_once(wait_base):
+    """No wait before the first retry, then another strategy as if it were the first."""
+
+    def __init__(self, wait: wait_base) -> None:
+        self._wait = wait
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        if retry_state.attempt_number <= 1:
+            return 0.0
+        return float(self._wait(_attempt(retry_state.attempt_number - 1)))
+
+
+def _attempt(number: int) -> RetryCallState:
+    state = RetryCallState(_RETRYING, None, (), {})
+    state.attempt_number = number
+    return state
+
+
+_RETRYING = Retrying()
+
+
+def delay_s(restart: Restart, failures: int, rng: random.Random) -> float:
+    """Seconds before the restart that follows the `failures`-th failure in a row, counted from 1."""
+    exponential = wait_exponential(multiplier=restart.base_s, exp_base=restart.factor, max=restart.ceiling_s)
+    return float(wait_first_at_once(wait_jitter(exponential, restart.jitter, rng))(_attempt(failures)))
+
+
+def may_kill(restart: Restart, history: History, now: float) -> bool:
+    """Whether the kill budget of a probe's verdict allows another one."""
+    _drop_before(history.kills, now - HOUR_S)
+    return len(history.kills) < restart.kills
+
+
+def decide(
+    restart: Restart,
+    history: History,
+    *,
+    cause: Cause,
+    clean: bool,
+    held: bool,
+    detail: str,
+    now: float,
+    rng: random.Random,
+) -> Verdict:
+    """What follows the end of a run; `history` is brought up to date.
+
+    Args:
+        clean: the process exited with code 0.
+        detail: how it ended, for the reason.
+        now: monotonic seconds.
+    """
+    if cause is Cause.PROBE:
+        history.kills.append(now)
+    if held:
+        return Verdict(Event.KEEP, None, f"held by an operator ({detail})")
+    if cause in (Cause.OPERATOR, Cause.RECYCLED):
+        return Verdict(Event.RETRY, 0.0, detail)
+    if cause is Cause.EXIT and (restart.when == "never" or (restart.when == "on-failure" and clean)):
+        return Verdict(Event.REST, None, f"{detail}; restart = {restart.when!r}")
+
+    history.failures += 1
+    history.first_cause = history.first_cause or detail
+    _drop_before(history.restarts, now - restart.window_s)
+    history.restarts.append(now)
+    if stop_after_attempt(restart.limit + 1)(_attempt(len(history.restarts))):
+        reason = f"{restart.limit} restarts in {restart.window_s:g} s; first: {history.first_cause}"
+        return Verdict(Event.PARK, restart.revive_s or None, reason)
+    if cause is Cause.PROBE and not may_kill(restart, history, now):
+        reason = f"ended by its probes {len(history.kills)} times within the hour; first: {history.first_cause}"
+        return Verdict(Event.PARK, restart.revive_s or None, reason)
+    return Verdict(Event.RETRY, delay_s(restart, history.failures, rng), detail)
+
+
+def _drop_before(times: deque[float], limit: float) -> None:
+    while times and times[0] < limit:
+        times.popleft()

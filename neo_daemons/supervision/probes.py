@@ -1,0 +1,248 @@
+"""Asking a daemon how it is: http, tcp, exec, log line, file progress.
+
+A probe answers with a `Result`, always within its timeout, and never raises for what it met. One `Prober` serves a
+whole supervisor: it holds the HTTP client, which is imported and made when the first probe needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sqlite3
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from neo_daemons.definitions import AnyProbe, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
+
+from .logs import DaemonLog
+from .platform import ExitStatus, Platform, SpawnSpec
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_BODY = 1_000_000
+"""Bytes of an answer that a body condition looks at."""
+
+
+class Result(Struct, frozen=True):
+    """What a probe found: `ok`, and in a few words what was asked and answered."""
+
+    ok: bool
+    detail: str
+
+
+class Target(Struct):
+    """The run of a daemon that is probed. `memory` is the probes' own, for this run."""
+
+    host: str
+    ports: Mapping[str, int]
+    env: Mapping[str, str]
+    cwd: str
+    log: DaemonLog
+    log_start: int
+    """Position in the log where this run began."""
+    memory: dict[Any, Any]
+
+    def port(self, name: str | None) -> int:
+        """A port by name, or the first one."""
+        return self.ports[name] if name is not None else next(iter(self.ports.values()))
+
+
+class Prober:
+    """Carries out probes. References in them must be resolved before."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._client: httpx.AsyncClient | None = None
+
+    async def check(self, probe: AnyProbe, target: Target) -> Result:
+        """Carry out one probe."""
+        try:
+            async with asyncio.timeout(probe.timeout_s):
+                match probe:
+                    case HttpProbe():
+                        return await self._http(probe, target)
+                    case TcpProbe():
+                        return await self._tcp(probe, target)
+                    case ExecProbe():
+                        return await self._exec(probe, target)
+                    case LogProbe():
+                        return self._log(probe, target)
+                    case FileProbe():
+                        return self._file(probe, target)
+        except TimeoutError:
+            return Result(False, f"{name_of(probe, target)}: no answer in {probe.timeout_s:g} s")
+
+    async def _http(self, probe: HttpProbe, target: Target) -> Result:
+        # Most of a boot passes before anybody listens; a refused connection costs a tenth of a refused request.
+        if probe.url is None and "listening" not in target.memory:
+            connected = await self._connect(target.host, target.port(probe.port))
+            if connected is not None:
+                return Result(False, f"{name_of(probe, target)}: {connected}")
+            target.memory["listening"] = True
+        import httpx
+
+        if self._client is None:
+            # Daemons are local: no proxy from the environment, no certificates, no connection kept that would
+            # outlive the daemon at its end.
+            self._client = httpx.AsyncClient(
+                verify=False,
+                trust_env=False,
+                timeout=None,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            )
+        what = name_of(probe, target)
+        try:
+            async with self._client.stream(
+                probe.method, url_of(probe, target), headers=probe.headers, json=probe.json
+            ) as response:
+                body = b""
+                if probe.body is not None:
+                    async for chunk in response.aiter_bytes():
+                        body += chunk
+                        if len(body) > MAX_BODY:
+                            break
+                status = response.status_code
+        except httpx.HTTPError as error:
+            return Result(False, f"{what}: {_reason(error)}")
+        if (status not in probe.status) if probe.status else not 200 <= status < 300:
+            return Result(False, f"{what}: status {status}")
+        if probe.body is not None and not re.search(probe.body, body.decode("utf-8", "replace")):
+            return Result(False, f"{what}: status {status}, but {probe.body!r} is not in the answer")
+        return Result(True, f"{what}: status {status}")
+
+    async def _tcp(self, probe: TcpProbe, target: Target) -> Result:
+        refused = await self._connect(target.host, target.port(probe.port))
+        return Result(refused is None, f"{name_of(probe, target)}: {refused or 'accepted'}")
+
+    @staticmethod
+    async def _connect(host: str, port: int) -> str | None:
+        """None, or why there is no connection."""
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError as error:
+            return _reason(error)
+        writer.transport.abort()
+        return None
+
+    async def _exec(self, probe: ExecProbe, target: Target) -> Result:
+        what = name_of(probe, target)
+        ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
+        with tempfile.TemporaryFile() as output:
+            try:
+                process = self._platform.spawn(SpawnSpec(probe.command, target.env, target.cwd, output.fileno()))
+            except OSError as error:
+                return Result(False, f"{what}: {error.strerror}")
+            process.watch(lambda status: None if ended.done() else ended.set_result(status))
+            try:
+                status = await asyncio.shield(ended)
+            finally:
+                process.signal_group(signal.SIGKILL)
+                if not ended.done():
+                    await _reaped(ended)
+                process.close()
+            output.seek(0)
+            last = output.read(MAX_BODY).decode("utf-8", "replace").strip().splitlines()[-1:]
+        return Result(status.clean, f"{what}: {status}{', ' + last[0][:200] if last else ''}")
+
+    @staticmethod
+    def _log(probe: LogProbe, target: Target) -> Result:
+        # Only what is new since the last look; a line that was cut in two is looked at again.
+        position, rest = target.memory.get(probe, (target.log_start, b""))
+        data, position = target.log.read(position, MAX_BODY)
+        text = rest + data
+        complete, _, rest = text.rpartition(b"\n")
+        target.memory[probe] = (position, rest[-MAX_BODY:])
+        for line in (complete + b"\n" + rest).decode("utf-8", "replace").splitlines():
+            if re.search(probe.pattern, line):
+                return Result(True, f"log: {line.strip()[:200]}")
+        return Result(False, f"{name_of(probe, target)}: not written yet")
+
+    @staticmethod
+    def _file(probe: FileProbe, target: Target) -> Result:
+        what = name_of(probe, target)
+        now = time.monotonic()
+        path = Path(probe.path)
+        end: int | None = None
+        try:
+            if probe.database is not None and probe.query is not None:
+                end = _query(probe.database, probe.query)
+                position: Any = int(path.read_text()) if path.exists() else None
+            else:
+                found = path.stat()
+                position = (found.st_mtime_ns, found.st_size)
+        except (OSError, ValueError, sqlite3.Error) as error:
+            return Result(False, f"{what}: {_reason(error)}")
+        # A daemon that has had nothing to do has written no position: it stands where the log ended at its start.
+        last, since, start = target.memory.get(probe, (position, now, end))
+        if position != last:
+            since = now
+        if end is not None and (position if position is not None else start) >= end:
+            target.memory[probe] = (position, now, start)
+            return Result(True, f"{what}: at {end}, the end of the log")
+        target.memory[probe] = (position, since, start)
+        if now - since < probe.within_s:
+            return Result(True, f"{what}: {position} of {end}" if end is not None else f"{what}: changed")
+        stuck = f"at {position}, behind {end}," if end is not None else "unchanged"
+        return Result(False, f"{what}: {stuck} for {now - since:.0f} s")
+
+    async def close(self) -> None:
+        """Close the HTTP client."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+
+def url_of(probe: HttpProbe, target: Target) -> str:
+    """Where an HTTP probe asks."""
+    if probe.url is not None:
+        return probe.url.rstrip("/") + probe.path if probe.path != "/" else probe.url
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return f"http://{host}:{target.port(probe.port)}{probe.path}"
+
+
+def name_of(probe: AnyProbe, target: Target) -> str:
+    """A probe in a few words."""
+    match probe:
+        case HttpProbe():
+            return f"{probe.method} {url_of(probe, target)}"
+        case TcpProbe():
+            return f"connect to {target.host}:{target.port(probe.port)}"
+        case ExecProbe():
+            return f"exec {os.path.basename(probe.command[0])}"
+        case LogProbe():
+            return f"log line {probe.pattern!r}"
+        case FileProbe():
+            return f"progress of {probe.path}"
+
+
+async def _reaped(ended: asyncio.Future[ExitStatus]) -> None:
+    # Killed: it ends as soon as the kernel gets to it. The timeout that brought us here may not leave a zombie.
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(ended), 5)
+
+
+def _query(database: str, query: str) -> int:
+    connection = sqlite3.connect(f"{Path(database).as_uri()}?mode=ro", uri=True, timeout=0.1)
+    try:
+        row = connection.execute(query).fetchone()
+    finally:
+        connection.close()
+    return int(row[0] or 0) if row else 0
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)
+    if isinstance(error, ConnectionRefusedError) or "refused" in text:
+        return "connection refused"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return text or type(error).__name__

@@ -1,0 +1,479 @@
+"""The set of daemons of one state directory: order, bounded parallelism, adoption, reload, shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from filelock import FileLock, Timeout
+
+from neo_daemons import records
+from neo_daemons.definitions import Definition, Launch, Unavailable, fingerprint
+from neo_daemons.files import remove_leftover_temporaries, write_struct
+from neo_daemons.records import DamagedRecord, Intentions, SupervisorRecord
+from neo_daemons.state_dir import StateDir, StateDirError
+from neo_daemons.status import Change, Explanation, JournalEntry, Status, SupervisorStatus
+from neo_daemons.version import VERSION
+
+from .daemon import Daemon, Site
+from .journal import Journal
+from .machine import ALIVE, Event, Refused, State
+from .platform import Platform, Process, current_platform
+from .probes import Prober
+
+PARALLEL = max(4, 2 * (os.cpu_count() or 1))
+"""Daemons that are starting at once."""
+LOG_CHECK_MIN_S, LOG_CHECK_MAX_S = 0.05, 5.0
+"""Bounds of the time between two looks at the size of the logs; it follows how fast they grow."""
+EXPLAINED_EVENTS = 15
+EXPLAINED_LINES = 20
+
+
+class AlreadyRunning(Exception):
+    """Another supervisor holds the state directory; `record` says which, where that can be read."""
+
+    def __init__(self, state: StateDir, record: SupervisorRecord | None) -> None:
+        self.record = record
+        who = f"pid {record.pid}" if record is not None else "a supervisor that is just starting"
+        super().__init__(
+            f"{state.path} is already supervised by {who}; use it (status, stop, reload), "
+            f"or take over with serve --takeover"
+        )
+
+
+class UnknownDaemon(KeyError):
+    """No daemon of that name is configured; ``str()`` names those that are."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.message = f"there is no daemon {name!r}; configured: {', '.join(sorted(known)) or 'none'}"
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Supervisor:
+    """Supervises the daemons of one state directory, from `start` to `stop`.
+
+    Args:
+        definitions: the daemons.
+        state: where everything is kept.
+        resolve: how a definition is run on this machine.
+        values: what references can name besides the daemons' own.
+        env: the environment that daemons inherit.
+    """
+
+    def __init__(
+        self,
+        definitions: Iterable[Definition],
+        *,
+        state: StateDir,
+        resolve: Callable[[Definition], Launch | Unavailable],
+        values: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        platform: Platform | None = None,
+        prober: Prober | None = None,
+        parallel: int = PARALLEL,
+        rng: random.Random | None = None,
+        config: str | None = None,
+    ) -> None:
+        self.state = state
+        self.platform = platform or current_platform()
+        self.prober = prober or Prober(self.platform)
+        self.config = config
+        self.started_at = time.time()
+        self.stopping = False
+        self.inhibitors: dict[int, str | None] = {}
+        """Clients that ask for no recycling: of one daemon, or (None) of any."""
+        self._definitions = tuple(definitions)
+        self._resolve = resolve
+        self._values = {"state_dir": str(state.path), **(values or {})}
+        self._env = dict(os.environ if env is None else env)
+        self._parallel = parallel
+        self._rng = rng or random.Random()
+        self._lock = FileLock(state.lock)
+        self._reloading = asyncio.Lock()
+        self._log_keeper: asyncio.Task[None] | None = None
+        self._orphans: list[asyncio.Task[None]] = []
+        self._site: Site | None = None
+        self._record: SupervisorRecord | None = None
+        self._warning: str | None = None
+
+    # Life
+
+    async def start(self, socket: str = "") -> None:
+        """Take the state directory and start (or adopt) every enabled daemon. Returns when all starts are under
+        way, not when they are done.
+
+        Raises:
+            AlreadyRunning: another supervisor has it. Nothing was written.
+            StateDirError: the directory cannot be used.
+        """
+        self.claim()
+        self.announce(socket)
+        self.launch()
+
+    def claim(self) -> None:
+        """Take the state directory's lock. See `start`."""
+        self.state.create()
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            record = None
+            with contextlib.suppress(DamagedRecord, OSError):
+                record = records.read(self.state.record, SupervisorRecord)
+            raise AlreadyRunning(self.state, record) from None
+        except OSError as error:
+            raise StateDirError(f"cannot lock {self.state.lock}: {error.strerror}; choose another --state-dir") from None
+
+    def announce(self, socket: str) -> None:
+        """Write down who supervises, and where it is reached."""
+        for directory in (self.state.path, self.state.daemons):
+            remove_leftover_temporaries(directory)
+        self._record = SupervisorRecord(
+            pid=os.getpid(),
+            identity=self.platform.own_identity(),
+            version=VERSION,
+            socket=socket,
+            config=self.config,
+            started_at=self.started_at,
+        )
+        try:
+            write_struct(self.state.record, self._record)
+        except OSError as error:
+            self.release()
+            raise StateDirError(
+                f"cannot write {self.state.record}: {error.strerror}; make room or choose another --state-dir"
+            ) from None
+
+    def launch(self) -> None:
+        """Begin to supervise. See `start`."""
+        journal = Journal(self.state.journal)
+        self._site = Site(
+            platform=self.platform,
+            state=self.state,
+            journal=journal,
+            prober=self.prober,
+            resolve=self._resolve,
+            values=self._values,
+            env=self._env,
+            parallel=self._parallel,
+            rng=self._rng,
+        )
+        self._site.inhibited = lambda name: name in self.inhibitors.values() or None in self.inhibitors.values()
+        journal.add("supervisor-started", pid=os.getpid(), detail=f"version {VERSION}")
+        held = self._read_intentions()
+        self._collect_leftovers()
+        for definition in self._definitions:
+            daemon = self._add(definition)
+            daemon.held = definition.name in held
+        self._site.save_intentions = self._save_intentions
+        self._end_orphans()
+        self._log_keeper = asyncio.get_running_loop().create_task(self._keep_logs())
+        for daemon in self.daemons.values():
+            self._begin(daemon)
+
+    @property
+    def site(self) -> Site:
+        """What the daemons share; there from `launch` on."""
+        assert self._site is not None, "the supervisor has not been started"
+        return self._site
+
+    @property
+    def daemons(self) -> dict[str, Daemon]:
+        """The daemons by name, in the order of their definitions."""
+        return self.site.daemons
+
+    @property
+    def journal(self) -> Journal:
+        """What happened."""
+        return self.site.journal
+
+    def daemon(self, name: str) -> Daemon:
+        """The daemon of that name.
+
+        Raises:
+            UnknownDaemon: there is none.
+        """
+        try:
+            return self.daemons[name]
+        except KeyError:
+            raise UnknownDaemon(name, self.daemons) from None
+
+    def _add(self, definition: Definition) -> Daemon:
+        daemon = Daemon(definition, self.site)
+        self.daemons[definition.name] = daemon
+        daemon.load()
+        return daemon
+
+    @staticmethod
+    def _begin(daemon: Daemon) -> None:
+        if daemon.definition.external:
+            daemon.observe()
+        elif daemon.definition.enabled:
+            daemon.order(Event.START)
+        else:
+            daemon.detail = "not enabled in the configuration"
+
+    async def stop(self, *, detach: bool = False) -> None:
+        """Stop every daemon, dependants first, and release the state directory. With `detach` the daemons are left
+        running, for the next supervisor to adopt."""
+        if self._site is None:
+            self.release()
+            return
+        self.stopping = True
+        self.journal.add("supervisor-detaching" if detach else "supervisor-stopping", pid=os.getpid())
+        if detach:
+            await asyncio.gather(*(daemon.detach() for daemon in self.daemons.values()))
+        else:
+            await self._stop_in_order(list(self.daemons.values()))
+            for daemon in self.daemons.values():
+                await daemon.detach()
+        await asyncio.gather(*self._orphans, return_exceptions=True)
+        if self._log_keeper is not None:
+            self._log_keeper.cancel()
+            await asyncio.gather(self._log_keeper, return_exceptions=True)
+        await self.prober.close()
+        self.journal.add("supervisor-stopped", pid=os.getpid())
+        self.journal.close()
+        self.release()
+
+    def hurry(self) -> None:
+        """Cut every grace: SIGKILL now."""
+        for daemon in self.daemons.values():
+            daemon.hurry()
+
+    def release(self) -> None:
+        """Give the state directory back."""
+        if self._record is not None:
+            with contextlib.suppress(OSError):
+                self.state.record.unlink(missing_ok=True)
+            self._record = None
+        self._lock.release()
+
+    async def _stop_in_order(self, daemons: list[Daemon]) -> None:
+        await asyncio.gather(*(self._stop_after_dependants(daemon, daemons) for daemon in daemons))
+
+    async def _stop_after_dependants(self, daemon: Daemon, daemons: list[Daemon]) -> None:
+        for other in daemons:
+            if daemon.name in (*other.definition.after, *other.definition.requires) and other is not daemon:
+                await other.wait_for(_is_down)
+        with contextlib.suppress(Refused):
+            daemon.order(Event.STOP, "stopping")
+        await daemon.wait_for(_is_down)
+
+    # What an earlier supervisor left
+
+    def _read_intentions(self) -> frozenset[str]:
+        try:
+            intentions = records.read(self.state.intentions, Intentions)
+        except DamagedRecord as error:
+            aside = self.state.intentions.with_name(f"{self.state.intentions.name}.damaged-{time.time_ns()}")
+            self.state.intentions.replace(aside)
+            self.journal.add("record-damaged", detail=f"{error}; set aside as {aside.name}")
+            return frozenset()
+        except OSError as error:
+            self._warning = f"{self.state.intentions} cannot be read: {error.strerror}"
+            return frozenset()
+        return frozenset(intentions.held) if intentions is not None else frozenset()
+
+    def _save_intentions(self) -> None:
+        held = tuple(sorted(daemon.name for daemon in self.daemons.values() if daemon.held))
+        try:
+            write_struct(self.state.intentions, Intentions(held=held), sync=True)
+            self._warning = None
+        except OSError as error:
+            self._warning = f"{self.state.intentions} is not written, holds are forgotten at exit: {error.strerror}"
+
+    def _collect_leftovers(self) -> None:
+        """Everything that bears this state directory's mark, by one look at the process table."""
+        own = str(self.state.path)
+        for process, mark in self.platform.marked(lambda mark: mark.state_dir == own):
+            self.site.leftovers.setdefault(mark.name, []).append(process)
+
+    def _end_orphans(self) -> None:
+        """Daemons of ours that the configuration no longer names are ended, as a reload would."""
+        for path in self.state.daemons.glob("*.json"):
+            if path.stem not in self.daemons:
+                self.site.leftovers.setdefault(path.stem, [])
+        for name in [name for name in self.site.leftovers if name not in self.daemons]:
+            processes: list[Process] = self.site.leftovers.pop(name)
+            if processes:
+                pids = ", ".join(str(process.pid) for process in processes)
+                self.journal.add("orphan", daemon=name, detail=f"no longer configured: ending pid {pids}")
+            for process in processes:
+                process.close()
+            orphan = Daemon(Definition(name=name), self.site)
+            self._orphans.append(asyncio.get_running_loop().create_task(orphan.end_leftovers()))
+
+    # Looking
+
+    def status(self) -> Status:
+        """The state of everything, now."""
+        pids = [d.process.pid for d in self.daemons.values() if d.process is not None]
+        usage = self.platform.usage(pids)
+        return Status(
+            supervisor=SupervisorStatus(
+                pid=os.getpid(),
+                version=VERSION,
+                state_dir=str(self.state.path),
+                started_at=self.started_at,
+                config=self.config,
+                stopping=self.stopping,
+                warning=self._warning or self.journal.fault,
+            ),
+            daemons=tuple(
+                daemon.status(usage.get(daemon.process.pid) if daemon.process is not None else None)
+                for daemon in self.daemons.values()
+            ),
+        )
+
+    def explain(self, name: str) -> Explanation:
+        """Why a daemon is in the state it is in.
+
+        Raises:
+            UnknownDaemon: there is none of that name.
+        """
+        daemon = self.daemon(name)
+        pid = daemon.process.pid if daemon.process is not None else None
+        holders = {}
+        for port in daemon.ports.values():
+            holder = self.platform.port_holder(port)
+            if holder is not None:
+                holders[str(port)] = "this daemon" if holder.pid == pid and pid is not None else str(holder)
+        return Explanation(
+            daemon=daemon.status(self.platform.usage([pid]).get(pid) if pid is not None else None),
+            since=daemon.since,
+            next_try_s=daemon.next_try_s,
+            first_cause=daemon.history.first_cause,
+            failures=daemon.history.failures,
+            port_holders=holders,
+            probes=tuple(f"{_clock(at)} {'ok' if r.ok else 'failed'}: {r.detail}" for at, r in daemon.probe_results),
+            events=tuple(self.events(EXPLAINED_EVENTS, name)),
+            log_tail=tuple(daemon.log.tail(EXPLAINED_LINES)),
+        )
+
+    def events(self, count: int, name: str | None = None) -> list[JournalEntry]:
+        """The latest entries of the journal."""
+        return self.journal.latest(count, name)
+
+    # Reload
+
+    def plan(self, definitions: Iterable[Definition]) -> list[Change]:
+        """What `reload` with these definitions would do."""
+        new = {definition.name: definition for definition in definitions}
+        changes = [self._change(definition) for definition in new.values()]
+        for name in self.daemons:
+            if name not in new:
+                changes.append(Change(name=name, action="stop", reason="no longer configured"))
+        return changes
+
+    def _change(self, new: Definition) -> Change:
+        daemon = self.daemons.get(new.name)
+        if daemon is None:
+            return Change(name=new.name, action="start" if new.enabled else "apply", reason="newly configured")
+        old = daemon.definition
+        if old.enabled != new.enabled:
+            action = "start" if new.enabled else "stop"
+            return Change(name=new.name, action=action, reason=f"enabled = {str(new.enabled).lower()}")
+        if daemon.state is State.UNAVAILABLE:
+            return Change(name=new.name, action="replace", reason="was unavailable: tried again")
+        differing = [f for f in new.__struct_fields__ if getattr(old, f) != getattr(new, f)]
+        launched = self._resolve(new)
+        record = daemon.pidfile.record
+        if isinstance(launched, Launch):
+            before = self._resolve(old) if record is None else None
+            known = record.fingerprint if record is not None else None
+            if known is None and isinstance(before, Launch):
+                known = fingerprint(old, before)
+            if known != fingerprint(new, launched):
+                what = ", ".join(differing) or "the installed program"
+                return Change(name=new.name, action="replace", reason=f"changed: {what}")
+        elif differing:
+            return Change(name=new.name, action="replace", reason=f"changed: {', '.join(differing)}")
+        if differing:
+            return Change(name=new.name, action="apply", reason=f"changed: {', '.join(differing)}; no restart needed")
+        return Change(name=new.name, action="keep", reason="unchanged")
+
+    async def reload(self, definitions: Iterable[Definition], *, config: str | None = None) -> list[Change]:
+        """Bring the daemons in line with new definitions, touching only what changed. Returns what was done; new
+        processes may still be starting."""
+        async with self._reloading:
+            new = {definition.name: definition for definition in definitions}
+            changes = self.plan(new.values())
+            self.config = config or self.config
+            for change in changes:
+                if change.action != "keep":
+                    self.journal.add(f"reload-{change.action}", daemon=change.name, detail=change.reason)
+            await self._stop_in_order([self.daemons[c.name] for c in changes if c.action == "stop"])
+            for change in changes:
+                daemon = self.daemons.get(change.name)
+                if change.action == "apply" and daemon is not None:
+                    daemon.apply(new[change.name])
+                elif change.action == "stop" and change.name not in new:
+                    await self.daemons.pop(change.name).detach()
+                elif change.action == "stop" and daemon is not None:
+                    daemon.apply(new[change.name])
+                    daemon.detail = "not enabled in the configuration"
+            await asyncio.gather(*(self._replace(new[c.name]) for c in changes if c.action in ("start", "replace")))
+            for change in changes:
+                if change.action == "apply" and change.name not in self.daemons:
+                    self._begin(self._add(new[change.name]))
+            ordered = {name: self.daemons[name] for name in new if name in self.daemons}
+            self.daemons.clear()
+            self.daemons.update(ordered)
+            self.site.changed.notify()
+            return changes
+
+    async def _replace(self, definition: Definition) -> None:
+        old = self.daemons.get(definition.name)
+        wanted = old is None or old.state is not State.STOPPED or not old.definition.enabled
+        if old is not None:
+            await self._stop_in_order([old])
+            await old.detach()
+        daemon = self._add(definition)
+        if old is not None:
+            daemon.held = old.held
+            daemon.last_exit = old.last_exit
+            daemon.keep_ports(old.ports)
+        if wanted:
+            self._begin(daemon)
+
+    # Logs
+
+    async def _keep_logs(self) -> None:
+        """Rotate what has outgrown its bounds; look more often the faster they grow."""
+        sizes: dict[str, int] = {}
+        interval_s = LOG_CHECK_MIN_S
+        while True:
+            await asyncio.sleep(interval_s)
+            soonest_s = LOG_CHECK_MAX_S
+            for daemon in self.daemons.values():
+                try:
+                    if daemon.log.rotate() and daemon.log.method == "copy-truncate":
+                        self.journal.add("log-rotated", daemon=daemon.name, detail="copy-truncate: not lossless")
+                except OSError as error:
+                    self._warning = f"{daemon.log.path} cannot be rotated: {error.strerror}"
+                size = daemon.log.size
+                growth = (size - sizes.get(daemon.name, size)) / interval_s
+                sizes[daemon.name] = size
+                if growth > 0:
+                    soonest_s = min(soonest_s, (daemon.log.limits.max_bytes - size) / growth)
+            interval_s = max(soonest_s, LOG_CHECK_MIN_S)
+
+
+def _is_down(daemon: Daemon) -> bool:
+    return daemon.state not in ALIVE and daemon.state not in (
+        State.STARTING,
+        State.STOPPING,
+        State.CYCLING,
+        State.BACKOFF,
+    )
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
