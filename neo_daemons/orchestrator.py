@@ -9,13 +9,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from .catalog import resolve
-from .config import Configuration, load
+from .config import ConfigError, Configuration, load
 from .definitions import Definition, Launch, Unavailable
 from .status import Change, Status
 from .supervision.platform import MARK_VARIABLE
@@ -138,28 +140,45 @@ class AgentOrchestrator:
         self._detach = detach
         self._stop_asked.set()
 
-    async def run(self, *, detach_on_exit: bool = False) -> None:
-        """After `start`: until SIGTERM, SIGINT or a request to shut down, then stop. SIGHUP reloads; a second SIGINT
-        cuts every grace. For a process that is a supervisor and nothing else."""
+    async def run(self, *, detach_on_exit: bool = False, started: Callable[[], None] = lambda: None) -> None:
+        """Start, call `started`, and go on until SIGTERM, SIGINT or a request to shut down; then stop. SIGHUP
+        reloads; a second SIGINT cuts every grace. For a process that is a supervisor and nothing else.
+
+        Raises:
+            AlreadyRunning, StateDirError: as `start`.
+        """
         loop = asyncio.get_running_loop()
-        self.supervisor.platform.become_subreaper()
+        had_terminal = _has_terminal()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, lambda: self.ask_to_stop(detach=detach_on_exit))
-        loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up, had_terminal, detach_on_exit)
+        self.supervisor.platform.become_subreaper()
         try:
+            await self.start()
+            started()
             await self._stop_asked.wait()
             await self.stop(detach=self._detach)
         finally:
             for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(signum)
 
-    def _reload_by_signal(self) -> None:
-        async def reload() -> None:
-            from .config import ConfigError
+    def _hang_up(self, had_terminal: bool, detach_on_exit: bool) -> None:
+        if had_terminal and not _has_terminal():
+            # Nobody asked for a reload: the terminal that we ran in was closed.
+            self.ask_to_stop(detach=detach_on_exit)
+            return
+        self._reload_task = asyncio.get_running_loop().create_task(self._reload_by_signal())
 
-            try:
-                await self.reload()
-            except ConfigError as error:
-                self.supervisor.journal.add("reload-refused", detail=str(error))
+    async def _reload_by_signal(self) -> None:
+        try:
+            await self.reload()
+        except ConfigError as error:
+            self.supervisor.journal.add("reload-refused", detail=str(error))
 
-        self._reload_task = asyncio.get_running_loop().create_task(reload())
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -33,12 +33,6 @@ class Shutdown(Struct, frozen=True, forbid_unknown_fields=True):
     detach: bool = False
 
 
-class Wait(Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of ``POST /v1/wait``: until every enabled daemon is ready, or will not be by itself."""
-
-    wait_s: WaitSeconds = 0.0
-
-
 class LeaseRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Body of ``POST /v1/leases``. The lease lasts as long as the connection. `inhibit` names a daemon that must not
     be recycled for its age or size meanwhile, ``*`` all of them."""

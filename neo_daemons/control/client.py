@@ -74,10 +74,6 @@ class Client:
         the outcome."""
         return self._call("POST", f"/daemons/{name}/{order}", DaemonStatus, api.Order(wait_s), wait_s)
 
-    def wait(self, wait_s: float) -> Status:
-        """Until every daemon is ready or will not be by itself, at most `wait_s`."""
-        return self._call("POST", "/wait", Status, api.Wait(wait_s), wait_s)
-
     def reload(self, *, dry_run: bool = False) -> list[Change]:
         """Read the configuration again; what was, or would be, done."""
         return self._call("POST", "/reload", list[Change], api.Reload(dry_run), 600.0)

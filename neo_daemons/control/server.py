@@ -142,7 +142,6 @@ class ControlServer:
                 route("/daemons/{name}/why", self._why, "GET"),
                 route("/daemons/{name}/logs", self._logs, "GET"),
                 route("/daemons/{name}/{order}", self._order, "POST"),
-                route("/wait", self._wait, "POST"),
                 route("/reload", self._reload, "POST"),
                 route("/shutdown", self._shutdown, "POST"),
                 route("/leases", self._lease, "POST"),
@@ -209,14 +208,6 @@ class ControlServer:
         if body.wait_s:
             await daemon.wait_for(settled, body.wait_s)
         return _json(self._supervisor.status().daemon(name))
-
-    async def _wait(self, request: Request) -> Response:
-        body = await _body(request, api.Wait)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + body.wait_s
-        for daemon in list(self._supervisor.daemons.values()):
-            await daemon.wait_for(settled, max(deadline - loop.time(), 0))
-        return _json(self._supervisor.status())
 
     async def _reload(self, request: Request) -> Response:
         body = await _body(request, api.Reload)

@@ -116,7 +116,7 @@ class DaemonLog:
             block = os.fstatvfs(descriptor).f_bsize
             # The kernel wants whole blocks, and less than the whole file.
             removable = (size - 1) // block * block
-            if removable and self._can_collapse(descriptor, block):
+            if removable and self.is_lossless():
                 self._keep(descriptor, removable)
                 self._fallocate(descriptor, removable)
                 self.method, gone = "lossless", removable
@@ -155,10 +155,14 @@ class DaemonLog:
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
 
-    def _can_collapse(self, descriptor: int, block: int) -> bool:
-        """Tried on a file of our own, in the same directory: a failed attempt must not touch the log."""
+    def is_lossless(self) -> bool:
+        """Whether this file system can cut off the front of a file that is being written."""
         if self.method is not None:
             return self.method == "lossless"
+        return self._can_collapse(os.statvfs(self.path.parent).f_bsize)
+
+    def _can_collapse(self, block: int) -> bool:
+        """Tried on a file of our own, in the same directory: a failed attempt must not touch the log."""
         probe = self.path.with_name(f".{self.path.name}.probe")
         try:
             with probe.open("wb") as file:

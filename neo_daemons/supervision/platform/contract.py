@@ -103,6 +103,10 @@ class Process(abc.ABC):
         """Call `on_exit` once, from the running event loop, when the process has ended."""
 
     @abc.abstractmethod
+    def is_alive(self) -> bool:
+        """It has not ended (one that waits to be reaped has)."""
+
+    @abc.abstractmethod
     def signal(self, signum: int) -> bool:
         """Send a signal to this process. False if it is gone.
 

@@ -36,6 +36,13 @@ EXIT_CODE_RETRIES_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 these, in all well below what a restart costs, then left unknown."""
 
 
+def has_ended(pidfd: int) -> bool:
+    """Whether the process has ended, reaped or not."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
+
+
 class LinuxProcess(Process):
     """A process held by a pidfd."""
 
@@ -90,6 +97,9 @@ class LinuxProcess(Process):
         on_exit, self._on_exit = self._on_exit, None
         if on_exit is not None:
             on_exit(status)
+
+    def is_alive(self) -> bool:
+        return self._finalizer.alive and not has_ended(self._pidfd)
 
     def signal(self, signum: int) -> bool:
         return self._send(signum, 0)
@@ -185,9 +195,7 @@ class LinuxPlatform(PosixPlatform):
             if error.errno in (errno.ESRCH, errno.EINVAL):
                 return None
             raise Unverifiable(f"pid {pid}: cannot be opened ({error.strerror})") from None
-        poller = select.poll()
-        poller.register(pidfd, select.POLLIN)
-        if poller.poll(0):  # ended; perhaps not reaped yet
+        if has_ended(pidfd):
             os.close(pidfd)
             return None
         try:

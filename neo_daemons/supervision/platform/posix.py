@@ -91,6 +91,9 @@ class PosixProcess(Process):
         identity = identity_by_psutil(self.pid)
         return identity is not None and identity.matches(self.identity)
 
+    def is_alive(self) -> bool:
+        return self._ended() is None
+
     def signal(self, signum: int) -> bool:
         if self._popen is not None:
             if self._popen.poll() is not None:

@@ -1,0 +1,156 @@
+"""The command line: ``neo-daemons``, and the same as ``python -m neo_daemons``.
+
+Exit codes: 0 done; 1 it did not work out; 2 wrong usage or configuration; 3 no supervisor is running; 4 the state
+directory is supervised already; 5 a required daemon cannot run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from neo_daemons.version import VERSION
+
+DONE, FAILED, USAGE, NO_SUPERVISOR, ALREADY_RUNNING, REQUIRED = range(6)
+
+WAIT_S = 600.0
+"""How long `up`, `start` and `restart` wait for readiness by default: a first start may have to compile."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    options = _parser().parse_args(arguments)
+    from neo_daemons.config import ConfigError
+    from neo_daemons.control.client import ControlError, NoSupervisor
+    from neo_daemons.state_dir import StateDirError
+
+    try:
+        return int(_run(options))
+    except ConfigError as error:
+        return complain(str(error), USAGE)
+    except NoSupervisor as error:
+        return complain(str(error), NO_SUPERVISOR)
+    except (ControlError, StateDirError) as error:
+        return complain(str(error), FAILED)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has had enough: no message, and none from the interpreter's own last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def complain(message: str, code: int) -> int:
+    """One line on standard error; `code`."""
+    print(f"neo-daemons: {message}", file=sys.stderr)
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
+    match options.command:
+        case "serve":
+            from . import serve
+
+            return serve.serve(options)
+        case "up" | "down":
+            from . import background
+
+            return background.up(options) if options.command == "up" else background.down(options)
+        case "doctor" | "reap":
+            from . import inspect
+
+            return inspect.doctor(options) if options.command == "doctor" else inspect.reap(options)
+        case _:
+            from . import client
+
+            return client.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="neo-daemons",
+        description="Supervise the daemons of this project: chroma, bridge, mlx, and any that neo-daemons.toml names.",
+        epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 no supervisor, 4 already supervised, "
+        "5 a required daemon cannot run.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"neo-daemons {VERSION}")
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: looked for from here up)")
+    where.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="where the supervisor keeps its files (default: .neo-daemons)"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, parents=[where], allow_abbrev=False)
+
+    serve = command("serve", "start the daemons and keep them up, in the foreground")
+    up = command("up", "the same in the background; returns when they are ready")
+    for one in (serve, up):
+        one.add_argument(
+            "--require", action="append", default=[], metavar="NAME", help="fail if this daemon cannot run (repeatable)"
+        )
+        one.add_argument(
+            "--takeover", action="store_true", help="take over from a running supervisor; the daemons stay up"
+        )
+    serve.add_argument("--detach-on-exit", action="store_true", help="leave the daemons running for the next supervisor")
+    up.add_argument("--wait", type=_seconds, default=WAIT_S, metavar="SECONDS", help="how long to wait for readiness")
+
+    down = command("down", "stop the supervisor and its daemons; returns when they are gone")
+    down.add_argument("--detach", action="store_true", help="leave the daemons running for the next supervisor")
+
+    status = command("status", "show the daemons")
+    status.add_argument("--json", action="store_true", help="as JSON, a stable contract")
+    status.add_argument("--watch", action="store_true", help="again and again")
+
+    for name, text in (
+        ("start", "start daemons, also parked ones"),
+        ("stop", "stop daemons, until they are started again"),
+        ("restart", "stop and start daemons"),
+        ("hold", "do not restart daemons when they end, until they are released"),
+        ("release", "end a hold, and start what is down"),
+    ):
+        order = command(name, text)
+        order.add_argument("names", nargs="+", metavar="NAME")
+        order.add_argument("--wait", type=_seconds, default=WAIT_S, metavar="SECONDS", help="how long to wait (0: not)")
+
+    logs = command("logs", "show what a daemon has written")
+    logs.add_argument("name", metavar="NAME")
+    logs.add_argument("-n", dest="lines", type=_count, default=100, metavar="LINES", help="how many (default: 100)")
+    logs.add_argument("-f", dest="follow", action="store_true", help="and what it goes on to write")
+
+    events = command("events", "show what happened")
+    events.add_argument("-n", dest="lines", type=_count, default=50, metavar="COUNT", help="how many (default: 50)")
+    events.add_argument("-f", dest="follow", action="store_true", help="and what goes on to happen")
+    events.add_argument("--json", action="store_true", help="one JSON object a line")
+
+    why = command("why", "explain the state of a daemon")
+    why.add_argument("name", metavar="NAME")
+    why.add_argument("--json", action="store_true", help="as JSON")
+
+    reload = command("reload", "read the configuration again; touches only what changed")
+    reload.add_argument("--dry-run", action="store_true", help="only say what would be done")
+
+    command("doctor", "look at what is installed, taken, stale or orphaned; changes nothing")
+    command("reap", "end processes that an earlier supervisor left; lists those that are not provably ours")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r}: write seconds, from 0 to 86400")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number from 0 to 100000")
+    return int(text)

@@ -1,0 +1,121 @@
+"""``up`` and ``down``: the supervisor in the background."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from neo_daemons.config import find_state_dir
+from neo_daemons.control.client import Client, NoSupervisor
+from neo_daemons.state_dir import StateDir
+from neo_daemons.status import DaemonStatus, Status
+from neo_daemons.supervision import survey
+from neo_daemons.supervision.platform import MARK_VARIABLE, Process, SpawnSpec, current_platform
+
+from . import DONE, FAILED, NO_SUPERVISOR, REQUIRED, complain, render
+from .serve import load_with_requirements
+from .takeover import supervisor_process, wait_until_gone
+
+POLL_S = 0.05
+CONNECT_S = 30.0
+"""From the spawn of a supervisor to its first answer."""
+GIVEN_UP = frozenset({"parked", "unavailable", "held", "stopped", "external", "degraded"})
+PATIENT_RESTARTS = 2
+"""After so many failed tries a daemon in backoff is no longer waited for."""
+
+
+def up(options: argparse.Namespace) -> int:
+    """Start a supervisor unless one runs, and wait until its daemons are ready."""
+    configuration = load_with_requirements(options)
+    state = configuration.state
+    running = supervisor_process(state)
+    if running is None or options.takeover:
+        state.create()
+        supervisor = _spawn(options, state)
+        code = _connect(supervisor, state)
+        if code is not None:
+            return code
+    else:
+        print(f"already up: supervisor pid {running.pid}", flush=True)
+    with Client(state) as client:
+        status = _wait(client, options.wait)
+    print(f"supervisor pid {status.supervisor.pid}, state in {state.path}")
+    failed = [d for d in status.daemons if not d.ready and (d.state != "stopped" or d.name in options.require)]
+    if not failed:
+        return DONE
+    required = [daemon for daemon in failed if daemon.name in options.require]
+    for daemon in required or failed:
+        complain(render.line(daemon), FAILED)
+    return REQUIRED if required else FAILED
+
+
+def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
+    command = [sys.executable, "-m", "neo_daemons", "serve", "--state-dir", str(state.path)]
+    if options.config is not None:
+        command += ["--config", str(options.config.resolve())]
+    if options.takeover:
+        command.append("--takeover")
+    env = {name: value for name, value in os.environ.items() if name != MARK_VARIABLE}
+    output = os.open(state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        return current_platform().spawn(SpawnSpec(command, env, str(Path.cwd()), output))
+    finally:
+        os.close(output)
+
+
+def _connect(supervisor: Process, state: StateDir) -> int | None:
+    """Wait for its first answer; an exit code if there is none."""
+    deadline = time.monotonic() + CONNECT_S
+    while time.monotonic() < deadline:
+        alive = supervisor.is_alive()
+        try:
+            with Client(state) as client:
+                if client.status().supervisor.pid == supervisor.pid:
+                    return None
+        except NoSupervisor:
+            pass
+        if not alive:
+            said = state.supervisor_log.read_text(errors="replace").strip().splitlines()
+            return complain(f"the supervisor ended at once: {said[-1] if said else 'without a word'}", FAILED)
+        time.sleep(POLL_S)
+    return complain(f"supervisor pid {supervisor.pid} does not answer; see {state.supervisor_log}", FAILED)
+
+
+def _wait(client: Client, timeout_s: float) -> Status:
+    deadline = time.monotonic() + timeout_s
+    lines = render.Lines()
+    while True:
+        status = client.status()
+        lines.show(status.daemons)
+        if all(_settled(daemon) for daemon in status.daemons) or time.monotonic() > deadline:
+            return status
+        time.sleep(POLL_S)
+
+
+def _settled(daemon: DaemonStatus) -> bool:
+    if daemon.state == "backoff":
+        return daemon.restarts >= PATIENT_RESTARTS
+    return daemon.ready or daemon.state in GIVEN_UP
+
+
+def down(options: argparse.Namespace) -> int:
+    """Stop a supervisor and its daemons; without a supervisor, what one left."""
+    state = find_state_dir(options.state_dir, file=options.config)
+    process = supervisor_process(state)
+    if process is not None:
+        with Client(state) as client:
+            client.shutdown(detach=options.detach)
+        wait_until_gone(process)
+        print(f"supervisor pid {process.pid} is gone{', its daemons run on' if options.detach else ''}")
+        return DONE
+    if options.detach:
+        return complain(f"no supervisor is running for {state.path}", NO_SUPERVISOR)
+    reaped = survey.reap(state, current_platform())
+    for orphan in reaped.ended:
+        print(f"ended {orphan.name}, pid {orphan.pid}, which a supervisor had left")
+    if not reaped.ended:
+        print(f"nothing is running for {state.path}")
+    return DONE

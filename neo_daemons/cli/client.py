@@ -1,0 +1,185 @@
+"""The commands that ask a running supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from neo_daemons.config import find_state_dir
+from neo_daemons.control.client import Client, ControlError, NoSupervisor
+from neo_daemons.state_dir import StateDir
+from neo_daemons.status import Explanation, JournalEntry
+
+from . import DONE, FAILED, complain, render
+
+WATCH_S = 1.0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out one of them."""
+    state = find_state_dir(options.state_dir, file=options.config)
+    with Client(state) as client:
+        match options.command:
+            case "status":
+                return _watch(client, options) if options.watch else _status(client, options)
+            case "logs":
+                return _logs(client, state, options)
+            case "events":
+                return _events(client, state, options)
+            case "why":
+                return _why(client, options)
+            case "reload":
+                return _reload(client, options)
+            case order:
+                return _order(client, order, options)
+
+
+def _status(client: Client, options: argparse.Namespace) -> int:
+    status = client.status()
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(status), indent=2).decode())
+        return DONE
+    own = status.supervisor
+    print(f"supervisor pid {own.pid}, version {own.version}, state in {own.state_dir}")
+    if own.warning:
+        complain(render.clean(own.warning), FAILED)
+    render.console().print(render.table(status))
+    return DONE
+
+
+def _watch(client: Client, options: argparse.Namespace) -> int:
+    if options.json or not sys.stdout.isatty():
+        while True:
+            status = client.status()
+            print(msgspec.json.encode(status).decode() if options.json else "\n".join(map(render.line, status.daemons)))
+            sys.stdout.flush()
+            time.sleep(WATCH_S)
+    from rich.live import Live
+
+    with Live(render.table(client.status()), console=render.console(), auto_refresh=False) as live:
+        while True:
+            live.update(render.table(client.status()), refresh=True)
+            time.sleep(WATCH_S)
+
+
+def _order(client: Client, order: str, options: argparse.Namespace) -> int:
+    code = DONE
+    for name in options.names:
+        try:
+            daemon = client.order(name, order, wait_s=options.wait)  # type: ignore[arg-type]
+        except NoSupervisor:
+            raise
+        except ControlError as error:
+            code = complain(str(error), FAILED)
+            continue
+        print(render.line(daemon), flush=True)
+        if options.wait and order in ("start", "restart") and not daemon.ready:
+            code = FAILED
+    return code
+
+
+def _logs(client: Client, state: StateDir, options: argparse.Namespace) -> int:
+    write = _text_writer()
+    try:
+        for text in client.logs(options.name, options.lines, follow=options.follow):
+            write(text)
+    except NoSupervisor:
+        path = state.daemon_log(options.name)
+        if not path.is_file():
+            raise
+        asyncio.run(_logs_of_file(path, options, write))
+    return DONE
+
+
+async def _logs_of_file(path: Path, options: argparse.Namespace, write: Callable[[str], None]) -> None:
+    """What a daemon has written can be read without a supervisor."""
+    from neo_daemons.definitions import Log
+    from neo_daemons.supervision.logs import DaemonLog
+
+    log = DaemonLog(path, Log())
+    if not options.follow:
+        write("".join(f"{line}\n" for line in log.tail(options.lines)))
+        return
+    async for text in log.follow(options.lines):
+        write(text)
+
+
+def _text_writer() -> Callable[[str], None]:
+    """As it is into a file or pipe; on a terminal without what would take it over."""
+    is_terminal = sys.stdout.isatty()
+
+    def write(text: str) -> None:
+        sys.stdout.write(render.tame(text) if is_terminal else text)
+        sys.stdout.flush()
+
+    return write
+
+
+def _events(client: Client, state: StateDir, options: argparse.Namespace) -> int:
+    def show(entry: JournalEntry) -> None:
+        text = msgspec.json.encode(entry).decode() if options.json else render.entry(entry)
+        print(text, flush=options.follow)
+
+    try:
+        entries = client.follow_events(options.lines) if options.follow else client.events(options.lines)
+        for entry in entries:
+            show(entry)
+    except NoSupervisor:
+        from neo_daemons.supervision import journal
+
+        if options.follow or not state.journal.is_file():
+            raise
+        for entry in journal.read(state.journal)[0][-options.lines :] if options.lines else ():
+            show(entry)
+    return DONE
+
+
+def _reload(client: Client, options: argparse.Namespace) -> int:
+    for change in client.reload(dry_run=options.dry_run):
+        print(f"{change.action:8} {change.name}: {change.reason}")
+    return DONE
+
+
+def _why(client: Client, options: argparse.Namespace) -> int:
+    found = client.why(options.name)
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    else:
+        for line in _explain(found):
+            print(render.clean(line))
+    return DONE
+
+
+def _explain(found: Explanation) -> list[str]:
+    daemon = found.daemon
+    lines = [f"{daemon.name} is {render.state(daemon)} since {_clock(found.since)}"]
+    if daemon.detail:
+        lines.append(f"  because: {daemon.detail}")
+    if daemon.remedy:
+        lines.append(f"  mend it with: {daemon.remedy}")
+    if daemon.note:
+        lines.append(f"  note: {daemon.note}")
+    if found.next_try_s is not None:
+        lines.append(f"  tried again in {found.next_try_s:.1f} s")
+    if found.failures:
+        lines.append(f"  failures in a row: {found.failures}; the first: {found.first_cause}")
+    if daemon.last_exit is not None:
+        lines.append(f"  last exit: pid {daemon.last_exit.pid}, {daemon.last_exit.text}, {_clock(daemon.last_exit.at)}")
+    lines += [f"  port {port} is held by {holder}" for port, holder in found.port_holders.items()]
+    for title, items in (
+        ("probes", found.probes),
+        ("events", [render.entry(event) for event in found.events]),
+        (f"last lines of {daemon.log_path}", found.log_tail),
+    ):
+        lines += [f"  {title}:", *(f"    {item}" for item in items)] if items else []
+    return lines
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

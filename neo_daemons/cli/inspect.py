@@ -1,0 +1,42 @@
+"""``doctor`` and ``reap``: a look from outside, with or without a supervisor."""
+
+from __future__ import annotations
+
+import argparse
+
+from neo_daemons.catalog import resolve
+from neo_daemons.config import find_state_dir, load
+from neo_daemons.supervision import survey
+from neo_daemons.supervision.platform import current_platform
+
+from . import DONE, FAILED, render
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Say what is installed, taken, stale and orphaned."""
+    configuration = load(options.config, state_dir=options.state_dir)
+    findings = survey.survey(
+        configuration.definitions,
+        state=configuration.state,
+        platform=current_platform(),
+        resolve=lambda definition: resolve(definition, configuration.project),
+    )
+    print(f"configuration: {configuration.source or 'none; the built-in daemons with their defaults'}")
+    for finding in findings:
+        print(render.clean(f"{finding.level:8} {finding.subject}: {finding.text}"))
+        if finding.remedy:
+            print(render.clean(f"{'':8} → {finding.remedy}"))
+    return FAILED if any(finding.level == "problem" for finding in findings) else DONE
+
+
+def reap(options: argparse.Namespace) -> int:
+    """End what nobody supervises and is provably this state directory's."""
+    state = find_state_dir(options.state_dir, file=options.config)
+    reaped = survey.reap(state, current_platform())
+    for orphan in reaped.ended:
+        print(render.clean(f"ended {orphan.name}, pid {orphan.pid} ({orphan.command})"))
+    for orphan in reaped.left:
+        print(render.clean(f"left  {orphan.name}, pid {orphan.pid} ({orphan.command}): of {orphan.state_dir}"))
+    if not reaped.ended and not reaped.left:
+        print("nothing to reap")
+    return DONE

@@ -1,0 +1,148 @@
+"""What people see: the table of daemons, and lines about changes. rich is imported when something is shown."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from neo_daemons.status import DaemonStatus, JournalEntry, Status
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+STYLES = {
+    "ready": "green",
+    "external": "green",
+    "starting": "yellow",
+    "running": "yellow",
+    "stopping": "yellow",
+    "backoff": "red",
+    "degraded": "red",
+    "parked": "bold red",
+    "unavailable": "bold red",
+    "held": "magenta",
+    "stopped": "dim",
+}
+WIDE = 10_000
+"""Columns where the output is no terminal: nothing is cut."""
+
+
+def console() -> Console:
+    """For standard output."""
+    from rich.console import Console
+
+    is_terminal = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else WIDE)
+
+
+def table(status: Status) -> Table:
+    """The daemons, one a row."""
+    from rich.table import Table
+    from rich.text import Text
+
+    result = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("NAME", "STATE", "PID", "URL", "UPTIME", "RESTARTS", "CPU", "MEMORY"):
+        result.add_column(heading, no_wrap=True)
+    result.add_column("DETAIL", overflow="fold")
+    for daemon in status.daemons:
+        result.add_row(
+            daemon.name,
+            Text(state(daemon), style=STYLES.get(daemon.state, "")),
+            str(daemon.pid or "-"),
+            daemon.url or "-",
+            duration(daemon.uptime_s),
+            str(daemon.restarts),
+            f"{daemon.cpu_percent:.1f}%" if daemon.cpu_percent is not None else "-",
+            size(daemon.rss_bytes),
+            Text(remarks(daemon)),
+        )
+    return result
+
+
+def state(daemon: DaemonStatus) -> str:
+    """The state, with what changes its meaning."""
+    if daemon.state == "external":
+        return "external, ready" if daemon.ready else "external, not ready"
+    return f"{daemon.state}, held" if daemon.held and daemon.state != "held" else daemon.state
+
+
+def remarks(daemon: DaemonStatus) -> str:
+    """What else is to be known."""
+    parts = [daemon.detail, f"mend it with: {daemon.remedy}" if daemon.remedy else None, daemon.note]
+    return clean("; ".join(part for part in parts if part))
+
+
+def line(daemon: DaemonStatus) -> str:
+    """One daemon on one line."""
+    parts = [f"{daemon.name}: {state(daemon)}"]
+    if daemon.pid is not None:
+        parts.append(f"pid {daemon.pid}")
+    if daemon.url is not None and daemon.pid is not None:
+        parts.append(daemon.url)
+    if remarks(daemon):
+        parts.append(remarks(daemon))
+    return ", ".join(parts)
+
+
+def entry(event: JournalEntry) -> str:
+    """One entry of the journal on one line."""
+    parts = [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at)), event.daemon or "-", event.event]
+    if event.pid is not None:
+        parts.append(f"pid {event.pid}")
+    text = "  ".join(parts)
+    return clean(f"{text}  {event.detail}" if event.detail else text)
+
+
+CSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+"""A control sequence, ECMA-48 §5.4."""
+COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+
+
+def clean(text: str) -> str:
+    """Without what would move the cursor or recolour the terminal: it may come from a daemon's log or a command
+    line."""
+    return "".join(c if c.isprintable() or c == "\t" else "�" for c in CSI.sub("", text))
+
+
+def tame(text: str) -> str:
+    """A log for a terminal: its colours and line ends, and nothing else that takes effect."""
+    kept = COLOUR.findall(text)
+    pieces = COLOUR.split(text)
+    pieces = ["".join(c if c.isprintable() or c in "\n\t" else "" for c in CSI.sub("", piece)) for piece in pieces]
+    return "".join(piece + colour for piece, colour in zip(pieces, [*kept, ""], strict=True))
+
+
+def duration(seconds: float | None) -> str:
+    """Rounded, for people."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if whole >= length:
+            rest = {"d": f" {whole % 86400 // 3600}h", "h": f" {whole % 3600 // 60}m", "m": f" {whole % 60}s"}[unit]
+            return f"{whole // length}{unit}{rest}"
+    return f"{seconds:.1f}s" if seconds < 10 else f"{whole}s"
+
+
+def size(count: int | None) -> str:
+    """Bytes in megabytes."""
+    return "-" if count is None else f"{count / 1e6:.0f} MB"
+
+
+class Lines:
+    """Where there is no terminal: a line whenever a daemon's state changes, or the step of a start."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, tuple[str, str | None]] = {}
+
+    def show(self, daemons: Iterable[DaemonStatus]) -> None:
+        """Print what is new."""
+        for daemon in daemons:
+            news = (daemon.state, daemon.detail if daemon.state == "starting" else None)
+            if self._shown.get(daemon.name) != news:
+                self._shown[daemon.name] = news
+                print(line(daemon), flush=True)

@@ -1,0 +1,51 @@
+"""Waiting for a supervisor to go, with its daemons or without."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from neo_daemons import records
+from neo_daemons.control.client import Client, ControlError, NoSupervisor
+from neo_daemons.records import DamagedRecord, SupervisorRecord
+from neo_daemons.state_dir import StateDir
+from neo_daemons.supervision.platform import NotOurs, Process, Unverifiable, current_platform
+
+POLL_S = 0.02
+TAKEOVER_S = 15.0
+"""Letting go of daemons takes milliseconds."""
+
+
+def supervisor_process(state: StateDir) -> Process | None:
+    """The supervisor of a state directory, if it is proven to live."""
+    with contextlib.suppress(DamagedRecord, OSError, NotOurs, Unverifiable):
+        record = records.read(state.record, SupervisorRecord)
+        if record is not None:
+            return current_platform().open(record.pid, record.identity)
+    return None
+
+
+def wait_until_gone(process: Process, timeout_s: float | None = None) -> bool:
+    """Until the process has ended; False if `timeout_s` passed first."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while process.is_alive():
+        if deadline is not None and time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def take_over(state: StateDir) -> None:
+    """Have a running supervisor, if there is one, leave its daemons to us and go.
+
+    Raises:
+        ControlError: it does not.
+    """
+    process = supervisor_process(state)
+    if process is None:
+        return
+    with Client(state) as client, contextlib.suppress(NoSupervisor):
+        client.shutdown(detach=True)
+    if not wait_until_gone(process, TAKEOVER_S):
+        raise ControlError(f"supervisor pid {process.pid} does not let go; end it by its pid, then serve again")
+    process.close()

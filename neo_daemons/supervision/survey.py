@@ -1,0 +1,280 @@
+"""A look at a project from outside: what is installed, who has its ports and directories, what was left behind.
+
+Read-only, but for `reap`, which ends what is provably this state directory's and supervised by nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from msgspec import Struct
+
+from neo_daemons import records
+from neo_daemons.definitions import Definition, Launch, Log, Unavailable
+from neo_daemons.records import DaemonRecord, DamagedRecord, SupervisorRecord
+from neo_daemons.state_dir import StateDir
+
+from .daemon import DATA_LOCK
+from .logs import DaemonLog
+from .pidfile import find_living
+from .platform import Mark, NotOurs, Platform, Process, Unverifiable
+
+REAP_GRACE_S = 10.0
+POLL_S = 0.05
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One thing that was looked at. `level`: ok, note, or problem."""
+
+    level: str
+    subject: str
+    text: str
+    remedy: str | None = None
+
+
+class Orphan(Struct, frozen=True, kw_only=True):
+    """A process of a daemon that nobody supervises."""
+
+    pid: int
+    name: str
+    state_dir: str
+    command: str
+
+
+class Reaped(Struct, frozen=True, kw_only=True):
+    """What `reap` did: what it ended, and what it saw and left alone."""
+
+    ended: tuple[Orphan, ...]
+    left: tuple[Orphan, ...]
+
+
+def survey(
+    definitions: Iterable[Definition],
+    *,
+    state: StateDir,
+    platform: Platform,
+    resolve: Callable[[Definition], Launch | Unavailable],
+) -> list[Finding]:
+    """Look at everything that matters to these daemons."""
+    findings = [_supervisor(state, platform), *_directory(state)]
+    for definition in definitions:
+        findings += _installed(definition, resolve)
+        findings += _ports(definition, state, platform)
+        findings += _data(definition, platform)
+    findings += _records(state, platform)
+    for orphan in orphans(platform):
+        own = orphan.state_dir == str(state.path)
+        remedy = "serve adopts it if it can; reap ends it" if own else f"reap --state-dir {orphan.state_dir}"
+        text = f"pid {orphan.pid} ({orphan.command}) of {orphan.state_dir} is supervised by nobody"
+        findings.append(Finding(level="problem" if own else "note", subject=orphan.name, text=text, remedy=remedy))
+    return findings
+
+
+def running_supervisor(state: StateDir, platform: Platform) -> SupervisorRecord | None:
+    """The supervisor of a state directory, if it is proven to live."""
+    try:
+        record = records.read(state.record, SupervisorRecord)
+        process = platform.open(record.pid, record.identity) if record is not None else None
+    except (DamagedRecord, OSError, NotOurs, Unverifiable):
+        return None
+    if process is None:
+        return None
+    process.close()
+    return record
+
+
+def orphans(platform: Platform) -> list[Orphan]:
+    """Every process of this user that bears a mark of ours and has no supervisor."""
+    found = []
+    for process, mark in _unsupervised(platform):
+        found.append(_describe(platform, process, mark))
+        process.close()
+    return found
+
+
+def reap(state: StateDir, platform: Platform) -> Reaped:
+    """End what bears the mark of `state` and is supervised by nobody: SIGTERM, a grace, SIGKILL. While a supervisor
+    runs there, only what is not of its daemons' present runs."""
+    lock = FileLock(state.lock)
+    try:
+        # Nobody may start to adopt what we are about to end.
+        if state.path.is_dir():
+            lock.acquire(blocking=False)
+    except (Timeout, OSError):
+        pass
+    try:
+        mine = [(p, m) for p, m in _unsupervised(platform) if m.state_dir == str(state.path)]
+        ended = [_describe(platform, process, mark) for process, mark in mine]
+        _end([process for process, _ in mine])
+        if lock.is_locked:
+            for orphan in ended:
+                state.daemon_record(orphan.name).unlink(missing_ok=True)
+    finally:
+        lock.release()
+    return Reaped(ended=tuple(ended), left=tuple(orphans(platform)))
+
+
+def _end(processes: list[Process]) -> None:
+    deadline = time.monotonic() + REAP_GRACE_S
+    for process in processes:
+        process.signal(signal.SIGTERM)
+        process.signal(signal.SIGCONT)
+    while alive := [process for process in processes if process.is_alive()]:
+        if time.monotonic() > deadline:
+            for process in alive:
+                process.signal(signal.SIGKILL)
+        time.sleep(POLL_S)
+    for process in processes:
+        process.close()
+
+
+def _unsupervised(platform: Platform) -> list[tuple[Process, Mark]]:
+    supervised: dict[str, frozenset[str] | None] = {}
+
+    def tokens(state_dir: str) -> frozenset[str] | None:
+        """The runs that a living supervisor watches; None where there is no supervisor."""
+        if state_dir not in supervised:
+            state = StateDir(Path(state_dir))
+            supervised[state_dir] = _tokens(state) if running_supervisor(state, platform) is not None else None
+        return supervised[state_dir]
+
+    found = []
+    for process, mark in platform.marked(lambda mark: True):
+        watched = tokens(mark.state_dir)
+        if watched is None or mark.token not in watched:
+            found.append((process, mark))
+        else:
+            process.close()
+    return found
+
+
+def _tokens(state: StateDir) -> frozenset[str]:
+    tokens = set()
+    for path in state.daemons.glob("*.json"):
+        try:
+            record = records.read(path, DaemonRecord)
+        except (DamagedRecord, OSError):
+            continue
+        if record is not None:
+            tokens.add(record.token)
+    return frozenset(tokens)
+
+
+def _describe(platform: Platform, process: Process, mark: Mark) -> Orphan:
+    command = platform.describe(process.pid) or "ended"
+    return Orphan(pid=process.pid, name=mark.name, state_dir=mark.state_dir, command=command)
+
+
+def _supervisor(state: StateDir, platform: Platform) -> Finding:
+    record = running_supervisor(state, platform)
+    if record is not None:
+        return Finding(level="ok", subject="supervisor", text=f"pid {record.pid}, version {record.version}")
+    if state.record.exists():
+        text = f"none is running; {state.record} is left from one that was killed"
+        return Finding(level="note", subject="supervisor", text=text, remedy="up starts one, which adopts what lives")
+    return Finding(level="ok", subject="supervisor", text=f"none is running for {state.path}")
+
+
+def _directory(state: StateDir) -> list[Finding]:
+    if not state.path.exists():
+        return [Finding(level="ok", subject="state dir", text=f"{state.path} will be made")]
+    probe = state.logs / ".doctor.log"
+    try:
+        descriptor = DaemonLog(probe, Log()).open()
+    except OSError as error:
+        text = f"{state.path} cannot be written: {error.strerror}"
+        return [Finding(level="problem", subject="state dir", text=text, remedy="choose another with --state-dir")]
+    os.close(descriptor)
+    lossless = DaemonLog(probe, Log()).is_lossless()
+    probe.unlink(missing_ok=True)
+    how = "lossless" if lossless else "by copy and truncate (this file system cannot cut off a file's front)"
+    return [Finding(level="ok", subject="state dir", text=f"{state.path}; logs are rotated {how}")]
+
+
+def _installed(definition: Definition, resolve: Callable[[Definition], Launch | Unavailable]) -> list[Finding]:
+    if definition.external:
+        return [Finding(level="ok", subject=definition.name, text=f"external: {definition.external}")]
+    launch = resolve(definition)
+    if isinstance(launch, Unavailable):
+        return [Finding(level="problem", subject=definition.name, text=launch.reason, remedy=launch.remedy)]
+    version = f" {launch.version}" if launch.version else ""
+    findings = [Finding(level="ok", subject=definition.name, text=f"{launch.command[0]}{version}")]
+    for provision in launch.provisions:
+        there = Path(provision.target).is_dir()
+        text = f"{provision.target} {'is there' if there else 'will be made at the first start'}"
+        findings.append(Finding(level="ok", subject=definition.name, text=text))
+    if launch.note:
+        findings.append(Finding(level="note", subject=definition.name, text=launch.note))
+    return findings
+
+
+def _ports(definition: Definition, state: StateDir, platform: Platform) -> list[Finding]:
+    findings = []
+    for name, port in definition.ports.items():
+        number = port.fixed or port.preferred
+        if number is None or platform.port_is_free(definition.host, number):
+            continue
+        holder = platform.port_holder(number)
+        mark = platform.mark_of(holder.pid) if holder is not None and holder.pid is not None else None
+        if mark is not None and mark.name == definition.name and mark.state_dir == str(state.path):
+            findings.append(Finding(level="ok", subject=definition.name, text=f"port {number} is its own"))
+        elif port.fixed is not None:
+            key = "port" if name == "main" else f"ports.{name}"
+            findings.append(
+                Finding(
+                    level="problem",
+                    subject=definition.name,
+                    text=f"port {number} is held by {holder}",
+                    remedy=f"stop it, or set daemons.{definition.name}.{key}",
+                )
+            )
+        else:
+            text = f"port {number} is held by {holder}; another one will be used"
+            findings.append(Finding(level="note", subject=definition.name, text=text))
+    return findings
+
+
+def _data(definition: Definition, platform: Platform) -> list[Finding]:
+    if definition.data_dir is None:
+        return []
+    heirs = platform.heirs(Path(definition.data_dir) / DATA_LOCK)
+    holders = [f"pid {process.pid} ({platform.describe(process.pid)})" for process in heirs]
+    for process in heirs:
+        process.close()
+    text = f"{definition.data_dir} is {'in use by ' + ', '.join(holders) if holders else 'free'}"
+    return [Finding(level="ok", subject=definition.name, text=text)]
+
+
+def _records(state: StateDir, platform: Platform) -> list[Finding]:
+    findings = []
+    running = running_supervisor(state, platform) is not None
+    for path in sorted(state.daemons.glob("*.json")):
+        try:
+            record = records.read(path, DaemonRecord)
+            living, stranger = find_living(platform, record, state.path) if record is not None else (None, None)
+        except (DamagedRecord, OSError) as error:
+            findings.append(
+                Finding(
+                    level="problem",
+                    subject=path.stem,
+                    text=f"damaged record: {error}",
+                    remedy="none needed: the next start sets it aside",
+                )
+            )
+            continue
+        except Unverifiable as error:
+            findings.append(Finding(level="problem", subject=path.stem, text=str(error), remedy="end it by hand"))
+            continue
+        if living is not None:
+            living.close()
+        elif not running:
+            text = stranger or "stale record: its process is gone"
+            findings.append(
+                Finding(level="note", subject=path.stem, text=text, remedy="none needed: the next start clears it")
+            )
+    return findings
