@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .version import VERSION as __version__
+from .version import VERSION
 
 if TYPE_CHECKING:
     from .control.client import Client, ControlError, NoSupervisor
     from .orchestrator import AgentOrchestrator
 
+__version__ = VERSION
 __all__ = ["AgentOrchestrator", "Client", "ControlError", "NoSupervisor", "__version__"]
 
 _PUBLIC = {

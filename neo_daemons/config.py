@@ -541,7 +541,11 @@ class _Builder:
                 key = "port" if port_name == "main" else f"ports.{port_name}"
                 if port.fixed in ports:
                     raise self._error(
-                        definition.name, key, port.fixed, f"also that of {ports[port.fixed]}", 'choose another, or "auto"'
+                        definition.name,
+                        key,
+                        port.fixed,
+                        f"also that of {ports[port.fixed]}",
+                        'choose another, or "auto"',
                     )
                 ports[port.fixed] = f"daemons.{definition.name}.{key}"
             if definition.data_dir is not None:

@@ -1,9 +1,9 @@
 """The production door: a configuration brought to life, with its control API and its signals.
 
-    orchestrator = AgentOrchestrator(config.load())
-    await orchestrator.start()
-    ...
-    await orchestrator.stop()
+orchestrator = AgentOrchestrator(config.load())
+await orchestrator.start()
+...
+await orchestrator.stop()
 """
 
 from __future__ import annotations

@@ -97,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument(
             "--takeover", action="store_true", help="take over from a running supervisor; the daemons stay up"
         )
-    serve.add_argument("--detach-on-exit", action="store_true", help="leave the daemons running for the next supervisor")
+    serve.add_argument(
+        "--detach-on-exit", action="store_true", help="leave the daemons running for the next supervisor"
+    )
     up.add_argument("--wait", type=_seconds, default=WAIT_S, metavar="SECONDS", help="how long to wait for readiness")
 
     down = command("down", "stop the supervisor and its daemons; returns when they are gone")

@@ -1,7 +1,7 @@
 """The control API's typed client. Everything the command line does goes through it.
 
-    with Client(Path(".neo-daemons")) as client:
-        print(client.status().daemon("chroma").url)
+with Client(Path(".neo-daemons")) as client:
+    print(client.status().daemon("chroma").url)
 """
 
 from __future__ import annotations

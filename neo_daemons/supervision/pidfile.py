@@ -75,10 +75,10 @@ def find_living(platform: Platform, record: DaemonRecord, state_dir: Path) -> tu
     """
     if record.pid is None or record.identity is None:
         # A crash between intent and fact: the mark leads to what was spawned, its session's leader first.
-        found = [process for process, _ in platform.marked(lambda mark: mark.token == record.token)]
-        found.sort(key=lambda process: process.pid)
-        for process in found[1:]:
-            process.close()
+        found = [marked for marked, _ in platform.marked(lambda mark: mark.token == record.token)]
+        found.sort(key=lambda marked: marked.pid)
+        for stray in found[1:]:
+            stray.close()
         return (found[0], None) if found else (None, None)
     if record.identity.boot_id != platform.boot_id():
         return None, None
@@ -95,5 +95,8 @@ def find_living(platform: Platform, record: DaemonRecord, state_dir: Path) -> tu
         if lock is not None:
             lock.release()
             process.close()
-            return None, f"the record names pid {record.pid} ({platform.describe(record.pid)}), which bears no mark of ours"
+            return (
+                None,
+                f"the record names pid {record.pid} ({platform.describe(record.pid)}), which bears no mark of ours",
+            )
     return process, None

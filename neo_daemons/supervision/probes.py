@@ -94,9 +94,9 @@ class Prober:
             # Daemons are local: no proxy from the environment, no certificates, no connection kept that would
             # outlive the daemon at its end.
             self._client = httpx.AsyncClient(
-                verify=False,
+                verify=False,  # noqa: S501
                 trust_env=False,
-                timeout=None,
+                timeout=None,  # noqa: S113 - the probe has its own
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             )
         what = name_of(probe, target)

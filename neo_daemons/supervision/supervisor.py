@@ -19,11 +19,12 @@ from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change, Explanation, JournalEntry, Status, SupervisorStatus
 from neo_daemons.version import VERSION
 
-from .daemon import Daemon, Site
+from .daemon import Daemon
 from .journal import Journal
 from .machine import ALIVE, Event, Refused, State
-from .platform import Platform, Process, current_platform
+from .platform import Platform, Process, Usage, current_platform
 from .probes import Prober
+from .site import Site
 
 PARALLEL = max(4, 2 * (os.cpu_count() or 1))
 """Daemons that are starting at once."""
@@ -128,7 +129,9 @@ class Supervisor:
                 record = records.read(self.state.record, SupervisorRecord)
             raise AlreadyRunning(self.state, record) from None
         except OSError as error:
-            raise StateDirError(f"cannot lock {self.state.lock}: {error.strerror}; choose another --state-dir") from None
+            raise StateDirError(
+                f"cannot lock {self.state.lock}: {error.strerror}; choose another --state-dir"
+            ) from None
 
     def announce(self, socket: str) -> None:
         """Write down who supervises, and where it is reached."""
@@ -245,7 +248,7 @@ class Supervisor:
     def hurry(self) -> None:
         """Cut every grace: SIGKILL now."""
         for daemon in self.daemons.values():
-            daemon.hurry()
+            daemon.tree.hurry()
 
     def release(self) -> None:
         """Give the state directory back."""
@@ -314,8 +317,7 @@ class Supervisor:
 
     def status(self) -> Status:
         """The state of everything, now."""
-        pids = [d.process.pid for d in self.daemons.values() if d.process is not None]
-        usage = self.platform.usage(pids)
+        usage = self._usage(self.daemons.values())
         return Status(
             supervisor=SupervisorStatus(
                 pid=os.getpid(),
@@ -326,11 +328,13 @@ class Supervisor:
                 stopping=self.stopping,
                 warning=self._warning or self.journal.fault,
             ),
-            daemons=tuple(
-                daemon.status(usage.get(daemon.process.pid) if daemon.process is not None else None)
-                for daemon in self.daemons.values()
-            ),
+            daemons=tuple(daemon.status(usage.get(daemon.name)) for daemon in self.daemons.values()),
         )
+
+    def _usage(self, daemons: Iterable[Daemon]) -> dict[str, Usage]:
+        pids = {daemon.name: daemon.tree.main.pid for daemon in daemons if daemon.tree.main is not None}
+        found = self.platform.usage(pids.values())
+        return {name: found[pid] for name, pid in pids.items() if pid in found}
 
     def explain(self, name: str) -> Explanation:
         """Why a daemon is in the state it is in.
@@ -339,14 +343,14 @@ class Supervisor:
             UnknownDaemon: there is none of that name.
         """
         daemon = self.daemon(name)
-        pid = daemon.process.pid if daemon.process is not None else None
+        pid = daemon.tree.main.pid if daemon.tree.main is not None else None
         holders = {}
-        for port in daemon.ports.values():
+        for port in daemon.ports.numbers.values():
             holder = self.platform.port_holder(port)
             if holder is not None:
                 holders[str(port)] = "this daemon" if holder.pid == pid and pid is not None else str(holder)
         return Explanation(
-            daemon=daemon.status(self.platform.usage([pid]).get(pid) if pid is not None else None),
+            daemon=daemon.status(self._usage([daemon]).get(name)),
             since=daemon.since,
             next_try_s=daemon.next_try_s,
             first_cause=daemon.history.first_cause,
@@ -366,11 +370,11 @@ class Supervisor:
     def plan(self, definitions: Iterable[Definition]) -> list[Change]:
         """What `reload` with these definitions would do."""
         new = {definition.name: definition for definition in definitions}
-        changes = [self._change(definition) for definition in new.values()]
-        for name in self.daemons:
-            if name not in new:
-                changes.append(Change(name=name, action="stop", reason="no longer configured"))
-        return changes
+        gone = [name for name in self.daemons if name not in new]
+        return [
+            *(self._change(definition) for definition in new.values()),
+            *(Change(name=name, action="stop", reason="no longer configured") for name in gone),
+        ]
 
     def _change(self, new: Definition) -> Change:
         daemon = self.daemons.get(new.name)
@@ -439,7 +443,7 @@ class Supervisor:
         if old is not None:
             daemon.held = old.held
             daemon.last_exit = old.last_exit
-            daemon.keep_ports(old.ports)
+            daemon.ports.settle(old.ports.numbers)
         if wanted:
             self._begin(daemon)
 

@@ -19,10 +19,10 @@ from neo_daemons.definitions import Definition, Launch, Log, Unavailable
 from neo_daemons.records import DaemonRecord, DamagedRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 
-from .daemon import DATA_LOCK
 from .logs import DaemonLog
 from .pidfile import find_living
 from .platform import Mark, NotOurs, Platform, Process, Unverifiable
+from .starting import DATA_LOCK
 
 REAP_GRACE_S = 10.0
 POLL_S = 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -321,7 +322,5 @@ class LinuxPlatform(PosixPlatform):
                 continue
             stat = self._stat(pid)
             if stat is not None and stat[0] == "Z":
-                try:
+                with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
-                except ChildProcessError:
-                    pass

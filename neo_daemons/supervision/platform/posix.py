@@ -21,7 +21,18 @@ import psutil
 
 from neo_daemons.records import Identity
 
-from .contract import MARK_VARIABLE, ExitStatus, Lock, Mark, NotOurs, PortHolder, Process, SpawnSpec, Unverifiable, Usage
+from .contract import (
+    MARK_VARIABLE,
+    ExitStatus,
+    Lock,
+    Mark,
+    NotOurs,
+    PortHolder,
+    Process,
+    SpawnSpec,
+    Unverifiable,
+    Usage,
+)
 
 POLL_S = 0.1
 """How often the exit of a process is looked for where no event tells it."""

@@ -1,0 +1,81 @@
+"""A daemon's ports: which numbers they have, and who else has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from neo_daemons.definitions import Definition
+
+from .platform import Mark, Platform, PortHolder
+
+
+class PortHeld(Exception):
+    """A fixed port is somebody else's; ``str()`` names the holder and what to do."""
+
+
+class Ports:
+    """The ports of one daemon.
+
+    Args:
+        taken: the numbers that the other daemons of this supervisor have.
+    """
+
+    def __init__(self, platform: Platform, definition: Definition, taken: Callable[[], Collection[int]]) -> None:
+        self._platform = platform
+        self._definition = definition
+        self._taken = taken
+        self.numbers: dict[str, int] = {}
+
+    def settle(self, previous: Mapping[str, int]) -> None:
+        """Give every port a number: the fixed one, else the one it had, else a free one. Whether it can be had is
+        looked at before a spawn, by `claim`."""
+        taken = set(self._taken())
+        numbers: dict[str, int] = {}
+        for name, port in self._definition.ports.items():
+            if port.fixed is not None:
+                numbers[name] = port.fixed
+            elif name in previous and previous[name] not in taken:
+                numbers[name] = previous[name]
+            else:
+                numbers[name] = self._free(port.preferred, taken | set(numbers.values()))
+        self.numbers = numbers
+
+    def claim(self) -> list[str]:
+        """Before a spawn: who holds our ports? Where it is somebody else, another number is taken, and said in what
+        is returned.
+
+        Raises:
+            PortHeld: the port is fixed.
+        """
+        definition, remarks = self._definition, []
+        for name, port in definition.ports.items():
+            number = self.numbers[name]
+            if self._platform.port_is_free(definition.host, number):
+                continue
+            holder = self._platform.port_holder(number) or "a process that cannot be seen"
+            if port.fixed is not None:
+                key = "port" if len(self.numbers) == 1 else f"ports.{name}"
+                raise PortHeld(f"port {number} is held by {holder}; stop it or set daemons.{definition.name}.{key}")
+            self.numbers[name] = self._free(port.preferred, {*self._taken(), *self.numbers.values()})
+            remarks.append(f"port {number} is held by {holder}; using {self.numbers[name]}")
+        return remarks
+
+    def stranger(self, pid: int, is_mine: Callable[[Mark], bool]) -> tuple[int, PortHolder] | None:
+        """Somebody else may have got a port between `claim` and the daemon's own bind, and answer for it: the number
+        and who, if that is so."""
+        for number in self.numbers.values():
+            holder = self._platform.port_holder(number)
+            if holder is None or holder.pid is None or holder.pid == pid:
+                continue
+            mark = self._platform.mark_of(holder.pid)
+            if mark is None or not is_mine(mark):
+                return number, holder
+        return None
+
+    def _free(self, preferred: int | None, taken: Collection[int]) -> int:
+        host = self._definition.host
+        if preferred is not None and preferred not in taken and self._platform.port_is_free(host, preferred):
+            return preferred
+        while (port := self._platform.free_port(host)) in taken:
+            pass
+        return port

@@ -1,0 +1,52 @@
+"""What the daemons of one supervisor share."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from neo_daemons.definitions import Definition, Launch, Unavailable
+from neo_daemons.state_dir import StateDir
+
+from .broadcast import Broadcast
+from .journal import Journal
+from .platform import Platform, Process
+from .probes import Prober
+
+if TYPE_CHECKING:
+    from .daemon import Daemon
+
+
+class Site:
+    """One per supervisor."""
+
+    def __init__(
+        self,
+        *,
+        platform: Platform,
+        state: StateDir,
+        journal: Journal,
+        prober: Prober,
+        resolve: Callable[[Definition], Launch | Unavailable],
+        values: Mapping[str, str],
+        env: Mapping[str, str],
+        parallel: int,
+        rng: random.Random,
+    ) -> None:
+        self.platform = platform
+        self.state = state
+        self.journal = journal
+        self.prober = prober
+        self.resolve = resolve
+        self.values = values
+        self.env = env
+        self.gate = asyncio.Semaphore(parallel)
+        self.rng = rng
+        self.changed = Broadcast()
+        self.daemons: dict[str, Daemon] = {}
+        self.save_intentions: Callable[[], None] = lambda: None
+        self.inhibited: Callable[[str], bool] = lambda name: False
+        self.leftovers: dict[str, list[Process]] = {}
+        """Marked processes found when the supervisor started, by daemon."""

@@ -1,0 +1,173 @@
+"""How a daemon comes to run: a survivor is adopted, or a new process spawned."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neo_daemons.definitions import Launch, Unavailable, fingerprint
+from neo_daemons.records import DaemonRecord
+from neo_daemons.references import expand, expand_all
+
+from .pidfile import find_living
+from .platform import MARK_VARIABLE, Lock, Mark, Process, SpawnSpec, Unverifiable
+from .ports import PortHeld
+from .provision import Runner
+
+if TYPE_CHECKING:
+    from .daemon import Daemon
+
+DATA_LOCK = ".neo-daemons.lock"
+"""In a data directory: held by the daemon that uses it, and by its supervisor."""
+
+
+class StartRefused(Exception):
+    """A start that must not be; ``str()`` says why and what to do."""
+
+
+async def adopt(daemon: Daemon, resolved: Launch | Unavailable) -> bool:
+    """Take over what an earlier supervisor left running, or end what is left of it. Whether the daemon runs now.
+
+    Raises:
+        StartRefused: a process may be ours, and cannot be looked at.
+    """
+    site, record = daemon.site, daemon.pidfile.record
+    process: Process | None = None
+    if record is not None:
+        try:
+            process, stranger = find_living(site.platform, record, site.state.path)
+        except Unverifiable as error:
+            raise StartRefused(f"{error}; end it by hand, then start {daemon.name}") from None
+        if stranger is not None:
+            daemon.note("record-foreign", f"{stranger}; it is left alone")
+    leftovers = site.leftovers.pop(daemon.name, [])
+    for leftover in leftovers:
+        leftover.close()
+    if process is None or record is None:
+        await daemon.tree.sweep()
+        daemon.pidfile.clear()
+        return False
+    if record.pid is None:
+        record = daemon.pidfile.establish(process.pid, process.identity)
+    daemon.ports.numbers = dict(record.ports)
+    daemon.hold(process)
+    if isinstance(resolved, Launch) and fingerprint(daemon.definition, resolved) != record.fingerprint:
+        daemon.note("replaced", f"pid {process.pid} was started from another definition", process.pid)
+        await daemon.tree.end(daemon.definition.stop)
+        daemon.pidfile.clear()
+        daemon.ports.settle(record.ports)
+        return False
+    daemon.spawned(record, adopted=True)
+    return True
+
+
+async def spawn(daemon: Daemon, launch: Launch) -> None:
+    """Make what the daemon needs, make sure that nobody is in its way, and start its process.
+
+    Raises:
+        StartRefused: a port, the data directory or an earlier run is in the way.
+        ProvisionFailed: what it needs could not be made.
+        OSError: a file or the process could not be made.
+    """
+    site, definition = daemon.site, daemon.definition
+    daemon.ports.settle(daemon.ports.numbers)
+    mark = Mark(secrets.token_hex(16), daemon.name, str(site.state.path))
+    values = daemon.values()
+    env = _environment(daemon, launch, values, mark)
+    runner = Runner(site.platform, env, daemon.log.open, daemon.log.path, daemon.progress)
+    for provision in launch.provisions:
+        await runner.provide(provision)
+    inherited: list[Lock] = []
+    if definition.data_dir is not None:
+        data_dir = Path(definition.data_dir)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        inherited.append(_lock_data(daemon, data_dir))
+        for step in launch.before:
+            await runner.run(expand_all(step, values), data_dir)
+    for stale in launch.stale_files:
+        Path(expand(stale, values)).unlink(missing_ok=True)
+    daemon.progress(None)
+
+    # From here to the spawn nothing waits, so that what was found stays true for as short as can be.
+    try:
+        for remark in daemon.ports.claim():
+            daemon.note("port-taken", remark)
+    except PortHeld as error:
+        raise StartRefused(str(error)) from None
+    values = daemon.values()
+    env = _environment(daemon, launch, values, mark)
+    lock_path = site.state.daemon_lock(daemon.name)
+    lock = site.platform.lock(lock_path)
+    if lock is None:
+        raise StartRefused(f"a process of an earlier run holds {lock_path} and cannot be told; see doctor")
+    inherited.append(lock)
+    try:
+        process, record = _spawn(daemon, launch, values, env, mark, inherited)
+    finally:
+        # Now the daemon's own processes hold it, and it tells when the last of them is gone.
+        lock.release()
+    daemon.hold(process)
+    try:
+        daemon.pidfile.establish(process.pid, process.identity)
+    except OSError as error:
+        daemon.note("record-not-written", f"{error.strerror}; its mark still tells it", process.pid)
+    daemon.spawned(record, adopted=False)
+
+
+def _spawn(
+    daemon: Daemon,
+    launch: Launch,
+    values: Mapping[str, str],
+    env: Mapping[str, str],
+    mark: Mark,
+    inherited: list[Lock],
+) -> tuple[Process, DaemonRecord]:
+    definition = daemon.definition
+    output = daemon.log.open()
+    try:
+        record = DaemonRecord(
+            name=daemon.name,
+            token=mark.token,
+            fingerprint=fingerprint(definition, launch),
+            command=tuple(expand_all(launch.command, values)),
+            ports=dict(daemon.ports.numbers),
+            url=daemon.url,
+            data_dir=definition.data_dir,
+            log_path=str(daemon.log.path),
+            spawned_at=time.time(),
+            log_offset=daemon.log.end,
+            restarts=daemon.restarts,
+        )
+        daemon.pidfile.intend(record)
+        locks = [lock.fileno() for lock in inherited]
+        try:
+            return daemon.site.platform.spawn(SpawnSpec(record.command, env, definition.cwd, output, locks)), record
+        except OSError:
+            daemon.pidfile.clear()
+            raise
+    finally:
+        os.close(output)
+
+
+def _environment(daemon: Daemon, launch: Launch, values: Mapping[str, str], mark: Mark) -> dict[str, str]:
+    stated = expand_all({**launch.env, **daemon.definition.env}, values)
+    return {**daemon.site.env, **stated, MARK_VARIABLE: str(mark)}
+
+
+def _lock_data(daemon: Daemon, data_dir: Path) -> Lock:
+    if daemon.data_lock is None:
+        path = data_dir / DATA_LOCK
+        daemon.data_lock = daemon.site.platform.lock(path, f"daemon {daemon.name} of {daemon.site.state.path}\n")
+        if daemon.data_lock is None:
+            holder = "somebody"
+            with contextlib.suppress(OSError):
+                holder = path.read_text(errors="replace").strip()[:300]
+            raise StartRefused(
+                f"its data directory {data_dir} is in use by {holder}; stop that, or set daemons.{daemon.name}.data_dir"
+            )
+    return daemon.data_lock

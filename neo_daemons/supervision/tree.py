@@ -1,0 +1,125 @@
+"""The processes of one daemon: the main one, and whatever else bears its mark or holds its lock; and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from neo_daemons.definitions import Stop
+
+from .platform import ExitStatus, Mark, Platform, Process
+
+SWEEP_GRACE_S = 3.0
+"""Leftovers of a run that has ended get this long between SIGTERM and SIGKILL."""
+SWEEP_POLL_S = 0.02
+
+Note = Callable[[str, str | None, int | None], None]
+"""Tells the journal: event, detail, pid."""
+
+
+class Tree:
+    """The process tree of a daemon.
+
+    Args:
+        name, state_dir: what its marks say.
+        lock: the file whose lock its processes inherit.
+    """
+
+    def __init__(self, platform: Platform, name: str, state_dir: str, lock: Path, note: Note) -> None:
+        self._platform = platform
+        self._name = name
+        self._state_dir = state_dir
+        self._lock = lock
+        self._note = note
+        self._hurry = asyncio.Event()
+        self._exited: asyncio.Future[ExitStatus] | None = None
+        self.main: Process | None = None
+        """The daemon's own process, from its spawn or adoption until its whole tree has ended."""
+
+    def hold(self, process: Process, on_exit: Callable[[ExitStatus], None]) -> None:
+        """Watch over `process` as the main one."""
+        self._hurry.clear()
+        exited = self._exited = asyncio.get_running_loop().create_future()
+        self.main = process
+
+        def ended(status: ExitStatus) -> None:
+            on_exit(status)
+            exited.set_result(status)
+
+        process.watch(ended)
+
+    def let_go(self) -> None:
+        """Stop watching; the processes live on."""
+        if self.main is not None:
+            self.main.close()
+            self.main = None
+
+    def hurry(self) -> None:
+        """Cut the grace of an end that is under way, or comes."""
+        self._hurry.set()
+
+    def is_mine(self, mark: Mark) -> bool:
+        """Whether a mark is of this daemon, of whatever run."""
+        return mark.name == self._name and mark.state_dir == self._state_dir
+
+    def of_run(self, token: str) -> list[Process]:
+        """The living processes of one run, the oldest pid first; the caller closes them."""
+        found = [process for process, _ in self._platform.marked(lambda mark: mark.token == token)]
+        return sorted(found, key=lambda process: process.pid)
+
+    async def end(self, stop: Stop) -> None:
+        """Signal, grace, SIGKILL; returns when everything is seen to be gone."""
+        process, exited = self.main, self._exited
+        if process is not None and exited is not None:
+            if not exited.done():
+                process.signal_group(getattr(signal, stop.signal))
+                process.signal_group(signal.SIGCONT)  # a stopped process takes its signal only then
+                if not await self._gone(exited, stop.grace_s):
+                    why = f"still there {stop.grace_s:g} s after {stop.signal}: SIGKILL"
+                    self._note("killed", "asked to hurry: SIGKILL" if self._hurry.is_set() else why, process.pid)
+                    process.signal_group(signal.SIGKILL)
+                    await exited
+            # What is left of its group after the main process: nothing in it has anything to live for.
+            process.signal_group(signal.SIGTERM)
+        await self.sweep(min(SWEEP_GRACE_S, stop.grace_s))
+        self.let_go()
+
+    async def _gone(self, exited: asyncio.Future[ExitStatus], grace_s: float) -> bool:
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        waited_for: set[asyncio.Future[Any]] = {exited, hurry}
+        try:
+            await asyncio.wait(waited_for, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurry.cancel()
+        return exited.done()
+
+    async def sweep(self, grace_s: float = SWEEP_GRACE_S) -> None:
+        """End what bears our mark or holds our lock: strays that left the main process's group, and what an earlier
+        run left."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_s
+        asked: set[int] = set()
+        while True:
+            left = [process for process, _ in self._platform.marked(self.is_mine)]
+            if not left:
+                lock = self._platform.lock(self._lock)
+                if lock is not None:
+                    lock.release()
+                    return
+                left = self._platform.heirs(self._lock)
+                if not left:
+                    return  # held, and not to be told by whom: the next start will say so
+            force = loop.time() >= deadline or self._hurry.is_set()
+            for process in left:
+                if force:
+                    process.signal(signal.SIGKILL)
+                elif process.pid not in asked:
+                    asked.add(process.pid)
+                    self._note("swept", f"pid {process.pid} was left by this daemon", process.pid)
+                    process.signal(signal.SIGTERM)
+                    process.signal(signal.SIGCONT)
+                process.close()
+            await asyncio.sleep(SWEEP_POLL_S)
