@@ -6,20 +6,24 @@ What a file may say of a daemon is `Settings`; the types there are the checks. W
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .catalog import BUILTINS, Project
-from .catalog.project import default_cache
+from .catalog.project import CACHE_VARIABLE, default_cache, real_path
+from .config_errors import MAX_DEPTH, ConfigError, Reader, fits, join
 from .definitions import (
     AnyProbe,
     Bytes,
@@ -37,33 +41,34 @@ from .definitions import (
     Stop,
     TcpProbe,
 )
-from .references import UnknownReference, expand_all, references_in
+from .references import UnknownReference, escape, expand, names, texts
 from .state_dir import DEFAULT_NAME, ENVIRONMENT_VARIABLE, StateDir
+
+__all__ = ["ConfigError", "Configuration", "find_state_dir", "load"]
 
 FILE_NAME = "neo-daemons.toml"
 PYPROJECT = "pyproject.toml"
 MAX_FILE_BYTES = 1_000_000
 PortSetting = PortNumber | Literal["auto"]
+PortName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\Z", description="use letters, digits, - and _")]
+VariableName = Annotated[str, Meta(pattern=r"^[^=\0]+\Z", description="write a name without =")]
 Strings = Annotated[tuple[str, ...], Meta(min_length=1)]
-
-
-class ConfigError(Exception):
-    """A configuration that cannot be used. ``str()`` is one line: file, key, value, remedy."""
+Text = Annotated[str, Meta(min_length=1)]
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of a ``[daemons.NAME]`` table. See `Definition` for what they mean."""
 
     command: Strings | None = None
-    env: dict[str, str] = {}
-    cwd: str | None = None
-    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    env: dict[VariableName, str] = {}
+    cwd: Text | None = None
+    host: Text = "127.0.0.1"
     port: PortSetting | None = None
-    ports: dict[str, PortSetting] = {}
-    data_dir: Annotated[str, Meta(min_length=1)] | None = None
-    url: str | None = None
-    exports: dict[str, str] = {}
-    external: Annotated[str, Meta(pattern=r"^https?://[^\s/]+")] | None = None
+    ports: dict[PortName, PortSetting] = {}
+    data_dir: Text | None = None
+    url: Text | None = None
+    exports: dict[VariableName, str] = {}
+    external: str | None = None
     ready: AnyProbe | tuple[AnyProbe, ...] = ()
     live: AnyProbe | tuple[AnyProbe, ...] = ()
     restart: Literal["always", "on-failure", "never"] | Restart = Restart()
@@ -81,7 +86,7 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of a configuration."""
 
     daemons: dict[str, dict[str, Any]] | UnsetType = UNSET
-    state_dir: Annotated[str, Meta(min_length=1)] | None = None
+    state_dir: Text | None = None
     parallel: Count | None = None
 
 
@@ -116,19 +121,25 @@ def load(
     """
     environment = dict(os.environ if environ is None else environ)
     start = (directory or Path.cwd()).resolve()
-    source, root = (file.resolve(), file.resolve().parent) if file is not None else _find(start)
+    source, root = _find(start) if file is None else _given(file)
     raw = _read(source) if source is not None else {}
-    reader = _Reader(str(source) if source is not None else "built-in defaults", _prefix(source))
-    content = reader.convert(raw, File, "")
-    state = _state_dir(state_dir, environment, content.state_dir, root)
-    project = Project(root=root, cache=default_cache(environment), environ=environment)
+    reader = Reader(str(source) if source is not None else "built-in defaults", _prefix(source))
+    reader.refuse_unusable(raw)
+    content: File = reader.convert(raw, File, "")
+    state = _state_dir(state_dir, environment, content.state_dir, root, source)
+    try:
+        cache = default_cache(environment)
+    except ValueError as error:
+        raise ConfigError(f"{CACHE_VARIABLE}={environment[CACHE_VARIABLE]}: {error}; set it to a directory") from None
+    project = Project(root=root, cache=cache, environ=environment)
     if content.daemons is UNSET:
         tables: dict[str, dict[str, Any]] = {name: {} for name, builtin in BUILTINS.items() if builtin.by_default}
     else:
         tables = content.daemons
         if not tables:
-            raise reader.error("daemons", {}, "names no daemon", "add a table such as [daemons.chroma], or remove it")
-    definitions = _Builder(reader, project, state).build(tables)
+            remedy = f"add a table such as [{reader.prefix}daemons.chroma], or remove it"
+            raise reader.error("daemons", {}, "names no daemon", remedy)
+    definitions = _Builder(reader, project, state, tables).build()
     return Configuration(
         project=project, state=StateDir(state), source=source, definitions=definitions, parallel=content.parallel
     )
@@ -142,30 +153,54 @@ def find_state_dir(state_dir: Path | None = None, *, file: Path | None = None) -
         ConfigError: the file cannot be read.
     """
     environment = dict(os.environ)
-    if state_dir is not None or ENVIRONMENT_VARIABLE in environment:
-        return StateDir(_state_dir(state_dir, environment, None, Path.cwd()))
-    source, root = (file.resolve(), file.resolve().parent) if file is not None else _find(Path.cwd().resolve())
+    if state_dir is not None or environment.get(ENVIRONMENT_VARIABLE):
+        return StateDir(_state_dir(state_dir, environment, None, Path.cwd(), None))
+    source, root = _find(Path.cwd().resolve()) if file is None else _given(file)
     stated = _read(source).get("state_dir") if source is not None else None
-    return StateDir(_state_dir(None, environment, stated if isinstance(stated, str) else None, root))
+    return StateDir(_state_dir(None, environment, stated if isinstance(stated, str) else None, root, source))
+
+
+def _given(file: Path) -> tuple[Path, Path]:
+    """The configuration file that is asked for, and the project's root."""
+    try:
+        source = real_path(file, Path.cwd())
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}; name a readable file with --config") from None
+    return source, source.parent
 
 
 def _find(start: Path) -> tuple[Path | None, Path]:
     """The configuration file and the project's root: the nearest directory, from `start` up, that has one; without
     any, the nearest that has been supervised before; else `start`."""
     for directory in (start, *start.parents):
-        if (directory / FILE_NAME).is_file():
+        if _holds((directory / FILE_NAME).is_file):
             return directory / FILE_NAME, directory
-        pyproject = directory / PYPROJECT
-        if pyproject.is_file() and "neo_daemons" in pyproject.read_text(errors="replace") and _has_table(pyproject):
-            return pyproject, directory
+        if _holds((directory / PYPROJECT).is_file) and _has_table(directory / PYPROJECT):
+            return directory / PYPROJECT, directory
     for directory in (start, *start.parents):
-        if (directory / DEFAULT_NAME / "journal.jsonl").is_file():
+        if _holds((directory / DEFAULT_NAME / "journal.jsonl").is_file):
             return None, directory
     return None, start
 
 
+def _holds(test: Callable[[], bool]) -> bool:
+    """A path's own test; what cannot even be looked at is not there."""
+    try:
+        return test()
+    except OSError:
+        return False
+
+
 def _has_table(pyproject: Path) -> bool:
-    return "neo_daemons" in _parse(pyproject).get("tool", {})
+    with contextlib.suppress(OSError):  # `_parse` says it better
+        if "neo_daemons" not in pyproject.read_text(encoding="utf-8", errors="replace"):
+            return False
+    return _table(_parse(pyproject)) is not None
+
+
+def _table(content: dict[str, Any]) -> Any:
+    tool = content.get("tool")
+    return tool.get("neo_daemons") if isinstance(tool, dict) else None
 
 
 def _prefix(source: Path | None) -> str:
@@ -179,164 +214,66 @@ def _parse(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; name a readable file with --config") from None
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes: this is no configuration")
+        raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes; name a configuration with --config")
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {str(error) or 'nested too deeply'}; mend it there") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply; keep to {MAX_DEPTH} levels") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}; mend it there") from None
+    except ValueError:  # Python's limit for the digits of a number
+        raise ConfigError(f"{path}: holds a number of thousands of digits; write a smaller one") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     content = _parse(path)
     if path.name != PYPROJECT:
         return content
-    table = content.get("tool", {}).get("neo_daemons")
+    table = _table(content)
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: has no table [tool.neo_daemons]; add one, or name another file with --config")
     return table
 
 
-def _state_dir(argument: Path | None, environ: Mapping[str, str], stated: str | None, root: Path) -> Path:
+def _state_dir(
+    argument: Path | None, environ: Mapping[str, str], stated: str | None, root: Path, source: Path | None
+) -> Path:
+    variable = environ.get(ENVIRONMENT_VARIABLE)
     if argument is not None:
-        return argument.expanduser().resolve()
-    if environ.get(ENVIRONMENT_VARIABLE):
-        return Path(environ[ENVIRONMENT_VARIABLE]).expanduser().resolve()
-    return (root / Path(stated or DEFAULT_NAME).expanduser()).resolve()
-
-
-class _Reader:
-    """Turns raw tables into typed ones, and faults into errors that say where."""
-
-    def __init__(self, source: str, prefix: str) -> None:
-        self.source = source
-        self.prefix = prefix
-
-    def error(self, key: str, value: Any, problem: str, remedy: str) -> ConfigError:
-        """The one line."""
-        shown = "" if value is UNSET else f" = {_shorten(value)}"
-        return ConfigError(f"{self.source}: {self.prefix}{key}{shown}: {problem}; {remedy}")
-
-    def convert(self, raw: Any, kind: type[Any], key: str, known: Mapping[str, Any] | None = None) -> Any:
-        """`raw` as a `kind`.
-
-        Raises:
-            ConfigError: it is none.
-        """
-        try:
-            return msgspec.convert(raw, kind)
-        except msgspec.ValidationError as error:
-            message, _, path = str(error).partition(" - at `$")
-            raise self._explain(raw, kind, key, message, path.rstrip("`"), known) from None
-
-    def _explain(
-        self, raw: Any, kind: type[Any], key: str, message: str, path: str, known: Mapping[str, Any] | None
-    ) -> ConfigError:
-        steps = re.findall(r"\.([A-Za-z0-9_-]+)|\[(\d+|\.\.\.)\]", path)
-        where, value = key, raw
-        for name, index in steps:
-            if name:
-                where = f"{where}.{name}" if where else name
-                value = value.get(name, UNSET) if isinstance(value, dict) else UNSET
-            else:
-                where += f"[{index}]" if index != "..." else "[…]"
-                numbered = isinstance(value, list) and index.isdigit() and int(index) < len(value)
-                value = value[int(index)] if numbered else UNSET
-        unknown = re.search(r"contains unknown field `(.+)`", message)
-        if unknown:
-            name = unknown[1]
-            allowed = sorted(known if known is not None and not steps else _fields_at(kind, raw, [n for n, _ in steps]))
-            close = difflib.get_close_matches(name, allowed, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else "remove it"
-            full = f"{where}.{name}" if where else name
-            found = value.get(name, UNSET) if isinstance(value, dict) else UNSET
-            return self.error(full, found, "unknown key", f"{remedy} (known: {', '.join(allowed)})")
-        missing = re.search(r"missing required field `(.+)`", message)
-        if missing:
-            return self.error(f"{where}.{missing[1]}" if where else missing[1], UNSET, "missing", "add it")
-        return self.error(where or "the file", value, message[0].lower() + message[1:], _remedy(where, message))
-
-
-def _fields_at(kind: type[Any], raw: Any, steps: list[str]) -> list[str]:
-    """The keys that are known where an unknown one was found."""
-    current: Any = kind
-    for name in filter(None, steps):
-        raw = raw.get(name) if isinstance(raw, dict) else raw
-        hints = {f.name: f.type for f in msgspec.structs.fields(current)} if _is_struct(current) else {}
-        current = hints.get(name, current)
-    if isinstance(raw, list):
-        raw = next((item for item in raw if isinstance(item, dict)), {})
-    structs = [s for s in _structs_in(current)]
-    tagged = [s for s in structs if isinstance(raw, dict) and s.__struct_config__.tag == raw.get("type")]
-    chosen = (tagged or structs)[:1]
-    names = [field.encode_name for struct in chosen for field in msgspec.structs.fields(struct)]
-    return names + (["type"] if tagged else [])
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Struct)
-
-
-def _structs_in(kind: Any) -> list[type[Struct]]:
-    if _is_struct(kind):
-        return [kind]
-    return [found for argument in get_args(kind) for found in _structs_in(argument)]
-
-
-def _remedy(where: str, message: str) -> str:
-    key = where.rpartition(".")[2].partition("[")[0]
-    for name, remedy in _REMEDIES.items():
-        if key == name or f".{name}." in f".{where}.":
-            return remedy
-    if "`str`" in message and "got `int`" in message:
-        return "write it in quotes"
-    return "correct it"
-
-
-_REMEDIES = {
-    "command": 'write a list of strings, e.g. ["python", "-m", "http.server"]; there is no shell',
-    "port": 'write a number from 1 to 65535, or "auto"',
-    "ports": 'write a table of names and numbers from 1 to 65535, e.g. { http = 8000, admin = "auto" }',
-    "env": 'write a table of strings, e.g. { LEVEL = "3" }',
-    "restart": 'write "always", "on-failure", "never", or a table such as { limit = 5, window_s = 600 }',
-    "type": 'write "http", "tcp", "exec", "file" or "log"',
-    "signal": "write SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2 or SIGKILL",
-    "external": 'write the URL of a daemon that runs elsewhere, e.g. "http://host:8000"',
-    "enabled": "write true or false",
-    "daemons": "write one table for each daemon, e.g. [daemons.chroma]",
-    "after": 'write a list of daemon names, e.g. ["chroma"]',
-    "requires": 'write a list of daemon names, e.g. ["chroma"]',
-}
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+        place, text, base = f"--state-dir {argument}", str(argument), Path.cwd()
+    elif variable:
+        place, text, base = f"{ENVIRONMENT_VARIABLE}={variable}", variable, Path.cwd()
+    else:
+        place, text, base = f"{source}: {_prefix(source)}state_dir = {stated!r}", stated or DEFAULT_NAME, root
+    try:
+        return real_path(text, base)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}; name a directory, or a new one") from None
 
 
 class _Builder:
     """Tables → definitions, with the checks that look at several keys or daemons."""
 
-    def __init__(self, reader: _Reader, project: Project, state: Path) -> None:
+    def __init__(self, reader: Reader, project: Project, state: Path, tables: Mapping[str, dict[str, Any]]) -> None:
         self._reader = reader
         self._project = project
-        self._state = state
+        self._tables = tables
         self._globals = {
             "state_dir": str(state),
             "project": str(project.root),
             "cache_dir": str(project.cache),
         }
+        self._reasons: dict[tuple[str, str], str] = {}
+        """Why a daemon depends on another: the key that says so."""
 
-    def build(self, tables: Mapping[str, dict[str, Any]]) -> tuple[Definition, ...]:
-        for name in tables:
-            try:
-                msgspec.convert(name, Name)
-            except msgspec.ValidationError:
-                raise self._reader.error(
-                    f"daemons.{name}", UNSET, "not a name for a daemon", "use a-z, 0-9, - and _, a letter first"
-                ) from None
-        definitions = {name: self._define(name, table) for name, table in tables.items()}
+    def build(self) -> tuple[Definition, ...]:
+        for name in self._tables:
+            if not fits(name, Name) or not name.isprintable():
+                remedy = "use a-z, 0-9, - and _, a letter first, 63 characters at most"
+                raise self._reader.error(join("daemons", name), UNSET, "not a name for a daemon", remedy)
+        definitions = {name: self._define(name, table) for name, table in self._tables.items()}
         definitions = {name: self._connect(d, definitions) for name, d in definitions.items()}
         self._check_order(definitions)
         self._check_shared(definitions)
@@ -358,13 +295,12 @@ class _Builder:
         stated: Settings = self._reader.convert(own, Settings, key, known)
         merged = self._merge(builtin.settings(options), own) if builtin is not None and not stated.external else own
         settings: Settings = self._reader.convert(merged, Settings, key, known)
-        if stated.external and stated.command:
-            raise self._error(
-                name, "external", stated.external, "an external daemon has no command", "remove one of the two"
-            )
+        for other in ("command", "port", "ports"):
+            if stated.external and own.get(other):
+                raise self._error(name, other, own[other], "an external daemon has none", "remove this, or external")
         if builtin is None and not stated.command and not stated.external:
             near = difflib.get_close_matches(name, BUILTINS, n=1)
-            hint = f", or did you mean [daemons.{near[0]}]?" if near else ""
+            hint = f", or did you mean [{self._reader.prefix}daemons.{near[0]}]?" if near else ""
             raise self._error(
                 name, "command", UNSET, "missing", f'add one, e.g. command = ["python", "-m", "http.server"]{hint}'
             )
@@ -378,9 +314,10 @@ class _Builder:
         }
         ready, live = _as_tuple(settings.ready), _as_tuple(settings.live)
         if settings.external:
+            self._check_url(name, "external", settings.external)
             ports = {}
             if not ready and not live:
-                live = (HttpProbe(url=settings.external, status=tuple(range(200, 500))),)
+                live = (HttpProbe(url=escape(settings.external), status=tuple(range(200, 500))),)
         restart = settings.restart if isinstance(settings.restart, Restart) else Restart(when=settings.restart)
         definition = Definition(
             name=name,
@@ -412,111 +349,175 @@ class _Builder:
 
     def _option(self, name: str, option: str, value: Any) -> str:
         if not isinstance(value, str) or not value:
-            raise self._error(name, option, value, "expected a string", f"write {BUILTINS[name].options[option]}")
-        path = self._project.root / Path(value).expanduser()
-        if option != "model":
-            return str(path.resolve())
-        looks_like_path = value.startswith(("/", "./", "../", "~")) or path.is_dir()
-        return str(path.resolve()) if looks_like_path else value
+            remedy = f"write in quotes the {BUILTINS[name].options[option]}"
+            raise self._error(name, option, value, "is empty" if value == "" else "expected a string", remedy)
+        path = self._path(name, option, value, self._project.root)
+        if option == "model" and not value.startswith(("/", "./", "../", "~")) and not _holds(path.is_dir):
+            return value
+        return str(path)
 
     @staticmethod
     def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         merged = {**defaults, **own}
-        for key in ("env", "exports"):
+        for key in ("env", "exports", "stop"):
             if key in defaults and isinstance(own.get(key), dict):
                 merged[key] = {**defaults[key], **own[key]}
         if "ports" in own and "port" not in own:
             merged.pop("port", None)
         return merged
 
+    def _path(self, name: str, key: str, text: str, base: Path) -> Path:
+        try:
+            return real_path(text, base)
+        except ValueError as error:
+            raise self._error(name, key, text, str(error), "name another path") from None
+
     def _settle_paths(self, definition: Definition) -> Definition:
-        """Working and data directory, absolute and real."""
-        changes: dict[str, str] = {}
+        """Working and data directory and the files of probes, absolute and real."""
+        name, changes = definition.name, dict[str, Any]()
         for key, stated in (("cwd", definition.cwd or "."), ("data_dir", definition.data_dir)):
-            if stated is None:
-                continue
-            text = self._resolve_references(definition.name, key, stated, self._globals)
-            changes[key] = str((self._project.root / Path(text).expanduser()).resolve())
-        if not Path(changes["cwd"]).is_dir():
-            raise self._error(
-                definition.name, "cwd", definition.cwd, "is not a directory", "make it, or name one that exists"
-            )
-        data_dir = changes.get("data_dir")
-        if data_dir is not None and Path(data_dir).exists() and not Path(data_dir).is_dir():
-            raise self._error(
-                definition.name, "data_dir", definition.data_dir, "is not a directory", "name a directory, or a new one"
-            )
+            if stated is not None:
+                self._check_references(name, key, stated, self._globals)
+                changes[key] = str(self._path(name, key, expand(stated, self._globals), self._project.root))
+        if not _holds(Path(changes["cwd"]).is_dir):
+            raise self._error(name, "cwd", definition.cwd, "is not a directory", "make it, or name one that exists")
+        if definition.data_dir is not None:
+            path = Path(changes["data_dir"])
+            if _holds(path.exists) and not path.is_dir():
+                remedy = "name a directory, or a new one"
+                raise self._error(name, "data_dir", definition.data_dir, "is not a directory", remedy)
+        for key in ("ready", "live"):
+            probes = (found for found in _probes(definition) if found[0].startswith(key))
+            changes[key] = tuple(self._settle_probe(name, place, probe) for place, probe in probes)
         return msgspec.structs.replace(definition, **changes)
 
-    def _resolve_references(self, name: str, key: str, value: Any, known: Mapping[str, str]) -> Any:
+    def _settle_probe(self, name: str, place: str, probe: AnyProbe) -> AnyProbe:
+        if not isinstance(probe, FileProbe):
+            return probe
+        base = Path(escape(str(self._project.root)))
+        paths = {key: path for key in ("path", "database") if (path := getattr(probe, key)) and path[0] != "$"}
+        settled = {key: str(self._path(name, f"{place}.{key}", path, base)) for key, path in paths.items()}
+        return msgspec.structs.replace(probe, **settled)
+
+    def _check_references(self, name: str, place: str, text: str, known: Mapping[str, str]) -> list[str]:
+        """The references in `text`, all of which are known."""
         try:
-            return expand_all(value, known)
+            found = names(text)
+            expand(text, known)
         except UnknownReference as error:
-            near = difflib.get_close_matches(error.name, known, n=1)
-            hint = f"did you mean ${{{near[0]}}}? " if near else ""
-            remedy = f"{hint}(known here: {', '.join(sorted(known))})"
-            raise self._error(name, key, value, f"unknown reference ${{{error.name}}}", remedy) from None
-        except ValueError as error:
-            raise self._error(name, key, value, "invalid reference", str(error).partition(": ")[2]) from None
+            raise self._error(
+                name, place, text, f"unknown reference ${{{error.name}}}", self._remedy(name, error.name, known)
+            ) from None
+        except ValueError:
+            raise self._error(
+                name, place, text, "a $ that begins no reference", "write ${name} for a reference, $$ for a dollar sign"
+            ) from None
+        return found
+
+    def _remedy(self, name: str, reference: str, known: Mapping[str, str]) -> str:
+        """What to do about a reference that is not `known`."""
+        other = reference.split(".")[1] if reference.startswith("daemons.") else name
+        if other in BUILTINS and other not in self._tables:
+            return f"add a table [{self._reader.prefix}daemons.{other}]"
+        stem = reference.removesuffix("port")
+        if stem != reference and f"{stem}host" in known and "external" not in self._tables[other]:
+            return f'add port = "auto" to [{self._reader.prefix}daemons.{other}]'
+        near = difflib.get_close_matches(reference, known, n=1)
+        return f"did you mean ${{{near[0]}}}?" if near else f"use one of: {', '.join(sorted(known))}"
+
+    def _check_url(self, name: str, place: str, url: str) -> None:
+        try:
+            parts = urllib.parse.urlsplit(url)
+            fault = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
+        except ValueError:  # the port, or a bracket
+            fault = True
+        if fault or not url.isprintable() or " " in url:
+            raise self._error(name, place, url, "not a URL", 'write one such as "http://host:8000/path"')
 
     def _check_probes(self, definition: Definition) -> None:
-        for key in ("ready", "live"):
-            for probe in getattr(definition, key):
-                if isinstance(probe, HttpProbe | TcpProbe) and getattr(probe, "url", None) is None:
-                    if probe.port is not None and probe.port not in definition.ports:
-                        names = ", ".join(definition.ports) or "none"
-                        raise self._error(
-                            definition.name, f"{key}.port", probe.port, "no such port", f"name one of: {names}"
-                        )
-                    if not definition.ports:
-                        kind = probe.__struct_config__.tag
-                        raise self._error(
-                            definition.name, key, kind, "needs a port, and the daemon has none", 'add port = "auto"'
-                        )
-                pattern = {HttpProbe: "body", LogProbe: "pattern"}.get(type(probe))
-                text = getattr(probe, pattern) if pattern else None
-                if text is not None:
-                    try:
-                        re.compile(text)
-                    except re.error as error:
+        for place, probe in _probes(definition):
+            match probe:
+                case HttpProbe():
+                    self._check_http(definition.name, place, probe)
+                case LogProbe():
+                    self._check_pattern(definition.name, f"{place}.pattern", probe.pattern)
+                    if place.startswith("live"):
                         raise self._error(
                             definition.name,
-                            f"{key}.{pattern}",
-                            text,
-                            f"not a regular expression ({error})",
-                            "correct it, or escape special characters with a backslash",
-                        ) from None
-                if isinstance(probe, FileProbe) and (probe.database is None) != (probe.query is None):
+                            place,
+                            "log",
+                            "a line once written stays written",
+                            "use another type for live",
+                        )
+                case FileProbe() if (probe.database is None) != (probe.query is None):
                     raise self._error(
-                        definition.name, key, "file", "database and query belong together", "give both or none"
+                        definition.name, place, "file", "database and query belong together", "give both or none"
                     )
-                if key == "live" and isinstance(probe, LogProbe):
-                    raise self._error(
-                        definition.name, key, "log", "a line once written stays written", "use another type for live"
-                    )
+            if isinstance(probe, TcpProbe) or (isinstance(probe, HttpProbe) and probe.url is None):
+                self._check_port(definition, place, probe)
+
+    def _check_port(self, definition: Definition, place: str, probe: HttpProbe | TcpProbe) -> None:
+        if not definition.ports:
+            kind = probe.__struct_config__.tag
+            remedy = "use an http probe with a url" if definition.external else 'add port = "auto"'
+            raise self._error(definition.name, place, kind, "needs a port, and the daemon has none", remedy)
+        if probe.port is not None and probe.port not in definition.ports:
+            ports = ", ".join(definition.ports)
+            raise self._error(definition.name, f"{place}.port", probe.port, "no such port", f"name one of: {ports}")
+
+    def _check_http(self, name: str, place: str, probe: HttpProbe) -> None:
+        if not probe.path.startswith(("/", "$")):
+            raise self._error(name, f"{place}.path", probe.path, "does not begin with /", f"write {'/' + probe.path!r}")
+        if probe.url is not None and not probe.url.startswith("$"):
+            self._check_url(name, f"{place}.url", probe.url)
+        if probe.body is not None:
+            self._check_pattern(name, f"{place}.body", probe.body)
+        try:
+            json.dumps(probe.json)
+        except TypeError:  # TOML has dates
+            raise self._error(
+                name, f"{place}.json", probe.json, "holds a date or time, which JSON has not", "write it in quotes"
+            ) from None
+
+    def _check_pattern(self, name: str, place: str, pattern: str) -> None:
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise self._error(
+                name,
+                place,
+                pattern,
+                f"not a regular expression ({error})",
+                "correct it, or escape special characters with a backslash",
+            ) from None
 
     def _connect(self, definition: Definition, all_: Mapping[str, Definition]) -> Definition:
         """Check every reference; one to another daemon means: after that one."""
-        known = {**self._globals, **_own_references(definition)}
+        name = definition.name
+        for key in ("after", "requires"):
+            for number, other in enumerate(getattr(definition, key)):
+                if other not in all_:
+                    near = difflib.get_close_matches(other, all_, n=1)
+                    table = f"add a table [{self._reader.prefix}daemons.{other}]" if other in BUILTINS else ""
+                    remedy = f"did you mean {near[0]!r}?" if near else f"name one of: {', '.join(all_)}"
+                    raise self._error(name, f"{key}[{number}]", other, "no such daemon", table or remedy)
+                self._reasons.setdefault((name, other), f"{key}[{number}]")
+        own = {**self._globals, **_own_references(definition)}
+        known = dict(own)
         for other in all_.values():
-            if other.name != definition.name:
+            if other.name != name:
                 references = {**_own_references(other), "url": ""}
                 known |= {f"daemons.{other.name}.{key}": value for key, value in references.items()}
         after = list(definition.after)
-        for key in ("command", "env", "url", "exports", "ready", "live"):
-            value = getattr(definition, key)
-            own_only = {k: v for k, v in known.items() if not k.startswith("daemons.")} if key == "url" else known
-            self._resolve_references(definition.name, key, value or "", own_only)
-            for reference in references_in(value):
-                parts = reference.split(".")
-                if parts[0] == "daemons" and parts[1] not in after:
-                    after.append(parts[1])
-        for key in ("after", "requires"):
-            for name in getattr(definition, key):
-                if name not in all_:
-                    near = difflib.get_close_matches(name, all_, n=1)
-                    remedy = f"did you mean {near[0]!r}?" if near else f"configured: {', '.join(all_)}"
-                    raise self._error(definition.name, key, name, "no such daemon", remedy)
+        strings = [(key, getattr(definition, key)) for key in ("command", "env", "url", "exports")]
+        for key, value in (*strings, *_probes(definition)):
+            for place, text in texts(value, key):
+                for reference in self._check_references(name, place, text, own if key == "url" else known):
+                    first, *rest = reference.split(".")
+                    if first == "daemons":
+                        self._reasons.setdefault((name, rest[0]), place)
+                        if rest[0] not in after:
+                            after.append(rest[0])
         return msgspec.structs.replace(definition, after=tuple(after))
 
     def _check_order(self, definitions: Mapping[str, Definition]) -> None:
@@ -524,12 +525,10 @@ class _Builder:
         try:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
-            cycle: list[str] = error.args[1]
-            name = cycle[0]
-            key = "requires" if cycle[1] in definitions[name].requires else "after"
-            raise self._error(
-                name, key, UNSET, f"a cycle: {' → '.join(reversed(cycle))}", "remove one of these dependencies"
-            ) from None
+            name, other, *rest = reversed(error.args[1])
+            problem = f"a cycle: {' → '.join((name, other, *rest))}"
+            place = self._reasons[name, other]
+            raise self._error(name, place, other, problem, "remove one of these dependencies") from None
 
     def _check_shared(self, definitions: Mapping[str, Definition]) -> None:
         ports: dict[int, str] = {}
@@ -538,25 +537,17 @@ class _Builder:
             for port_name, port in definition.ports.items():
                 if port.fixed is None:
                     continue
-                key = "port" if port_name == "main" else f"ports.{port_name}"
+                key = "port" if "port" in self._tables[definition.name] else f"ports.{port_name}"
                 if port.fixed in ports:
-                    raise self._error(
-                        definition.name,
-                        key,
-                        port.fixed,
-                        f"also that of {ports[port.fixed]}",
-                        'choose another, or "auto"',
-                    )
+                    problem = f"also that of {ports[port.fixed]}"
+                    raise self._error(definition.name, key, port.fixed, problem, 'choose another, or "auto"')
                 ports[port.fixed] = f"daemons.{definition.name}.{key}"
             if definition.data_dir is not None:
                 if definition.data_dir in directories:
-                    raise self._error(
-                        definition.name,
-                        "data_dir",
-                        definition.data_dir,
-                        f"also that of daemons.{directories[definition.data_dir]}",
-                        "give each daemon a directory of its own",
-                    )
+                    stated = self._tables[definition.name].get("data_dir", UNSET)
+                    problem = f"is {definition.data_dir}, also that of daemons.{directories[definition.data_dir]}"
+                    remedy = "give each daemon a directory of its own"
+                    raise self._error(definition.name, "data_dir", stated, problem, remedy)
                 directories[definition.data_dir] = definition.name
 
 
@@ -568,6 +559,13 @@ def _own_references(definition: Definition) -> dict[str, str]:
     if definition.data_dir is not None:
         values["data_dir"] = ""
     return values
+
+
+def _probes(definition: Definition) -> Iterator[tuple[str, AnyProbe]]:
+    """The probes, each with its key."""
+    for key in ("ready", "live"):
+        probes = getattr(definition, key)
+        yield from ((key if len(probes) == 1 else f"{key}[{number}]", probe) for number, probe in enumerate(probes))
 
 
 def _as_tuple(probes: Any) -> tuple[AnyProbe, ...]:

@@ -6,7 +6,7 @@ The syntax is `string.Template`'s with dotted names; ``$$`` is a dollar sign.
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -54,6 +54,11 @@ def expand(text: str, values: Mapping[str, str]) -> str:
     return _Template(text).substitute(values)
 
 
+def escape(text: str) -> str:
+    """`text` such that it expands to itself."""
+    return text.replace("$", "$$")
+
+
 def expand_all(value: Any, values: Mapping[str, str]) -> Any:
     """As `expand`, for every string inside structures, tuples and dictionaries of them; the type stays."""
     if isinstance(value, str):
@@ -69,17 +74,19 @@ def expand_all(value: Any, values: Mapping[str, str]) -> Any:
     return value
 
 
-def references_in(value: Any) -> list[str]:
-    """Every reference inside `value`, as `expand_all` would meet them."""
+def texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every string that `expand_all` would expand, after where it is: ``("env.HOME", "${data_dir}")``."""
     if isinstance(value, str):
-        return names(value)
-    if isinstance(value, tuple | list):
-        return [name for item in value for name in references_in(item)]
-    if isinstance(value, dict):
-        return [name for item in value.values() for name in references_in(item)]
-    if isinstance(value, msgspec.Struct):
-        return [name for field in _fields(value) for name in references_in(getattr(value, field))]
-    return []
+        yield place, value
+    elif isinstance(value, tuple | list):
+        for number, item in enumerate(value):
+            yield from texts(item, f"{place}[{number}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from texts(item, f"{place}.{key}")
+    elif isinstance(value, msgspec.Struct):
+        for field in _fields(value):
+            yield from texts(getattr(value, field), f"{place}.{field}")
 
 
 def _fields(value: msgspec.Struct) -> Iterable[str]:

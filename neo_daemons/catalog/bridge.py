@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neo_daemons.definitions import Definition, Launch, Step, Unavailable
+from neo_daemons.references import escape
 
 from . import neo_mjs
 from .project import Project
@@ -18,7 +19,7 @@ DAEMON_DIR = "${data_dir}/wake-daemon"
 
 def settings(options: Mapping[str, str]) -> dict[str, Any]:
     """Its defaults. It swallows the errors of its polls, so being alive says nothing: its position must keep up."""
-    database = options.get("database", DATABASE)
+    database = _database(options)
     return {
         "data_dir": "${state_dir}/data/bridge",
         "ready": {"type": "log", "pattern": r"Started\. Tail-syncing from GraphLog ID"},
@@ -34,19 +35,23 @@ def settings(options: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def _database(options: Mapping[str, str]) -> str:
+    return escape(options["database"]) if "database" in options else DATABASE
+
+
 def locate(definition: Definition, project: Project) -> Launch | Unavailable:
     """Find a checkout, or the provision that makes one."""
-    found = neo_mjs.find(neo_mjs.WAKE_SCRIPTS, definition.options.get("home"), project)
+    found = neo_mjs.find(neo_mjs.WAKE_SCRIPTS, definition, project)
     if isinstance(found, Unavailable):
         return found
-    database = definition.options.get("database", DATABASE)
+    database = _database(definition.options)
     init = Step(
         title="making the graph database",
-        command=(str(found.node), str(neo_mjs.INIT_GRAPH), str(found.home), database),
+        command=(*(escape(str(path)) for path in (found.node, neo_mjs.INIT_GRAPH, found.home)), database),
         creates=database,
     )
     return Launch(
-        command=(str(found.node), str(found.script)),
+        command=(escape(str(found.node)), escape(str(found.script))),
         # 13.x reads NEO_MEMORY_DB_PATH, older checkouts NEO_AI_DB_PATH.
         env={"NEO_AI_DAEMON_DIR": DAEMON_DIR, "NEO_MEMORY_DB_PATH": database, "NEO_AI_DB_PATH": database},
         version=found.version,

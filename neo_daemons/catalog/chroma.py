@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neo_daemons.definitions import Definition, Launch, Unavailable
+from neo_daemons.references import escape
 
 from .project import Project, find_script, installed_version, pip_install
 
@@ -36,4 +37,4 @@ def locate(definition: Definition, project: Project) -> Launch | Unavailable:
         )
     # The host is always named: "localhost" is IPv4 on one machine and IPv6 on the next.
     arguments = ("run", "--path", "${data_dir}", "--host", "${host}", "--port", "${port}")
-    return Launch(command=(str(script), *arguments), version=installed_version("chromadb", script))
+    return Launch(command=(escape(str(script)), *arguments), version=installed_version("chromadb", script))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neo_daemons.definitions import Definition, Launch, Provision, Step, Unavailable
+from neo_daemons.references import escape
 
 from .project import Project, find_script, installed_version, pip_install
 
@@ -72,7 +73,7 @@ def locate(definition: Definition, project: Project) -> Launch | Unavailable:
         model = str(target)
         # Compiling kernels for it costs more than it ever saves, and wants a g++. Without a cache directory of the
         # hub the server answers /v1/models with an empty body.
-        env = {"MLX_DISABLE_COMPILE": "1", "HF_HUB_CACHE": model}
+        env = {"MLX_DISABLE_COMPILE": "1", "HF_HUB_CACHE": escape(model)}
         note = "built-in tiny model: its answers are noise; set daemons.mlx.model for a real one"
     elif is_path(model) and not Path(model).is_dir():
         return Unavailable(
@@ -82,7 +83,7 @@ def locate(definition: Definition, project: Project) -> Launch | Unavailable:
     if is_path(model):
         env["HF_HUB_OFFLINE"] = "1"
     return Launch(
-        command=(str(script), "--model", model, "--host", "${host}", "--port", "${port}"),
+        command=(escape(str(script)), "--model", escape(model), "--host", "${host}", "--port", "${port}"),
         env=env,
         version=installed_version("mlx-lm", script),
         note=note,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neo_daemons.definitions import Definition, Launch, Unavailable
+from neo_daemons.references import escape
 
 from . import neo_mjs
 from .project import Project
@@ -29,12 +30,12 @@ def settings(options: Mapping[str, str]) -> dict[str, Any]:
 
 def locate(definition: Definition, project: Project) -> Launch | Unavailable:
     """Find a checkout, or the provision that makes one."""
-    found = neo_mjs.find(neo_mjs.NEURAL_LINK_SCRIPTS, definition.options.get("home"), project)
+    found = neo_mjs.find(neo_mjs.NEURAL_LINK_SCRIPTS, definition, project)
     if isinstance(found, Unavailable):
         return found
     note = "it listens on all interfaces, whatever its host setting"
     return Launch(
-        command=(str(found.node), str(found.script)),
+        command=(escape(str(found.node)), escape(str(found.script))),
         env={"NEO_NL_PORT": "${port}"},
         version=found.version,
         note=f"{note}; {found.note}" if found.note else note,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -25,9 +26,25 @@ class Project(Struct, frozen=True):
 
 
 def default_cache(environ: dict[str, str]) -> Path:
-    """The user's cache directory for this program, or what ``NEO_DAEMONS_CACHE_DIR`` says."""
+    """The user's cache directory for this program, or what ``NEO_DAEMONS_CACHE_DIR`` says.
+
+    Raises:
+        ValueError: it says no path.
+    """
     stated = environ.get(CACHE_VARIABLE)
-    return Path(stated).expanduser().resolve() if stated else Path(platformdirs.user_cache_dir("neo-daemons"))
+    return real_path(stated, Path.cwd()) if stated else Path(platformdirs.user_cache_dir("neo-daemons"))
+
+
+def real_path(path: str | Path, base: Path) -> Path:
+    """A path, relative to `base` or "~", made absolute and without links.
+
+    Raises:
+        ValueError: there is no such path: an unknown "~user", a loop of links. ``str()`` says which.
+    """
+    try:
+        return (base / Path(path).expanduser()).resolve()
+    except (RuntimeError, OSError) as error:
+        raise ValueError("there is no such home directory" if "home directory" in str(error) else str(error)) from None
 
 
 def find_script(name: str, project: Project) -> Path | None:
@@ -35,8 +52,13 @@ def find_script(name: str, project: Project) -> Path | None:
     beside = Path(sysconfig.get_path("scripts")) / name
     if beside.is_file():
         return beside
+    return find_program(name, project)
+
+
+def find_program(name: str, project: Project) -> Path | None:
+    """A program on PATH, absolute: PATH may hold relative directories, and a daemon's working directory is its own."""
     found = shutil.which(name, path=project.environ.get("PATH"))
-    return Path(found) if found else None
+    return Path(found).absolute() if found else None
 
 
 def installed_version(distribution: str, script: Path) -> str | None:
@@ -51,4 +73,4 @@ def installed_version(distribution: str, script: Path) -> str | None:
 
 def pip_install(extra: str) -> str:
     """The command that adds an extra of ours to this environment."""
-    return f'{sys.executable} -m pip install "neo-daemons[{extra}]"'
+    return f'{shlex.quote(sys.executable)} -m pip install "neo-daemons[{extra}]"'

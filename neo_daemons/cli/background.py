@@ -40,8 +40,7 @@ def up(options: argparse.Namespace) -> int:
             return code
     else:
         print(f"already up: supervisor pid {running.pid}", flush=True)
-    with Client(state) as client:
-        status = _wait(client, options.wait)
+    status = _wait(Client(state), options.wait)
     print(f"supervisor pid {status.supervisor.pid}, state in {state.path}")
     failed = [d for d in status.daemons if not d.ready and (d.state != "stopped" or d.name in options.require)]
     if not failed:
@@ -72,9 +71,8 @@ def _connect(supervisor: Process, state: StateDir) -> int | None:
     while time.monotonic() < deadline:
         alive = supervisor.is_alive()
         try:
-            with Client(state) as client:
-                if client.status().supervisor.pid == supervisor.pid:
-                    return None
+            if Client(state).status().supervisor.pid == supervisor.pid:
+                return None
         except NoSupervisor:
             pass
         if not alive:
@@ -106,8 +104,7 @@ def down(options: argparse.Namespace) -> int:
     state = find_state_dir(options.state_dir, file=options.config)
     process = supervisor_process(state)
     if process is not None:
-        with Client(state) as client:
-            client.shutdown(detach=options.detach)
+        Client(state).shutdown(detach=options.detach)
         wait_until_gone(process)
         print(f"supervisor pid {process.pid} is gone{', its daemons run on' if options.detach else ''}")
         return DONE

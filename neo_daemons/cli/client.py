@@ -24,20 +24,20 @@ WATCH_S = 1.0
 def run(options: argparse.Namespace) -> int:
     """Carry out one of them."""
     state = find_state_dir(options.state_dir, file=options.config)
-    with Client(state) as client:
-        match options.command:
-            case "status":
-                return _watch(client, options) if options.watch else _status(client, options)
-            case "logs":
-                return _logs(client, state, options)
-            case "events":
-                return _events(client, state, options)
-            case "why":
-                return _why(client, options)
-            case "reload":
-                return _reload(client, options)
-            case order:
-                return _order(client, order, options)
+    client = Client(state)
+    match options.command:
+        case "status":
+            return _watch(client, options) if options.watch else _status(client, options)
+        case "logs":
+            return _logs(client, state, options)
+        case "events":
+            return _events(client, state, options)
+        case "why":
+            return _why(client, options)
+        case "reload":
+            return _reload(client, options)
+        case order:
+            return _order(client, order, options)
 
 
 def _status(client: Client, options: argparse.Namespace) -> int:

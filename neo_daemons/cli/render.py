@@ -27,6 +27,7 @@ STYLES = {
     "held": "magenta",
     "stopped": "dim",
 }
+TELLING = frozenset({"starting", "backoff", "degraded", "parked", "unavailable"})
 WIDE = 10_000
 """Columns where the output is no terminal: nothing is cut."""
 
@@ -134,7 +135,8 @@ def size(count: int | None) -> str:
 
 
 class Lines:
-    """Where there is no terminal: a line whenever a daemon's state changes, or the step of a start."""
+    """Where there is no terminal: a line whenever a daemon's state changes, or what it is about in a state that
+    people want to know more of."""
 
     def __init__(self) -> None:
         self._shown: dict[str, tuple[str, str | None]] = {}
@@ -142,7 +144,7 @@ class Lines:
     def show(self, daemons: Iterable[DaemonStatus]) -> None:
         """Print what is new."""
         for daemon in daemons:
-            news = (daemon.state, daemon.detail if daemon.state == "starting" else None)
+            news = (daemon.state, daemon.detail if daemon.state in TELLING else None)
             if self._shown.get(daemon.name) != news:
                 self._shown[daemon.name] = news
                 print(line(daemon), flush=True)

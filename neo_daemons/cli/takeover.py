@@ -44,8 +44,8 @@ def take_over(state: StateDir) -> None:
     process = supervisor_process(state)
     if process is None:
         return
-    with Client(state) as client, contextlib.suppress(NoSupervisor):
-        client.shutdown(detach=True)
+    with contextlib.suppress(NoSupervisor):
+        Client(state).shutdown(detach=True)
     if not wait_until_gone(process, TAKEOVER_S):
         raise ControlError(f"supervisor pid {process.pid} does not let go; end it by its pid, then serve again")
     process.close()

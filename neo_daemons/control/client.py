@@ -6,13 +6,15 @@ with Client(Path(".neo-daemons")) as client:
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import http.client
+import socket
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TypeVar
 
-import httpx
 import msgspec
 
 from neo_daemons import records
@@ -24,6 +26,7 @@ from . import api
 
 ANSWER_S = 30.0
 """A supervisor that has not begun to answer by then is taken to hang."""
+CHUNK = 65536
 T = TypeVar("T")
 
 
@@ -45,21 +48,6 @@ class Client:
 
     def __init__(self, state_dir: Path | StateDir) -> None:
         self.state = state_dir if isinstance(state_dir, StateDir) else StateDir(state_dir)
-        self._http: httpx.Client | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._http is not None:
-            self._http.close()
-            self._http = None
 
     def status(self) -> Status:
         """Everything, now."""
@@ -91,41 +79,23 @@ class Client:
         """The latest entries, then each new one. Ends with the supervisor."""
         query = {"n": str(count), "follow": "1"} | ({"daemon": name} if name else {})
         with self._stream("GET", "/events", query) as response:
-            for line in response.iter_lines():
-                if line:
-                    yield msgspec.json.decode(line, type=JournalEntry)
+            for line in response:
+                yield msgspec.json.decode(line, type=JournalEntry)
 
     def logs(self, name: str, lines: int, *, follow: bool = False) -> Iterator[str]:
         """The last lines of a daemon's log, and with `follow` what comes after, in pieces of text."""
         query = {"n": str(lines), "follow": "1" if follow else "0"}
         with self._stream("GET", f"/daemons/{name}/logs", query) as response:
-            yield from response.iter_text()
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            while piece := response.read1(CHUNK):
+                yield decoder.decode(piece)
 
     @contextlib.contextmanager
     def lease(self, holder: str, *, inhibit: str | None = None) -> Iterator[int]:
         """Hold a lease, by number. `inhibit`: see `api.LeaseRequest`."""
         body = api.LeaseRequest(holder, inhibit)
         with self._stream("POST", "/leases", {}, body) as response:
-            first = next(response.iter_lines())
-            yield msgspec.json.decode(first, type=api.LeaseGranted).lease
-
-    def _connection(self) -> httpx.Client:
-        if self._http is None:
-            try:
-                record = records.read(self.state.record, SupervisorRecord)
-            except DamagedRecord as error:
-                raise ControlError(f"{error}; stop that supervisor by its pid, then start it again") from None
-            except OSError as error:
-                raise ControlError(f"cannot read {self.state.record}: {error.strerror}") from None
-            if record is None or not record.socket:
-                raise NoSupervisor(self._nobody())
-            self._http = httpx.Client(
-                transport=httpx.HTTPTransport(uds=record.socket), base_url=f"http://neo-daemons/{api.VERSION}"
-            )
-        return self._http
-
-    def _nobody(self) -> str:
-        return f"no supervisor is running for {self.state.path}; start one with: neo-daemons up"
+            yield msgspec.json.decode(response.readline(), type=api.LeaseGranted).lease
 
     def _call(
         self,
@@ -136,51 +106,70 @@ class Client:
         wait_s: float = 0.0,
         query: dict[str, str] | None = None,
     ) -> T:
-        with self._faults():
-            response = self._connection().request(
-                method,
-                path,
-                params=query,
-                content=msgspec.json.encode(body) if body is not None else None,
-                timeout=ANSWER_S + wait_s,
-            )
-            self._check(response, response.content)
-            return msgspec.json.decode(response.content, type=kind)
+        with self._exchange(method, path, query or {}, body, ANSWER_S + wait_s) as response:
+            return msgspec.json.decode(response.read(), type=kind)
 
     @contextlib.contextmanager
     def _stream(
         self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None = None
-    ) -> Iterator[httpx.Response]:
-        content = msgspec.json.encode(body) if body is not None else None
-        timeout = httpx.Timeout(ANSWER_S, read=None)
-        with (
-            self._faults(),
-            self._connection().stream(method, path, params=query, content=content, timeout=timeout) as response,
-        ):
-            if response.is_error:
-                self._check(response, response.read())
+    ) -> Iterator[http.client.HTTPResponse]:
+        with self._exchange(method, path, query, body, None) as response:
             yield response
 
     @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
+    def _exchange(
+        self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None, timeout_s: float | None
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection = _Connection(self._socket(), timeout_s)
+        content = msgspec.json.encode(body) if body is not None else None
+        target = f"/{api.VERSION}{urllib.parse.quote(path)}?{urllib.parse.urlencode(query)}"
         try:
-            yield
-        except (httpx.ConnectError, FileNotFoundError):
-            self.close()
+            connection.request(method, target, content)
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise ControlError(_fault(response))
+            yield response
+        except (FileNotFoundError, ConnectionRefusedError):
             raise NoSupervisor(self._nobody()) from None
-        except httpx.TimeoutException:
+        except TimeoutError:
             raise ControlError(f"the supervisor of {self.state.path} does not answer; look at its log") from None
-        except (httpx.RemoteProtocolError, httpx.ReadError):
-            self.close()
+        except (http.client.HTTPException, ConnectionError):
             raise NoSupervisor(f"the supervisor of {self.state.path} has ended meanwhile") from None
         except msgspec.DecodeError as error:
             raise ControlError(f"the supervisor's answer is of another version: {error}") from None
+        finally:
+            connection.close()
 
-    @staticmethod
-    def _check(response: httpx.Response, content: Any) -> None:
-        if response.is_error:
-            try:
-                message = msgspec.json.decode(content, type=api.Fault).error
-            except msgspec.DecodeError:
-                message = f"the supervisor answered with status {response.status_code}"
-            raise ControlError(message)
+    def _socket(self) -> str:
+        try:
+            record = records.read(self.state.record, SupervisorRecord)
+        except DamagedRecord as error:
+            raise ControlError(f"{error}; stop that supervisor by its pid, then start it again") from None
+        except OSError as error:
+            raise ControlError(f"cannot read {self.state.record}: {error.strerror}") from None
+        if record is None:
+            raise NoSupervisor(self._nobody())
+        return record.socket
+
+    def _nobody(self) -> str:
+        return f"no supervisor is running for {self.state.path}; start one with: neo-daemons up"
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str, timeout_s: float | None) -> None:
+        super().__init__("neo-daemons", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _fault(response: http.client.HTTPResponse) -> str:
+    try:
+        return msgspec.json.decode(response.read(), type=api.Fault).error
+    except msgspec.DecodeError:
+        return f"the supervisor answered with status {response.status}"

@@ -287,8 +287,6 @@ class Daemon:
 
     def _due(self) -> None:
         self._delay = None
-        if self.state is State.BACKOFF:
-            self.restarts += 1
         self.handle(Event.DUE)
 
     def _guard(self) -> None:
@@ -344,7 +342,7 @@ class Daemon:
     def hold(self, process: Process) -> None:
         """`process` is the daemon now: watch over it."""
         self._oom_before = self.site.platform.oom_kills()
-        self.tree.hold(process, self._on_exit)
+        self.tree.hold(process, self._on_exit, self._learned)
 
     def spawned(self, record: DaemonRecord, *, adopted: bool) -> None:
         """The process that is held is running."""
@@ -379,6 +377,14 @@ class Daemon:
         self._cancel_stable()
         if self.state in ALIVE:
             self._end()
+
+    def _learned(self, pid: int, status: ExitStatus) -> None:
+        """The kernel has told how an adopted process ended, after it was reported."""
+        last = self.last_exit
+        if last is not None and last.pid == pid and last.code is None and last.signal is None:
+            text = str(status)
+            self.last_exit = Exit(code=status.code, signal=status.signal, at=last.at, pid=pid, text=text)
+            self.note("exit-learned", text, pid)
 
     def _end(self) -> None:
         if self._ending is None:
@@ -418,6 +424,8 @@ class Daemon:
             rng=self.site.rng,
         )
         self._cause = Cause.EXIT
+        if self._verdict.event is Event.RETRY and cause is not Cause.OPERATOR:
+            self.restarts += 1
         self.handle(self._verdict.event, self._verdict.reason)
 
     async def _give_up_start(self) -> None:

@@ -59,7 +59,7 @@ class Journal:
         self._entries = deque(entries, maxlen=REMEMBERED)
         self._count = len(self._entries)
         self._descriptor = -1
-        self._cut = damaged > 0
+        self._cut = _ends_within_a_line(path)
         if damaged:
             self.add("journal-damaged", detail=f"{damaged} lines were not entries and are passed over")
 
@@ -118,3 +118,12 @@ class Journal:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:
+        return False  # there is none, or it is empty

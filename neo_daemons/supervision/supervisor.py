@@ -265,6 +265,8 @@ class Supervisor:
         for other in daemons:
             if daemon.name in (*other.definition.after, *other.definition.requires) and other is not daemon:
                 await other.wait_for(_is_down)
+        if daemon.state is State.HELD:
+            return  # it is down, and a stop by name would end the hold
         with contextlib.suppress(Refused):
             daemon.order(Event.STOP, "stopping")
         await daemon.wait_for(_is_down)

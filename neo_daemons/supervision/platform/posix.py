@@ -75,7 +75,9 @@ class PosixProcess(Process):
         self._timer: asyncio.TimerHandle | None = None
         self._on_exit: Callable[[ExitStatus], None] | None = None
 
-    def watch(self, on_exit: Callable[[ExitStatus], None]) -> None:
+    def watch(
+        self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
+    ) -> None:
         self._on_exit = on_exit
         self._poll()
 

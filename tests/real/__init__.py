@@ -1,0 +1,1 @@
+"""The real chroma, mlx and bridge."""

@@ -1,0 +1,215 @@
+"""Logs, journal, records and files: bounded, whole, and readable after any crash."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from neo_daemons.definitions import Log
+from neo_daemons.files import write_whole
+from neo_daemons.records import DaemonRecord, DamagedRecord, read
+from neo_daemons.supervision.journal import Journal
+from neo_daemons.supervision.journal import read as read_journal
+from neo_daemons.supervision.logs import DaemonLog
+
+WRITER = """
+import os, sys
+for number in range(int(sys.argv[1])):
+    os.write(1, b"line %09d of a flood\\n" % number)
+"""
+LINES = 200_000
+
+
+def everything(log: DaemonLog) -> bytes:
+    """What rotation kept, oldest first."""
+    numbered = sorted(log.path.parent.glob(f"{log.path.name}.[0-9]*"), key=lambda path: -int(path.suffix[1:]))
+    return b"".join(path.read_bytes() for path in [*numbered, log.path])
+
+
+def test_rotation_under_a_writer_loses_no_line_where_the_file_system_can(tmp_path: Path) -> None:
+    log = DaemonLog(tmp_path / "api.log", Log(max_bytes=200_000, keep=100))
+    if not log.is_lossless():
+        pytest.fail("this file system cannot rotate without loss: run the tests with --basetemp on ext4 or xfs")
+    output = log.open()
+    rotations = 0
+    with subprocess.Popen([sys.executable, "-IS", "-c", WRITER, str(LINES)], stdout=output) as writer:
+        os.close(output)
+        while writer.poll() is None:
+            rotations += log.rotate()
+    assert rotations > 5
+    assert log.method == "lossless"
+    assert everything(log).splitlines() == [b"line %09d of a flood" % number for number in range(LINES)]
+
+
+def test_rotation_keeps_the_bounds_and_the_latest(tmp_path: Path) -> None:
+    log = DaemonLog(tmp_path / "api.log", Log(max_bytes=100_000, keep=2))
+    for number in range(50):
+        with log.path.open("ab") as file:
+            file.write(b"%08d\n" % number * 4000)
+        log.rotate()
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["api.log", "api.log.1", "api.log.2"]
+    assert all(path.stat().st_size <= 140_000 for path in tmp_path.iterdir())
+    assert log.tail(1) == ["00000049"]
+
+
+def test_where_the_front_cannot_be_cut_off_the_file_is_copied_and_truncated(tmp_path: Path) -> None:
+    log = DaemonLog(Path("/dev/shm") / f"neo-daemons-test-{os.getpid()}.log", Log(max_bytes=4096, keep=1))
+    try:
+        log.path.write_bytes(b"x" * 5000)
+        assert log.rotate()
+        assert (log.method, log.size) == ("copy-truncate", 0)
+        assert everything(log) == b"x" * 5000
+    finally:
+        for path in log.path.parent.glob(f"{log.path.name}*"):
+            path.unlink()
+
+
+def test_a_position_outlives_a_rotation(tmp_path: Path) -> None:
+    log = DaemonLog(tmp_path / "api.log", Log(max_bytes=8192, keep=1))
+    log.path.write_bytes(b"old\n" * 5000)
+    position = log.end
+    log.rotate()
+    with log.path.open("ab") as file:
+        file.write(b"new\n")
+    assert log.read(position) == (b"new\n", position + 4)
+    assert log.tail(5, since=position) == ["new"]
+
+
+def test_a_log_is_followed_across_a_rotation(tmp_path: Path) -> None:
+    log = DaemonLog(tmp_path / "api.log", Log(max_bytes=8192, keep=1))
+    log.path.write_bytes(b"old\n" * 5000)
+
+    async def follow() -> list[str]:
+        pieces = log.follow(1, poll_s=0.01)
+        seen = [await anext(pieces)]
+        log.rotate()
+        with log.path.open("ab") as file:
+            file.write(b"new\n")
+        seen.append(await anext(pieces))
+        await pieces.aclose()  # type: ignore[attr-defined]
+        return seen
+
+    assert asyncio.run(follow()) == ["old\n", "new\n"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\n", b"x" * 5_000_000, b"\n" * 100_000, b"no end"])
+def test_any_log_can_be_read(tmp_path: Path, content: bytes) -> None:
+    log = DaemonLog(tmp_path / "api.log", Log())
+    log.path.write_bytes(content)
+    assert len(log.tail(10)) <= 10
+    assert all(len(line) <= 8192 for line in log.tail(10))
+
+
+def test_a_log_that_is_a_link_is_not_written(tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("mine")
+    (tmp_path / "api.log").symlink_to(target)
+    with pytest.raises(OSError, match="symbolic links"):
+        DaemonLog(tmp_path / "api.log", Log()).open()
+    assert target.read_text() == "mine"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(junk=st.binary(max_size=200), cut=st.integers(0, 40))
+def test_a_journal_survives_any_damage_and_goes_on(tmp_path: Path, junk: bytes, cut: int) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.unlink(missing_ok=True)
+    first = Journal(path)
+    first.add("one", daemon="api")
+    first.add("two")
+    first.close()
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - cut] + junk)
+    second = Journal(path)
+    second.add("three", detail="after the damage")
+    second.close()
+    entries, _ = read_journal(path)
+    assert entries[-1].event == "three"
+    assert "one" in [entry.event for entry in entries]
+
+
+def test_a_journal_that_cannot_be_written_says_so_and_remembers(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.symlink_to("/dev/full")
+    journal = Journal(tmp_path / "missing" / "journal.jsonl")
+    journal.add("one")
+    assert journal.fault is not None
+    assert "is not written" in journal.fault
+    assert [entry.event for entry in journal.latest(10)] == ["one"]
+
+
+def test_journal_followers_see_everything_in_order(tmp_path: Path) -> None:
+    async def follow() -> list[str]:
+        journal = Journal(tmp_path / "journal.jsonl")
+        journal.add("before", daemon="api")
+        journal.add("other", daemon="b")
+        entries = journal.follow(5, "api")
+        seen = [(await anext(entries)).event]
+        for number in range(100):
+            journal.add(str(number), daemon="api" if number % 2 else "b")
+        seen += [(await anext(entries)).event for _ in range(50)]
+        await entries.aclose()  # type: ignore[attr-defined]
+        journal.close()
+        return seen
+
+    assert asyncio.run(follow()) == ["before", *(str(number) for number in range(1, 100, 2))]
+
+
+@given(st.binary(max_size=300))
+def test_bytes_are_a_record_or_damaged(data: bytes) -> None:
+    path = Path(f"/dev/shm/neo-daemons-record-{os.getpid()}.json")
+    path.write_bytes(data)
+    try:
+        with pytest.raises(DamagedRecord, match="neo-daemons-record"):
+            read(path, DaemonRecord)
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize("pid", [0, 1, -1, 2**40, "1", 1.5, True])
+def test_a_record_names_no_pid_that_means_something_else_to_kill(tmp_path: Path, pid: object) -> None:
+    import json
+
+    record = {
+        "name": "api",
+        "token": "t",
+        "fingerprint": "f",
+        "command": ["x"],
+        "ports": {},
+        "url": None,
+        "data_dir": None,
+        "log_path": "",
+        "spawned_at": 0,
+        "log_offset": 0,
+    }
+    path = tmp_path / "api.json"
+    path.write_text(json.dumps({**record, "pid": 2}))
+    assert read(path, DaemonRecord) is not None
+    path.write_text(json.dumps({**record, "pid": pid}))
+    with pytest.raises(DamagedRecord):
+        read(path, DaemonRecord)
+
+
+def test_a_write_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_whole(path, b"first", sync=True)
+    path.chmod(0o600)
+    with pytest.raises(OSError, match="No such file"):
+        write_whole(tmp_path / "missing" / "file", b"second")
+    script = (
+        "import os, sys; from neo_daemons import files; from pathlib import Path\n"
+        "os.replace = lambda *a: os._exit(9)\n"
+        "files.write_whole(Path(sys.argv[1]), b'second')"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == 9
+    assert path.read_bytes() == b"first"
+    leftovers = list(tmp_path.glob(".*.tmp"))
+    assert len(leftovers) == 1

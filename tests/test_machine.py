@@ -1,0 +1,345 @@
+"""The lifecycle table, the restart policy, and a day of both in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neo_daemons.definitions import Definition, Launch, Restart
+from neo_daemons.records import Identity
+from neo_daemons.state_dir import StateDir
+from neo_daemons.supervision.machine import ALIVE, TABLE, Action, Event, Refused, State, step
+from neo_daemons.supervision.platform import ExitStatus, Lock, Mark, PortHolder, Process, SpawnSpec, Usage
+from neo_daemons.supervision.policy import Cause, History, decide, delay_s, may_kill
+from neo_daemons.supervision.supervisor import Supervisor
+
+from .virtual import VirtualLoop
+
+PAIRS = [(state, event) for state in State for event in Event]
+ENDS = (Event.RETRY, Event.PARK, Event.REST, Event.KEEP)
+
+
+@pytest.mark.parametrize(("state", "event"), PAIRS)
+def test_every_pair_has_an_outcome(state: State, event: Event) -> None:
+    assert event in TABLE[state]
+    if isinstance(TABLE[state][event], Refused):
+        assert event in (Event.START, Event.STOP, Event.RESTART, Event.HOLD, Event.RELEASE)
+        with pytest.raises(Refused, match=r"\w+"):
+            step(state, event)
+    else:
+        after, actions = step(state, event)
+        assert isinstance(after, State)
+        assert all(isinstance(action, Action) for action in actions)
+
+
+@pytest.mark.parametrize(("state", "event"), PAIRS)
+def test_what_begins_ends_and_what_waits_is_woken(state: State, event: Event) -> None:
+    """The table's own sense: no state is entered without the action that makes it go on."""
+    try:
+        after, actions = step(state, event)
+    except Refused:
+        return
+    if after is state:
+        return
+    needed = {
+        State.STARTING: Action.PREPARE,
+        State.RUNNING: Action.WATCH,
+        State.BACKOFF: Action.WAIT,
+        State.PARKED: Action.WAIT,
+    }.get(after)
+    assert needed is None or needed in actions
+    if after in (State.STOPPING, State.CYCLING) and state not in (State.STOPPING, State.CYCLING):
+        assert Action.END in actions
+    if state is State.RUNNING and after is State.READY:
+        assert Action.GUARD in actions
+    if state in (State.BACKOFF, State.PARKED) and event is not Event.DUE:
+        assert Action.CANCEL in actions
+    if state in ALIVE:
+        # A living process is only ever left by its end.
+        assert after in (*ALIVE, State.STOPPING, State.CYCLING) or event in ENDS
+
+
+def test_a_stop_wins_from_everywhere() -> None:
+    for state in State:
+        if state is State.EXTERNAL:
+            continue
+        after, _ = step(state, Event.STOP)
+        assert after in (State.STOPPED, State.STOPPING)
+        for end in ENDS:
+            assert step(State.STOPPING, end) == (State.STOPPED, ())
+
+
+def test_an_external_daemon_obeys_nobody() -> None:
+    for event in (Event.START, Event.STOP, Event.RESTART, Event.HOLD, Event.RELEASE):
+        with pytest.raises(Refused):
+            step(State.EXTERNAL, event)
+    for event in set(Event) - {Event.START, Event.STOP, Event.RESTART, Event.HOLD, Event.RELEASE}:
+        assert step(State.EXTERNAL, event) == (State.EXTERNAL, ())
+
+
+@given(st.lists(st.sampled_from(Event), max_size=60))
+def test_no_sequence_of_events_leads_out_of_the_table(events: list[Event]) -> None:
+    state = State.STOPPED
+    for event in events:
+        try:
+            state, _ = step(state, event)
+        except Refused:
+            assert state is State.HELD
+
+
+NO_JITTER = Restart(jitter=0)
+
+
+def failure(history: History, now: float, restart: Restart = NO_JITTER, **changes: Any) -> Any:
+    arguments: dict[str, Any] = {"cause": Cause.EXIT, "clean": False, "held": False, "detail": "exit code 1"}
+    return decide(restart, history, **{**arguments, **changes}, now=now, rng=random.Random(1))
+
+
+def test_the_restart_timetable_is_the_documented_one() -> None:
+    delays = [delay_s(NO_JITTER, failures, random.Random(1)) for failures in range(1, 12)]
+    assert delays == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+
+
+@given(st.integers(1, 10_000), st.integers(), st.floats(0, 1))
+def test_a_delay_is_bounded_by_ceiling_and_jitter(failures: int, seed: int, jitter: float) -> None:
+    restart = Restart(jitter=jitter)
+    plain = delay_s(NO_JITTER, failures, random.Random(seed))
+    assert plain <= delay_s(restart, failures, random.Random(seed)) <= plain * (1 + jitter) + 1e-9
+
+
+def test_too_many_restarts_park_with_the_first_cause() -> None:
+    history = History()
+    verdicts = [failure(history, number, detail=f"cause {number}") for number in range(11)]
+    assert [verdict.event for verdict in verdicts] == [Event.RETRY] * 10 + [Event.PARK]
+    assert verdicts[-1].reason == "10 restarts in 600 s; first: cause 0"
+    assert verdicts[-1].delay_s == 900
+
+
+def test_old_restarts_leave_the_window() -> None:
+    history = History()
+    assert {failure(history, number * 100).event for number in range(100)} == {Event.RETRY}
+
+
+@pytest.mark.parametrize(
+    ("when", "clean", "event"),
+    [
+        ("always", True, Event.RETRY),
+        ("always", False, Event.RETRY),
+        ("on-failure", True, Event.REST),
+        ("on-failure", False, Event.RETRY),
+        ("never", True, Event.REST),
+        ("never", False, Event.REST),
+    ],
+)
+def test_the_restart_rule_decides_on_exits(when: Any, clean: bool, event: Event) -> None:
+    assert failure(History(), 0, Restart(when=when), clean=clean).event is event
+
+
+def test_a_hold_wins_and_an_operators_restart_costs_nothing() -> None:
+    history = History()
+    assert failure(history, 0, held=True).event is Event.KEEP
+    for number in range(100):
+        verdict = failure(history, number, cause=Cause.OPERATOR)
+        assert (verdict.event, verdict.delay_s) == (Event.RETRY, 0)
+    assert history.failures == 0
+
+
+def test_the_kill_budget_is_by_the_hour_and_outlasts_a_stable_run() -> None:
+    history = History()
+    events = []
+    for number in range(5):
+        assert may_kill(NO_JITTER, history, number * 100)
+        events.append(failure(history, number * 100, cause=Cause.PROBE).event)
+        history.forget()
+    assert events == [Event.RETRY] * 4 + [Event.PARK]
+    assert not may_kill(NO_JITTER, history, 3599)
+    assert may_kill(NO_JITTER, history, 3601)
+
+
+class _Process(Process):
+    is_child = True
+
+    def __init__(self, pid: int, world: World) -> None:
+        self.pid = pid
+        self.identity = Identity(boot_id="b", start_time=float(pid))
+        self.world = world
+        self.on_exit: Callable[[ExitStatus], None] | None = None
+
+    def watch(
+        self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
+    ) -> None:
+        self.on_exit = on_exit
+        life = self.world.lives(self.world.now())
+        if life is not None:
+            asyncio.get_running_loop().call_later(life, self.end)
+
+    def end(self, status: ExitStatus | None = None) -> None:
+        on_exit, self.on_exit = self.on_exit, None
+        self.world.living.discard(self.pid)
+        if on_exit is not None:
+            on_exit(status or ExitStatus(code=1))
+
+    def is_alive(self) -> bool:
+        return self.pid in self.world.living
+
+    def signal(self, signum: int) -> bool:
+        alive = self.is_alive()
+        if alive and signum:
+            asyncio.get_running_loop().call_soon(self.end, ExitStatus(signal="SIGTERM"))
+        return alive
+
+    def signal_group(self, signum: int) -> bool:
+        return self.signal(signum)
+
+    def close(self) -> None:
+        pass
+
+
+class _Lock(Lock):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fileno(self) -> int:
+        return 0
+
+    def release(self) -> None:
+        pass
+
+
+class World:
+    """A platform whose only trouble is that processes end when `lives` says."""
+
+    name = "virtual"
+
+    def __init__(self, lives: Callable[[float], float | None]) -> None:
+        self.lives = lives
+        self.spawned: list[float] = []
+        self.living: set[int] = set()
+
+    @staticmethod
+    def now() -> float:
+        return asyncio.get_running_loop().time()
+
+    def boot_id(self) -> str:
+        return "b"
+
+    def own_identity(self) -> Identity:
+        return Identity(boot_id="b", start_time=1.0)
+
+    def spawn(self, spec: SpawnSpec) -> Process:
+        self.spawned.append(self.now())
+        pid = 1000 + len(self.spawned)
+        self.living.add(pid)
+        return _Process(pid, self)
+
+    def open(self, pid: int, identity: Identity) -> Process | None:
+        return None
+
+    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
+        return []
+
+    def mark_of(self, pid: int) -> Mark | None:
+        return None
+
+    def heirs(self, lock: Path) -> list[Process]:
+        return []
+
+    def oom_kills(self) -> int | None:
+        return None
+
+    def lock(self, path: Path, note: str = "") -> Lock | None:
+        return _Lock(path)
+
+    def port_is_free(self, host: str, port: int) -> bool:
+        return True
+
+    def free_port(self, host: str) -> int:
+        return 1
+
+    def port_holder(self, port: int) -> PortHolder | None:
+        return None
+
+    def usage(self, pids: Any) -> Mapping[int, Usage]:
+        return {}
+
+    def describe(self, pid: int) -> str | None:
+        return None
+
+    def become_subreaper(self) -> bool:
+        return False
+
+
+DAY_S = 86_400.0
+
+
+def a_day(state: StateDir, world: World, restart: Restart, look: Sequence[float] = ()) -> dict[float, str]:
+    """24 hours of the real supervisor in virtual time; the daemon's state at the times of `look`."""
+    definition = Definition(name="api", command=("api",), restart=restart)
+    seen: dict[float, str] = {}
+
+    async def live() -> None:
+        supervisor = Supervisor(
+            [definition],
+            state=state,
+            resolve=lambda definition: Launch(command=definition.command),
+            platform=world,
+            rng=random.Random(1),
+        )
+        await supervisor.start()
+        for moment in (*look, DAY_S):
+            await asyncio.sleep(moment - asyncio.get_running_loop().time())
+            seen[moment] = supervisor.daemons["api"].state.public
+        await supervisor.stop()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(live())
+    return seen
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateDir:
+    return StateDir(tmp_path / "state")
+
+
+def test_a_day_of_a_daemon_that_always_dies_at_once(state: StateDir) -> None:
+    world = World(lambda now: 0.0)
+    seen = a_day(state, world, NO_JITTER, look=(200.0, 1000.0))
+    burst = [round(moment, 1) for moment in world.spawned[:11]]
+    assert burst == [0.0, 0.0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 63.5, 123.5, 183.5]
+    # Then parked, revived after a quarter of an hour, and the same again.
+    assert seen[200.0] == "parked"
+    assert round(world.spawned[11], 1) == 183.5 + 900
+    gaps = [then - now for now, then in zip(world.spawned, world.spawned[1:], strict=False)]
+    assert max(gaps) == pytest.approx(900, abs=1)
+    assert len([gap for gap in gaps if gap > 800]) == 79
+    assert len(world.spawned) == 80 * 11
+
+
+def test_a_day_of_a_daemon_that_dies_every_ten_minutes_is_a_day_of_immediate_restarts(state: StateDir) -> None:
+    world = World(lambda now: 600.0)
+    seen = a_day(state, world, NO_JITTER)
+    assert len(world.spawned) == 144
+    gaps = [then - now for now, then in zip(world.spawned, world.spawned[1:], strict=False)]
+    assert max(gaps) < 600.1  # every restart was the first after a stable run
+    assert seen[DAY_S] == "ready"
+
+
+def test_a_day_of_a_daemon_that_recovers(state: StateDir) -> None:
+    world = World(lambda now: 0.0 if now < 100 else None)
+    seen = a_day(state, world, NO_JITTER, look=(99.0, 130.0))
+    assert seen == {99.0: "backoff", 130.0: "ready", DAY_S: "ready"}
+    assert len(world.spawned) == 10
+
+
+def test_a_parked_daemon_that_is_not_revived_stays_parked(state: StateDir) -> None:
+    world = World(lambda now: 0.0)
+    seen = a_day(state, world, Restart(jitter=0, revive_s=0))
+    assert len(world.spawned) == 11
+    assert seen[DAY_S] == "parked"
