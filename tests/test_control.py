@@ -1,0 +1,209 @@
+"""The control API over its socket: what it refuses, what it bounds, and who may hang on it without harm."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from neo_daemons.control.address import MAX_PATH_BYTES, socket_path
+from neo_daemons.state_dir import StateDirError
+
+from .harness import Project, toy, until
+
+
+def ask(project: Project, method: str, path: str, body: bytes = b"") -> tuple[int, dict[str, object]]:
+    """One request, as curl would make it."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(json.loads(project.state.record.read_text())["socket"])
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode())
+        with contextlib.suppress(BrokenPipeError):  # it may have heard enough
+            connection.sendall(body)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    status = int(answer.split()[1])
+    content = answer.partition(b"\r\n\r\n")[2]
+    try:
+        found = json.loads(content)
+    except ValueError:
+        found = {}
+    return status, found if isinstance(found, dict) else {"list": found}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "said"),
+    [
+        ("GET", "/v1/daemons/nobody/why", b"", 404, "there is no daemon 'nobody'; configured: api"),
+        ("GET", "/v1/events?n=-1", b"", 400, "expected a number"),
+        ("GET", "/v1/events?n=1e9", b"", 400, "expected a number"),
+        ("GET", "/v1/events?n=99999999999999999999", b"", 400, "expected a number"),
+        ("GET", "/v1/events?follow=yes", b"", 400, "expected 0 or 1"),
+        ("GET", "/v1/events?daemon=nobody", b"", 404, "there is no daemon"),
+        ("POST", "/v1/daemons/api/explode", b"", 400, "unknown order 'explode'"),
+        ("POST", "/v1/daemons/api/stop", b"{", 400, "the body"),
+        ("POST", "/v1/daemons/api/stop", b'{"wait_s": "1"}', 400, "wait_s"),
+        ("POST", "/v1/daemons/api/stop", b'{"wait_s": -1}', 400, "wait_s"),
+        ("POST", "/v1/daemons/api/stop", b'{"waits": 1}', 400, "waits"),
+        ("POST", "/v1/daemons/api/stop", b"\xff", 400, "the body"),
+        ("POST", "/v1/reload", b" " * 100_000, 400, "larger than"),
+        ("POST", "/v1/leases", b"{}", 400, "holder"),
+        ("POST", "/v1/leases", b'{"holder": "x", "inhibit": "nobody"}', 404, "there is no daemon"),
+        ("GET", "/", b"", 404, ""),
+        ("DELETE", "/v1/status", b"", 405, ""),
+        ("POST", "/v1/status", b"", 405, ""),
+    ],
+)
+def test_a_bad_request_is_answered_and_changes_nothing(
+    shared: Project, method: str, path: str, body: bytes, status: int, said: str
+) -> None:
+    before = shared.daemon("api").pid
+    found, answer = ask(shared, method, path, body)
+    assert found == status
+    assert said in str(answer.get("error", ""))
+    assert shared.daemon("api").pid == before
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    project = Project(tmp_path_factory.mktemp("shared"))
+    project.configure(api=toy())
+    project.serve()
+    project.reaches("api", "ready")
+    yield project
+    assert project.close() == []
+
+
+def test_status_is_the_documented_contract(shared: Project) -> None:
+    status = json.loads(shared.run("status", "--json").stdout)
+    assert {"pid", "version", "state_dir", "started_at"} <= set(status["supervisor"])
+    assert set(status["daemons"][0]) >= {
+        "name", "state", "ready", "pid", "url", "ports", "restarts", "uptime_s", "cpu_percent", "rss_bytes",
+        "log_path", "data_dir", "last_exit", "detail",
+    }  # fmt: skip
+    assert status == {**ask(shared, "GET", "/v1/status")[1], "daemons": status["daemons"]}
+
+
+def test_socket_and_state_are_for_this_user_only(shared: Project) -> None:
+    path = Path(json.loads(shared.state.record.read_text())["socket"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(shared.state.path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(shared.state.daemon_log("api").stat().st_mode) == 0o600
+
+
+def test_clients_that_hang_or_vanish_hold_up_nobody(shared: Project) -> None:
+    address = json.loads(shared.state.record.read_text())["socket"]
+    idle = []
+    for request in (b"", b"GET /v1/sta", b"POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"):
+        for _ in range(20):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect(address)
+            connection.sendall(request)
+            idle.append(connection)
+    assert shared.daemon("api").ready
+    for connection in idle[::2]:
+        connection.close()
+    assert shared.daemon("api").ready
+    for connection in idle:
+        connection.close()
+    assert shared.run("why", "api").returncode == 0
+
+
+def test_a_follower_that_does_not_read_holds_up_nobody(project: Project) -> None:
+    project.configure(api=toy("flood=100000"))
+    project.serve()
+    address = json.loads(project.state.record.read_text())["socket"]
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.connect(address)
+        deaf.sendall(b"GET /v1/daemons/api/logs?n=100000&follow=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        project.reaches("api", "ready")
+        assert project.run("restart", "api").returncode == 0
+        project.stop()
+
+
+def test_a_lease_ends_with_its_holder(project: Project) -> None:
+    live = {"type": "http", "interval_s": 0.05}
+    project.configure(api=toy(live=live, max_runtime_s=0.2))
+    project.serve()
+    script = (
+        "import sys, time; from pathlib import Path; from neo_daemons.control.client import Client\n"
+        "with Client(Path(sys.argv[1])).lease('a holder', inhibit='api'):\n"
+        "    print('armed', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(project.state.path)], stdout=subprocess.PIPE, env=project.env
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"armed\n"
+        first = project.reaches("api", "ready")
+        until(lambda: (project.daemon("api").uptime_s or 0) > 0.5, "an age over the limit")
+        assert project.daemon("api").pid == first.pid
+        holder.kill()
+    project.back("api", first.pid)
+
+
+def test_a_long_state_directory_gets_a_socket_in_a_short_private_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setattr("tempfile.tempdir", str(runtime))
+    long = tmp_path / ("x" * 200)
+    path = socket_path(long)
+    assert len(os.fsencode(path)) <= MAX_PATH_BYTES
+    assert path != socket_path(tmp_path / ("y" * 200))
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    path.parent.chmod(0o777)
+    with pytest.raises(StateDirError, match="not a private directory"):
+        socket_path(long)
+
+
+def test_a_project_with_a_long_path_is_served(tmp_path: Path) -> None:
+    root = tmp_path / ("deep" * 30)
+    root.mkdir()
+    project = Project(root)
+    try:
+        project.configure(api=toy())
+        project.serve()
+        project.reaches("api", "ready")
+        address = Path(json.loads(project.state.record.read_text())["socket"])
+        assert root not in address.parents
+        project.stop()
+        assert not address.exists()
+    finally:
+        assert project.close() == []
+
+
+def test_a_damaged_supervisor_record_is_one_clear_error(project: Project) -> None:
+    project.configure(api=toy())
+    project.state.create()
+    project.state.record.write_text('{"format": 1, "pid": ')
+    result = project.run("status")
+    assert result.returncode == 1
+    assert "supervisor.json" in result.stderr
+    assert "Traceback" not in result.stderr
+    project.serve()
+    project.reaches("api", "ready")
+
+
+def test_nothing_is_imported_for_a_door_that_is_not_used() -> None:
+    script = (
+        "import sys, neo_daemons, pytest_neo_daemons\n"
+        "heavy = {'httpx', 'psutil', 'uvicorn', 'starlette', 'rich', 'tenacity', 'filelock', 'msgspec', 'asyncio'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+        "import neo_daemons.control.client\n"
+        "print(sorted((heavy - {'msgspec'}) & set(sys.modules)))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n[]\n"
