@@ -37,7 +37,9 @@ class AgentOrchestrator:
         self._config_file = config_file
         self._stop_asked = asyncio.Event()
         self._detach = False
-        self._control_started = False
+        self._started = False
+        self._runs = False
+        self._stopping = asyncio.Lock()
         project = configuration.project
         # The mark of a supervisor's supervisor is not for our daemons.
         env = {name: value for name, value in project.environ.items() if name != MARK_VARIABLE}
@@ -89,15 +91,20 @@ class AgentOrchestrator:
             self._control.start()
         except BaseException:
             await self.supervisor.stop()
+            self.supervisor.release()
             raise
-        self._control_started = True
+        self._started = True
 
     async def stop(self, *, detach: bool = False) -> None:
-        """Stop every daemon, dependants first; with `detach` leave them running for adoption."""
-        await self.supervisor.stop(detach=detach)
-        if self._control_started:
+        """Stop every daemon, dependants first; with `detach` leave them running for adoption. A second call waits for
+        the first."""
+        async with self._stopping:
+            if not self._started:
+                return
+            self._started = False
+            await self.supervisor.stop(detach=detach)
             await self._control.stop()
-            self._control_started = False
+            self.supervisor.release()
 
     def status(self) -> Status:
         """Everything, now."""
@@ -134,11 +141,16 @@ class AgentOrchestrator:
         return changes
 
     def ask_to_stop(self, *, detach: bool = False) -> None:
-        """Have `run` stop. A second time: without any grace."""
+        """Begin to stop. A second time: without any grace."""
         if self._stop_asked.is_set():
             self.supervisor.hurry()
+            return
         self._detach = detach
         self._stop_asked.set()
+        self.supervisor.stopping = True
+        if not self._runs:
+            # Embedded in a program that goes on: nobody waits for the event.
+            self._stop_task = asyncio.get_running_loop().create_task(self.stop(detach=detach))
 
     async def run(self, *, detach_on_exit: bool = False, started: Callable[[], None] = lambda: None) -> None:
         """Start, call `started`, and go on until SIGTERM, SIGINT or a request to shut down; then stop. SIGHUP
@@ -152,6 +164,7 @@ class AgentOrchestrator:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, lambda: self.ask_to_stop(detach=detach_on_exit))
         loop.add_signal_handler(signal.SIGHUP, self._hang_up, had_terminal, detach_on_exit)
+        self._runs = True
         self.supervisor.platform.become_subreaper()
         try:
             await self.start()

@@ -62,6 +62,8 @@ class SupervisorRecord(Struct, frozen=True, kw_only=True):
     format: int = FORMAT
     pid: Pid
     identity: Identity
+    token: str
+    """Of the mark in processes that it runs to provision daemons."""
     version: str
     socket: str
     config: str | None

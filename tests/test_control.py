@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,18 +157,19 @@ def test_a_lease_ends_with_its_holder(project: Project) -> None:
 def test_a_long_state_directory_gets_a_socket_in_a_short_private_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = tmp_path / "run"
-    runtime.mkdir()
+    # Short enough to be taken, or the user's own directory would be.
+    runtime = Path(tempfile.mkdtemp(prefix="nd-", dir="/tmp"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    monkeypatch.setattr("tempfile.tempdir", str(runtime))
     long = tmp_path / ("x" * 200)
     path = socket_path(long)
+    assert runtime in path.parents
     assert len(os.fsencode(path)) <= MAX_PATH_BYTES
     assert path != socket_path(tmp_path / ("y" * 200))
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     path.parent.chmod(0o777)
     with pytest.raises(StateDirError, match="not a private directory"):
         socket_path(long)
+    shutil.rmtree(runtime)
 
 
 def test_a_project_with_a_long_path_is_served(tmp_path: Path) -> None:

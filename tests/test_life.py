@@ -734,3 +734,117 @@ def test_an_identity_is_more_than_a_pid() -> None:
     assert not own.matches(Identity(boot_id="another", start_time=own.start_time, inode=own.inode))
     assert not own.matches(Identity(boot_id=own.boot_id, start_time=own.start_time, inode=(own.inode or 0) + 1))
     assert not own.matches(Identity(boot_id=own.boot_id, start_time=own.start_time + 1))
+
+
+def test_no_order_is_taken_while_the_supervisor_stops(project: Project) -> None:
+    project.configure(slow=toy("ignore-term", stop={"grace_s": 2.0}), quick=toy("quiet"))
+    supervisor = project.serve()
+    project.reaches("slow", "ready")
+    project.reaches("quick", "ready")
+    supervisor.send_signal(signal.SIGTERM)
+    project.reaches("quick", "stopped")
+    for command in (["start", "quick"], ["restart", "slow"], ["reload"]):
+        refused = project.run(*command)
+        assert (refused.returncode, "the supervisor is stopping" in refused.stderr) == (1, True)
+    assert supervisor.wait(30) == 0
+
+
+@pytest.mark.parametrize(
+    "change", [{"enabled": False}, {"external": "http://127.0.0.1:9"}], ids=["disabled", "external"]
+)
+def test_survivors_of_a_daemon_that_is_no_longer_to_be_run_are_ended(
+    project: Project, change: dict[str, object]
+) -> None:
+    project.configure(api=toy())
+    project.serve()
+    pid = project.reaches("api", "ready").pid
+    project.kill_supervisor()
+    project.configure(api=toy(**change) if "enabled" in change else change)
+    project.serve()
+    assert pid is not None
+    until(lambda: not is_alive(pid), "the end of the survivor")
+
+
+def test_an_orphan_is_gone_before_its_port_is_given_to_another_daemon(project: Project) -> None:
+    port = free_port()
+    project.configure(old=toy("ignore-term", port=port))
+    project.serve()
+    project.reaches("old", "ready")
+    project.kill_supervisor()
+    project.configure(new=toy(port=port))
+    project.serve()
+    project.reaches("new", "ready")
+    assert "parked" not in [event for event, _ in project.events("new")]
+
+
+def test_reap_leaves_the_provisioning_of_a_running_supervisor_alone(project: Project) -> None:
+    state = project.state
+    project.configure(api=toy())
+    project.serve()
+    project.reaches("api", "ready")
+    token = json.loads(state.record.read_text())["token"]
+    env = {**os.environ, MARK_VARIABLE: str(Mark(token, "api", str(state.path)))}
+    with subprocess.Popen(["sleep", "600"], env=env) as step:
+        assert project.run("reap").stdout == "nothing to reap\n"
+        assert step.poll() is None
+        step.kill()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_a_host_that_is_not_this_machine_is_one_daemons_trouble(project: Project, host: str) -> None:
+    project.configure(api=toy(host=host), other=toy())
+    project.serve()
+    project.reaches("other", "ready")
+    failed = project.reaches("api", "backoff", "parked")
+    assert host in str(failed.detail)
+    assert project.run("doctor").returncode == 0
+
+
+def test_a_flooding_log_stays_within_its_bounds(project: Project) -> None:
+    project.configure(api=toy("flood=200000", log={"max_bytes": 50_000, "keep": 1}))
+    project.serve()
+    log = project.state.daemon_log("api")
+    project.reaches("api", "ready")
+    until(lambda: log.stat().st_size <= 50_000, "the rotation of the rest")
+    assert log.with_name("api.log.1").stat().st_size <= 50_000
+    assert log.read_text().endswith("line 000199999\n")
+
+
+def test_an_operators_restart_of_a_held_daemon_restarts_it(project: Project) -> None:
+    project.configure(api=toy())
+    project.serve()
+    first = project.reaches("api", "ready")
+    project.run("hold", "api")
+    assert project.run("restart", "api").returncode == 0
+    assert project.daemon("api").pid != first.pid
+    assert project.daemon("api").held
+
+
+def test_an_embedded_orchestrator_obeys_a_shutdown_and_its_program_goes_on(project: Project) -> None:
+    project.configure(api=toy())
+    script = (
+        "import asyncio\nfrom neo_daemons import AgentOrchestrator\nfrom neo_daemons.config import load\n"
+        "async def main():\n"
+        "    async with AgentOrchestrator(load()) as orchestrator:\n"
+        "        assert await orchestrator.wait_ready(30)\n"
+        "        print('ready', flush=True)\n"
+        "        await asyncio.to_thread(input)\n"
+        "asyncio.run(main())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=project.root,
+        env=project.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        pid = project.daemon("api").pid
+        assert project.run("down").returncode == 0
+        assert pid is not None
+        assert not is_alive(pid)
+        assert program.poll() is None
+        program.communicate("\n", timeout=30)
+    assert program.returncode == 0

@@ -142,12 +142,19 @@ def test_the_restart_rule_decides_on_exits(when: Any, clean: bool, event: Event)
     assert failure(History(), 0, Restart(when=when), clean=clean).event is event
 
 
+@pytest.mark.parametrize("cause", [Cause.EXIT, Cause.START_FAILED, Cause.PROBE])
+def test_never_means_never_and_on_failure_means_any_failure(cause: Cause) -> None:
+    assert failure(History(), 0, Restart(when="never"), cause=cause).event is Event.REST
+    assert failure(History(), 0, Restart(when="on-failure"), cause=cause).event is Event.RETRY
+
+
 def test_a_hold_wins_and_an_operators_restart_costs_nothing() -> None:
     history = History()
     assert failure(history, 0, held=True).event is Event.KEEP
     for number in range(100):
         verdict = failure(history, number, cause=Cause.OPERATOR)
         assert (verdict.event, verdict.delay_s) == (Event.RETRY, 0)
+    assert failure(history, 0, held=True, cause=Cause.OPERATOR).event is Event.RETRY
     assert history.failures == 0
 
 
@@ -297,6 +304,7 @@ def a_day(state: StateDir, world: World, restart: Restart, look: Sequence[float]
             await asyncio.sleep(moment - asyncio.get_running_loop().time())
             seen[moment] = supervisor.daemons["api"].state.public
         await supervisor.stop()
+        supervisor.release()
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(live())

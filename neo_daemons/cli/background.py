@@ -17,12 +17,13 @@ from neo_daemons.supervision.platform import MARK_VARIABLE, Process, SpawnSpec, 
 
 from . import DONE, FAILED, NO_SUPERVISOR, REQUIRED, complain, render
 from .serve import load_with_requirements
-from .takeover import supervisor_process, wait_until_gone
+from .takeover import supervisor_process, wait_until_released
 
 POLL_S = 0.05
 CONNECT_S = 30.0
 """From the spawn of a supervisor to its first answer."""
 GIVEN_UP = frozenset({"parked", "unavailable", "held", "stopped", "external", "degraded"})
+ALIEN = frozenset({"stopped", "external"})
 PATIENT_RESTARTS = 2
 """After so many failed tries a daemon in backoff is no longer waited for."""
 
@@ -42,7 +43,8 @@ def up(options: argparse.Namespace) -> int:
         print(f"already up: supervisor pid {running.pid}", flush=True)
     status = _wait(Client(state), options.wait)
     print(f"supervisor pid {status.supervisor.pid}, state in {state.path}")
-    failed = [d for d in status.daemons if not d.ready and (d.state != "stopped" or d.name in options.require)]
+    # What somebody else runs, or nobody wants to run, is no failure of ours, unless it is required.
+    failed = [d for d in status.daemons if not d.ready and (d.state not in ALIEN or d.name in options.require)]
     if not failed:
         return DONE
     required = [daemon for daemon in failed if daemon.name in options.require]
@@ -105,7 +107,7 @@ def down(options: argparse.Namespace) -> int:
     process = supervisor_process(state)
     if process is not None:
         Client(state).shutdown(detach=options.detach)
-        wait_until_gone(process)
+        wait_until_released(state, process)
         print(f"supervisor pid {process.pid} is gone{', its daemons run on' if options.detach else ''}")
         return DONE
     if options.detach:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 
+from filelock import FileLock, Timeout
+
 from neo_daemons import records
 from neo_daemons.control.client import Client, ControlError, NoSupervisor
 from neo_daemons.records import DamagedRecord, SupervisorRecord
@@ -25,14 +27,23 @@ def supervisor_process(state: StateDir) -> Process | None:
     return None
 
 
-def wait_until_gone(process: Process, timeout_s: float | None = None) -> bool:
-    """Until the process has ended; False if `timeout_s` passed first."""
+def wait_until_released(state: StateDir, process: Process, timeout_s: float | None = None) -> bool:
+    """Until a supervisor has given the state directory back, whether its process ends or goes on with something else;
+    False if `timeout_s` passed first."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    while process.is_alive():
+    lock = FileLock(state.lock)
+    while True:
+        if not state.record.exists() or not process.is_alive():
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                pass
+            else:
+                lock.release()
+                return True
         if deadline is not None and time.monotonic() > deadline:
             return False
         time.sleep(POLL_S)
-    return True
 
 
 def take_over(state: StateDir) -> None:
@@ -46,6 +57,6 @@ def take_over(state: StateDir) -> None:
         return
     with contextlib.suppress(NoSupervisor):
         Client(state).shutdown(detach=True)
-    if not wait_until_gone(process, TAKEOVER_S):
+    if not wait_until_released(state, process, TAKEOVER_S):
         raise ControlError(f"supervisor pid {process.pid} does not let go; end it by its pid, then serve again")
     process.close()

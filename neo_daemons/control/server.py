@@ -200,9 +200,8 @@ class ControlServer:
         if order not in api.ORDERS:
             raise BadRequest(f"unknown order {order!r}; known: {', '.join(api.ORDERS)}")
         body = await _body(request, api.Order)
-        daemon = self._supervisor.daemon(name)
         try:
-            daemon.order(Event(order), f"{order} by an operator")
+            daemon = self._supervisor.order(name, Event(order))
         except Refused as error:
             raise Refused(f"cannot {order} {name}: {error}") from None
         if body.wait_s:
@@ -255,7 +254,7 @@ def _json(value: Any, status: int = 200) -> Response:
 
 def _window(request: Request) -> tuple[int, bool]:
     text = request.query_params.get("n", "20")
-    if not text.isascii() or not text.isdigit() or int(text[:10]) > api.MAX_LINES:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > api.MAX_LINES:
         raise BadRequest(f"n = {text[:50]!r}: expected a number from 0 to {api.MAX_LINES}")
     follow = request.query_params.get("follow", "0")
     if follow not in ("0", "1"):

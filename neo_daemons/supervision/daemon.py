@@ -15,7 +15,7 @@ from typing import Any
 
 from neo_daemons.definitions import Definition, HttpProbe, Launch, Unavailable
 from neo_daemons.records import DaemonRecord
-from neo_daemons.references import expand, expand_all
+from neo_daemons.references import UnknownReference, expand, expand_all
 from neo_daemons.status import DaemonStatus, Exit
 
 from . import starting, watching
@@ -88,7 +88,9 @@ class Daemon:
         record = self.pidfile.record
         if record is not None:
             self.restarts = record.restarts
-        self.ports.settle(record.ports if record is not None else {})
+        # A host that is not ours, or a name that leads nowhere: the start will say so.
+        with contextlib.suppress(OSError):
+            self.ports.settle(record.ports if record is not None else {})
 
     def order(self, event: Event, reason: str | None = None) -> None:
         """Carry out a wish: START, STOP, RESTART, HOLD or RELEASE. Returns at once; the outcome shows in `state`.
@@ -102,6 +104,8 @@ class Daemon:
                 self.held = event is Event.HOLD
                 self.site.save_intentions()
                 self.note(event.value, reason)
+        if event is Event.START and self.state in (State.STOPPED, State.PARKED, State.BACKOFF, State.UNAVAILABLE):
+            self.restarts = 0
         self.handle(event, reason)
 
     def observe(self) -> None:
@@ -122,9 +126,8 @@ class Daemon:
 
     async def end_leftovers(self) -> None:
         """End what an earlier supervisor left of a daemon that is no longer configured."""
-        await self.tree.sweep()
+        await self.tree.sweep(self.definition.stop.grace_s)
         self._clear_record()
-        self.note("orphan-ended")
 
     async def detach(self) -> None:
         """Let go of the daemon and leave it running, for another supervisor to adopt. An end that is under way is
@@ -142,9 +145,14 @@ class Daemon:
         """Take over a definition that differs in policies only: the process is left alone."""
         self.definition = definition
         self.log.limits = definition.log
-        if self.state in (State.READY, State.DEGRADED):
+        if self.state is State.EXTERNAL and definition.enabled:
+            self._stop_probing()
+            self.observe()
+        elif self.state in (State.READY, State.DEGRADED):
             self._stop_probing()
             self._guard()
+            if not definition.live:
+                self.handle(Event.PASS, "no longer probed")
 
     # What is known of it
 
@@ -160,7 +168,9 @@ class Daemon:
         if definition.external:
             return definition.external
         if definition.url is not None:
-            return expand(definition.url, {**self.site.values, **self._own_values()})
+            with contextlib.suppress(UnknownReference):  # its ports are not settled yet
+                return expand(definition.url, {**self.site.values, **self._own_values()})
+            return None
         if not self.ports.numbers:
             return None
         host = f"[{definition.host}]" if ":" in definition.host else definition.host
@@ -222,8 +232,14 @@ class Daemon:
             held=self.held,
             adopted=self.adopted and main is not None,
             version=self._launch.version if self._launch is not None else None,
-            env=expand_all(self.definition.exports, self.values()),
+            env=self._exports(),
         )
+
+    def _exports(self) -> dict[str, str]:
+        with contextlib.suppress(UnknownReference):  # its ports are not settled yet
+            exports: dict[str, str] = expand_all(self.definition.exports, self.values())
+            return exports
+        return {}
 
     def _cpu_percent(self, usage: Usage) -> float:
         now = time.monotonic()
@@ -301,14 +317,15 @@ class Daemon:
             resolved = self.site.resolve(self.definition)
             self._launch = resolved if isinstance(resolved, Launch) else None
             # Only the first start can find survivors: later ones follow an end that was seen.
-            if not self._looked_for_survivors and await starting.adopt(self, resolved):
+            first = not self._looked_for_survivors
+            if first and await starting.adopt(self, resolved):
                 self._looked_for_survivors = True
                 return
             self._looked_for_survivors = True
             if isinstance(resolved, Unavailable):
                 self.handle(Event.MISSING, resolved.reason, resolved.remedy)
                 return
-            if self.held:
+            if first and self.held:
                 self._conclude(Cause.EXIT, clean=True, text="not started")
                 return
             await self._wait_for_others()
@@ -355,7 +372,8 @@ class Daemon:
 
     def _new_target(self, log_start: int) -> Target:
         definition = self.definition
-        env = {**self.site.env, **expand_all(definition.env, self.values())}
+        launch_env = self._launch.env if self._launch is not None else {}
+        env = {**self.site.env, **expand_all({**launch_env, **definition.env}, self.values())}
         return Target(definition.host, self.ports.numbers, env, definition.cwd, self.log, log_start, {})
 
     def _start_failed(self, why: str) -> None:

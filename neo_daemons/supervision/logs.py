@@ -131,17 +131,19 @@ class DaemonLog:
         return True
 
     def _keep(self, descriptor: int, length: int) -> None:
-        """Copy the first `length` bytes to ``.1``, and move the older files up."""
+        """Copy the first `length` bytes to the numbered files, in pieces of what one may hold: a flood may have
+        outrun us."""
+        limit = self.limits.max_bytes
+        pieces = range(0, length, limit)
+        for start in pieces[len(pieces) - self.limits.keep :] if self.limits.keep < len(pieces) else pieces:
+            self._keep_piece(descriptor, start, min(limit, length - start))
+
+    def _keep_piece(self, descriptor: int, start: int, length: int) -> None:
         temporary = self.path.with_name(f".{self.path.name}.tmp")
-        if self.limits.keep == 0:
-            return
         try:
             with temporary.open("wb") as target:
-                offset = 0
-                while offset < length:
-                    sent = os.sendfile(target.fileno(), descriptor, offset, length - offset)
-                    if sent == 0:
-                        break
+                offset, end = start, start + length
+                while offset < end and (sent := os.sendfile(target.fileno(), descriptor, offset, end - offset)):
                     offset += sent
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -127,11 +127,13 @@ def decide(
     """
     if cause is Cause.PROBE:
         history.kills.append(now)
+    if cause is Cause.OPERATOR:
+        return Verdict(Event.RETRY, 0.0, detail)
     if held:
         return Verdict(Event.KEEP, None, f"held by an operator ({detail})")
-    if cause in (Cause.OPERATOR, Cause.RECYCLED):
+    if cause is Cause.RECYCLED:
         return Verdict(Event.RETRY, 0.0, detail)
-    if cause is Cause.EXIT and (restart.when == "never" or (restart.when == "on-failure" and clean)):
+    if restart.when == "never" or (restart.when == "on-failure" and cause is Cause.EXIT and clean):
         return Verdict(Event.REST, None, f"{detail}; restart = {restart.when!r}")
 
     history.failures += 1

@@ -27,6 +27,7 @@ class Site:
         *,
         platform: Platform,
         state: StateDir,
+        token: str,
         journal: Journal,
         prober: Prober,
         resolve: Callable[[Definition], Launch | Unavailable],
@@ -37,6 +38,8 @@ class Site:
     ) -> None:
         self.platform = platform
         self.state = state
+        self.token = token
+        """In the mark of what the supervisor itself runs for a daemon: provisioning."""
         self.journal = journal
         self.prober = prober
         self.resolve = resolve

@@ -78,8 +78,10 @@ async def spawn(daemon: Daemon, launch: Launch) -> None:
     daemon.ports.settle(daemon.ports.numbers)
     mark = Mark(secrets.token_hex(16), daemon.name, str(site.state.path))
     values = daemon.values()
-    env = _environment(daemon, launch, values, mark)
-    runner = Runner(site.platform, env, daemon.log.open, daemon.log.path, daemon.progress)
+    helper = Mark(site.token, daemon.name, str(site.state.path))
+    runner = Runner(
+        site.platform, _environment(daemon, launch, values, helper), daemon.log.open, daemon.log.path, daemon.progress
+    )
     for provision in launch.provisions:
         await runner.provide(provision)
     inherited: list[Lock] = []

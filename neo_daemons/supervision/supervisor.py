@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -22,13 +23,13 @@ from neo_daemons.version import VERSION
 from .daemon import Daemon
 from .journal import Journal
 from .machine import ALIVE, Event, Refused, State
-from .platform import Platform, Process, Usage, current_platform
+from .platform import Platform, Usage, current_platform
 from .probes import Prober
 from .site import Site
 
 PARALLEL = max(4, 2 * (os.cpu_count() or 1))
 """Daemons that are starting at once."""
-LOG_CHECK_MIN_S, LOG_CHECK_MAX_S = 0.05, 5.0
+LOG_CHECK_MIN_S, LOG_CHECK_MAX_S = 0.05, 1.0
 """Bounds of the time between two looks at the size of the logs; it follows how fast they grow."""
 EXPLAINED_EVENTS = 15
 EXPLAINED_LINES = 20
@@ -96,10 +97,11 @@ class Supervisor:
         self._env = dict(os.environ if env is None else env)
         self._parallel = parallel
         self._rng = rng or random.Random()
+        self._token = secrets.token_hex(16)
         self._lock = FileLock(state.lock)
         self._reloading = asyncio.Lock()
         self._log_keeper: asyncio.Task[None] | None = None
-        self._orphans: list[asyncio.Task[None]] = []
+        self._clearing: asyncio.Task[None] | None = None
         self._site: Site | None = None
         self._record: SupervisorRecord | None = None
         self._warning: str | None = None
@@ -140,6 +142,7 @@ class Supervisor:
         self._record = SupervisorRecord(
             pid=os.getpid(),
             identity=self.platform.own_identity(),
+            token=self._token,
             version=VERSION,
             socket=socket,
             config=self.config,
@@ -159,6 +162,7 @@ class Supervisor:
         self._site = Site(
             platform=self.platform,
             state=self.state,
+            token=self._token,
             journal=journal,
             prober=self.prober,
             resolve=self._resolve,
@@ -175,8 +179,20 @@ class Supervisor:
             daemon = self._add(definition)
             daemon.held = definition.name in held
         self._site.save_intentions = self._save_intentions
-        self._end_orphans()
         self._log_keeper = asyncio.get_running_loop().create_task(self._keep_logs())
+        orphans = self._orphans()
+        if orphans:
+            # They may have what our daemons need: ports, directories.
+            self._clearing = asyncio.get_running_loop().create_task(self._begin_after(orphans))
+        else:
+            self._begin_all()
+
+    async def _begin_after(self, orphans: list[Daemon]) -> None:
+        await asyncio.gather(*(orphan.end_leftovers() for orphan in orphans))
+        if not self.stopping:
+            self._begin_all()
+
+    def _begin_all(self) -> None:
         for daemon in self.daemons.values():
             self._begin(daemon)
 
@@ -195,6 +211,19 @@ class Supervisor:
     def journal(self) -> Journal:
         """What happened."""
         return self.site.journal
+
+    def order(self, name: str, event: Event) -> Daemon:
+        """Carry out an operator's wish; the daemon, whose `state` will tell.
+
+        Raises:
+            UnknownDaemon: there is none of that name.
+            Refused: it cannot be done; says why.
+        """
+        daemon = self.daemon(name)
+        if self.stopping:
+            raise Refused("the supervisor is stopping")
+        daemon.order(event, f"{event} by an operator")
+        return daemon
 
     def daemon(self, name: str) -> Daemon:
         """The daemon of that name.
@@ -215,18 +244,17 @@ class Supervisor:
 
     @staticmethod
     def _begin(daemon: Daemon) -> None:
-        if daemon.definition.external:
-            daemon.observe()
-        elif daemon.definition.enabled:
-            daemon.order(Event.START)
-        else:
+        if not daemon.definition.enabled:
             daemon.detail = "not enabled in the configuration"
+        elif daemon.definition.external:
+            daemon.observe()
+        else:
+            daemon.order(Event.START)
 
     async def stop(self, *, detach: bool = False) -> None:
-        """Stop every daemon, dependants first, and release the state directory. With `detach` the daemons are left
-        running, for the next supervisor to adopt."""
+        """Stop every daemon, dependants first. With `detach` the daemons are left running, for the next supervisor to
+        adopt. The state directory stays taken until `release`."""
         if self._site is None:
-            self.release()
             return
         self.stopping = True
         self.journal.add("supervisor-detaching" if detach else "supervisor-stopping", pid=os.getpid())
@@ -236,14 +264,14 @@ class Supervisor:
             await self._stop_in_order(list(self.daemons.values()))
             for daemon in self.daemons.values():
                 await daemon.detach()
-        await asyncio.gather(*self._orphans, return_exceptions=True)
+        if self._clearing is not None:
+            await asyncio.gather(self._clearing, return_exceptions=True)
         if self._log_keeper is not None:
             self._log_keeper.cancel()
             await asyncio.gather(self._log_keeper, return_exceptions=True)
         await self.prober.close()
         self.journal.add("supervisor-stopped", pid=os.getpid())
         self.journal.close()
-        self.release()
 
     def hurry(self) -> None:
         """Cut every grace: SIGKILL now."""
@@ -300,20 +328,22 @@ class Supervisor:
         for process, mark in self.platform.marked(lambda mark: mark.state_dir == own):
             self.site.leftovers.setdefault(mark.name, []).append(process)
 
-    def _end_orphans(self) -> None:
-        """Daemons of ours that the configuration no longer names are ended, as a reload would."""
-        for path in self.state.daemons.glob("*.json"):
-            if path.stem not in self.daemons:
-                self.site.leftovers.setdefault(path.stem, [])
-        for name in [name for name in self.site.leftovers if name not in self.daemons]:
-            processes: list[Process] = self.site.leftovers.pop(name)
+    def _orphans(self) -> list[Daemon]:
+        """Daemons that an earlier supervisor left, and that the configuration no longer has us run: they are ended,
+        as a reload would."""
+        wanted = {daemon.name for daemon in self.daemons.values() if daemon.definition.enabled}
+        wanted -= {daemon.name for daemon in self.daemons.values() if daemon.definition.external}
+        recorded = {path.stem for path in self.state.daemons.glob("*.json")}
+        orphans = []
+        for name in sorted((recorded | set(self.site.leftovers)) - wanted):
+            processes = self.site.leftovers.pop(name, [])
             if processes:
                 pids = ", ".join(str(process.pid) for process in processes)
-                self.journal.add("orphan", daemon=name, detail=f"no longer configured: ending pid {pids}")
+                self.journal.add("orphan", daemon=name, detail=f"no longer configured to run: ending pid {pids}")
             for process in processes:
                 process.close()
-            orphan = Daemon(Definition(name=name), self.site)
-            self._orphans.append(asyncio.get_running_loop().create_task(orphan.end_leftovers()))
+            orphans.append(self.daemons.get(name) or Daemon(Definition(name=name), self.site))
+        return orphans
 
     # Looking
 
@@ -409,6 +439,8 @@ class Supervisor:
         """Bring the daemons in line with new definitions, touching only what changed. Returns what was done; new
         processes may still be starting."""
         async with self._reloading:
+            if self.stopping:
+                raise Refused("the supervisor is stopping")
             new = {definition.name: definition for definition in definitions}
             changes = self.plan(new.values())
             self.config = config or self.config
@@ -453,7 +485,7 @@ class Supervisor:
 
     async def _keep_logs(self) -> None:
         """Rotate what has outgrown its bounds; look more often the faster they grow."""
-        sizes: dict[str, int] = {}
+        ends: dict[str, int] = {}
         interval_s = LOG_CHECK_MIN_S
         while True:
             await asyncio.sleep(interval_s)
@@ -464,11 +496,11 @@ class Supervisor:
                         self.journal.add("log-rotated", daemon=daemon.name, detail="copy-truncate: not lossless")
                 except OSError as error:
                     self._warning = f"{daemon.log.path} cannot be rotated: {error.strerror}"
-                size = daemon.log.size
-                growth = (size - sizes.get(daemon.name, size)) / interval_s
-                sizes[daemon.name] = size
+                end = daemon.log.end
+                growth = (end - ends.get(daemon.name, end)) / interval_s
+                ends[daemon.name] = end
                 if growth > 0:
-                    soonest_s = min(soonest_s, (daemon.log.limits.max_bytes - size) / growth)
+                    soonest_s = min(soonest_s, (daemon.log.limits.max_bytes - daemon.log.size) / growth)
             interval_s = max(soonest_s, LOG_CHECK_MIN_S)
 
 

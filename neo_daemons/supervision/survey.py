@@ -6,6 +6,7 @@ Read-only, but for `reap`, which ends what is provably this state directory's an
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -134,13 +135,14 @@ def _end(processes: list[Process]) -> None:
 
 
 def _unsupervised(platform: Platform) -> list[tuple[Process, Mark]]:
-    supervised: dict[str, frozenset[str] | None] = {}
+    supervised: dict[str, set[str] | None] = {}
 
-    def tokens(state_dir: str) -> frozenset[str] | None:
+    def tokens(state_dir: str) -> set[str] | None:
         """The runs that a living supervisor watches; None where there is no supervisor."""
         if state_dir not in supervised:
             state = StateDir(Path(state_dir))
-            supervised[state_dir] = _tokens(state) if running_supervisor(state, platform) is not None else None
+            running = running_supervisor(state, platform)
+            supervised[state_dir] = {*_tokens(state), running.token} if running is not None else None
         return supervised[state_dir]
 
     found = []
@@ -203,7 +205,11 @@ def _installed(definition: Definition, resolve: Callable[[Definition], Launch | 
     if isinstance(launch, Unavailable):
         return [Finding(level="problem", subject=definition.name, text=launch.reason, remedy=launch.remedy)]
     version = f" {launch.version}" if launch.version else ""
-    findings = [Finding(level="ok", subject=definition.name, text=f"{launch.command[0]}{version}")]
+    program = launch.command[0]
+    if "$" not in program and shutil.which(program) is None:
+        remedy = f"install it, or correct daemons.{definition.name}.command"
+        return [Finding(level="problem", subject=definition.name, text=f"{program} is not found", remedy=remedy)]
+    findings = [Finding(level="ok", subject=definition.name, text=f"{program}{version}")]
     for provision in launch.provisions:
         there = Path(provision.target).is_dir()
         text = f"{provision.target} {'is there' if there else 'will be made at the first start'}"
@@ -217,7 +223,13 @@ def _ports(definition: Definition, state: StateDir, platform: Platform) -> list[
     findings = []
     for name, port in definition.ports.items():
         number = port.fixed or port.preferred
-        if number is None or platform.port_is_free(definition.host, number):
+        try:
+            if number is None or platform.port_is_free(definition.host, number):
+                continue
+        except OSError as error:
+            remedy = f"correct daemons.{definition.name}.host or its port"
+            text = f"cannot listen on {error.filename}: {error.strerror}"
+            findings.append(Finding(level="problem", subject=definition.name, text=text, remedy=remedy))
             continue
         holder = platform.port_holder(number)
         mark = platform.mark_of(holder.pid) if holder is not None and holder.pid is not None else None

@@ -60,7 +60,7 @@ async def guard(daemon: Daemon) -> None:
     while True:
         await asyncio.sleep(interval_s)
         worn_out = _worn_out(daemon)
-        if worn_out is not None and not daemon.site.inhibited(daemon.name):
+        if worn_out is not None and not daemon.held and not daemon.site.inhibited(daemon.name):
             daemon.condemn(Cause.RECYCLED, worn_out)
             return
         if not definition.live:

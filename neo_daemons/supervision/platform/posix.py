@@ -262,9 +262,9 @@ class PosixPlatform:
             # As servers do: connections of a former run in TIME_WAIT do not count, a listener does.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
-        except BaseException:
+        except OSError as error:
             listener.close()
-            raise
+            raise OSError(error.errno, error.strerror, f"{host}:{port}") from None
         return listener
 
     def port_holder(self, port: int) -> PortHolder | None:
