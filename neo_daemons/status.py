@@ -46,6 +46,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     note: str | None = None
     """What a user should know, e.g. that the model is the built-in tiny one."""
     held: bool = False
+    waiting_for: str | None = None
+    """The daemon that must be ready, or started, before this one starts."""
     adopted: bool = False
     """The process was taken over from an earlier supervisor."""
     version: str | None = None

@@ -306,6 +306,16 @@ def test_a_daemon_that_double_forks_leaves_nothing_behind(project: Project, how:
         assert not is_alive(int(pid))
 
 
+def test_a_launcher_without_a_probe_is_followed(project: Project) -> None:
+    pids = project.root / "pids"
+    project.configure(api={**toy("fork", f"pidfile={pids}"), "ready": []})
+    project.serve()
+    until(lambda: any(event == "followed" for event, _ in project.events("api")), "the launcher to be seen through")
+    until(lambda: pids.exists() and project.daemon("api").pid == int(pids.read_text()), "the daemon itself")
+    assert project.daemon("api").state == "ready"
+    assert project.daemon("api").restarts == 0
+
+
 @pytest.mark.parametrize("child", ["child", "stubborn-child"])
 @pytest.mark.parametrize("end", ["stop", "crash"])
 def test_strays_in_sessions_of_their_own_end_with_their_daemon(project: Project, child: str, end: str) -> None:
@@ -487,6 +497,7 @@ def test_what_requires_a_daemon_that_never_is_ready_waits_and_says_so(project: P
     project.reaches("store", "parked")
     until(lambda: project.daemon("web").detail == "waiting for store, which is parked (requires)", "the reason")
     assert project.daemon("web").state == "starting"
+    assert project.run("up").returncode == 1
     assert project.run("stop", "web").returncode == 0
 
 

@@ -90,12 +90,14 @@ def _wait(client: Client, timeout_s: float) -> Status:
     while True:
         status = client.status()
         lines.show(status.daemons)
-        if all(_settled(daemon) for daemon in status.daemons) or time.monotonic() > deadline:
+        if all(_settled(daemon, status) for daemon in status.daemons) or time.monotonic() > deadline:
             return status
         time.sleep(POLL_S)
 
 
-def _settled(daemon: DaemonStatus) -> bool:
+def _settled(daemon: DaemonStatus, status: Status) -> bool:
+    if daemon.waiting_for is not None:
+        return _settled(status.daemon(daemon.waiting_for), status)
     if daemon.state == "backoff":
         return daemon.restarts >= PATIENT_RESTARTS
     return daemon.ready or daemon.state in GIVEN_UP

@@ -32,6 +32,8 @@ from .tree import Tree
 
 GATE_S = 5.0
 """A start counts as under way for this long at most, so that one slow daemon does not keep others waiting."""
+LAUNCHER_S = 5.0
+"""A command without a readiness probe that exits with 0 within this, and leaves processes, was a launcher."""
 REMEMBERED_RESULTS = 20
 
 
@@ -47,6 +49,8 @@ class Daemon:
         """When it came into its state; seconds since the epoch."""
         self.detail: str | None = None
         self.held = False
+        self.waiting_for: str | None = None
+        """The daemon that must be ready, or started, before this one starts."""
         self.adopted = False
         self.restarts = 0
         self.last_exit: Exit | None = None
@@ -230,6 +234,7 @@ class Daemon:
             remedy=self._remedy,
             note=self._launch.note if self._launch is not None else None,
             held=self.held,
+            waiting_for=self.waiting_for,
             adopted=self.adopted and main is not None,
             version=self._launch.version if self._launch is not None else None,
             env=self._exports(),
@@ -340,20 +345,25 @@ class Daemon:
             self._start_failed(_describe(error))
 
     async def _wait_for_others(self) -> None:
-        def unmet() -> str | None:
+        def unmet() -> tuple[Daemon, str] | None:
             for name in self.definition.requires:
                 other = self.site.daemons.get(name)
                 if other is not None and not other.ready:
-                    return f"waiting for {name}, which is {other.state.public} (requires)"
+                    return other, "requires"
             for name in self.definition.after:
                 other = self.site.daemons.get(name)
                 if other is not None and other.state in (State.STARTING, State.RUNNING):
-                    return f"waiting for {name}, which is {other.state.public} (after)"
+                    return other, "after"
             return None
 
-        while (waiting := unmet()) is not None:
-            self.progress(waiting)
-            await self.site.changed.wait()
+        try:
+            while (found := unmet()) is not None:
+                other, why = found
+                self.waiting_for = other.name
+                self.progress(f"waiting for {other.name}, which is {other.state.public} ({why})")
+                await self.site.changed.wait()
+        finally:
+            self.waiting_for = None
         self.progress(None)
 
     def hold(self, process: Process) -> None:
@@ -455,7 +465,11 @@ class Daemon:
     def _follow(self) -> bool:
         """A launcher that forks and exits leaves the daemon itself behind: follow that, if there is one."""
         record = self.pidfile.record
-        if self.state is not State.RUNNING or self.last_exit is None or self.last_exit.code != 0 or record is None:
+        if record is None or self.last_exit is None or self.last_exit.code != 0:
+            return False
+        # Without a readiness probe it was ready at once; then its age tells a launcher from a daemon that has ended.
+        launching = self.age_s < LAUNCHER_S if not self.definition.ready else self.state is State.RUNNING
+        if not launching:
             return False
         left = self.tree.of_run(record.token)
         if not left:
@@ -468,7 +482,10 @@ class Daemon:
         self.hold(main)
         with contextlib.suppress(OSError):  # the intent leads to it all the same
             self.pidfile.establish(main.pid, main.identity)
-        self._probing = self._task(watching.await_ready(self))
+        if self.state is State.RUNNING:
+            self._probing = self._task(watching.await_ready(self))
+        elif self.state in ALIVE:
+            self._guard()
         return True
 
     def _clear_record(self) -> None:
