@@ -315,7 +315,6 @@ class _Builder:
         ready, live = _as_tuple(settings.ready), _as_tuple(settings.live)
         if settings.external:
             self._check_url(name, "external", settings.external)
-            ports = {}
             if not ready and not live:
                 live = (HttpProbe(url=escape(settings.external), status=tuple(range(200, 500))),)
         restart = settings.restart if isinstance(settings.restart, Restart) else Restart(when=settings.restart)
@@ -419,8 +418,10 @@ class _Builder:
         other = reference.split(".")[1] if reference.startswith("daemons.") else name
         if other in BUILTINS and other not in self._tables:
             return f"add a table [{self._reader.prefix}daemons.{other}]"
-        stem = reference.removesuffix("port")
-        if stem != reference and f"{stem}host" in known and "external" not in self._tables[other]:
+        stem, external = reference.removesuffix("port"), "external" in self._tables.get(other, ())
+        if external and f"{stem}url" in known:
+            return f"it is external: use ${{{stem}url}}"
+        if not external and f"{stem}host" in known:
             return f'add port = "auto" to [{self._reader.prefix}daemons.{other}]'
         near = difflib.get_close_matches(reference, known, n=1)
         return f"did you mean ${{{near[0]}}}?" if near else f"use one of: {', '.join(sorted(known))}"

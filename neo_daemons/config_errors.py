@@ -84,16 +84,16 @@ class Reader:
                 remedy = remedy.replace("[daemons.", f"[{self.prefix}daemons.")
                 step = name
             elif index == "...":
-                kind = _item(kind, dict)
+                kind = _parts(kind, dict)[1]
                 step = next(k for k, item in value.items() if not fits(item, kind))
                 remedy = ""
             else:
-                kind, step = _item(kind, tuple), int(index)
+                kind, step = _parts(kind, tuple)[0], int(index)
             where, value = join(where, step), value[step] if name == "" else value.get(name, UNSET)
         if path.startswith("key` in "):
-            names_kind = next(get_args(_bare(k))[0] for k in _members(kind) if get_origin(_bare(k)) is dict)
-            step = next(k for k in value if not fits(k, names_kind))
-            return self.error(join(where, step), value[step], "not a usable name", get_args(names_kind)[1].description)
+            kind = _parts(kind, dict)[0]
+            step = next(k for k in value if not fits(k, kind))
+            return self.error(join(where, step), value[step], "not a usable name", get_args(kind)[1].description)
         field = re.search(r"field `(.+)`", message, re.DOTALL)
         if field and "unknown" in message:
             allowed = list(known) if known is not None and value is raw else _keys(_struct(kind, value))
@@ -160,10 +160,9 @@ def _members(kind: Any) -> list[Any]:
     return [] if kind in (NoneType, UnsetType) else [kind]
 
 
-def _item(kind: Any, container: type[Any]) -> Any:
-    """The type of what is in a list or table."""
-    found = next(bare for bare in map(_bare, _members(kind)) if get_origin(bare) is container)
-    return get_args(found)[1 if container is dict else 0]
+def _parts(kind: Any, container: type[Any]) -> tuple[Any, ...]:
+    """The types of what is in a list (its items first) or a table (names, values)."""
+    return get_args(next(bare for bare in map(_bare, _members(kind)) if get_origin(bare) is container))
 
 
 def _struct(kind: Any, value: Any) -> type[Struct]:
@@ -187,14 +186,14 @@ def _wanted(kind: Any, key: str) -> str:
         *others, last = [f'"{word}"' for word in get_args(bare)]
         return f"{', '.join(others)} or {last}" if others else last
     if get_origin(bare) is tuple:
-        return "a list, e.g. [200]" if _bare(_item(bare, tuple)) is int else 'a list of strings, e.g. ["chroma"]'
+        return "a list, e.g. [200]" if _bare(get_args(bare)[0]) is int else 'a list of strings, e.g. ["chroma"]'
     if get_origin(bare) is dict:
-        return f"a table [{key}]" if _item(bare, dict) is Any else 'a table of strings, e.g. { LEVEL = "3" }'
+        return f"a table [{key}]" if get_args(bare)[1] is Any else 'a table of strings, e.g. { LEVEL = "3" }'
     if bare in (int, float):
         meta = get_args(members[0])[1]
         units = {(float, "s"): "a number of seconds", (int, "bytes"): "a whole number of bytes"}
         noun = units.get((bare, key.rpartition("_")[2]), "a whole number" if bare is int else "a number")
-        if meta.ge is not None and meta.le is not None:
+        if meta.le is not None:
             return f"{noun} from {meta.ge} to {meta.le}"
         return f"{noun}, {f'{meta.ge} or more' if meta.ge is not None else f'more than {meta.gt}'}"
     return {str: "a string in quotes", bool: "true or false"}.get(bare, "a table")

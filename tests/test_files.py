@@ -60,6 +60,18 @@ def test_rotation_keeps_the_bounds_and_the_latest(tmp_path: Path) -> None:
     assert log.tail(1) == ["00000049"]
 
 
+@pytest.mark.parametrize("keep", [0, 1, 3])
+def test_a_flood_that_outran_the_rotation_is_kept_within_the_bounds(tmp_path: Path, keep: int) -> None:
+    log = DaemonLog(tmp_path / "api.log", Log(max_bytes=8192, keep=keep))
+    log.path.write_bytes(b"%07d\n" * 20_000 % tuple(range(20_000)))
+    assert log.rotate()
+    kept = everything(log).splitlines()
+    assert kept[-1] == b"0019999"
+    assert all(path.stat().st_size < 2 * 8192 for path in tmp_path.iterdir())
+    assert len(list(tmp_path.iterdir())) == keep + 1
+    assert [int(line) for line in kept[1:]] == list(range(20_001 - len(kept), 20_000))
+
+
 def test_where_the_front_cannot_be_cut_off_the_file_is_copied_and_truncated(tmp_path: Path) -> None:
     log = DaemonLog(Path("/dev/shm") / f"neo-daemons-test-{os.getpid()}.log", Log(max_bytes=4096, keep=1))
     try:

@@ -817,7 +817,7 @@ def test_a_flooding_log_stays_within_its_bounds(project: Project) -> None:
     log = project.state.daemon_log("api")
     project.reaches("api", "ready")
     until(lambda: log.stat().st_size <= 50_000, "the rotation of the rest")
-    assert log.with_name("api.log.1").stat().st_size <= 50_000
+    assert log.with_name("api.log.1").stat().st_size < 2 * 50_000
     assert log.read_text().endswith("line 000199999\n")
 
 

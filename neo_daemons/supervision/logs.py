@@ -131,12 +131,14 @@ class DaemonLog:
         return True
 
     def _keep(self, descriptor: int, length: int) -> None:
-        """Copy the first `length` bytes to the numbered files, in pieces of what one may hold: a flood may have
-        outrun us."""
-        limit = self.limits.max_bytes
-        pieces = range(0, length, limit)
-        for start in pieces[len(pieces) - self.limits.keep :] if self.limits.keep < len(pieces) else pieces:
-            self._keep_piece(descriptor, start, min(limit, length - start))
+        """Copy the first `length` bytes to the numbered files, in as many pieces as the bounds call for: a flood may
+        have outrun us. A piece is smaller than twice ``max_bytes``."""
+        if self.limits.keep == 0:
+            return
+        count = max(length // self.limits.max_bytes, 1)
+        bounds = [length * number // count for number in range(count + 1)]
+        for start, end in list(zip(bounds, bounds[1:], strict=False))[-self.limits.keep :]:
+            self._keep_piece(descriptor, start, end - start)
 
     def _keep_piece(self, descriptor: int, start: int, length: int) -> None:
         temporary = self.path.with_name(f".{self.path.name}.tmp")

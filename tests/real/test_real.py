@@ -24,9 +24,15 @@ from tests.harness import Project, end_marked, is_alive, until
 pytestmark = [pytest.mark.real, pytest.mark.timeout(540)]
 
 NAMES = ("chroma", "bridge", "mlx")
+PORT = {"chroma": {"port": "auto"}, "mlx": {"port": "auto"}}
+"""Any free port: on the machine of a developer the usual ones are his."""
 STEADY = {"stable_s": 0.0}
 """Forget every failure at once: ten kills in a row are no reason to wait or to park."""
 PROVISIONING_S = 500.0
+
+
+def configuration() -> dict[str, dict[str, Any]]:
+    return {name: {"restart": STEADY, **PORT.get(name, {})} for name in NAMES}
 
 
 def wait_ready(project: Project, timeout_s: float = PROVISIONING_S) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def wait_ready(project: Project, timeout_s: float = PROVISIONING_S) -> dict[str,
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     project = Project(tmp_path_factory.mktemp("real"))
-    project.configure(**{name: {"restart": STEADY} for name in NAMES})
+    project.configure(**configuration())
     project.serve()
     wait_ready(project)
     yield project
@@ -159,7 +165,7 @@ def test_a_daemon_killed_ten_times_is_back_each_time(real: Project, name: str) -
         assert before.pid is not None
         os.kill(before.pid, signal.SIGKILL)
         after = real.back(name, before.pid)
-        assert after.ports == before.ports
+        assert after.ports == before.ports, real.events(name)
         assert after.last_exit is not None
         assert after.last_exit.signal == "SIGKILL"
     assert [event for event, _ in real.events(name)].count("exit") == exits_before + 10
@@ -195,9 +201,9 @@ def test_survivors_are_adopted_and_taken_over_and_watched_as_before(real: Projec
 
 def test_a_change_of_one_leaves_the_others_alone(real: Project) -> None:
     before = {name: daemon.pid for name, daemon in wait_ready(real).items()}
-    real.configure(
-        chroma={"restart": STEADY, "env": {"CHANGED": "1"}}, bridge={"restart": STEADY}, mlx={"restart": STEADY}
-    )
+    changed = configuration()
+    changed["chroma"]["env"] = {"CHANGED": "1"}
+    real.configure(**changed)
     planned = real.run("reload", "--dry-run").stdout
     assert [line.split(":")[0].split() for line in planned.splitlines()] == [
         ["replace", "chroma"],
@@ -235,8 +241,7 @@ def test_a_stop_leaves_nothing_and_keeps_the_data_and_the_next_start_provisions_
     assert real.left() == []
     assert not [path for path in real.root.rglob("*") if path.is_socket()]
     real.serve()
-    after = wait_ready(real)
-    assert {name: daemon.ports for name, daemon in after.items()} == {name: d.ports for name, d in before.items()}
+    wait_ready(real)
     assert "kept over a stop" in Chroma(real).contents()
     assert "making" not in real.output()
     assert "installing" not in real.output()
