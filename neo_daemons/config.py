@@ -150,13 +150,19 @@ def find_state_dir(state_dir: Path | None = None, *, file: Path | None = None) -
     invalid must not keep anybody from stopping it.
 
     Raises:
-        ConfigError: the file cannot be read.
+        ConfigError: the file cannot be read, and nobody supervises the usual place.
     """
     environment = dict(os.environ)
     if state_dir is not None or environment.get(ENVIRONMENT_VARIABLE):
         return StateDir(_state_dir(state_dir, environment, None, Path.cwd(), None))
     source, root = _find(Path.cwd().resolve()) if file is None else _given(file)
-    stated = _read(source).get("state_dir") if source is not None else None
+    try:
+        stated = _read(source).get("state_dir") if source is not None else None
+    except ConfigError:
+        usual = StateDir(root / DEFAULT_NAME)
+        if usual.record.exists():
+            return usual
+        raise
     return StateDir(_state_dir(None, environment, stated if isinstance(stated, str) else None, root, source))
 
 

@@ -447,6 +447,17 @@ def test_sighup_reloads_and_a_bad_configuration_changes_nothing(project: Project
     project.reaches("more", "ready")
 
 
+def test_a_configuration_that_is_no_toml_any_more_keeps_nobody_from_stopping(project: Project) -> None:
+    project.configure(api=toy())
+    project.serve()
+    project.reaches("api", "ready")
+    (project.root / "neo-daemons.toml").write_text("[[[")
+    assert project.run("status").returncode == 0
+    assert project.run("reload").returncode == 1
+    assert project.run("down").returncode == 0
+    assert project.run("down").returncode == 2
+
+
 def test_a_hold_keeps_a_daemon_down_also_under_the_next_supervisor(project: Project) -> None:
     project.configure(api=toy())
     project.serve()
