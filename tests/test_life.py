@@ -14,7 +14,7 @@ import pytest
 
 from neo_daemons.control.client import ControlError, NoSupervisor
 from neo_daemons.files import write_struct
-from neo_daemons.records import DaemonRecord, Identity
+from neo_daemons.records import DaemonRecord
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
 
 from .harness import TOY, Project, free_port, is_alive, toy, until
@@ -748,14 +748,6 @@ def test_a_full_disk_starts_nothing_and_is_survived(project: Project) -> None:
     else:
         assert supervisor.returncode == 1
     assert "Traceback" not in project.output()
-
-
-def test_an_identity_is_more_than_a_pid() -> None:
-    own = current_platform().own_identity()
-    assert own.matches(own)
-    assert not own.matches(Identity(boot_id="another", start_time=own.start_time, inode=own.inode))
-    assert not own.matches(Identity(boot_id=own.boot_id, start_time=own.start_time, inode=(own.inode or 0) + 1))
-    assert not own.matches(Identity(boot_id=own.boot_id, start_time=own.start_time + 1))
 
 
 def test_no_order_is_taken_while_the_supervisor_stops(project: Project) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -137,7 +138,7 @@ class DaemonLog:
             return
         count = max(length // self.limits.max_bytes, 1)
         bounds = [length * number // count for number in range(count + 1)]
-        for start, end in list(zip(bounds, bounds[1:], strict=False))[-self.limits.keep :]:
+        for start, end in list(itertools.pairwise(bounds))[-self.limits.keep :]:
             self._keep_piece(descriptor, start, end - start)
 
     def _keep_piece(self, descriptor: int, start: int, length: int) -> None:

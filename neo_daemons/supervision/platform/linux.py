@@ -20,7 +20,7 @@ from pathlib import Path
 from neo_daemons.records import Identity
 
 from .contract import MARK_VARIABLE, ExitStatus, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
-from .posix import PosixPlatform, exit_status
+from .posix import PosixPlatform, exit_status, let_go
 
 PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2
 """Flag of pidfd_send_signal(2), Linux 6.9, include/uapi/linux/pidfd.h."""
@@ -157,6 +157,8 @@ class LinuxProcess(Process):
         if self._loop is not None and self._finalizer.alive and not self._loop.is_closed():
             self._loop.remove_reader(self._pidfd)
         self._finalizer()
+        if self._popen is not None:
+            let_go(self._popen)
 
 
 class LinuxPlatform(PosixPlatform):

@@ -48,6 +48,15 @@ def exit_status(returncode: int) -> ExitStatus:
         return ExitStatus(signal=f"signal {-returncode}")
 
 
+_let_go: list[subprocess.Popen[bytes]] = []
+
+
+def let_go(popen: subprocess.Popen[bytes]) -> None:
+    """Part with a child that lives on: it is reaped, should it end in our time, at the next spawn."""
+    if popen.poll() is None:
+        _let_go.append(popen)
+
+
 class FileLock(Lock):
     """flock(2) on a file that is never unlinked. `filelock` has no public way to hand its descriptor to a child."""
 
@@ -139,6 +148,8 @@ class PosixProcess(Process):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._popen is not None:
+            let_go(self._popen)
 
 
 def identity_by_psutil(pid: int) -> Identity | None:
@@ -173,6 +184,7 @@ class PosixPlatform:
         return PosixProcess(popen.pid, identity, popen)
 
     def _popen(self, spec: SpawnSpec) -> subprocess.Popen[bytes]:
+        _let_go[:] = [popen for popen in _let_go if popen.poll() is None]
         return subprocess.Popen(
             list(spec.command),
             env=dict(spec.env),

@@ -1,0 +1,295 @@
+"""The platform contract, fulfilled by pidfds and by psutil alike; and a supervisor on each."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neo_daemons.definitions import Definition, Launch, LogProbe
+from neo_daemons.records import Identity
+from neo_daemons.state_dir import StateDir
+from neo_daemons.supervision.machine import Event, State
+from neo_daemons.supervision.platform import (
+    MARK_VARIABLE,
+    ExitStatus,
+    Mark,
+    NotOurs,
+    Platform,
+    Process,
+    SpawnSpec,
+)
+from neo_daemons.supervision.platform.linux import LinuxPlatform
+from neo_daemons.supervision.platform.posix import PosixPlatform
+from neo_daemons.supervision.supervisor import Supervisor
+
+from .harness import TOY, free_port, is_alive, until
+
+
+@pytest.fixture(params=[LinuxPlatform, PosixPlatform], ids=["linux", "posix"])
+def platform(request: pytest.FixtureRequest) -> Platform:
+    made: Platform = request.param()
+    return made
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await work
+
+    asyncio.run(bounded())
+
+
+def spawn(platform: Platform, *command: str, **env: str) -> Process:
+    with open(os.devnull, "wb") as output:
+        return platform.spawn(SpawnSpec(command, {**os.environ, **env}, "/", output.fileno()))
+
+
+async def end_of(process: Process) -> ExitStatus:
+    ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
+    process.watch(ended.set_result)
+    return await ended
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("raise SystemExit(0)", ExitStatus(code=0)),
+        ("raise SystemExit(7)", ExitStatus(code=7)),
+        ("import os; os.kill(os.getpid(), 9)", ExitStatus(signal="SIGKILL")),
+        ("import os; os.kill(os.getpid(), 40)", ExitStatus(signal="signal 40")),
+    ],
+)
+def test_a_childs_end_is_told_as_it_was(platform: Platform, code: str, status: ExitStatus) -> None:
+    async def work() -> None:
+        process = spawn(platform, sys.executable, "-IS", "-c", code)
+        assert await end_of(process) == status
+        assert not process.is_alive()
+        assert not process.signal(signal.SIGTERM)
+        process.close()
+
+    run(work())
+
+
+def test_the_end_of_a_process_that_is_not_a_child_is_seen(platform: Platform) -> None:
+    async def work(theirs: subprocess.Popen[bytes]) -> None:
+        process = adopt(platform, theirs.pid)
+        assert not process.is_child
+        seen = asyncio.ensure_future(end_of(process))
+        await asyncio.sleep(0)
+        assert process.signal(signal.SIGTERM)
+        await asyncio.to_thread(theirs.wait)
+        assert await seen in (ExitStatus(signal="SIGTERM"), ExitStatus())
+        process.close()
+
+    with subprocess.Popen(["sleep", "600"]) as theirs:
+        run(work(theirs))
+
+
+def adopt(platform: Platform, pid: int) -> Process:
+    """A process by its identity, as a record would have it."""
+    claimed = platform._claim(pid, lambda: True)  # type: ignore[attr-defined]
+    assert claimed is not None
+    process = platform.open(pid, claimed.identity)
+    claimed.close()
+    assert process is not None
+    return process
+
+
+def test_a_pid_with_another_identity_is_not_ours_and_a_dead_one_is_nobodys(platform: Platform) -> None:
+    with subprocess.Popen(["sleep", "600"]) as theirs:
+        own = platform.own_identity()
+        with pytest.raises(NotOurs, match=f"pid {theirs.pid} is another process now"):
+            platform.open(theirs.pid, own)
+        theirs.kill()
+    assert platform.open(theirs.pid, own) is None
+
+
+def test_a_group_is_signalled_as_a_whole(platform: Platform) -> None:
+    async def work() -> None:
+        script = "sleep 600 & echo $! > {path}; wait"
+        path = Path(f"/dev/shm/neo-daemons-group-{os.getpid()}")
+        try:
+            process = spawn(platform, "sh", "-c", script.format(path=path))
+            ended = asyncio.ensure_future(end_of(process))
+
+            def written() -> str | None:
+                return path.read_text().strip() if path.exists() else None
+
+            child = int(await asyncio.to_thread(until, written, "the child"))
+            assert process.signal_group(signal.SIGTERM)
+            assert (await ended).signal == "SIGTERM"
+            await asyncio.to_thread(until, lambda: not is_alive(child), "the end of the child")
+            process.close()
+        finally:
+            path.unlink(missing_ok=True)
+
+    run(work())
+
+
+def test_a_mark_leads_to_its_processes_and_to_no_others(platform: Platform) -> None:
+    mark = Mark("f" * 32, "api", "/nowhere/at all:with colons")
+    env = {**os.environ, MARK_VARIABLE: str(mark)}
+    with subprocess.Popen(["sleep", "600"], env=env) as ours, subprocess.Popen(["sleep", "600"]) as other:
+        try:
+            found = platform.marked(lambda found: found.token == mark.token)
+            assert [(process.pid, seen) for process, seen in found] == [(ours.pid, mark)]
+            assert platform.mark_of(ours.pid) == mark
+            assert platform.mark_of(other.pid) is None
+            for process, _ in found:
+                process.close()
+        finally:
+            ours.kill()
+            other.kill()
+
+
+def test_a_lock_is_held_by_its_heirs_after_we_let_go(platform: Platform, tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    lock = platform.lock(path, "who holds it\n")
+    assert lock is not None
+    assert platform.lock(path) is None
+    assert path.read_text() == "who holds it\n"
+    with open(os.devnull, "wb") as output:
+        spec = SpawnSpec(["sleep", "600"], dict(os.environ), "/", output.fileno(), [lock.fileno()])
+        process = platform.spawn(spec)
+    lock.release()
+    assert platform.lock(path) is None
+    if isinstance(platform, LinuxPlatform):
+        heirs = platform.heirs(path)
+        assert [heir.pid for heir in heirs] == [process.pid]
+        for heir in heirs:
+            heir.close()
+
+    async def work() -> None:
+        process.signal(signal.SIGKILL)
+        await end_of(process)
+
+    run(work())
+    process.close()
+    again = platform.lock(path)
+    assert again is not None
+    again.release()
+
+
+def test_who_has_the_file_open_without_its_lock_is_no_heir(tmp_path: Path) -> None:
+    platform = LinuxPlatform()
+    path = tmp_path / "lock"
+    path.touch()
+    with path.open() as held, subprocess.Popen(["sleep", "600"], pass_fds=[held.fileno()]) as reader:
+        assert platform.heirs(path) == []
+        reader.kill()
+
+
+def test_a_lock_that_is_a_link_is_refused(platform: Platform, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="symbolic links"):
+        platform.lock(tmp_path / "lock", "ours")
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_ports_and_their_holders(platform: Platform) -> None:
+    port = free_port()
+    assert platform.port_is_free("127.0.0.1", port)
+    assert platform.port_holder(port) is None
+    with socket.create_server(("", port)):
+        assert not platform.port_is_free("127.0.0.1", port)
+        holder = platform.port_holder(port)
+        assert holder is not None
+        assert holder.pid == os.getpid()
+    assert platform.port_is_free("127.0.0.1", platform.free_port("127.0.0.1"))
+
+
+def test_usage_counts_the_whole_tree(platform: Platform) -> None:
+    with subprocess.Popen([*TOY, "quiet", "eat=50", "child"], stdout=subprocess.DEVNULL) as toy:
+        try:
+
+            def both() -> bool:
+                usage = platform.usage([toy.pid]).get(toy.pid)
+                return usage is not None and usage.processes == 2 and usage.rss_bytes > 50_000_000
+
+            until(both, "the toy and its child")
+            assert platform.usage([2**22 + 1]) == {}
+        finally:
+            for child in subprocess.run(
+                ["ps", "-o", "pid=", "--ppid", str(toy.pid)], capture_output=True, text=True, check=False
+            ).stdout.split():
+                os.kill(int(child), signal.SIGKILL)
+            toy.kill()
+
+
+def test_identities_differ_where_pids_do_not() -> None:
+    platform = LinuxPlatform()
+    own = platform.own_identity()
+    assert own.inode is not None, "this kernel has no pidfs: identity rests on start times"
+    assert own.matches(own)
+    for other in (
+        Identity(boot_id="another", start_time=own.start_time, inode=own.inode),
+        Identity(boot_id=own.boot_id, start_time=own.start_time, inode=own.inode + 1),
+        Identity(boot_id=own.boot_id, start_time=own.start_time + 1),
+    ):
+        assert not own.matches(other)
+
+
+def supervised(
+    platform: Platform, root: Path, work: Callable[[Supervisor], Coroutine[Any, Any, None]], *, detach: bool = False
+) -> None:
+    definition = Definition(
+        name="api", command=(*TOY, "quiet"), cwd=str(root), ready=(LogProbe(pattern="quiet and ready"),)
+    )
+
+    async def live() -> None:
+        supervisor = Supervisor(
+            [definition],
+            state=StateDir(root / "state"),
+            resolve=lambda definition: Launch(command=definition.command),
+            platform=platform,
+        )
+        await supervisor.start()
+        try:
+            await work(supervisor)
+        finally:
+            await supervisor.stop(detach=detach)
+            supervisor.release()
+
+    run(live())
+
+
+def test_a_supervisor_works_alike_on_each_platform(platform: Platform, tmp_path: Path) -> None:
+    pids = []
+
+    async def crash(supervisor: Supervisor) -> None:
+        api = supervisor.daemon("api")
+        await api.wait_for(lambda daemon: daemon.ready)
+        assert api.tree.main is not None
+        first = api.tree.main.pid
+        os.kill(first, signal.SIGKILL)
+        await api.wait_for(
+            lambda daemon: daemon.ready and daemon.tree.main is not None and daemon.tree.main.pid != first
+        )
+        assert api.last_exit is not None
+        assert api.last_exit.signal == "SIGKILL"
+        pids.append(api.tree.main.pid)
+
+    async def adopt_and_stop(supervisor: Supervisor) -> None:
+        api = supervisor.daemon("api")
+        await api.wait_for(lambda daemon: daemon.ready)
+        assert api.adopted
+        assert api.tree.main is not None
+        pids.append(api.tree.main.pid)
+        supervisor.order("api", Event.STOP)
+        await api.wait_for(lambda daemon: daemon.state is State.STOPPED)
+
+    supervised(platform, tmp_path, crash, detach=True)
+    assert is_alive(pids[0])
+    supervised(platform, tmp_path, adopt_and_stop)
+    assert pids[0] == pids[1]
+    assert not is_alive(pids[0])
