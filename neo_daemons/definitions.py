@@ -17,7 +17,7 @@ Seconds = Annotated[float, Meta(gt=0)]
 SecondsOrZero = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}\Z")]
 """A daemon's name: it becomes file names, fixture names and part of URLs."""
 Bytes = Annotated[int, Meta(ge=1)]
 SignalName = Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"]

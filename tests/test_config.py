@@ -433,7 +433,8 @@ REFERENCES = {
     ),
     "of an external daemon to its port": (
         '[daemons.web]\nexternal = "http://host"\nexports = { A = "${port}" }',
-        "daemons.web.exports.A = '${port}': unknown reference ${port}; …",
+        "daemons.web.exports.A = '${port}': unknown reference ${port}; "
+        "use one of: cache_dir, host, log_path, name, project, state_dir",
     ),
     "to a daemon that is nowhere": (
         API + 'env = { A = "${daemons.nobody.url}" }',
@@ -1121,10 +1122,11 @@ def test_an_external_daemon_is_observed_at_its_url(root: Path) -> None:
 
 
 def test_an_external_daemon_can_have_probes_of_its_own(root: Path) -> None:
-    text = '[daemons.api]\nexternal = "http://host"\nready = { type = "http", url = "http://host/health" }'
-    external = only(read(root, text))
-    assert external.ready == (HttpProbe(url="http://host/health"),)
-    assert external.live == ()
+    probes = (HttpProbe(url="http://host/health"),)
+    for key, other in (("ready", "live"), ("live", "ready")):
+        text = f'{key} = {{ type = "http", url = "http://host/health" }}'
+        external = only(read(root, f'[daemons.api]\nexternal = "http://host"\n{text}'))
+        assert (getattr(external, key), getattr(external, other)) == (probes, ())
 
 
 def test_others_can_refer_to_an_external_daemon(root: Path) -> None:

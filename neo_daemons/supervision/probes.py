@@ -111,7 +111,7 @@ class Prober:
                         if len(body) > MAX_BODY:
                             break
                 status = response.status_code
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             return Result(False, f"{what}: {_reason(error)}")
         if (status not in probe.status) if probe.status else not 200 <= status < 300:
             return Result(False, f"{what}: status {status}")
