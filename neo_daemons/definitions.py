@@ -7,6 +7,7 @@ them. The field names are the keys of a ``[daemons.NAME]`` table in ``neo-daemon
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -17,8 +18,16 @@ Seconds = Annotated[float, Meta(gt=0)]
 SecondsOrZero = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}\Z")]
+NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,62}\Z"
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 """A daemon's name: it becomes file names, fixture names and part of URLs."""
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can be a daemon's name."""
+    return re.search(NAME_PATTERN, text) is not None
+
+
 Bytes = Annotated[int, Meta(ge=1)]
 SignalName = Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 from pathlib import Path
 
 import msgspec
@@ -36,6 +38,19 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The first `limit` bytes of a file; of a regular one only, as a pipe would keep us waiting.
+
+    Raises:
+        OSError: it cannot be read, or is something else.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read(limit)
 
 
 def write_struct(path: Path, value: msgspec.Struct, *, sync: bool = False) -> None:

@@ -5,13 +5,18 @@ No locks, no processes: observers read these too. What is not a valid record is 
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
+from .definitions import PortNumber
+from .files import read_regular
+
 FORMAT = 1
+MAX_BYTES = 1_000_000
 Pid = Annotated[int, Meta(ge=2, le=2**31 - 1)]
 """A daemon's process id; 0, 1 and negative numbers mean something else to kill(2) and never name a daemon."""
 
@@ -43,7 +48,7 @@ class DaemonRecord(Struct, frozen=True, kw_only=True):
     """Of the mark in the process's environment."""
     fingerprint: str
     command: tuple[str, ...]
-    ports: dict[str, int]
+    ports: dict[str, PortNumber]
     url: str | None
     data_dir: str | None
     log_path: str
@@ -96,11 +101,14 @@ def read(path: Path, kind: type[R]) -> R | None:
         OSError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(1_000_001)
+        data = read_regular(path, MAX_BYTES + 1)
     except FileNotFoundError:
         return None
-    if len(data) > 1_000_000:
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EISDIR):
+            raise DamagedRecord(path, str(error.strerror)) from None
+        raise
+    if len(data) > MAX_BYTES:
         raise DamagedRecord(path, "larger than any record")
     try:
         record = msgspec.json.decode(data, type=kind)

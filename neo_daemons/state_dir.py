@@ -51,6 +51,12 @@ class StateDir:
             StateDirError: it cannot be made or written, or it belongs to somebody else.
         """
         try:
+            str(self.path).encode()
+        except UnicodeEncodeError:
+            raise StateDirError(
+                f"the state directory {str(self.path)!r} is not UTF-8; choose another with --state-dir"
+            ) from None
+        try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = self.path.stat()
             if found.st_uid != os.geteuid():

@@ -60,7 +60,7 @@ def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
     if options.takeover:
         command.append("--takeover")
     env = {name: value for name, value in os.environ.items() if name != MARK_VARIABLE}
-    output = os.open(state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    output = os.open(state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         return current_platform().spawn(SpawnSpec(command, env, str(Path.cwd()), output))
     finally:
@@ -78,6 +78,10 @@ def _connect(supervisor: Process, state: StateDir) -> int | None:
         except NoSupervisor:
             pass
         if not alive:
+            other = supervisor_process(state)
+            if other is not None:  # somebody was faster
+                other.close()
+                return None
             said = state.supervisor_log.read_text(errors="replace").strip().splitlines()
             return complain(f"the supervisor ended at once: {said[-1] if said else 'without a word'}", FAILED)
         time.sleep(POLL_S)

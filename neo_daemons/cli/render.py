@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from neo_daemons.status import DaemonStatus, JournalEntry, Status
@@ -138,7 +138,8 @@ class Lines:
     """Where there is no terminal: a line whenever a daemon's state changes, or what it is about in a state that
     people want to know more of."""
 
-    def __init__(self) -> None:
+    def __init__(self, write: Callable[[str], None] | None = None) -> None:
+        self._write = write or (lambda text: print(text, flush=True))
         self._shown: dict[str, tuple[str, str | None]] = {}
 
     def show(self, daemons: Iterable[DaemonStatus]) -> None:
@@ -147,4 +148,4 @@ class Lines:
             news = (daemon.state, daemon.detail if daemon.state in TELLING else None)
             if self._shown.get(daemon.name) != news:
                 self._shown[daemon.name] = news
-                print(line(daemon), flush=True)
+                self._write(line(daemon))

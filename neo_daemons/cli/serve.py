@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
+import queue
 import sys
+import threading
 
 from neo_daemons.config import ConfigError, Configuration, load
 from neo_daemons.control.server import settled
@@ -17,7 +20,10 @@ from .takeover import take_over
 
 REFRESH_S = 1.0
 """Of the table, when nothing changes but uptimes."""
-REFRESH_MIN_S = 0.1
+REFRESHES = 4
+"""A second."""
+MAX_UNPRINTED = 1000
+CLOSE_S = 2.0
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -84,22 +90,55 @@ async def _show(orchestrator: AgentOrchestrator) -> None:
 
 async def _show_lines(orchestrator: AgentOrchestrator) -> None:
     supervisor = orchestrator.supervisor
-    print(f"supervising {supervisor.state.path} as pid {orchestrator.status().supervisor.pid}", flush=True)
-    lines = render.Lines()
-    while True:
+    printer = Printer()
+    printer.write(f"supervising {supervisor.state.path} as pid {os.getpid()}")
+    lines = render.Lines(printer.write)
+    try:
+        while True:
+            lines.show(daemon.status(None) for daemon in supervisor.daemons.values())
+            await supervisor.site.changed.wait()
+    finally:
         lines.show(daemon.status(None) for daemon in supervisor.daemons.values())
-        await supervisor.site.changed.wait()
+        printer.close()
+
+
+class Printer:
+    """Prints from a thread of its own: a pipe that nobody reads, or a terminal that is held by Ctrl-S, must not hold
+    up the supervisor. What does not fit meanwhile is dropped."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[str | None] = queue.Queue(MAX_UNPRINTED)
+        self._thread = threading.Thread(target=self._print, name="printer", daemon=True)
+        self._thread.start()
+
+    def write(self, text: str) -> None:
+        """Have a line printed."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(text)
+
+    def close(self) -> None:
+        """Print what is left, as far as anybody reads it."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)
+            self._thread.join(CLOSE_S)
+
+    def _print(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # whoever read it has gone
+            while (text := self._queue.get()) is not None:
+                print(text, flush=True)
 
 
 async def _show_table(orchestrator: AgentOrchestrator) -> None:
     from rich.live import Live
 
     supervisor = orchestrator.supervisor
-    with Live(render.table(orchestrator.status()), console=render.console(), auto_refresh=False) as live:
+    table = render.table(orchestrator.status())
+    # rich's own thread draws what we made last, for the reason that Printer gives.
+    with Live(get_renderable=lambda: table, console=render.console(), refresh_per_second=REFRESHES):
         try:
             while True:
                 await supervisor.site.changed.wait(REFRESH_S)
-                await asyncio.sleep(REFRESH_MIN_S)
-                live.update(render.table(orchestrator.status()), refresh=True)
+                await asyncio.sleep(1 / REFRESHES)
+                table = render.table(orchestrator.status())
         finally:
-            live.update(render.table(orchestrator.status()), refresh=True)
+            table = render.table(orchestrator.status())

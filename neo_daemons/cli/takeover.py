@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 
-from filelock import FileLock, Timeout
-
 from neo_daemons import records
 from neo_daemons.control.client import Client, ControlError, NoSupervisor
 from neo_daemons.records import DamagedRecord, SupervisorRecord
@@ -31,19 +29,18 @@ def wait_until_released(state: StateDir, process: Process, timeout_s: float | No
     """Until a supervisor has given the state directory back, whether its process ends or goes on with something else;
     False if `timeout_s` passed first."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    lock = FileLock(state.lock)
-    while True:
-        if not state.record.exists() or not process.is_alive():
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                pass
-            else:
-                lock.release()
-                return True
+    while process.is_alive() and _record_pid(state) == process.pid:
         if deadline is not None and time.monotonic() > deadline:
             return False
         time.sleep(POLL_S)
+    return True
+
+
+def _record_pid(state: StateDir) -> int | None:
+    with contextlib.suppress(DamagedRecord, OSError):
+        record = records.read(state.record, SupervisorRecord)
+        return record.pid if record is not None else None
+    return None
 
 
 def take_over(state: StateDir) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -208,7 +208,7 @@ class ControlServer:
         except Refused as error:
             raise Refused(f"cannot {order} {name}: {error}") from None
         if body.wait_s:
-            await daemon.wait_for(settled, body.wait_s)
+            await _while_connected(request, daemon.wait_for(settled, body.wait_s))
         return _json(self._supervisor.status().daemon(name))
 
     async def _reload(self, request: Request) -> Response:
@@ -249,6 +249,20 @@ class _Lease(Response):
                 pass
         finally:
             inhibitors.pop(self._number, None)
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Any]) -> None:
+    """Until `work` is done or the client has hung up: nobody waits for nobody."""
+
+    async def hung_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = {asyncio.ensure_future(work), asyncio.ensure_future(hung_up())}
+    _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -22,7 +22,7 @@ from . import starting, watching
 from .logs import DaemonLog
 from .machine import ALIVE, Action, Event, State, step
 from .pidfile import PidFile
-from .platform import ExitStatus, Lock, Process, Usage
+from .platform import MARK_VARIABLE, ExitStatus, Lock, Mark, Process, Usage
 from .policy import Cause, History, Verdict, decide
 from .ports import Ports
 from .probes import Result, Target
@@ -32,6 +32,7 @@ from .tree import Tree
 
 GATE_S = 5.0
 """A start counts as under way for this long at most, so that one slow daemon does not keep others waiting."""
+REPAIR_S = 1.0
 LAUNCHER_S = 5.0
 """A command without a readiness probe that exits with 0 within this, and leaves processes, was a launcher."""
 REMEMBERED_RESULTS = 20
@@ -69,6 +70,10 @@ class Daemon:
         self._verdict: Verdict | None = None
         self._cause = Cause.EXIT
         self._looked_for_survivors = False
+        self._leaving = False
+        """Let go by this supervisor: nothing is begun any more."""
+        self._dead = False
+        """The main process has ended, and what it left is being ended."""
         self._taken_at: float | None = None
         self._age_before_s = 0.0
         self._oom_before: int | None = None
@@ -108,12 +113,16 @@ class Daemon:
                 self.held = event is Event.HOLD
                 self.site.save_intentions()
                 self.note(event.value, reason)
+        if event is Event.START and self._dead and self.state in ALIVE:
+            event = Event.RESTART  # it is seen as alive until what it left has ended
         if event is Event.START and self.state in (State.STOPPED, State.PARKED, State.BACKOFF, State.UNAVAILABLE):
             self.restarts = 0
         self.handle(event, reason)
 
     def observe(self) -> None:
         """Begin to look after an external daemon."""
+        if self._probing is not None:
+            return
         self.target = self._new_target(0)
         self._probing = self._task(watching.observe(self))
 
@@ -133,14 +142,17 @@ class Daemon:
         await self.tree.sweep(self.definition.stop.grace_s)
         self._clear_record()
 
-    async def detach(self) -> None:
+    async def detach(self, *, finish: bool = True) -> None:
         """Let go of the daemon and leave it running, for another supervisor to adopt. An end that is under way is
-        waited for."""
+        waited for, unless not to `finish` it."""
+        self._leaving = True
         self._cancel_stable()
         self._cancel_delay()
         self._stop_probing()
         await self._give_up_start()
         if self._ending is not None:
+            if not finish:
+                self._ending.cancel()
             await asyncio.gather(self._ending, return_exceptions=True)
         self.tree.let_go()
         self._release_data()
@@ -152,6 +164,9 @@ class Daemon:
         if self.state is State.EXTERNAL and definition.enabled:
             self._stop_probing()
             self.observe()
+        elif self.state is State.RUNNING:
+            self._stop_probing()
+            self._probing = self._task(watching.await_ready(self))
         elif self.state in (State.READY, State.DEGRADED):
             self._stop_probing()
             self._guard()
@@ -163,7 +178,9 @@ class Daemon:
     @property
     def ready(self) -> bool:
         """Usable now, as far as the last probe says."""
-        return self.state is State.READY or (self.state is State.EXTERNAL and self.external_ready)
+        if self.state is State.EXTERNAL:
+            return self.external_ready
+        return self.state is State.READY and not self._dead
 
     @property
     def url(self) -> str | None:
@@ -308,7 +325,8 @@ class Daemon:
 
     def _due(self) -> None:
         self._delay = None
-        self.handle(Event.DUE)
+        if not self._leaving:
+            self.handle(Event.DUE)
 
     def _guard(self) -> None:
         definition = self.definition
@@ -368,6 +386,7 @@ class Daemon:
 
     def hold(self, process: Process) -> None:
         """`process` is the daemon now: watch over it."""
+        self._dead = False
         self._oom_before = self.site.platform.oom_kills()
         self.tree.hold(process, self._on_exit, self._learned)
 
@@ -383,7 +402,9 @@ class Daemon:
     def _new_target(self, log_start: int) -> Target:
         definition = self.definition
         launch_env = self._launch.env if self._launch is not None else {}
-        env = {**self.site.env, **expand_all({**launch_env, **definition.env}, self.values())}
+        mark = Mark(self.site.token, self.name, str(self.site.state.path))
+        stated = expand_all({**launch_env, **definition.env}, self.values())
+        env = {**self.site.env, **stated, MARK_VARIABLE: str(mark)}
         return Target(definition.host, self.ports.numbers, env, definition.cwd, self.log, log_start, {})
 
     def _start_failed(self, why: str) -> None:
@@ -395,6 +416,7 @@ class Daemon:
         main = self.tree.main
         assert main is not None
         text = str(status)
+        self._dead = True
         if status.signal == "SIGKILL" and self.state in ALIVE:
             kills = self.site.platform.oom_kills()
             if kills is not None and self._oom_before is not None and kills > self._oom_before:
@@ -441,6 +463,8 @@ class Daemon:
         self._conclude(cause, clean=last is not None and last.code == 0, text=text)
 
     def _conclude(self, cause: Cause, *, clean: bool, text: str) -> None:
+        if self._leaving:
+            return
         self._verdict = decide(
             self.definition.restart,
             self.history,
@@ -545,6 +569,25 @@ class Daemon:
             self.note("internal-error", f"{type(error).__name__}: {error}")
             if self.state is State.STARTING:
                 self._start_failed(f"internal error: {error}")
+            elif not self._leaving:
+                self._later(REPAIR_S, self._repair)
+
+    def _repair(self) -> None:
+        """After a fault (no descriptor left, say) take up again what it cut off."""
+        if self._leaving:
+            return
+        main = self.tree.main
+        alive = main is not None and not self._dead
+        if self.state in (State.STOPPING, State.CYCLING) or (self.state in ALIVE and not alive):
+            self._end()
+        elif self.state is State.EXTERNAL:
+            self.observe()
+        elif self.state is State.RUNNING and self._ending is None:
+            self._stop_probing()
+            self._probing = self._task(watching.await_ready(self))
+        elif self.state in ALIVE and self._ending is None:
+            self._stop_probing()
+            self._guard()
 
 
 def _describe(error: BaseException) -> str:

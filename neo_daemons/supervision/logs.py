@@ -168,7 +168,7 @@ class DaemonLog:
 
     def _can_collapse(self, block: int) -> bool:
         """Tried on a file of our own, in the same directory: a failed attempt must not touch the log."""
-        probe = self.path.with_name(f".{self.path.name}.probe")
+        probe = self.path.with_name(f".{self.path.name}.probe.tmp")
         try:
             with probe.open("wb") as file:
                 file.write(b"\0" * (2 * block))

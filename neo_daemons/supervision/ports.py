@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from neo_daemons.definitions import Definition
 
-from .platform import Mark, Platform, PortHolder
+from .platform import Platform, PortHolder
 
 
 class PortHeld(Exception):
@@ -60,15 +60,12 @@ class Ports:
             remarks.append(f"port {number} is held by {holder}; using {self.numbers[name]}")
         return remarks
 
-    def stranger(self, pid: int, is_mine: Callable[[Mark], bool]) -> tuple[int, PortHolder] | None:
+    def stranger(self, pid: int, owns: Callable[[int], bool]) -> tuple[int, PortHolder] | None:
         """Somebody else may have got a port between `claim` and the daemon's own bind, and answer for it: the number
         and who, if that is so."""
         for number in self.numbers.values():
             holder = self._platform.port_holder(number)
-            if holder is None or holder.pid is None or holder.pid == pid:
-                continue
-            mark = self._platform.mark_of(holder.pid)
-            if mark is None or not is_mine(mark):
+            if holder is not None and holder.pid is not None and holder.pid != pid and not owns(holder.pid):
                 return number, holder
         return None
 

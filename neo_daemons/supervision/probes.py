@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from neo_daemons.definitions import AnyProbe, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
+from neo_daemons.files import read_regular
 
 from .logs import DaemonLog
 from .platform import ExitStatus, Platform, SpawnSpec
@@ -28,6 +29,7 @@ from .platform import ExitStatus, Platform, SpawnSpec
 if TYPE_CHECKING:
     import httpx
 
+MAX_POSITION_BYTES = 100
 MAX_BODY = 1_000_000
 """Bytes of an answer that a body condition looks at."""
 
@@ -80,6 +82,8 @@ class Prober:
                         return self._file(probe, target)
         except TimeoutError:
             return Result(False, f"{name_of(probe, target)}: no answer in {probe.timeout_s:g} s")
+        except Exception as error:  # whatever it met is an answer: who asks must go on asking
+            return Result(False, f"{name_of(probe, target)}: {_reason(error)}")
 
     async def _http(self, probe: HttpProbe, target: Target) -> Result:
         # Most of a boot passes before anybody listens; a refused connection costs a tenth of a refused request.
@@ -175,7 +179,7 @@ class Prober:
         try:
             if probe.database is not None and probe.query is not None:
                 end = _query(probe.database, probe.query)
-                position: Any = int(path.read_text()) if path.exists() else None
+                position: Any = int(read_regular(path, MAX_POSITION_BYTES)) if path.exists() else None
             else:
                 found = path.stat()
                 position = (found.st_mtime_ns, found.st_size)

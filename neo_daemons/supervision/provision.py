@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from neo_daemons.definitions import Provision, Step
 
@@ -52,21 +50,17 @@ class Runner:
         if target.is_dir():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{target}.lock")
-        while True:
-            try:
-                lock.acquire(blocking=False)
-                break
-            except Timeout:
-                self._progress(f"waiting: another process is making {target.name}")
-                await asyncio.sleep(LOCK_POLL_S)
+        # The steps inherit it: should we be killed, one that goes on keeps everybody else away.
+        while (lock := self._platform.lock(target.with_name(f"{target.name}.lock"))) is None:
+            self._progress(f"waiting: another process is making {target.name}")
+            await asyncio.sleep(LOCK_POLL_S)
         try:
             if not target.is_dir():
-                await self._make(provision, target)
+                await self._make(provision, target, lock.fileno())
         finally:
             lock.release()
 
-    async def _make(self, provision: Provision, target: Path) -> None:
+    async def _make(self, provision: Provision, target: Path, lock: int) -> None:
         partial = target.with_name(f"{target.name}.partial")
         partial.mkdir(exist_ok=True)
         for name, content in provision.files.items():
@@ -74,11 +68,11 @@ class Runner:
         for number, step in enumerate(provision.steps, start=1):
             stamp = partial / f".step-{number}-done"
             if not stamp.exists():
-                await self.run(step, partial)
+                await self.run(step, partial, inherit=(lock,))
                 stamp.touch()
         os.replace(partial, target)
 
-    async def run(self, step: Step, cwd: Path) -> None:
+    async def run(self, step: Step, cwd: Path, inherit: Sequence[int] = ()) -> None:
         """Run one command to its end, unless what it creates is there.
 
         Raises:
@@ -90,7 +84,9 @@ class Runner:
         ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         output = self._output()
         try:
-            process = self._platform.spawn(SpawnSpec(step.command, {**self._env, **step.env}, str(cwd), output))
+            process = self._platform.spawn(
+                SpawnSpec(step.command, {**self._env, **step.env}, str(cwd), output, inherit)
+            )
         except OSError as error:
             raise ProvisionFailed(f"{step.title}: cannot run {step.command[0]}: {error.strerror}") from None
         finally:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from filelock import FileLock, Timeout
 
 from neo_daemons import records
-from neo_daemons.definitions import Definition, Launch, Unavailable, fingerprint
+from neo_daemons.definitions import Definition, Launch, Unavailable, fingerprint, is_name
 from neo_daemons.files import remove_leftover_temporaries, write_struct
 from neo_daemons.records import DamagedRecord, Intentions, SupervisorRecord
 from neo_daemons.state_dir import StateDir, StateDirError
@@ -22,13 +22,17 @@ from neo_daemons.version import VERSION
 
 from .daemon import Daemon
 from .journal import Journal
-from .machine import ALIVE, Event, Refused, State
+from .machine import Event, Refused, State
 from .platform import Platform, Usage, current_platform
 from .probes import Prober
 from .site import Site
 
 PARALLEL = max(4, 2 * (os.cpu_count() or 1))
 """Daemons that are starting at once."""
+UNKILLABLE_S = 60.0
+"""A process that is still there so long after its grace sleeps in the kernel, or is held by a tracer."""
+CLAIM_S = 1.0
+"""A supervisor that is just letting go, or somebody who looks, may have the lock for a moment."""
 LOG_CHECK_MIN_S, LOG_CHECK_MAX_S = 0.05, 1.0
 """Bounds of the time between two looks at the size of the logs; it follows how fast they grow."""
 EXPLAINED_EVENTS = 15
@@ -102,6 +106,9 @@ class Supervisor:
         self._reloading = asyncio.Lock()
         self._log_keeper: asyncio.Task[None] | None = None
         self._clearing: asyncio.Task[None] | None = None
+        self._ending_orphans: list[Daemon] = []
+        self._ordered: set[str] = set()
+        """Daemons about which an operator has spoken: what he said is not overridden by a late first start."""
         self._site: Site | None = None
         self._record: SupervisorRecord | None = None
         self._warning: str | None = None
@@ -124,7 +131,7 @@ class Supervisor:
         """Take the state directory's lock. See `start`."""
         self.state.create()
         try:
-            self._lock.acquire(blocking=False)
+            self._lock.acquire(timeout=CLAIM_S, poll_interval=0.02)
         except Timeout:
             record = None
             with contextlib.suppress(DamagedRecord, OSError):
@@ -137,7 +144,7 @@ class Supervisor:
 
     def announce(self, socket: str) -> None:
         """Write down who supervises, and where it is reached."""
-        for directory in (self.state.path, self.state.daemons):
+        for directory in (self.state.path, self.state.daemons, self.state.logs):
             remove_leftover_temporaries(directory)
         self._record = SupervisorRecord(
             pid=os.getpid(),
@@ -188,13 +195,19 @@ class Supervisor:
             self._begin_all()
 
     async def _begin_after(self, orphans: list[Daemon]) -> None:
-        await asyncio.gather(*(orphan.end_leftovers() for orphan in orphans))
+        self._ending_orphans = orphans
+        ends = await asyncio.gather(*(orphan.end_leftovers() for orphan in orphans), return_exceptions=True)
+        self._ending_orphans = []
+        for orphan, end in zip(orphans, ends, strict=True):
+            if isinstance(end, Exception):
+                self.journal.add("orphan-not-ended", daemon=orphan.name, detail=str(end))
         if not self.stopping:
             self._begin_all()
 
     def _begin_all(self) -> None:
         for daemon in self.daemons.values():
-            self._begin(daemon)
+            if daemon.name not in self._ordered:
+                self._begin(daemon)
 
     @property
     def site(self) -> Site:
@@ -222,6 +235,7 @@ class Supervisor:
         daemon = self.daemon(name)
         if self.stopping:
             raise Refused("the supervisor is stopping")
+        self._ordered.add(name)
         daemon.order(event, f"{event} by an operator")
         return daemon
 
@@ -257,13 +271,17 @@ class Supervisor:
         if self._site is None:
             return
         self.stopping = True
+        async with self._reloading:  # what it has begun to start must be stopped too
+            await self._stop(detach=detach)
+
+    async def _stop(self, *, detach: bool) -> None:
         self.journal.add("supervisor-detaching" if detach else "supervisor-stopping", pid=os.getpid())
         if detach:
             await asyncio.gather(*(daemon.detach() for daemon in self.daemons.values()))
         else:
             await self._stop_in_order(list(self.daemons.values()))
             for daemon in self.daemons.values():
-                await daemon.detach()
+                await daemon.detach(finish=_is_down(daemon))
         if self._clearing is not None:
             await asyncio.gather(self._clearing, return_exceptions=True)
         if self._log_keeper is not None:
@@ -275,7 +293,7 @@ class Supervisor:
 
     def hurry(self) -> None:
         """Cut every grace: SIGKILL now."""
-        for daemon in self.daemons.values():
+        for daemon in (*self.daemons.values(), *self._ending_orphans):
             daemon.tree.hurry()
 
     def release(self) -> None:
@@ -293,11 +311,17 @@ class Supervisor:
         for other in daemons:
             if daemon.name in (*other.definition.after, *other.definition.requires) and other is not daemon:
                 await other.wait_for(_is_down)
-        if daemon.state is State.HELD:
-            return  # it is down, and a stop by name would end the hold
-        with contextlib.suppress(Refused):
-            daemon.order(Event.STOP, "stopping")
-        await daemon.wait_for(_is_down)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + daemon.definition.stop.grace_s + UNKILLABLE_S
+        while not _is_down(daemon):
+            # Again and again: an operator may have ordered a start meanwhile.
+            if daemon.state is not State.STOPPING:
+                daemon.order(Event.STOP, "stopping")
+                continue
+            if loop.time() > deadline:
+                daemon.note("not-stopped", "it cannot be ended; it is left to the next supervisor")
+                return
+            await self.site.changed.wait(deadline - loop.time())
 
     # What an earlier supervisor left
 
@@ -333,7 +357,7 @@ class Supervisor:
         as a reload would."""
         wanted = {daemon.name for daemon in self.daemons.values() if daemon.definition.enabled}
         wanted -= {daemon.name for daemon in self.daemons.values() if daemon.definition.external}
-        recorded = {path.stem for path in self.state.daemons.glob("*.json")}
+        recorded = {path.stem for path in self.state.daemons.glob("*.json") if is_name(path.stem)}
         orphans = []
         for name in sorted((recorded | set(self.site.leftovers)) - wanted):
             processes = self.site.leftovers.pop(name, [])
@@ -459,7 +483,7 @@ class Supervisor:
                     daemon.detail = "not enabled in the configuration"
             await asyncio.gather(*(self._replace(new[c.name]) for c in changes if c.action in ("start", "replace")))
             for change in changes:
-                if change.action == "apply" and change.name not in self.daemons:
+                if change.action == "apply" and change.name not in self.daemons and not self.stopping:
                     self._begin(self._add(new[change.name]))
             ordered = {name: self.daemons[name] for name in new if name in self.daemons}
             self.daemons.clear()
@@ -473,8 +497,12 @@ class Supervisor:
         if old is not None:
             await self._stop_in_order([old])
             await old.detach()
+        if self.stopping:
+            return
         daemon = self._add(definition)
         if old is not None:
+            old.log.limits = definition.log
+            daemon.log = old.log  # its followers keep their place
             daemon.held = old.held
             daemon.last_exit = old.last_exit
             daemon.ports.settle(old.ports.numbers)
@@ -505,12 +533,7 @@ class Supervisor:
 
 
 def _is_down(daemon: Daemon) -> bool:
-    return daemon.state not in ALIVE and daemon.state not in (
-        State.STARTING,
-        State.STOPPING,
-        State.CYCLING,
-        State.BACKOFF,
-    )
+    return daemon.state in (State.STOPPED, State.HELD, State.EXTERNAL)
 
 
 def _clock(at: float) -> str:

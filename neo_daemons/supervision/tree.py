@@ -16,6 +16,8 @@ from .platform import ExitStatus, Mark, Platform, Process
 SWEEP_GRACE_S = 3.0
 """Leftovers of a run that has ended get this long between SIGTERM and SIGKILL."""
 SWEEP_POLL_S = 0.02
+GIVE_UP_S = 5.0
+"""What outlives SIGKILL for so long is not ours to end (another user's, or asleep in the kernel)."""
 
 Note = Callable[[str, str | None, int | None], None]
 """Tells the journal: event, detail, pid."""
@@ -82,15 +84,15 @@ class Tree:
         process, exited = self.main, self._exited
         if process is not None and exited is not None:
             if not exited.done():
-                _signal(process, getattr(signal, stop.signal))
-                _signal(process, signal.SIGCONT)  # a stopped process takes its signal only then
+                self._signal(process, getattr(signal, stop.signal))
+                self._signal(process, signal.SIGCONT)  # a stopped process takes its signal only then
                 if not await self._gone(exited, stop.grace_s):
                     why = f"still there {stop.grace_s:g} s after {stop.signal}: SIGKILL"
                     self._note("killed", "asked to hurry: SIGKILL" if self._hurry.is_set() else why, process.pid)
-                    _signal(process, signal.SIGKILL)
+                    self._signal(process, signal.SIGKILL)
                     await exited
             # What is left of its group after the main process: nothing in it has anything to live for.
-            process.signal_group(signal.SIGTERM)
+            self._signal_group(process, signal.SIGTERM)
         await self.sweep(min(SWEEP_GRACE_S, stop.grace_s))
         self.let_go()
 
@@ -116,23 +118,53 @@ class Tree:
                 if lock is not None:
                     lock.release()
                     return
+                # Somebody holds it: one who lost his mark, or a chain that forks faster than we look.
                 left = self._platform.heirs(self._lock)
-                if not left:
-                    return  # held, and not to be told by whom: the next start will say so
             force = loop.time() >= deadline or self._hurry.is_set()
+            if loop.time() >= deadline + GIVE_UP_S:
+                pids = ", ".join(str(process.pid) for process in left) or "a process that cannot be told"
+                self._note("not-swept", f"{pids} cannot be ended", None)
+                for process in left:
+                    process.close()
+                return  # the lock stays held: the next start will say so
+            if force and self.main is not None:
+                self._signal_group(self.main, signal.SIGKILL)  # at once for all: a chain cannot outrun it
             for process in left:
                 if force:
-                    process.signal(signal.SIGKILL)
+                    self._signal(process, signal.SIGKILL)
                 elif process.pid not in asked:
                     asked.add(process.pid)
                     self._note("swept", f"pid {process.pid} was left by this daemon", process.pid)
-                    process.signal(signal.SIGTERM)
-                    process.signal(signal.SIGCONT)
+                    self._signal(process, signal.SIGTERM, alone=True)
+                    self._signal(process, signal.SIGCONT, alone=True)
                 process.close()
             await asyncio.sleep(SWEEP_POLL_S)
 
+    def owns(self, pid: int) -> bool:
+        """Whether a process is of this daemon, by its mark or by the lock that it inherited."""
+        mark = self._platform.mark_of(pid)
+        if mark is not None and self.is_mine(mark):
+            return True
+        heirs = self._platform.heirs(self._lock)
+        for heir in heirs:
+            heir.close()
+        return any(heir.pid == pid for heir in heirs)
 
-def _signal(process: Process, signum: int) -> None:
-    """To the whole group; to the process alone where it leads none, as one that was forked off and followed."""
-    if not process.signal_group(signum):
-        process.signal(signum)
+    def _signal(self, process: Process, signum: int, *, alone: bool = False) -> None:
+        """To the whole group; to the process alone where it leads none, as one that was forked off and followed."""
+        if alone or not self._signal_group(process, signum):
+            try:
+                process.signal(signum)
+            except PermissionError as error:
+                self._not_permitted(process, error)
+
+    def _signal_group(self, process: Process, signum: int) -> bool:
+        try:
+            return process.signal_group(signum)
+        except PermissionError as error:
+            self._not_permitted(process, error)
+            return False
+
+    def _not_permitted(self, process: Process, error: PermissionError) -> None:
+        """A daemon that has become another user's may not be ours to signal any more."""
+        self._note("not-permitted", f"pid {process.pid} may not be signalled: {error.strerror}", process.pid)

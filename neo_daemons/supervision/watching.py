@@ -111,7 +111,7 @@ async def _check(daemon: Daemon, probes: tuple[AnyProbe, ...]) -> tuple[Result, 
 
 def _answered_by_stranger(daemon: Daemon) -> str | None:
     main = daemon.tree.main
-    found = daemon.ports.stranger(main.pid, daemon.tree.is_mine) if main is not None else None
+    found = daemon.ports.stranger(main.pid, daemon.tree.owns) if main is not None else None
     return f"port {found[0]} is answered by {found[1]}, not by {daemon.name}" if found is not None else None
 
 

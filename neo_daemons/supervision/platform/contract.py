@@ -6,12 +6,14 @@ This package is the only place of the project that spawns a process or sends a s
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
+from neo_daemons.definitions import is_name
 from neo_daemons.records import Identity
 
 MARK_VARIABLE = "NEO_DAEMONS_MARK"
@@ -51,7 +53,9 @@ class Mark(Struct, frozen=True):
         """The mark in an environment variable's value, or None if that is none."""
         token, _, rest = text.partition(":")
         name, _, state_dir = rest.partition(":")
-        return cls(token, name, state_dir) if token and name and state_dir else None
+        # Anybody can put one into the environment of a process of his: it must not become a path.
+        valid = re.fullmatch(r"[0-9a-f]{32}", token) and is_name(name) and state_dir.startswith("/")
+        return cls(token, name, state_dir) if valid else None
 
 
 class SpawnSpec(Struct, frozen=True):
@@ -168,7 +172,8 @@ class Platform(Protocol):
         """The living processes whose environment holds a mark that `match` accepts."""
 
     def mark_of(self, pid: int) -> Mark | None:
-        """The mark in the environment of `pid`, or None if there is none or it cannot be read."""
+        """The mark in the environment of `pid`; None if there is none, it cannot be read, or the process is another
+        user's."""
 
     def heirs(self, lock: Path) -> list[Process]:
         """The living processes that hold the lock on the file through a descriptor they inherited; [] where the

@@ -30,6 +30,7 @@ PIDFD_INFO = struct.Struct("=QQIIIIIIIIIIIi")
 """struct pidfd_info in its first, 64-byte version: mask, cgroupid, pid, tgid, ppid, eight ids, exit_code."""
 PIDFD_GET_INFO = (3 << 30) | (PIDFD_INFO.size << 16) | (0xFF << 8) | 11
 """_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)."""
+TRACED_POLL_S = 0.05
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2)."""
 REAPED_SOON_S = (0.0005, 0.001, 0.002)
@@ -94,7 +95,7 @@ class LinuxProcess(Process):
         assert self._loop is not None
         self._loop.remove_reader(self._pidfd)
         if self._popen is not None:
-            self._deliver(self.reap())
+            self._reap()
         else:
             self._ask_soon(REAPED_SOON_S)
 
@@ -107,13 +108,18 @@ class LinuxProcess(Process):
             return
         if status is None and self._on_learned is not None:
             # On a descriptor of its own: this process will be closed as soon as its end is reported.
-            _ask_late(self._loop, os.dup(self._pidfd), self._on_learned, REAPED_LATE_S)
+            with contextlib.suppress(OSError):  # no descriptor to be had: then it stays unknown
+                _ask_late(self._loop, os.dup(self._pidfd), self._on_learned, REAPED_LATE_S)
         self._deliver(status or ExitStatus())
 
-    def reap(self) -> ExitStatus:
-        """Collect a child that has ended."""
-        assert self._popen is not None
-        return exit_status(self._popen.wait())
+    def _reap(self) -> None:
+        if self._popen is None or self._loop is None or self._on_exit is None:
+            return
+        code = self._popen.poll()
+        if code is None:  # it has ended, and a tracer (a suspended strace, a debugger) keeps it from us
+            self._loop.call_later(TRACED_POLL_S, self._reap)
+        else:
+            self._deliver(exit_status(code))
 
     def _deliver(self, status: ExitStatus) -> None:
         on_exit, self._on_exit = self._on_exit, None
@@ -300,6 +306,8 @@ class LinuxPlatform(PosixPlatform):
 
     def mark_of(self, pid: int) -> Mark | None:
         try:
+            if Path(f"/proc/{pid}").stat().st_uid != os.geteuid():
+                return None
             with open(f"/proc/{pid}/environ", "rb") as file:
                 environ = file.read()
         except OSError:

@@ -88,11 +88,15 @@ class PosixProcess(Process):
         self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
     ) -> None:
         self._on_exit = on_exit
-        self._poll()
+        # Not at once: who watches has not yet written down that it does.
+        self._timer = asyncio.get_running_loop().call_later(0, self._poll)
 
     def _poll(self) -> None:
         self._timer = None
-        status = self._ended()
+        try:
+            status = self._ended()
+        except psutil.Error:  # it cannot be looked at now: unknown is not dead
+            status = None
         if status is None:
             self._timer = asyncio.get_running_loop().call_later(POLL_S, self._poll)
         else:
@@ -234,7 +238,8 @@ class PosixPlatform:
 
     def mark_of(self, pid: int) -> Mark | None:
         try:
-            return Mark.parse(psutil.Process(pid).environ().get(MARK_VARIABLE, ""))
+            process = psutil.Process(pid)
+            return Mark.parse(process.environ().get(MARK_VARIABLE, "")) if process.uids().real == os.geteuid() else None
         except (psutil.Error, OSError):
             return None
 
