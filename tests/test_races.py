@@ -1,0 +1,334 @@
+"""One test for each race or fault that was found by attack; each failed before its fix."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neo_daemons.control.client import ControlError
+from neo_daemons.definitions import Definition, Launch, LogProbe, Provision, Step
+from neo_daemons.files import write_struct
+from neo_daemons.records import DaemonRecord, DamagedRecord, read
+from neo_daemons.state_dir import StateDir
+from neo_daemons.supervision.machine import State
+from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
+from neo_daemons.supervision.policy import Cause
+from neo_daemons.supervision.provision import Runner
+from neo_daemons.supervision.supervisor import Supervisor
+
+from .harness import TOY, Project, toy, until
+
+SLOW = {"grace_s": 1.0}
+
+
+def test_a_reload_that_meets_a_shutdown_starts_nothing(project: Project) -> None:
+    project.configure(a=toy("ignore-term", stop=SLOW), b=toy("ignore-term", stop={"grace_s": 2.0}))
+    supervisor = project.serve()
+    project.reaches("a", "ready")
+    project.reaches("b", "ready")
+    project.configure(a=toy("ignore-term", stop=SLOW, env={"X": "1"}), b=toy("ignore-term", stop={"grace_s": 2.0}))
+    supervisor.send_signal(signal.SIGHUP)
+    project.reaches("a", "stopping")
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(30) == 0
+    assert project.left() == []
+    assert list(project.state.daemons.glob("*.json")) == []
+
+
+def test_a_start_ordered_while_a_reload_stops_the_daemon_does_not_hang_it(project: Project) -> None:
+    project.configure(a=toy("ignore-term", stop=SLOW))
+    project.serve()
+    first = project.reaches("a", "ready")
+    project.configure(a=toy("ignore-term", stop=SLOW, env={"X": "1"}))
+    with subprocess.Popen(
+        [sys.executable, "-m", "neo_daemons", "reload"], cwd=project.root, env=project.env, stdout=subprocess.DEVNULL
+    ) as reload:
+        project.reaches("a", "stopping")
+        project.client.order("a", "start")
+        assert reload.wait(60) == 0
+    assert project.back("a", first.pid).pid
+    assert project.run("reload").stdout.startswith("keep     a")
+
+
+def test_an_operator_who_speaks_while_orphans_are_ended_is_obeyed_and_the_rest_starts(project: Project) -> None:
+    project.configure(old=toy("ignore-term", stop={"grace_s": 3.0}))
+    project.serve()
+    project.reaches("old", "ready")
+    project.kill_supervisor()
+    project.configure(a=toy(), b=toy(), c=toy())
+    project.serve()
+    project.client.order("a", "hold")
+    project.client.order("b", "stop")
+    project.reaches("c", "ready")
+    assert project.daemon("a").state == "held"
+    assert project.daemon("b").state == "stopped"
+
+
+def test_an_orphan_that_cannot_be_ended_keeps_nobody_down(project: Project) -> None:
+    project.state.create()
+    project.state.daemon_lock("old").mkdir()
+    project.state.daemon_record("old").write_text("{}")
+    project.configure(api=toy())
+    project.serve()
+    project.reaches("api", "ready")
+    assert "orphan-not-ended" in [event for event, _ in project.events()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["t:api:/state", f"{'0' * 32}:../../escape:/state", f"{'0' * 32}:api:relative", f"{'0' * 32}:a/b:/s", "", ":::"],
+)
+def test_a_mark_that_somebody_made_up_is_none(text: str) -> None:
+    assert Mark.parse(text) is None
+    assert Mark.parse(f"{'0' * 32}:api:/state:with:colons") == Mark("0" * 32, "api", "/state:with:colons")
+
+
+def test_a_process_with_a_made_up_mark_is_left_alone_and_no_file_is_touched(project: Project) -> None:
+    project.state.create()
+    victim = project.root / "escape.json"
+    victim.write_text("mine")
+    env = {**os.environ, MARK_VARIABLE: f"{'0' * 32}:../../escape:{project.state.path}"}
+    with subprocess.Popen(["sleep", "600"], env=env) as stranger:
+        project.configure(api=toy())
+        project.serve()
+        project.reaches("api", "ready")
+        assert stranger.poll() is None
+        assert victim.read_text() == "mine"
+        stranger.kill()
+
+
+CHAIN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork():
+    print("ready", flush=True)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    while True:
+        signal.pause()
+{setsid}
+while True:
+    if os.fork():
+        os._exit(0)
+    time.sleep(0.002)
+"""
+
+
+def test_a_chain_that_forks_faster_than_we_look_ends_with_its_daemon(project: Project) -> None:
+    script = project.root / "chain.py"
+    script.write_text(CHAIN.format(setsid=""))
+    project.configure(
+        chain={
+            "command": [sys.executable, "-IS", str(script)],
+            "ready": {"type": "log", "pattern": "ready"},
+            "stop": {"grace_s": 0.5},
+        }
+    )
+    project.serve()
+    project.reaches("chain", "ready")
+    assert project.run("stop", "chain").returncode == 0
+    lock = current_platform().lock(project.state.daemon_lock("chain"))
+    assert lock is not None, "something of it still lives"
+    lock.release()
+
+
+def test_a_stdout_that_nobody_reads_holds_up_nobody(project: Project) -> None:
+    fast = {"base_s": 0.001, "ceiling_s": 0.001, "jitter": 0.0, "limit": 100_000}
+    project.configure(noisy=toy("exit=1", "write=" + "x" * 150, restart=fast), api=toy())
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-m", "neo_daemons", "serve"], cwd=project.root, env=project.env, stdout=writing
+    ) as supervisor:
+        os.close(writing)
+        until(lambda: project.state.record.exists() and (project.state.path / "control.sock").exists(), "the socket")
+        # 64 KB fill the pipe; each line is of 200 bytes or more.
+        until(lambda: project.daemon("noisy").restarts > 400, "400 lines")
+        first = project.reaches("api", "ready")
+        os.kill(first.pid or 0, signal.SIGKILL)
+        project.back("api", first.pid)
+        supervisor.terminate()
+        assert supervisor.wait(30) == 0
+    os.close(reading)
+
+
+def test_a_provision_has_one_maker_also_after_a_kill(tmp_path: Path) -> None:
+    """The step of a killed supervisor goes on; nobody else begins before it has ended."""
+    target, log, gate = tmp_path / "thing", tmp_path / "log", tmp_path / "gate"
+    script = f"echo start >> {log}; while [ ! -e {gate} ]; do sleep 0.02; done; echo end >> {log}"
+    provision = Provision(target=str(target), steps=(Step(title="making", command=("sh", "-c", script)),))
+    platform = current_platform()
+
+    def runner(progress: list[str]) -> Runner:
+        return Runner(platform, dict(os.environ), lambda: os.open(os.devnull, os.O_WRONLY), log, progress.append)
+
+    async def work() -> None:
+        killed = f"""
+import asyncio, os
+from pathlib import Path
+from neo_daemons.definitions import Provision, Step
+from neo_daemons.supervision.platform import current_platform
+from neo_daemons.supervision.provision import Runner
+provision = Provision(target={str(target)!r}, steps=(Step(title="making", command=("sh", "-c", {script!r})),))
+output = lambda: os.open(os.devnull, os.O_WRONLY)
+asyncio.run(Runner(current_platform(), dict(os.environ), output, Path("log"), print).provide(provision))
+"""
+        first = await asyncio.create_subprocess_exec(sys.executable, "-c", killed)
+        await asyncio.to_thread(until, log.exists, "the first maker")
+        first.kill()
+        await first.wait()
+        said: list[str] = []
+        second = asyncio.ensure_future(runner(said).provide(provision))
+        await asyncio.to_thread(until, lambda: said, "the second maker to wait")
+        assert said[0] == "waiting: another process is making thing"
+        assert log.read_text() == "start\n"
+        gate.touch()
+        await second
+
+    asyncio.run(work())
+    assert log.read_text() == "start\nend\nstart\nend\n"
+    assert target.is_dir()
+
+
+def test_clients_that_hang_up_on_a_wait_leave_nothing_waiting(project: Project) -> None:
+    project.configure(web=toy(requires=["store"]), store=toy(enabled=False))
+    project.serve()
+    address = str(project.state.path / "control.sock")
+    body = b'{"wait_s": 86400}'
+    request = b"POST /v1/daemons/web/restart HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    for _ in range(6):
+        connections = []
+        for _ in range(100):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect(address)
+            connection.sendall(request)
+            connections.append(connection)
+        for connection in connections:
+            connection.close()
+
+    def answers() -> bool:
+        with contextlib.suppress(ControlError):  # it may have to notice the last of them first
+            return project.daemon("web").state == "starting"
+        return False
+
+    until(answers, "an answer")
+
+
+def test_a_record_with_an_impossible_port_is_damaged(tmp_path: Path) -> None:
+    record = DaemonRecord(
+        name="api",
+        token="0" * 32,
+        fingerprint="f",
+        command=("x",),
+        ports={"main": 99999},
+        url=None,
+        data_dir=None,
+        log_path="",
+        spawned_at=0,
+        log_offset=0,
+    )
+    write_struct(tmp_path / "api.json", record)
+    with pytest.raises(DamagedRecord, match="65535"):
+        read(tmp_path / "api.json", DaemonRecord)
+
+
+def test_a_pipe_in_the_place_of_a_record_or_a_probed_file_holds_up_nobody(project: Project) -> None:
+    project.state.create()
+    os.mkfifo(project.state.daemon_record("api"))
+    os.mkfifo(project.root / "position")
+    query = {"database": str(project.root / "none.sqlite"), "query": "SELECT 1"}
+    project.configure(api=toy(), odd=toy(ready={"type": "file", "path": str(project.root / "position"), **query}))
+    project.serve()
+    project.reaches("api", "ready")
+    assert project.daemon("odd").state == "running"
+
+
+def one(root: Path, **changes: object) -> tuple[Supervisor, Definition]:
+    definition = Definition(
+        name="api",
+        command=(*TOY, "quiet"),
+        cwd=str(root),
+        ready=(LogProbe(pattern="quiet and ready"),),
+        **changes,  # type: ignore[arg-type]
+    )
+    supervisor = Supervisor(
+        [definition], state=StateDir(root / "state"), resolve=lambda definition: Launch(command=definition.command)
+    )
+    return supervisor, definition
+
+
+def test_nothing_is_begun_after_a_supervisor_has_let_go(tmp_path: Path) -> None:
+    async def work() -> None:
+        supervisor, _ = one(tmp_path)
+        await supervisor.start()
+        api = supervisor.daemon("api")
+        await api.wait_for(lambda daemon: daemon.ready)
+        api.condemn(Cause.PROBE, "a test")  # its end is under way, and a restart would follow at once
+        await supervisor.stop(detach=True)
+        supervisor.release()
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        assert api.tree.main is None
+        assert not supervisor.state.daemon_record("api").exists()
+
+    asyncio.run(work())
+
+
+def test_a_fault_of_ours_in_a_watch_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        supervisor, _ = one(tmp_path)
+        await supervisor.start()
+        api = supervisor.daemon("api")
+        await api.wait_for(lambda daemon: daemon.ready)
+        assert api.tree.main is not None
+        first = api.tree.main.pid
+
+        def broken(match: object) -> list[object]:
+            raise OSError(24, "Too many open files", "/proc")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(supervisor.platform, "marked", broken)
+            os.kill(first, signal.SIGKILL)
+            async for entry in supervisor.journal.follow(50):
+                if entry.event == "internal-error":
+                    break
+            assert not api.ready
+        assert await api.wait_for(
+            lambda daemon: daemon.ready and daemon.tree.main is not None and daemon.tree.main.pid != first, 30
+        )
+        await supervisor.stop()
+        supervisor.release()
+        assert api.state is State.STOPPED
+
+    asyncio.run(work())
+
+
+PTRACE_SEIZE = 0x4206
+
+
+def test_a_tracer_that_keeps_a_dead_daemon_holds_up_nobody_else(project: Project) -> None:
+    project.configure(traced=toy("quiet"), other=toy())
+    project.serve()
+    pid = project.reaches("traced", "ready").pid
+    other = project.reaches("other", "ready")
+    assert pid is not None
+    assert other.pid is not None
+    script = (
+        "import ctypes, os, sys, time\n"
+        f"assert ctypes.CDLL(None, use_errno=True).ptrace({PTRACE_SEIZE}, int(sys.argv[1]), None, None) == 0\n"
+        "print('tracing', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(pid)], stdout=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stdout is not None
+        assert tracer.stdout.readline() == "tracing\n", "this system lets nobody trace"
+        os.kill(pid, signal.SIGKILL)
+        os.kill(other.pid, signal.SIGKILL)
+        project.back("other", other.pid)
+        tracer.kill()
+    project.back("traced", pid)
