@@ -124,8 +124,12 @@ class Printer:
 
     def _print(self) -> None:
         with contextlib.suppress(OSError, ValueError):  # whoever read it has gone
+            descriptor = sys.stdout.fileno()
             while (text := self._queue.get()) is not None:
-                print(text, flush=True)
+                # Not by print: a thread that hangs with the lock of sys.stdout would have the interpreter abort.
+                data = f"{text}\n".encode(sys.stdout.encoding, "backslashreplace")
+                while data:
+                    data = data[os.write(descriptor, data) :]
 
 
 async def _show_table(orchestrator: AgentOrchestrator) -> None:
