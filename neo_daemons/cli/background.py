@@ -17,9 +17,10 @@ from neo_daemons.supervision.platform import MARK_VARIABLE, Process, SpawnSpec, 
 
 from . import DONE, FAILED, NO_SUPERVISOR, REQUIRED, complain, render
 from .serve import load_with_requirements
-from .takeover import supervisor_process, wait_until_released
+from .takeover import supervisor_process, wait_until_ended, wait_until_released
 
 POLL_S = 0.05
+GOODBYE_S = 2.0
 CONNECT_S = 30.0
 """From the spawn of a supervisor to its first answer."""
 GIVEN_UP = frozenset({"parked", "unavailable", "held", "stopped", "external", "degraded"})
@@ -114,7 +115,10 @@ def down(options: argparse.Namespace) -> int:
     if process is not None:
         Client(state).shutdown(detach=options.detach)
         wait_until_released(state, process)
-        print(f"supervisor pid {process.pid} is gone{', its daemons run on' if options.detach else ''}")
+        # A program of its own ends right after; one that a supervisor is embedded in may go on.
+        gone = wait_until_ended(process, GOODBYE_S)
+        rest = "; its daemons run on" if options.detach else ", and so are its daemons"
+        print(f"supervisor pid {process.pid} {'is gone' if gone else 'has stopped'}{rest}")
         return DONE
     if options.detach:
         return complain(f"no supervisor is running for {state.path}", NO_SUPERVISOR)

@@ -36,6 +36,16 @@ def wait_until_released(state: StateDir, process: Process, timeout_s: float | No
     return True
 
 
+def wait_until_ended(process: Process, timeout_s: float) -> bool:
+    """Until the process has ended; False if `timeout_s` passed first."""
+    deadline = time.monotonic() + timeout_s
+    while process.is_alive():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
 def _record_pid(state: StateDir) -> int | None:
     with contextlib.suppress(DamagedRecord, OSError):
         record = records.read(state.record, SupervisorRecord)
