@@ -179,7 +179,7 @@ def _find(start: Path) -> tuple[Path | None, Path]:
     """The configuration file and the project's root: the nearest directory, from `start` up, that has one; without
     any, the nearest that has been supervised before; else `start`."""
     for directory in (start, *start.parents):
-        if _holds((directory / FILE_NAME).is_file):
+        if os.path.lexists(directory / FILE_NAME):  # also what is no file: reading it says so
             return directory / FILE_NAME, directory
         if _holds((directory / PYPROJECT).is_file) and _has_table(directory / PYPROJECT):
             return directory / PYPROJECT, directory
@@ -199,9 +199,13 @@ def _holds(test: Callable[[], bool]) -> bool:
 
 def _has_table(pyproject: Path) -> bool:
     with contextlib.suppress(OSError):  # `_parse` says it better
-        if "neo_daemons" not in pyproject.read_text(encoding="utf-8", errors="replace"):
+        if not re.search("neo[-_]daemons", pyproject.read_text(encoding="utf-8", errors="replace")):
             return False
-    return _table(_parse(pyproject)) is not None
+    content = _parse(pyproject)
+    tool = content.get("tool")
+    if _table(content) is None and isinstance(tool, dict) and "neo-daemons" in tool:
+        raise ConfigError(f"{pyproject}: tool.neo-daemons: unknown table; write [tool.neo_daemons], with an underscore")
+    return _table(content) is not None
 
 
 def _table(content: dict[str, Any]) -> Any:

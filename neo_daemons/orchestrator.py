@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -160,10 +161,11 @@ class AgentOrchestrator:
             AlreadyRunning, StateDirError: as `start`.
         """
         loop = asyncio.get_running_loop()
-        had_terminal = _has_terminal()
+        had_terminal = sys.stdout is not None and sys.stdout.isatty()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, lambda: self.ask_to_stop(detach=detach_on_exit))
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up, had_terminal, detach_on_exit)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means it
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up, had_terminal, detach_on_exit)
         self._runs = True
         self.supervisor.platform.become_subreaper()
         try:

@@ -1,4 +1,4 @@
-"""Fixtures of all tests, and the check that nothing is left when they end."""
+"""Fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Project, end_marked, marked
+from .harness import Project
 
 
 @pytest.fixture
@@ -17,13 +17,3 @@ def project(tmp_path: Path) -> Iterator[Project]:
     yield project
     left = project.close()
     assert not left, f"left running: {left}"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The session ends with no process of any test."""
-    yield
-    base = str(tmp_path_factory.getbasetemp())
-    left = [(pid, mark.name) for pid, mark in marked() if mark.state_dir.startswith(base)]
-    end_marked(base)
-    assert not left, f"processes left by the tests: {left}"

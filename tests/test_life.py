@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -862,3 +863,100 @@ def test_an_embedded_orchestrator_obeys_a_shutdown_and_its_program_goes_on(proje
         assert program.poll() is None
         program.communicate("\n", timeout=30)
     assert program.returncode == 0
+
+
+def test_a_state_directory_that_is_deleted_keeps_nobody_from_stopping(project: Project) -> None:
+    project.configure(api=toy(stop={"grace_s": 1.0}))
+    supervisor = project.serve()
+    pid = project.reaches("api", "ready").pid
+    shutil.rmtree(project.state.path)
+    supervisor.terminate()
+    assert supervisor.wait(30) == 0
+    assert pid is not None
+    assert not is_alive(pid)
+
+
+def test_a_supervisor_removes_only_what_is_its_own(project: Project) -> None:
+    project.configure(api=toy())
+    old = project.serve()
+    project.reaches("api", "ready")
+    shutil.rmtree(project.state.path)
+    project.serve()
+    project.reaches("api", "ready")
+    old.terminate()
+    assert old.wait(30) == 0
+    assert project.reaches("api", "ready").pid
+
+
+def test_a_stranger_who_got_the_port_is_sent_nothing_and_the_next_start_takes_another(project: Project) -> None:
+    """As mlx does it: it loses the race for its port, says so, and lives on."""
+    port = free_port()
+    seen = project.root / "seen"
+    listen = f"import socket; s = socket.create_server(('127.0.0.1', {port})); c = s.accept; "
+    script = listen + f"f = open({str(seen)!r}, 'ab', 0)\nwhile True: f.write(c()[0].recv(100))"
+    racer = project.root / "racer.py"
+    racer.write_text(
+        "import subprocess, sys, time, os\n"
+        f"if not os.path.exists({str(seen)!r}):\n"
+        f"    env = {{k: v for k, v in os.environ.items() if k != {MARK_VARIABLE!r}}}\n"
+        f"    subprocess.Popen([sys.executable, '-IS', '-c', {script!r}], env=env, start_new_session=True)\n"
+        "    time.sleep(600)\n"
+        f"os.execv(sys.executable, {TOY!r} + [f'port={{sys.argv[1]}}'])\n"
+    )
+    project.configure(api={**toy(), "command": [sys.executable, str(racer), "${port}"], "port": port})
+    project.serve()
+    try:
+        parked = project.reaches("api", "parked")
+        assert f"port {port} is held by" in str(parked.detail)
+        assert any(f"port {port} is answered by" in str(detail) for _, detail in project.events("api"))
+        assert seen.read_bytes() == b""
+    finally:
+        holder = current_platform().port_holder(port)
+        if holder is not None:
+            kill(holder.pid)
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["why", "api"], ["logs", "api"], ["doctor"]])
+def test_an_output_that_takes_nothing_is_one_clear_error(project: Project, command: list[str]) -> None:
+    project.configure(api=toy("write=x"))
+    project.serve()
+    project.reaches("api", "ready")
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "neo_daemons", *command],
+            cwd=project.root,
+            env=project.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 1
+    assert result.stderr == "neo-daemons: No space left on device: standard output, or the working directory\n"
+
+
+def test_details_stand_below_a_narrow_table(project: Project) -> None:
+    project.configure(api=toy("write=x"))
+    project.serve()
+    project.reaches("api", "ready")
+    from io import StringIO
+
+    from rich.console import Console
+
+    from neo_daemons.cli import render
+
+    output = StringIO()
+    Console(file=output, width=80).print(render.table(project.client.status(), 80))
+    lines = [line.rstrip() for line in output.getvalue().splitlines()]
+    assert len(lines) == 3
+    assert lines[2].startswith("api: ready after")
+
+
+def test_nohup_is_respected(project: Project) -> None:
+    project.configure(api=toy())
+    supervisor = project.serve(prefix=("nohup",), wait=False)
+    until(lambda: project.state.record.exists(), "the supervisor")
+    project.reaches("api", "ready")
+    supervisor.send_signal(signal.SIGHUP)
+    assert project.run("reload").returncode == 0
+    assert [event for event, _ in project.events() if event == "supervisor-stopping"] == []

@@ -7,6 +7,8 @@ directory is supervised already; 5 a required daemon cannot run.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -22,13 +24,19 @@ WAIT_S = 600.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    if sys.stdout is None:  # closed by who started us
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     from neo_daemons.config import ConfigError
     from neo_daemons.control.client import ControlError, NoSupervisor
     from neo_daemons.state_dir import StateDirError
 
     try:
-        return int(_run(options))
+        code = int(_run(options))
+        sys.stdout.flush()
     except ConfigError as error:
         return complain(str(error), USAGE)
     except NoSupervisor as error:
@@ -39,8 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has had enough: no message, and none from the interpreter's own last flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return DONE
+    except OSError as error:
+        _drop_output()
+        return complain(f"{error.strerror}: {error.filename or 'standard output, or the working directory'}", FAILED)
+    return code
+
+
+def _drop_output() -> None:
+    """So that the interpreter's own last flush fails no more."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(message: str, code: int) -> int:
@@ -81,7 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: looked for from here up)")
     where.add_argument(
-        "--state-dir", type=Path, metavar="DIR", help="where the supervisor keeps its files (default: .neo-daemons)"
+        "--state-dir",
+        type=_directory,
+        metavar="DIR",
+        help="where the supervisor keeps its files (default: .neo-daemons)",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
@@ -140,6 +161,12 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", "look at what is installed, taken, stale or orphaned; changes nothing")
     command("reap", "end processes that an earlier supervisor left; lists those that are not provably ours")
     return parser
+
+
+def _directory(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: write a directory")
+    return Path(text)
 
 
 def _seconds(text: str) -> float:

@@ -49,7 +49,8 @@ def _status(client: Client, options: argparse.Namespace) -> int:
     print(f"supervisor pid {own.pid}, version {own.version}, state in {own.state_dir}")
     if own.warning:
         complain(render.clean(own.warning), FAILED)
-    render.console().print(render.table(status))
+    console = render.console()
+    console.print(render.table(status, console.width))
     return DONE
 
 
@@ -62,9 +63,10 @@ def _watch(client: Client, options: argparse.Namespace) -> int:
             time.sleep(WATCH_S)
     from rich.live import Live
 
-    with Live(render.table(client.status()), console=render.console(), auto_refresh=False) as live:
+    console = render.console()
+    with Live(render.table(client.status(), console.width), console=console, auto_refresh=False) as live:
         while True:
-            live.update(render.table(client.status()), refresh=True)
+            live.update(render.table(client.status(), console.width), refresh=True)
             time.sleep(WATCH_S)
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from neo_daemons.status import DaemonStatus, JournalEntry, Status
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, Group
 
 STYLES = {
     "ready": "green",
@@ -27,6 +26,8 @@ STYLES = {
     "held": "magenta",
     "stopped": "dim",
 }
+WIDE_ENOUGH = 120
+"""Columns below which the details stand below the table."""
 TELLING = frozenset({"starting", "backoff", "degraded", "parked", "unavailable"})
 WIDE = 10_000
 """Columns where the output is no terminal: nothing is cut."""
@@ -40,17 +41,24 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else WIDE)
 
 
-def table(status: Status) -> Table:
-    """The daemons, one a row."""
+def table(status: Status, width: int) -> Group:
+    """The daemons, one a row; what is to be said of them in the last column, or below where that would be narrow."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
+    wide = width >= WIDE_ENOUGH
+    headings = ("NAME", "STATE", "PID", "URL", "UPTIME", *(("RESTARTS", "CPU", "MEMORY") if wide else ()))
     result = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("NAME", "STATE", "PID", "URL", "UPTIME", "RESTARTS", "CPU", "MEMORY"):
+    for heading in headings:
         result.add_column(heading, no_wrap=True)
-    result.add_column("DETAIL", overflow="fold")
+    if wide:
+        result.add_column("DETAIL", overflow="fold")
+    below: list[Text] = []
     for daemon in status.daemons:
-        result.add_row(
+        if not wide and remarks(daemon):
+            below.append(Text(f"{daemon.name}: {remarks(daemon)}"))
+        cells = (
             daemon.name,
             Text(state(daemon), style=STYLES.get(daemon.state, "")),
             str(daemon.pid or "-"),
@@ -61,7 +69,8 @@ def table(status: Status) -> Table:
             size(daemon.rss_bytes),
             Text(remarks(daemon)),
         )
-    return result
+        result.add_row(*(cells if wide else cells[:5]))
+    return Group(result, *below)
 
 
 def state(daemon: DaemonStatus) -> str:

@@ -136,13 +136,15 @@ async def _show_table(orchestrator: AgentOrchestrator) -> None:
     from rich.live import Live
 
     supervisor = orchestrator.supervisor
-    table = render.table(orchestrator.status())
+    console = render.console()
+    console.print(f"supervising {supervisor.state.path}; Ctrl-C stops")
+    table = render.table(orchestrator.status(), console.width)
     # rich's own thread draws what we made last, for the reason that Printer gives.
-    with Live(get_renderable=lambda: table, console=render.console(), refresh_per_second=REFRESHES):
+    with Live(get_renderable=lambda: table, console=console, refresh_per_second=REFRESHES):
         try:
             while True:
                 await supervisor.site.changed.wait(REFRESH_S)
                 await asyncio.sleep(1 / REFRESHES)
-                table = render.table(orchestrator.status())
+                table = render.table(orchestrator.status(), console.width)
         finally:
-            table = render.table(orchestrator.status())
+            table = render.table(orchestrator.status(), console.width)

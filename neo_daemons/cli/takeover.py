@@ -17,11 +17,18 @@ TAKEOVER_S = 15.0
 
 
 def supervisor_process(state: StateDir) -> Process | None:
-    """The supervisor of a state directory, if it is proven to live."""
-    with contextlib.suppress(DamagedRecord, OSError, NotOurs, Unverifiable):
-        record = records.read(state.record, SupervisorRecord)
-        if record is not None:
-            return current_platform().open(record.pid, record.identity)
+    """The supervisor of a state directory, if it is proven to live.
+
+    Raises:
+        ControlError: its record cannot be read.
+    """
+    try:
+        with contextlib.suppress(DamagedRecord, NotOurs, Unverifiable):
+            record = records.read(state.record, SupervisorRecord)
+            if record is not None:
+                return current_platform().open(record.pid, record.identity)
+    except OSError as error:
+        raise ControlError(f"cannot read {state.record}: {error.strerror}") from None
     return None
 
 

@@ -110,6 +110,7 @@ class ControlServer:
             StateDirError: the socket cannot be made.
         """
         self._socket = address.bind(self._path)
+        self._inode = self._path.stat().st_ino
         config = uvicorn.Config(
             self._app(),
             http=_Protocol,
@@ -132,7 +133,9 @@ class ControlServer:
         if self._server is not None and self._task is not None:
             self._server.stop_asked.set()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
 
     def _app(self) -> Starlette:
         def route(path: str, handler: Callable[[Request], Awaitable[Response]], method: str) -> Route:

@@ -100,6 +100,10 @@ class Daemon:
         # A host that is not ours, or a name that leads nowhere: the start will say so.
         with contextlib.suppress(OSError):
             self.ports.settle(record.ports if record is not None else {})
+        for name, port in self.definition.ports.items():
+            number = self.ports.numbers.get(name)
+            if record is None and port.preferred is not None and number not in (None, port.preferred):
+                self.note("port-taken", f"port {port.preferred} is held by somebody; using {number}")
 
     def order(self, event: Event, reason: str | None = None) -> None:
         """Carry out a wish: START, STOP, RESTART, HOLD or RELEASE. Returns at once; the outcome shows in `state`.
@@ -405,7 +409,13 @@ class Daemon:
         mark = Mark(self.site.token, self.name, str(self.site.state.path))
         stated = expand_all({**launch_env, **definition.env}, self.values())
         env = {**self.site.env, **stated, MARK_VARIABLE: str(mark)}
-        return Target(definition.host, self.ports.numbers, env, definition.cwd, self.log, log_start, {})
+        numbers = self.ports.numbers
+        return Target(definition.host, numbers, env, definition.cwd, self.log, log_start, {}, self._stranger)
+
+    def _stranger(self) -> str | None:
+        main = self.tree.main
+        found = self.ports.stranger(main.pid, self.tree.owns) if main is not None else None
+        return f"port {found[0]} is answered by {found[1]}, not by {self.name}" if found is not None else None
 
     def _start_failed(self, why: str) -> None:
         self._conclude(Cause.START_FAILED, clean=False, text=f"cannot start {self.name}: {why}")

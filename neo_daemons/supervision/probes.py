@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class Result(Struct, frozen=True):
 
     ok: bool
     detail: str
+    stranger: bool = False
+    """Somebody else answers on the daemon's port."""
 
 
 class Target(Struct):
@@ -52,6 +54,8 @@ class Target(Struct):
     log_start: int
     """Position in the log where this run began."""
     memory: dict[Any, Any]
+    stranger: Callable[[], str | None] = lambda: None
+    """Who else listens on one of the ports, if somebody does. Asked before anything is sent there."""
 
     def port(self, name: str | None) -> int:
         """A port by name, or the first one."""
@@ -91,6 +95,8 @@ class Prober:
             connected = await self._connect(target.host, target.port(probe.port))
             if connected is not None:
                 return Result(False, f"{name_of(probe, target)}: {connected}")
+            if (stranger := target.stranger()) is not None:
+                return Result(False, stranger, stranger=True)
             target.memory["listening"] = True
         import httpx
 
@@ -125,6 +131,8 @@ class Prober:
 
     async def _tcp(self, probe: TcpProbe, target: Target) -> Result:
         refused = await self._connect(target.host, target.port(probe.port))
+        if refused is None and (stranger := target.stranger()) is not None:
+            return Result(False, stranger, stranger=True)
         return Result(refused is None, f"{name_of(probe, target)}: {refused or 'accepted'}")
 
     @staticmethod

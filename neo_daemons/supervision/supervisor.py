@@ -299,8 +299,11 @@ class Supervisor:
     def release(self) -> None:
         """Give the state directory back."""
         if self._record is not None:
-            with contextlib.suppress(OSError):
-                self.state.record.unlink(missing_ok=True)
+            # Ours only: the directory may have been deleted under us, and another supervisor have made it anew.
+            with contextlib.suppress(OSError, DamagedRecord):
+                found = records.read(self.state.record, SupervisorRecord)
+                if found is not None and found.token == self._token:
+                    self.state.record.unlink(missing_ok=True)
             self._record = None
         self._lock.release()
 

@@ -114,9 +114,7 @@ class Tree:
         while True:
             left = [process for process, _ in self._platform.marked(self.is_mine)]
             if not left:
-                lock = self._platform.lock(self._lock)
-                if lock is not None:
-                    lock.release()
+                if self._lock_is_free():
                     return
                 # Somebody holds it: one who lost his mark, or a chain that forks faster than we look.
                 left = self._platform.heirs(self._lock)
@@ -139,6 +137,15 @@ class Tree:
                     self._signal(process, signal.SIGCONT, alone=True)
                 process.close()
             await asyncio.sleep(SWEEP_POLL_S)
+
+    def _lock_is_free(self) -> bool:
+        try:
+            lock = self._platform.lock(self._lock)
+        except FileNotFoundError:
+            return True  # the state directory has been deleted under us: the marks must do
+        if lock is not None:
+            lock.release()
+        return lock is not None
 
     def owns(self, pid: int) -> bool:
         """Whether a process is of this daemon, by its mark or by the lock that it inherited."""

@@ -37,9 +37,10 @@ async def await_ready(daemon: Daemon) -> None:
         grace_s = min(grace_s, ADOPTED_GRACE_S)
     while True:
         result, _ = await _check(daemon, probes)
-        if result.ok and (stranger := _answered_by_stranger(daemon)) is not None:
-            result = Result(False, stranger)
-            daemon.remember(result)
+        if result.stranger:
+            # It lost the race for its port, and may not even end for that: the next start looks again.
+            daemon.condemn(Cause.PROBE, result.detail)
+            return
         elapsed = loop.time() - start
         if result.ok:
             how = "adopted, and answers" if daemon.adopted else f"ready after {elapsed:.2f} s"
@@ -107,12 +108,6 @@ async def _check(daemon: Daemon, probes: tuple[AnyProbe, ...]) -> tuple[Result, 
             break
     daemon.remember(result)
     return result, failed
-
-
-def _answered_by_stranger(daemon: Daemon) -> str | None:
-    main = daemon.tree.main
-    found = daemon.ports.stranger(main.pid, daemon.tree.owns) if main is not None else None
-    return f"port {found[0]} is answered by {found[1]}, not by {daemon.name}" if found is not None else None
 
 
 def _worn_out(daemon: Daemon) -> str | None:
