@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -955,8 +956,13 @@ def test_details_stand_below_a_narrow_table(project: Project) -> None:
 def test_nohup_is_respected(project: Project) -> None:
     project.configure(api=toy())
     supervisor = project.serve(prefix=("nohup",), wait=False)
-    until(lambda: project.state.record.exists(), "the supervisor")
-    project.reaches("api", "ready")
+
+    def answers() -> bool:
+        with contextlib.suppress(NoSupervisor):
+            return project.daemon("api").ready
+        return False
+
+    until(answers, "the supervisor and its daemon")
     supervisor.send_signal(signal.SIGHUP)
     assert project.run("reload").returncode == 0
     assert [event for event, _ in project.events() if event == "supervisor-stopping"] == []

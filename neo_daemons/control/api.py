@@ -10,7 +10,6 @@ VERSION = "v1"
 ORDERS = ("start", "stop", "restart", "hold", "release")
 MAX_LINES = 100_000
 MAX_BODY_BYTES = 65_536
-LineCount = Annotated[int, Meta(ge=0, le=MAX_LINES)]
 WaitSeconds = Annotated[float, Meta(ge=0, le=86_400)]
 
 
