@@ -21,6 +21,7 @@ from .catalog import resolve
 from .config import ConfigError, Configuration, load
 from .definitions import Definition, Launch, Unavailable
 from .status import Change, Status
+from .supervision.machine import Refused
 from .supervision.platform import MARK_VARIABLE
 from .supervision.supervisor import PARALLEL, Supervisor
 
@@ -127,6 +128,7 @@ class AgentOrchestrator:
 
         Raises:
             ConfigError: it cannot be used; nothing was changed.
+            Refused: the supervisor is stopping.
         """
         current = self.configuration
         new = load(
@@ -187,7 +189,7 @@ class AgentOrchestrator:
     async def _reload_by_signal(self) -> None:
         try:
             await self.reload()
-        except ConfigError as error:
+        except (ConfigError, Refused) as error:
             self.supervisor.journal.add("reload-refused", detail=str(error))
 
 

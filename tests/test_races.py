@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -242,10 +243,13 @@ def test_a_pipe_in_the_place_of_a_record_or_a_probed_file_holds_up_nobody(projec
     project.state.create()
     os.mkfifo(project.state.daemon_record("api"))
     os.mkfifo(project.root / "position")
-    query = {"database": str(project.root / "none.sqlite"), "query": "SELECT 1"}
+    database = project.root / "log.sqlite"
+    sqlite3.connect(database).close()
+    query = {"database": str(database), "query": "SELECT 1"}
     project.configure(api=toy(), odd=toy(ready={"type": "file", "path": str(project.root / "position"), **query}))
     project.serve()
     project.reaches("api", "ready")
+    until(lambda: "not a regular file" in str(project.daemon("odd").detail), "the probe's answer")
     assert project.daemon("odd").state == "running"
 
 
