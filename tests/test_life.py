@@ -293,13 +293,18 @@ def test_a_second_sigint_cuts_the_grace(project: Project) -> None:
     assert supervisor.wait(20) == 0
 
 
-@pytest.mark.parametrize("how", [("fork",), ("fork", "scrub")], ids=["forks", "forks and loses its mark"])
+@pytest.mark.parametrize(
+    "how",
+    [("fork",), ("fork", "scrub"), ("fork", "linger"), ("fork", "linger", "scrub")],
+    ids=["forks", "forks and loses its mark", "is slow to fork", "is slow to fork and loses its mark"],
+)
 def test_a_daemon_that_double_forks_leaves_nothing_behind(project: Project, how: tuple[str, ...]) -> None:
     pids = project.root / "pids"
     project.configure(api=toy(*how, f"pidfile={pids}", restart=FAST))
     project.serve()
-    followed = project.reaches("api", "ready")
-    assert followed.pid == int(pids.read_text())
+    project.reaches("api", "ready")
+    until(lambda: project.daemon("api").pid == int(pids.read_text()), "what was forked to be the daemon")
+    followed = project.daemon("api")
     assert followed.restarts == 0
     kill(followed.pid)
     project.back("api", followed.pid)

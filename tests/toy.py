@@ -4,6 +4,7 @@ usage: python -IS toy.py [--port N] [--host H] [BEHAVIOUR …]
 
 Behaviours: exit=CODE (at once); ignore-term; status=CODE (of its answers); mute (accepts and never answers);
 fork (double-forks, the first process exits 0); scrub (the forked one loses its environment's mark);
+linger (the one between them takes its time to exit);
 child (has a child in its own session); stubborn-child (one that ignores SIGTERM); quiet (no port);
 write=TEXT (to its log, at its start); flood=LINES; eat=MEGABYTES; pidfile=PATH; fail-if=PATH (exits 7 if it exists).
 """
@@ -28,6 +29,7 @@ def main() -> None:
             os._exit(0)
         os.setsid()
         if os.fork():
+            time.sleep(0.3 if "linger" in options else 0)
             os._exit(0)
         if "scrub" in options:
             arguments = [argument for argument in sys.argv if argument not in ("fork", "scrub")]

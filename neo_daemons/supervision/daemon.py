@@ -53,6 +53,8 @@ class Daemon:
         self.waiting_for: str | None = None
         """The daemon that must be ready, or started, before this one starts."""
         self.adopted = False
+        self._followed = False
+        """Its present process was forked off by the command, which has ended."""
         self.restarts = 0
         self.last_exit: Exit | None = None
         self.external_ready = False
@@ -397,6 +399,7 @@ class Daemon:
     def spawned(self, record: DaemonRecord, *, adopted: bool) -> None:
         """The process that is held is running."""
         self.adopted = adopted
+        self._followed = False
         self._taken_at = time.monotonic()
         self._age_before_s = max(time.time() - record.spawned_at, 0.0) if adopted else 0.0
         self._cpu_sample = None
@@ -499,11 +502,16 @@ class Daemon:
     def _follow(self) -> bool:
         """A launcher that forks and exits leaves the daemon itself behind: follow that, if there is one."""
         record = self.pidfile.record
-        if record is None or self.last_exit is None or self.last_exit.code != 0:
+        last = self.last_exit
+        if record is None or last is None or last.signal is not None:
+            return False
+        # What we followed may have been one more of a launcher's forks; and as it is not our child, its exit code
+        # may not be known yet.
+        if last.code != 0 and not (self._followed and last.code is None):
             return False
         # Without a readiness probe it was ready at once; then its age tells a launcher from a daemon that has ended.
-        launching = self.age_s < LAUNCHER_S if not self.definition.ready else self.state is State.RUNNING
-        if not launching:
+        by_age = self._followed or not self.definition.ready
+        if self.state is not State.RUNNING and not (by_age and self.age_s < LAUNCHER_S):
             return False
         left = self.tree.of_run(record.token)
         if not left:
@@ -514,6 +522,7 @@ class Daemon:
         self.note("followed", "the command forked and exited; following what it left", main.pid)
         self.tree.let_go()
         self.hold(main)
+        self._followed = True
         with contextlib.suppress(OSError):  # the intent leads to it all the same
             self.pidfile.establish(main.pid, main.identity)
         if self.state is State.RUNNING:
