@@ -107,6 +107,7 @@ def load(
     state_dir: Path | None = None,
     directory: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    isolated: bool = False,
 ) -> Configuration:
     """Find and read the configuration.
 
@@ -115,6 +116,8 @@ def load(
             `directory` or the nearest directory above it that has one.
         state_dir: overrides ``NEO_DAEMONS_STATE_DIR``, which overrides the file.
         directory: where to begin, by default the working directory.
+        isolated: give every daemon a data directory in the state directory, a database there, and any free port, so
+            that it has nothing in common with one that is in use. A port that the command does not refer to stays.
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -139,7 +142,11 @@ def load(
         if not tables:
             remedy = f"add a table such as [{reader.prefix}daemons.chroma], or remove it"
             raise reader.error("daemons", {}, "names no daemon", remedy)
+    if isolated:
+        tables = {name: _without_data_options(name, table) for name, table in tables.items()}
     definitions = _Builder(reader, project, state, tables).build()
+    if isolated:
+        definitions = tuple(_isolate(definition, state) for definition in definitions)
     return Configuration(
         project=project, state=StateDir(state), source=source, definitions=definitions, parallel=content.parallel
     )
@@ -261,6 +268,30 @@ def _state_dir(
         return real_path(text, base)
     except ValueError as error:
         raise ConfigError(f"{place}: {error}; name a directory, or a new one") from None
+
+
+def _without_data_options(name: str, table: Any) -> Any:
+    builtin = BUILTINS.get(name)
+    if builtin is None or not isinstance(table, dict):
+        return table
+    return {key: value for key, value in table.items() if key not in builtin.data_options}
+
+
+def _isolate(definition: Definition, state: Path) -> Definition:
+    """A definition that shares neither data nor ports with the one it is made from."""
+    if definition.external:
+        return definition
+    own = (definition.command, definition.env, definition.url)
+    referred = {name for _, text in texts(own) for name in names(text)}
+    first = next(iter(definition.ports), None)
+    if "port" in referred:
+        referred.add(f"ports.{first}")
+    builtin = definition.builtin is not None and not definition.command
+    ports = {
+        name: Port() if builtin or f"ports.{name}" in referred else port for name, port in definition.ports.items()
+    }
+    data_dir = str(StateDir(state).data_dir(definition.name)) if definition.data_dir is not None else None
+    return msgspec.structs.replace(definition, ports=ports, data_dir=data_dir)
 
 
 class _Builder:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from .catalog import resolve
 from .config import ConfigError, Configuration, load
@@ -25,6 +25,9 @@ from .supervision.machine import Refused
 from .supervision.platform import MARK_VARIABLE
 from .supervision.supervisor import PARALLEL, Supervisor
 
+if TYPE_CHECKING:
+    from .control.server import Session
+
 
 class AgentOrchestrator:
     """Starts, keeps up and stops the daemons of one configuration.
@@ -32,9 +35,15 @@ class AgentOrchestrator:
     Args:
         configuration: what to run, and where.
         config_file: read again by `reload`; None: looked for anew.
+        on_demand: see `Supervisor`.
     """
 
-    def __init__(self, configuration: Configuration, *, config_file: Path | None = None) -> None:
+    session: Session | None = None
+    """See `neo_daemons.ephemeral`."""
+
+    def __init__(
+        self, configuration: Configuration, *, config_file: Path | None = None, on_demand: bool = False
+    ) -> None:
         self.configuration = configuration
         self._config_file = config_file
         self._stop_asked = asyncio.Event()
@@ -53,6 +62,7 @@ class AgentOrchestrator:
             env=env,
             parallel=configuration.parallel or PARALLEL,
             config=str(configuration.source) if configuration.source else None,
+            on_demand=on_demand,
         )
 
     def _resolve(self, definition: Definition) -> Launch | Unavailable:

@@ -53,6 +53,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     version: str | None = None
     env: dict[str, str] = {}
     """What a program that uses the daemon needs in its environment."""
+    ready_after_s: float | None = None
+    """From the latest spawn until it was ready."""
 
 
 class SupervisorStatus(Struct, frozen=True, kw_only=True):

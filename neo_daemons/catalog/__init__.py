@@ -29,13 +29,15 @@ class Builtin(Struct, frozen=True):
     options: Mapping[str, str]
     """Keys of its own that its table may have, and what they say."""
     preferred_port: int | None = None
+    data_options: frozenset[str] = frozenset()
+    """Those of its options that name data, which a session of tests must not share."""
     by_default: bool = True
     """Part of a project that has no configuration."""
 
 
 BUILTINS: Mapping[str, Builtin] = {
     "chroma": Builtin("vector database", chroma.settings, chroma.locate, {}, chroma.PORT),
-    "bridge": Builtin("wake daemon of neo.mjs", bridge.settings, bridge.locate, bridge.OPTIONS),
+    "bridge": Builtin("wake daemon of neo.mjs", bridge.settings, bridge.locate, bridge.OPTIONS, data_options=frozenset({"database"})),
     "mlx": Builtin("OpenAI-compatible local inference", mlx.settings, mlx.locate, mlx.OPTIONS, mlx.PORT),
     "neural-link": Builtin(
         "WebSocket bridge of neo.mjs",

@@ -6,10 +6,15 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from neo_daemons.definitions import Definition
+from neo_daemons.status import DaemonStatus
+
 VERSION = "v1"
 ORDERS = ("start", "stop", "restart", "hold", "release")
 MAX_LINES = 100_000
 MAX_BODY_BYTES = 65_536
+MAX_DEFINITIONS_BYTES = 4_000_000
+"""Of a body that holds definitions."""
 WaitSeconds = Annotated[float, Meta(ge=0, le=86_400)]
 
 
@@ -34,16 +39,46 @@ class Shutdown(Struct, frozen=True, forbid_unknown_fields=True):
 
 class LeaseRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Body of ``POST /v1/leases``. The lease lasts as long as the connection. `inhibit` names a daemon that must not
-    be recycled for its age or size meanwhile, ``*`` all of them."""
+    be recycled for its age or size meanwhile, ``*`` all of them. A session's supervisor lives as long as its leases;
+    that of the `owner` takes the place of the process that started it."""
 
     holder: Annotated[str, Meta(max_length=200)]
     inhibit: str | None = None
+    owner: bool = False
 
 
 class LeaseGranted(Struct, frozen=True):
     """First line of the answer: the lease is armed."""
 
     lease: int
+
+
+class Need(Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/daemons/NAME/need``, to a session's supervisor."""
+
+    wait_s: WaitSeconds = 0.0
+
+
+class Needed(Struct, frozen=True, kw_only=True):
+    """The answer: the daemon, ready or still on its way, or why it cannot be had."""
+
+    daemon: DaemonStatus
+    failure: str | None = None
+    log_tail: tuple[str, ...] = ()
+    """Of the run that failed."""
+
+
+class Signal(Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/daemons/NAME/signal``, to a session's supervisor: a fault to test with."""
+
+    signal: Literal["SIGKILL", "SIGSTOP", "SIGCONT"]
+
+
+class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``PUT /v1/session``: what a session's supervisor, kept warm, is to be for its next user."""
+
+    definitions: tuple[Definition, ...]
+    keep_s: Annotated[float, Meta(ge=0)]
 
 
 class Fault(Struct, frozen=True):

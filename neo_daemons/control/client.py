@@ -11,13 +11,14 @@ import contextlib
 import http.client
 import socket
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from neo_daemons import records
+from neo_daemons.definitions import Definition
 from neo_daemons.records import DamagedRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Status
@@ -91,11 +92,35 @@ class Client:
                 yield decoder.decode(piece)
 
     @contextlib.contextmanager
-    def lease(self, holder: str, *, inhibit: str | None = None) -> Iterator[int]:
-        """Hold a lease, by number. `inhibit`: see `api.LeaseRequest`."""
-        body = api.LeaseRequest(holder, inhibit)
-        with self._stream("POST", "/leases", {}, body) as response:
-            yield msgspec.json.decode(response.readline(), type=api.LeaseGranted).lease
+    def lease(self, holder: str, *, inhibit: str | None = None, owner: bool = False) -> Iterator[Lease]:
+        """Hold a lease: it is armed when this has been entered. See `api.LeaseRequest`."""
+        body = api.LeaseRequest(holder, inhibit, owner)
+        with self._exchange("POST", "/leases", {}, body, ANSWER_S) as (response, connection):
+            granted = msgspec.json.decode(response.readline(), type=api.LeaseGranted)
+            connection.settimeout(None)
+            yield Lease(granted.lease, connection)
+
+    def need(self, name: str, *, wait_s: float = 0.0) -> api.Needed:
+        """Have a session's supervisor start a daemon unless it runs; the answer waits up to `wait_s` until it is
+        ready or cannot be had."""
+        return self._call("POST", f"/daemons/{name}/need", api.Needed, api.Need(wait_s), wait_s)
+
+    def signal(self, name: str, signal: Literal["SIGKILL", "SIGSTOP", "SIGCONT"]) -> DaemonStatus:
+        """Have a session's supervisor send a signal to a daemon, as a fault."""
+        return self._call("POST", f"/daemons/{name}/signal", DaemonStatus, api.Signal(signal))
+
+    def define(self, definition: Definition) -> DaemonStatus:
+        """Add a daemon to a session's supervisor, or change its definition."""
+        return self._call("PUT", f"/daemons/{definition.name}", DaemonStatus, definition, 600.0)
+
+    def remove(self, name: str) -> None:
+        """Have a session's supervisor end a daemon and forget it, with its log and data."""
+        self._call("DELETE", f"/daemons/{name}", dict[str, Any], wait_s=600.0)
+
+    def set_up(self, definitions: Iterable[Definition], *, keep_s: float) -> list[Change]:
+        """Have a session's supervisor that was kept warm take these definitions; what changed."""
+        settings = api.SessionSettings(definitions=tuple(definitions), keep_s=keep_s)
+        return self._call("PUT", "/session", list[Change], settings, 600.0)
 
     def _call(
         self,
@@ -106,29 +131,30 @@ class Client:
         wait_s: float = 0.0,
         query: dict[str, str] | None = None,
     ) -> T:
-        with self._exchange(method, path, query or {}, body, ANSWER_S + wait_s) as response:
+        with self._exchange(method, path, query or {}, body, ANSWER_S + wait_s) as (response, _):
             return msgspec.json.decode(response.read(), type=kind)
 
     @contextlib.contextmanager
     def _stream(
         self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None = None
     ) -> Iterator[http.client.HTTPResponse]:
-        with self._exchange(method, path, query, body, None) as response:
+        with self._exchange(method, path, query, body, None) as (response, _):
             yield response
 
     @contextlib.contextmanager
     def _exchange(
         self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None, timeout_s: float | None
-    ) -> Iterator[http.client.HTTPResponse]:
+    ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
         connection = _Connection(self._socket(), timeout_s)
         content = msgspec.json.encode(body) if body is not None else None
         target = f"/{api.VERSION}{urllib.parse.quote(path)}?{urllib.parse.urlencode(query)}"
         try:
             connection.request(method, target, content)
+            link = connection.sock
             response = connection.getresponse()
             if response.status >= 400:
                 raise ControlError(_fault(response))
-            yield response
+            yield response, link
         except (FileNotFoundError, ConnectionRefusedError):
             raise NoSupervisor(self._nobody()) from None
         except TimeoutError:
@@ -153,6 +179,29 @@ class Client:
 
     def _nobody(self) -> str:
         return f"no supervisor is running for {self.state.path}; start one with: neo-daemons up"
+
+
+class Lease:
+    """A lease that is held: it lasts as long as the connection, which the kernel closes however its holder dies."""
+
+    def __init__(self, number: int, connection: socket.socket) -> None:
+        self.number = number
+        self._connection = connection
+
+    def wait_until_lost(self) -> None:
+        """Returns when the supervisor is gone, or the lease was given up."""
+        with contextlib.suppress(OSError):
+            while self._connection.recv(CHUNK):
+                pass
+
+    def give_up(self) -> None:
+        """End it, from whatever thread."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def forget(self) -> None:
+        """Close this process's copy of the connection: for the child of a fork, which must not hold its parent's."""
+        self._connection.close()
 
 
 class _Connection(http.client.HTTPConnection):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from neo_daemons.definitions import Definition
 from neo_daemons.status import Change
 from neo_daemons.supervision.daemon import Daemon
 from neo_daemons.supervision.machine import SETTLING, Event, Refused, State
@@ -34,6 +36,7 @@ PATIENT_FAILURES = 2
 wait through the whole backoff."""
 
 B = TypeVar("B", bound=msgspec.Struct)
+T = TypeVar("T")
 
 
 class Controlled(Protocol):
@@ -50,6 +53,40 @@ class Controlled(Protocol):
 
     def ask_to_stop(self, *, detach: bool) -> None:
         """Begin to shut down."""
+
+    @property
+    def session(self) -> Session | None:
+        """What more a supervisor can that exists for a session, of tests mostly; None for one that is there to stay."""
+
+
+class Session(Protocol):
+    """A supervisor that lives as long as somebody holds a lease, and starts daemons on demand."""
+
+    def lease_taken(self, lease: int, *, owner: bool) -> None:
+        """Somebody holds this lease from now on.
+
+        Raises:
+            Refused: too late, the session ends.
+        """
+
+    def lease_dropped(self, lease: int) -> None:
+        """Nobody does any more."""
+
+    async def need(self, name: str, wait_s: float) -> api.Needed:
+        """Start a daemon unless it runs, and wait for the outcome."""
+
+    async def define(self, definition: Definition) -> Daemon:
+        """Add a daemon, or change it.
+
+        Raises:
+            Refused: it has been changed to something else already.
+        """
+
+    async def remove(self, name: str) -> None:
+        """End a daemon and forget it."""
+
+    async def set_up(self, settings: api.SessionSettings) -> list[Change]:
+        """Take the definitions of another user of the session."""
 
 
 class BadRequest(Exception):
@@ -145,8 +182,13 @@ class ControlServer:
             routes=[
                 route("/status", self._status, "GET"),
                 route("/events", self._events, "GET"),
+                route("/session", self._set_up, "PUT"),
+                route("/daemons/{name}", self._define, "PUT"),
+                route("/daemons/{name}", self._remove, "DELETE"),
                 route("/daemons/{name}/why", self._why, "GET"),
                 route("/daemons/{name}/logs", self._logs, "GET"),
+                route("/daemons/{name}/need", self._need, "POST"),
+                route("/daemons/{name}/signal", self._signal, "POST"),
                 route("/daemons/{name}/{order}", self._order, "POST"),
                 route("/reload", self._reload, "POST"),
                 route("/shutdown", self._shutdown, "POST"),
@@ -227,20 +269,56 @@ class ControlServer:
         body = await _body(request, api.LeaseRequest)
         if body.inhibit not in (None, "*"):
             self._supervisor.daemon(str(body.inhibit))
-        return _Lease(self._supervisor, next(self._leases), body)
+        lease = next(self._leases)
+        if self._controlled.session is not None:
+            self._controlled.session.lease_taken(lease, owner=body.owner)
+        return _Lease(self._controlled, lease, body)
+
+    def _session(self) -> Session:
+        if self._controlled.session is None:
+            raise Refused("this supervisor is there to stay: only one that pytest started can do that")
+        return self._controlled.session
+
+    async def _set_up(self, request: Request) -> Response:
+        settings = await _body(request, api.SessionSettings, api.MAX_DEFINITIONS_BYTES)
+        return _json(await self._session().set_up(settings))
+
+    async def _define(self, request: Request) -> Response:
+        definition = await _body(request, Definition, api.MAX_DEFINITIONS_BYTES)
+        if definition.name != request.path_params["name"]:
+            raise BadRequest(f"the definition is of {definition.name!r}")
+        daemon = await self._session().define(definition)
+        return _json(daemon.status(None))
+
+    async def _remove(self, request: Request) -> Response:
+        await self._session().remove(request.path_params["name"])
+        return _json({})
+
+    async def _need(self, request: Request) -> Response:
+        body = await _body(request, api.Need)
+        answer = self._session().need(request.path_params["name"], body.wait_s)
+        return _json(await _while_connected(request, answer))
+
+    async def _signal(self, request: Request) -> Response:
+        body = await _body(request, api.Signal)
+        self._session()
+        daemon = self._supervisor.daemon(request.path_params["name"])
+        if not daemon.signal(getattr(signal, body.signal)):
+            raise Refused(f"cannot send {body.signal} to {daemon.name}: it has no process; it is {daemon.state.public}")
+        return _json(daemon.status(None))
 
 
 class _Lease(Response):
     """Answers with one line, then lasts until the client hangs up: the kernel tells, however it died."""
 
-    def __init__(self, supervisor: Supervisor, number: int, request: api.LeaseRequest) -> None:
+    def __init__(self, controlled: Controlled, number: int, request: api.LeaseRequest) -> None:
         super().__init__()
-        self._supervisor = supervisor
+        self._controlled = controlled
         self._number = number
         self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inhibitors = self._supervisor.inhibitors
+        inhibitors = self._controlled.supervisor.inhibitors
         if self._request.inhibit is not None:
             inhibitors[self._number] = None if self._request.inhibit == "*" else self._request.inhibit
         try:
@@ -252,20 +330,25 @@ class _Lease(Response):
                 pass
         finally:
             inhibitors.pop(self._number, None)
+            if self._controlled.session is not None:
+                self._controlled.session.lease_dropped(self._number)
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Any]) -> None:
-    """Until `work` is done or the client has hung up: nobody waits for nobody."""
+async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`, unless the client hangs up first: nobody waits for nobody."""
 
     async def hung_up() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    tasks = {asyncio.ensure_future(work), asyncio.ensure_future(hung_up())}
-    _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    working, listening = asyncio.ensure_future(work), asyncio.ensure_future(hung_up())
+    try:
+        await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, listening):
+            task.cancel()
+        await asyncio.gather(working, listening, return_exceptions=True)
 
 
 def _json(value: Any, status: int = 200) -> Response:
@@ -282,13 +365,13 @@ def _window(request: Request) -> tuple[int, bool]:
     return int(text), follow == "1"
 
 
-async def _body(request: Request, kind: type[B]) -> B:
+async def _body(request: Request, kind: type[B], limit: int = api.MAX_BODY_BYTES) -> B:
     data = b""
     try:
         async for chunk in request.stream():
             data += chunk
-            if len(data) > api.MAX_BODY_BYTES:
-                raise BadRequest(f"the body is larger than {api.MAX_BODY_BYTES} bytes")
+            if len(data) > limit:
+                raise BadRequest(f"the body is larger than {limit} bytes")
     except ClientDisconnect:
         raise BadRequest("the body is not complete") from None
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -59,6 +60,11 @@ class Daemon:
         self.last_exit: Exit | None = None
         self.external_ready = False
         self.history = History()
+        self.ready_after_s: float | None = None
+        """From the latest spawn by this supervisor to being ready."""
+        self.has_been_ready = False
+        self.lost_its_port = False
+        """When its latest run ended unprompted, somebody else had one of its ports."""
         self.probe_results: deque[tuple[float, Result]] = deque(maxlen=REMEMBERED_RESULTS)
         self.log = DaemonLog(site.state.daemon_log(self.name), definition.log)
         self.pidfile = PidFile(site.state.daemon_record(self.name))
@@ -124,6 +130,14 @@ class Daemon:
         if event is Event.START and self.state in (State.STOPPED, State.PARKED, State.BACKOFF, State.UNAVAILABLE):
             self.restarts = 0
         self.handle(event, reason)
+
+    def signal(self, signum: int) -> bool:
+        """Send a signal to its process group, as a fault that somebody asked for; False if it has no process."""
+        main = self.tree.main
+        if main is None or self._dead:
+            return False
+        self.note("signalled", f"{signal.Signals(signum).name}, as asked", main.pid)
+        return self.tree.signal(signum)
 
     def observe(self) -> None:
         """Begin to look after an external daemon."""
@@ -261,6 +275,7 @@ class Daemon:
             adopted=self.adopted and main is not None,
             version=self._launch.version if self._launch is not None else None,
             env=self._exports(),
+            ready_after_s=self.ready_after_s,
         )
 
     def _exports(self) -> dict[str, str]:
@@ -288,6 +303,10 @@ class Daemon:
         if state is before and not actions:
             return
         self.state, self.detail, self._remedy = state, detail, remedy
+        if state is State.READY:
+            self.has_been_ready = True
+            if before is State.RUNNING and not self.adopted:
+                self.ready_after_s = round(self.age_s, 3)
         self.since = time.time()
         if state is State.CYCLING and event in (Event.START, Event.RESTART):
             self._cause = Cause.OPERATOR
@@ -463,6 +482,8 @@ class Daemon:
                 return
             await self.tree.end(self.definition.stop)
             self._clear_record()
+            with contextlib.suppress(OSError):
+                self.lost_its_port = self.ports.held()
         finally:
             self._ending = None
         last = self.last_exit

@@ -60,6 +60,14 @@ class Ports:
             remarks.append(f"port {number} is held by {holder}; using {self.numbers[name]}")
         return remarks
 
+    def held(self) -> bool:
+        """Whether somebody has one of them, now that the daemon has not.
+
+        Raises:
+            OSError: its host is no address of this machine.
+        """
+        return not all(self._platform.port_is_free(self._definition.host, number) for number in self.numbers.values())
+
     def stranger(self, pid: int, owns: Callable[[int], bool]) -> tuple[int, PortHolder] | None:
         """Somebody else may have got a port between `claim` and the daemon's own bind, and answer for it: the number
         and who, if that is so."""

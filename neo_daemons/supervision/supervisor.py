@@ -71,6 +71,7 @@ class Supervisor:
         resolve: how a definition is run on this machine.
         values: what references can name besides the daemons' own.
         env: the environment that daemons inherit.
+        on_demand: start nothing by itself but what an earlier supervisor had running.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Supervisor:
         parallel: int = PARALLEL,
         rng: random.Random | None = None,
         config: str | None = None,
+        on_demand: bool = False,
     ) -> None:
         self.state = state
         self.platform = platform or current_platform()
@@ -100,6 +102,7 @@ class Supervisor:
         self._values = {"state_dir": str(state.path), **(values or {})}
         self._env = dict(os.environ if env is None else env)
         self._parallel = parallel
+        self._on_demand = on_demand
         self._rng = rng or random.Random()
         self._token = secrets.token_hex(16)
         self._lock = FileLock(state.lock)
@@ -206,7 +209,8 @@ class Supervisor:
 
     def _begin_all(self) -> None:
         for daemon in self.daemons.values():
-            if daemon.name not in self._ordered:
+            survives = daemon.pidfile.record is not None or daemon.name in self.site.leftovers
+            if daemon.name not in self._ordered and (survives or daemon.definition.external or not self._on_demand):
                 self._begin(daemon)
 
     @property
@@ -226,7 +230,8 @@ class Supervisor:
         return self.site.journal
 
     def order(self, name: str, event: Event) -> Daemon:
-        """Carry out an operator's wish; the daemon, whose `state` will tell.
+        """Carry out an operator's wish; the daemon, whose `state` will tell. With a daemon, those that it requires
+        are started too.
 
         Raises:
             UnknownDaemon: there is none of that name.
@@ -237,6 +242,11 @@ class Supervisor:
             raise Refused("the supervisor is stopping")
         self._ordered.add(name)
         daemon.order(event, f"{event} by an operator")
+        if event in (Event.START, Event.RESTART):
+            for required in daemon.definition.requires:
+                other = self.daemons.get(required)
+                if other is not None and other.state is State.STOPPED:
+                    self.order(required, Event.START)
         return daemon
 
     def daemon(self, name: str) -> Daemon:

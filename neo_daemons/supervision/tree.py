@@ -157,13 +157,19 @@ class Tree:
             heir.close()
         return any(heir.pid == pid for heir in heirs)
 
-    def _signal(self, process: Process, signum: int, *, alone: bool = False) -> None:
+    def signal(self, signum: int) -> bool:
+        """Send a signal to the main process's group; False if nothing got it."""
+        return self.main is not None and self._signal(self.main, signum)
+
+    def _signal(self, process: Process, signum: int, *, alone: bool = False) -> bool:
         """To the whole group; to the process alone where it leads none, as one that was forked off and followed."""
-        if alone or not self._signal_group(process, signum):
-            try:
-                process.signal(signum)
-            except PermissionError as error:
-                self._not_permitted(process, error)
+        if not alone and self._signal_group(process, signum):
+            return True
+        try:
+            return process.signal(signum)
+        except PermissionError as error:
+            self._not_permitted(process, error)
+            return False
 
     def _signal_group(self, process: Process, signum: int) -> bool:
         try:

@@ -1,0 +1,148 @@
+"""Starting the supervisor of a session, by the process that owns it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+
+from neo_daemons.config import Configuration
+from neo_daemons.control.client import Client, ControlError
+from neo_daemons.state_dir import StateDir
+from neo_daemons.status import Change
+from neo_daemons.supervision.platform import Lock, Platform, Process, SpawnSpec, current_platform
+from neo_daemons.supervision.survey import Orphan, running_supervisor
+
+from . import session as sessions
+from .clear import clear_one
+from .session import Owner, Session
+
+POLL_S = 0.01
+ENDED_S = 30.0
+"""A supervisor that ends needs its daemons' graces; one that takes longer is left to itself."""
+LOCK_S = 2.0
+"""A warm session may just be ending; one that stays locked is in use."""
+
+
+class Owned:
+    """A session that this process owns: its directory, locked; and its supervisor, while there is one."""
+
+    def __init__(self, state: StateDir, lock: Lock, platform: Platform) -> None:
+        self.state = state
+        self.cleared: tuple[Orphan, ...] = ()
+        """Processes that dead users of the same directory had left."""
+        self._lock = lock
+        self._platform = platform
+        self._session: Session | None = None
+        self._supervisor: Process | None = None
+
+    def begin(self, configuration: Configuration, *, keep_s: float) -> bool:
+        """Start the supervisor, without waiting for it; or find one, kept warm, that will do. Whether that was so:
+        then its definitions are still to be set."""
+        owner = Owner(os.getpid(), self._platform.own_identity())
+        self._session = sessions.new(configuration, owner, keep_s=keep_s)
+        if running_supervisor(self.state, self._platform) is not None:
+            kept = sessions.read(self.state)
+            if kept is not None and kept.surroundings == self._session.surroundings:
+                return True
+            self._end_other()
+        if self.state.path.exists():
+            self.cleared = clear_one(self.state, self._platform).ended
+        self.state.create()
+        sessions.write(self.state, self._session)
+        self.spawn()
+        return False
+
+    def _end_other(self) -> None:
+        with contextlib.suppress(ControlError):
+            Client(self.state).shutdown()
+        deadline = time.monotonic() + ENDED_S
+        while running_supervisor(self.state, self._platform) is not None and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+
+    def set_up(self, client: Client) -> list[Change]:
+        """Have a supervisor that was kept warm take the definitions of this session; what changed."""
+        assert self._session is not None
+        return client.set_up(self._session.definitions, keep_s=self._session.keep_s)
+
+    def spawn(self) -> None:
+        """Start a supervisor on the session's directory, in the place of one that died if there was one."""
+        if self._supervisor is not None:
+            self._supervisor.close()
+        env = sessions.environment(os.environ)
+        # Not from the working directory: what lies there must not shadow a module.
+        command = [sys.executable, "-P", "-m", "neo_daemons.ephemeral", str(self.state.path)]
+        output = os.open(self.state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        try:
+            self._supervisor = self._platform.spawn(SpawnSpec(command, env, str(self.state.path), output))
+        finally:
+            os.close(output)
+
+    def supervisor_lives(self) -> bool:
+        """Whether the supervisor that was started, or found, runs."""
+        if self._supervisor is not None:
+            return self._supervisor.is_alive()
+        return running_supervisor(self.state, self._platform) is not None
+
+    def last_words(self) -> str:
+        """What the supervisor wrote last: why it ended."""
+        try:
+            said = self.state.supervisor_log.read_text(errors="replace").strip().splitlines()
+        except OSError:
+            said = []
+        return said[-1] if said else "it said nothing"
+
+    def release(self) -> None:
+        """Let others use the session, or its supervisor end it."""
+        self._lock.release()
+
+    def wait_until_gone(self) -> tuple[Orphan, ...]:
+        """After the last lease has been given up: until the supervisor has ended and nothing is left. What it did
+        not get to, because it was killed, is done here: the processes that were ended."""
+        deadline = time.monotonic() + ENDED_S
+        while self.supervisor_lives() and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        if self._supervisor is not None:
+            self._supervisor.close()
+        if not self.state.path.exists() or running_supervisor(self.state, self._platform) is not None:
+            return ()
+        lock = self._platform.lock(sessions.lock_of(self.state))
+        if lock is None:
+            return ()
+        try:
+            ended = clear_one(self.state, self._platform).ended
+            lock.path.unlink(missing_ok=True)
+        finally:
+            lock.release()
+        return ended
+
+
+def own(root: Path, source: Path | None, *, warm: bool) -> Owned:
+    """A session of our own; the project's `warm` one, unless that is in use.
+
+    Raises:
+        StateDirError: there is no place for it.
+    """
+    platform, base = current_platform(), sessions.base()
+    if warm:
+        state = StateDir(base / sessions.warm_name(root, source))
+        lock = _lock(state, platform)
+        if lock is not None:
+            return Owned(state, lock, platform)
+    while True:
+        state = StateDir(base / f"run-{secrets.token_hex(6)}")
+        lock = platform.lock(sessions.lock_of(state))
+        if lock is not None:
+            return Owned(state, lock, platform)
+
+
+def _lock(state: StateDir, platform: Platform) -> Lock | None:
+    deadline = time.monotonic() + LOCK_S
+    while True:
+        lock = platform.lock(sessions.lock_of(state))
+        if lock is not None or time.monotonic() > deadline:
+            return lock
+        time.sleep(POLL_S)

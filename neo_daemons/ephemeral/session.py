@@ -1,0 +1,136 @@
+"""What a session is: its file, and where sessions are kept. No process is started here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from neo_daemons.catalog import Project
+from neo_daemons.config import Configuration
+from neo_daemons.definitions import Definition
+from neo_daemons.files import write_struct
+from neo_daemons.records import Identity, Pid
+from neo_daemons.state_dir import StateDir, StateDirError
+from neo_daemons.version import VERSION
+
+FILE = "session.json"
+VOLATILE = ("PYTEST_", "COV_CORE_", "COVERAGE_", "TERM", "SSH_", "XDG_SESSION", "NEO_DAEMONS_")
+VOLATILE_NAMES = frozenset({"_", "COLUMNS", "LINES", "OLDPWD", "PWD", "SHLVL", "WINDOWID"})
+"""Variables that differ from one run to the next and that no daemon should go by."""
+
+
+class Owner(Struct, frozen=True):
+    """The process that started a session. It counts as a lease until it holds one."""
+
+    pid: Pid
+    identity: Identity
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """What the supervisor of a session is told."""
+
+    root: str
+    cache: str
+    source: str | None
+    definitions: tuple[Definition, ...]
+    parallel: int | None
+    owner: Owner
+    keep_s: float
+    """How long to live on after the last lease."""
+    version: str = VERSION
+    python: str = sys.executable
+    environment: str = ""
+    """Digest of the environment variables."""
+
+    @property
+    def surroundings(self) -> tuple[str | None, ...]:
+        """What must be the same for a supervisor that was kept warm to be of use."""
+        return (self.root, self.cache, self.source, self.version, self.python, self.environment)
+
+
+def new(configuration: Configuration, owner: Owner, *, keep_s: float = 0.0) -> Session:
+    """A session for the daemons of a configuration."""
+    project = configuration.project
+    return Session(
+        root=str(project.root),
+        cache=str(project.cache),
+        source=str(configuration.source) if configuration.source else None,
+        definitions=configuration.definitions,
+        parallel=configuration.parallel,
+        owner=owner,
+        keep_s=keep_s,
+        environment=_digest(environment(project.environ)),
+    )
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that daemons of a session inherit."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in VOLATILE_NAMES and not name.startswith(VOLATILE)
+    }
+
+
+def configuration(session: Session, state: StateDir) -> Configuration:
+    """The configuration that a session was made from."""
+    project = Project(root=Path(session.root), cache=Path(session.cache), environ=environment(os.environ))
+    return Configuration(
+        project=project,
+        state=state,
+        source=Path(session.source) if session.source else None,
+        definitions=session.definitions,
+        parallel=session.parallel,
+    )
+
+
+def write(state: StateDir, session: Session) -> None:
+    """Write a session's file."""
+    write_struct(state.path / FILE, session)
+
+
+def read(state: StateDir) -> Session | None:
+    """The session of a state directory; None if its file is missing or not one of this version."""
+    try:
+        return msgspec.json.decode((state.path / FILE).read_bytes(), type=Session)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def base() -> Path:
+    """The directory of all sessions of this user, private to him.
+
+    Raises:
+        StateDirError: it is somebody else's, or a link.
+    """
+    path = Path(tempfile.gettempdir()).resolve() / f"neo-daemons-{os.geteuid()}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
+    except OSError as error:
+        raise StateDirError(f"cannot make {path}: {error.strerror}; set TMPDIR to a writable directory") from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise StateDirError(f"{path} is not a private directory of this user; remove it, or set TMPDIR")
+    return path
+
+
+def lock_of(state: StateDir) -> Path:
+    """Locked by whoever uses a session, or ends it, or clears it away."""
+    return state.path.with_name(f"{state.path.name}.lock")
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:16]
+
+
+def warm_name(root: Path, source: Path | None) -> str:
+    """The name of the one session of a project that may be kept warm."""
+    return f"warm-{_digest((str(root), str(source)))}"
