@@ -270,6 +270,39 @@ def _state_dir(
         raise ConfigError(f"{place}: {error}; name a directory, or a new one") from None
 
 
+def _is_url(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port, or a bracket
+        return False
+    return valid and text.isprintable() and " " not in text
+
+
+def _answers(url: str) -> HttpProbe:
+    return HttpProbe(url=escape(url), status=tuple(range(200, 500)))
+
+
+def external(name: str, url: str) -> Definition:
+    """The definition of a daemon that somebody else runs at `url`.
+
+    Raises:
+        ConfigError: that is no URL, or no name.
+    """
+    if not fits(name, Name):
+        raise ConfigError(f"{name!r} is not a name for a daemon; use a-z, 0-9, - and _, a letter first")
+    if not _is_url(url):
+        raise ConfigError(f"{name}={url}: not a URL; write one such as http://host:8000")
+    parts = urllib.parse.urlsplit(url)
+    values = {"host": str(parts.hostname), "port": str(parts.port or {"http": 80, "https": 443}[parts.scheme])}
+    builtin = BUILTINS.get(name)
+    exports = {}
+    for variable, text in (builtin.settings({}).get("exports", {}) if builtin is not None else {}).items():
+        with contextlib.suppress(UnknownReference):  # what only one of ours has
+            exports[variable] = escape(expand(text, values))
+    return Definition(name=name, external=url, exports=exports, live=(_answers(url),))
+
+
 def _without_data_options(name: str, table: Any) -> Any:
     builtin = BUILTINS.get(name)
     if builtin is None or not isinstance(table, dict):
@@ -357,7 +390,7 @@ class _Builder:
         if settings.external:
             self._check_url(name, "external", settings.external)
             if not ready and not live:
-                live = (HttpProbe(url=escape(settings.external), status=tuple(range(200, 500))),)
+                live = (_answers(settings.external),)
         restart = settings.restart if isinstance(settings.restart, Restart) else Restart(when=settings.restart)
         definition = Definition(
             name=name,
@@ -468,12 +501,7 @@ class _Builder:
         return f"did you mean ${{{near[0]}}}?" if near else f"use one of: {', '.join(sorted(known))}"
 
     def _check_url(self, name: str, place: str, url: str) -> None:
-        try:
-            parts = urllib.parse.urlsplit(url)
-            fault = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
-        except ValueError:  # the port, or a bracket
-            fault = True
-        if fault or not url.isprintable() or " " in url:
+        if not _is_url(url):
             raise self._error(name, place, url, "not a URL", 'write one such as "http://host:8000/path"')
 
     def _check_probes(self, definition: Definition) -> None:

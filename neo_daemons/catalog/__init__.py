@@ -37,7 +37,9 @@ class Builtin(Struct, frozen=True):
 
 BUILTINS: Mapping[str, Builtin] = {
     "chroma": Builtin("vector database", chroma.settings, chroma.locate, {}, chroma.PORT),
-    "bridge": Builtin("wake daemon of neo.mjs", bridge.settings, bridge.locate, bridge.OPTIONS, data_options=frozenset({"database"})),
+    "bridge": Builtin(
+        "wake daemon of neo.mjs", bridge.settings, bridge.locate, bridge.OPTIONS, data_options=frozenset({"database"})
+    ),
     "mlx": Builtin("OpenAI-compatible local inference", mlx.settings, mlx.locate, mlx.OPTIONS, mlx.PORT),
     "neural-link": Builtin(
         "WebSocket bridge of neo.mjs",

@@ -9,17 +9,19 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
-from neo_daemons.catalog import Project
-from neo_daemons.config import Configuration
 from neo_daemons.definitions import Definition
 from neo_daemons.files import write_struct
 from neo_daemons.records import Identity, Pid
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.version import VERSION
+
+if TYPE_CHECKING:
+    from neo_daemons.config import Configuration
 
 FILE = "session.json"
 VOLATILE = ("PYTEST_", "COV_CORE_", "COVERAGE_", "TERM", "SSH_", "XDG_SESSION", "NEO_DAEMONS_")
@@ -74,14 +76,15 @@ def new(configuration: Configuration, owner: Owner, *, keep_s: float = 0.0) -> S
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that daemons of a session inherit."""
     return {
-        name: value
-        for name, value in environ.items()
-        if name not in VOLATILE_NAMES and not name.startswith(VOLATILE)
+        name: value for name, value in environ.items() if name not in VOLATILE_NAMES and not name.startswith(VOLATILE)
     }
 
 
 def configuration(session: Session, state: StateDir) -> Configuration:
     """The configuration that a session was made from."""
+    from neo_daemons.catalog import Project
+    from neo_daemons.config import Configuration
+
     project = Project(root=Path(session.root), cache=Path(session.cache), environ=environment(os.environ))
     return Configuration(
         project=project,

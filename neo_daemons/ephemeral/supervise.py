@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from neo_daemons.control.server import PATIENT_FAILURES
 from neo_daemons.definitions import Definition
 from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.state_dir import StateDir
-from neo_daemons.status import Change
+from neo_daemons.status import Change, DaemonStatus
 from neo_daemons.supervision.daemon import Daemon
 from neo_daemons.supervision.machine import Event, Refused, State
 from neo_daemons.supervision.platform import Lock, NotOurs, Process, Unverifiable
@@ -136,7 +135,7 @@ class SessionOrchestrator(AgentOrchestrator):
             self._failed[name] = failed
         return failed
 
-    def _status(self, name: str) -> api.DaemonStatus:
+    def _status(self, name: str) -> DaemonStatus:
         return self.supervisor.daemon(name).status(None)
 
     def _why_not(self, daemon: Daemon) -> str | None:
@@ -214,12 +213,11 @@ class SessionOrchestrator(AgentOrchestrator):
         raise Refused("the daemons of a session are what pytest has it run; there is no file to read again")
 
 
-def main(state_dir: str) -> int:
-    """Supervise the session of a state directory."""
+def main(state_dir: str) -> int | str:
+    """Supervise the session of a state directory; the exit code, or what went wrong."""
     state = StateDir(Path(state_dir))
     session = sessions.read(state)
     if session is None:
-        print(f"{state.path} holds no session of this version")
-        return os.EX_DATAERR
+        return f"{state.path} holds no session of this version"
     asyncio.run(SessionOrchestrator(state, session).supervise())
-    return os.EX_OK
+    return 0
