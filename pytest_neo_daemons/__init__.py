@@ -1,1 +1,32 @@
-"""The pytest door to neo-daemons."""
+"""The pytest door: ``pytest --neo-daemons`` gives tests real daemons as fixtures. See `plugin`.
+
+`Daemon`, `Daemons`, `BridgeGraph`, `Incident` and `FaultRefused` are here for annotations.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bridge_graph import BridgeGraph
+    from .handles import Daemon, Daemons, FaultRefused
+    from .incidents import Incident
+
+__all__ = ["BridgeGraph", "Daemon", "Daemons", "FaultRefused", "Incident"]
+
+_PUBLIC = {
+    "BridgeGraph": "bridge_graph",
+    "Daemon": "handles",
+    "Daemons": "handles",
+    "FaultRefused": "handles",
+    "Incident": "incidents",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # The plugin, installed and unused, must cost nothing: the parts come when they are asked for.
+    if name in _PUBLIC:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

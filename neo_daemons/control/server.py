@@ -303,7 +303,7 @@ class ControlServer:
         body = await _body(request, api.Signal)
         self._session()
         daemon = self._supervisor.daemon(request.path_params["name"])
-        if not daemon.signal(getattr(signal, body.signal)):
+        if not await daemon.signal(getattr(signal, body.signal)):
             raise Refused(f"cannot send {body.signal} to {daemon.name}: it has no process; it is {daemon.state.public}")
         return _json(daemon.status(None))
 

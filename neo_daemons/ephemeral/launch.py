@@ -36,14 +36,17 @@ class Owned:
         """Processes that dead users of the same directory had left."""
         self._lock = lock
         self._platform = platform
+        self.keep_s = 0.0
+        """How long the supervisor lives on after the run."""
         self._session: Session | None = None
         self._supervisor: Process | None = None
 
     def begin(self, configuration: Configuration, *, keep_s: float) -> bool:
         """Start the supervisor, without waiting for it; or find one, kept warm, that will do. Whether that was so:
         then its definitions are still to be set."""
+        self.keep_s = keep_s if self.state.path.name.startswith("warm-") else 0.0
         owner = Owner(os.getpid(), self._platform.own_identity())
-        self._session = sessions.new(configuration, owner, keep_s=keep_s)
+        self._session = sessions.new(configuration, owner, keep_s=self.keep_s)
         if running_supervisor(self.state, self._platform) is not None:
             kept = sessions.read(self.state)
             if kept is not None and kept.surroundings == self._session.surroundings:
@@ -97,6 +100,12 @@ class Owned:
 
     def release(self) -> None:
         """Let others use the session, or its supervisor end it."""
+        self._lock.release()
+
+    def abandon(self) -> None:
+        """Give the session up before it has begun."""
+        if not self.state.path.exists():
+            self._lock.path.unlink(missing_ok=True)
         self._lock.release()
 
     def wait_until_gone(self) -> tuple[Orphan, ...]:

@@ -131,13 +131,17 @@ class Daemon:
             self.restarts = 0
         self.handle(event, reason)
 
-    def signal(self, signum: int) -> bool:
-        """Send a signal to its process group, as a fault that somebody asked for; False if it has no process."""
+    async def signal(self, signum: int) -> bool:
+        """Send a signal to its process group, as a fault that somebody asked for; False if it has no process. When
+        this returns from a SIGKILL, the exit has been seen."""
         main = self.tree.main
         if main is None or self._dead:
             return False
         self.note("signalled", f"{signal.Signals(signum).name}, as asked", main.pid)
-        return self.tree.signal(signum)
+        sent = self.tree.signal(signum)
+        if sent and signum == signal.SIGKILL:
+            await self.wait_for(lambda daemon: daemon.tree.main is not main or daemon._dead)
+        return sent
 
     def observe(self) -> None:
         """Begin to look after an external daemon."""
@@ -459,6 +463,7 @@ class Daemon:
         self._cancel_stable()
         if self.state in ALIVE:
             self._end()
+        self.site.changed.notify()
 
     def _learned(self, pid: int, status: ExitStatus) -> None:
         """The kernel has told how an adopted process ended, after it was reported."""

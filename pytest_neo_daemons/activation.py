@@ -1,0 +1,512 @@
+"""The plugin, switched on: its session, what it does at each step of a run, and what it reports."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from neo_daemons.control.client import ControlError
+from neo_daemons.definitions import Definition, Port
+from neo_daemons.state_dir import StateDir, StateDirError
+
+from . import fixtures, reporting
+from .fixtures import fixture_name
+from .handles import Daemon, Daemons, obtain
+from .incidents import Incident, JournalReader
+from .options import Options, resolve
+from .progress import Progress
+from .sessions import AttachedSession, JoinedSession, OwnSession, Session, Unavailable, is_reachable
+
+if TYPE_CHECKING:
+    from neo_daemons.config import Configuration
+    from neo_daemons.status import DaemonStatus
+
+WORKER_KEY = "neo_daemons"
+LOOKING = (
+    "help",
+    "version",
+    "markers",
+    "showfixtures",
+    "show_fixtures_per_test",
+    "collectonly",
+    "setupplan",
+    "cacheshow",
+)
+"""Options with which no test is run."""
+USES = pytest.StashKey[tuple[str, ...]]()
+WATCH = pytest.StashKey[reporting.Watch]()
+ISOLATED = pytest.StashKey[list[str]]()
+PARALLEL = (
+    "other workers may be using it; mark the test with "
+    "@pytest.mark.neo_daemons({name!r}, isolated=True), and it gets one of its own"
+)
+NOT_OURS = "it belongs to a serve, and tests may not hurt it; run without --neo-daemons-attach"
+
+
+def activate(config: pytest.Config) -> None:
+    """Switch the plugin on.
+
+    Raises:
+        pytest.UsageError: an option or the configuration cannot be used.
+    """
+    from neo_daemons.config import ConfigError
+
+    options = resolve(config)
+    try:
+        active = Active(config, options, *_join(config, options))
+    except (ConfigError, StateDirError, ControlError) as error:
+        raise pytest.UsageError(f"neo-daemons: {error}") from None
+    config.pluginmanager.register(active, "neo_daemons_active")
+    config.pluginmanager.register(fixtures, "neo_daemons_fixtures")
+    config.pluginmanager.register(fixtures.of_daemons(active), "neo_daemons_fixtures_of_daemons")
+
+
+def _join(config: pytest.Config, options: Options) -> tuple[Session | None, tuple[str, ...], str | None]:
+    """The session of this process (None where no test will be run), the names of its daemons, and something to say."""
+    workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
+    told = workerinput.get(WORKER_KEY) if workerinput is not None else None
+    if told is not None and workerinput is not None:
+        names, state = tuple(told["names"]), StateDir(Path(told["state_dir"]))
+        if told["attached"]:
+            return AttachedSession(state, names), names, None
+        if is_reachable(told["state_dir"]):
+            return JoinedSession(state, names, workerinput["workerid"]), names, None
+    if any(config.getoption(name, False) for name in LOOKING):
+        return None, tuple(_load(config, options, StateDir(Path("/nowhere")))[1]), None
+    if options.attach is not None:
+        attached = _attach(options.attach)
+        return attached, attached.names, None
+    own = _own(config, options)
+    remark = None
+    if workerinput is not None:
+        remark = f"worker {workerinput['workerid']} cannot reach the daemons of the controller, and has its own"
+    return own, own.names, remark
+
+
+def _attach(stated: str) -> AttachedSession:
+    from neo_daemons.config import find_state_dir
+    from neo_daemons.control.client import Client, NoSupervisor
+
+    state = find_state_dir(Path(stated) if stated else None)
+    try:
+        status = Client(state).status()
+    except NoSupervisor:
+        mistaken = ""
+        if stated and not state.record.exists() and not state.journal.exists():
+            mistaken = f" ({stated} is no state directory: was it meant as a test path? Then put it first)"
+        raise pytest.UsageError(
+            f"--neo-daemons-attach: no supervisor is running for {state.path}{mistaken}; start one with: neo-daemons up"
+        ) from None
+    return AttachedSession(state, [daemon.name for daemon in status.daemons])
+
+
+def _load(config: pytest.Config, options: Options, state: StateDir) -> tuple[Configuration, dict[str, Definition]]:
+    from neo_daemons.config import external, load
+
+    configuration = load(options.config, state_dir=state.path, directory=config.rootpath, isolated=True)
+    definitions = {definition.name: definition for definition in configuration.definitions}
+    definitions |= {name: external(name, url) for name, url in options.urls}
+    config.hook.pytest_neo_daemons_definitions(config=config, definitions=definitions)
+    for name, definition in definitions.items():
+        if not isinstance(definition, Definition) or definition.name != name:
+            raise pytest.UsageError(
+                f"pytest_neo_daemons_definitions: definitions[{name!r}] must be a Definition of that name, "
+                f"and is {definition!r:.200}"
+            )
+    return configuration, definitions
+
+
+def _own(config: pytest.Config, options: Options) -> OwnSession:
+    from neo_daemons.ephemeral.launch import own
+
+    owned = own(config.rootpath, options.config, warm=options.keep_s > 0)
+    try:
+        configuration, definitions = _load(config, options, owned.state)
+        configuration = msgspec.structs.replace(configuration, definitions=tuple(definitions.values()))
+        found = owned.begin(configuration, keep_s=options.keep_s)
+    except BaseException:
+        owned.abandon()
+        raise
+    return OwnSession(owned, definitions, found=found)
+
+
+class Active:
+    """What the plugin does in one process of a run."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        options: Options,
+        session: Session | None,
+        names: tuple[str, ...],
+        remark: str | None,
+    ) -> None:
+        self._config = config
+        self._options = options
+        self._session = session
+        self._remarks = [remark] if remark is not None else []
+        self.names = names
+        self._by_fixture = {fixture_name(name): name for name in names}
+        self._workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
+        self._parallel = self._workerinput is not None and self._workerinput["workercount"] > 1
+        self._serial = itertools.count(1)
+        self._handles: dict[str, Daemon] = {}
+        self._isolated: set[str] = set()
+        self._logs = {name: session.state.daemon_log(name) for name in names} if session is not None else {}
+        self._exported: dict[str, str | None] = {}
+        """What the environment had before."""
+        self._tests_hit: dict[str, list[str]] = {}
+        """Incident → the tests during which it was."""
+        self._told: dict[str, bool] = {}
+        """Incident → whether its end has been told too."""
+        self._final: list[DaemonStatus] = []
+        self._journal: JournalReader | None = None
+        self._progress: Progress | None = None
+        if session is not None:
+            warm = isinstance(session, OwnSession) and session.reused
+            self._journal = JournalReader(session.state.journal, from_start=session.ours and not warm)
+
+    @property
+    def session(self) -> Session:
+        """The session; there whenever a test runs."""
+        assert self._session is not None
+        return self._session
+
+    @property
+    def daemons(self) -> Daemons:
+        """For the fixture."""
+        return Daemons(self.names, lambda name: self.obtain(name, None, isolated_for=None), self.session.state.path)
+
+    # Daemons for tests
+
+    def obtain(self, name: str, definition: Definition | None, *, isolated_for: str | None) -> Daemon:
+        """The shared daemon of that name; or a new one, like it, for the test with the id `isolated_for`."""
+        if isolated_for is not None:
+            return self._isolate(name, definition)
+        if definition is not None and definition != self.session.definition(name):
+            self._change(name, definition)
+        handle = self._handles.get(name)
+        if handle is None:
+            handle = obtain(self.session, name, lambda: self._refusal(name))
+            self._handles[name] = handle
+            self._export(handle)
+            self._config.hook.pytest_neo_daemons_ready(config=self._config, daemon=handle)
+        return handle
+
+    def _change(self, name: str, definition: Definition) -> None:
+        if not isinstance(definition, Definition) or definition.name != name:
+            pytest.fail(f"the fixture {fixture_name(name)}_definition must return a Definition of that name", False)
+        if not self.session.ours:
+            pytest.fail(f"cannot change the definition of {name}: {NOT_OURS}", pytrace=False)
+        try:
+            self.session.need_supervisor()
+            self.session.client.define(definition)
+        except (ControlError, Unavailable) as error:
+            pytest.fail(str(error), pytrace=False)
+
+    def _isolate(self, name: str, definition: Definition | None) -> Daemon:
+        if not self.session.ours or definition is None:
+            pytest.fail(f"{name} cannot be isolated: {NOT_OURS}", pytrace=False)
+        if definition.external:
+            pytest.fail(f"{name} cannot be isolated: it is external, somebody else's", pytrace=False)
+        worker = self._workerinput["workerid"] if self._workerinput is not None else "main"
+        own_name = f"{name[:40]}-{worker}-{next(self._serial)}"
+        own = msgspec.structs.replace(
+            definition,
+            name=own_name,
+            ports=dict.fromkeys(definition.ports, Port()),
+            data_dir=str(self.session.state.data_dir(own_name)) if definition.data_dir is not None else None,
+        )
+        self._isolated.add(own_name)
+        try:
+            self.session.need_supervisor()
+            self.session.client.define(own)
+        except (ControlError, Unavailable) as error:
+            pytest.fail(str(error), pytrace=False)
+        handle = obtain(self.session, own_name, lambda: None)
+        self._logs[own_name] = handle.log_path
+        return handle
+
+    def is_isolated(self, daemon: Daemon) -> bool:
+        """Whether it is one test's own, which ends with it."""
+        return daemon.name in self._isolated
+
+    def _refusal(self, name: str) -> str | None:
+        if not self.session.ours:
+            return NOT_OURS
+        return PARALLEL.format(name=name) if self._parallel else None
+
+    def _export(self, daemon: Daemon) -> None:
+        if self._options.export_env:
+            for variable, value in daemon.env.items():
+                self._exported.setdefault(variable, os.environ.get(variable))
+                os.environ[variable] = value
+
+    def _used_by(self, item: pytest.Item) -> tuple[str, ...]:
+        """The shared daemons that a test uses, as far as its fixtures and markers say."""
+        if USES not in item.stash:
+            fixtures: Iterable[str] = getattr(item, "fixturenames", ())
+            names = [self._by_fixture[name] for name in fixtures if name in self._by_fixture]
+            isolated: set[str] = set()
+            for marker in item.iter_markers("neo_daemons"):
+                names += [name for name in marker.args if name in self.names]
+                isolated |= set(marker.args) if marker.kwargs.get("isolated") else set()
+            item.stash[USES] = tuple(name for name in dict.fromkeys(names) if name not in isolated)
+        return item.stash[USES]
+
+    def _is_overridden(self, name: str, items: Iterable[pytest.Item]) -> bool:
+        """Whether somebody has a definition fixture of his own: then starting the daemon waits for that."""
+        attribute = f"{fixture_name(name)}_definition"
+        holders: set[Any] = set()
+        for item in items:
+            holders |= {getattr(item, "module", None), getattr(item, "cls", None)}
+        manager = self._config.pluginmanager
+        holders |= manager.get_plugins() - {manager.get_plugin("neo_daemons_fixtures_of_daemons")}
+        return any(hasattr(holder, attribute) for holder in holders)
+
+    # Hooks: the run
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """xdist: tell a worker where the daemons are."""
+        if self._session is not None:
+            node.workerinput[WORKER_KEY] = {
+                "state_dir": str(self._session.state.path),
+                "names": list(self.names),
+                "attached": not self._session.ours,
+            }
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """xdist: hear what a worker has to say."""
+        self._remarks += getattr(node, "workeroutput", {}).get(WORKER_KEY, [])
+
+    def pytest_report_header(self) -> str | None:
+        if self._session is None:
+            return None
+        names = ", ".join(self.names)
+        if not self._session.ours:
+            return f"neo-daemons: {names}, of the serve in {self._session.state.path}"
+        reused = isinstance(self._session, OwnSession) and self._session.reused
+        return f"neo-daemons: {names}, started on demand{'; kept warm by an earlier run' if reused else ''}"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        if self._session is not None and self._workerinput is None:
+            self._progress = Progress(self._config, self._session.client)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        for marker in metafunc.definition.iter_markers("neo_daemons"):
+            self._check_marker(marker)
+            if not marker.kwargs.get("isolated"):
+                continue
+            for name in marker.args:
+                fixture = fixture_name(name)
+                if fixture is None or fixture not in metafunc.fixturenames:
+                    pytest.fail(
+                        f"{metafunc.definition.nodeid}: neo_daemons({name!r}, isolated=True) on a test that does not "
+                        f"use the fixture {fixture or name!r}",
+                        pytrace=False,
+                    )
+                # A parameter of its own has pytest make the fixture, and all that is built on it, for this test.
+                metafunc.parametrize(fixture, [metafunc.definition.nodeid], indirect=True, ids=[pytest.HIDDEN_PARAM])
+
+    def _check_marker(self, marker: pytest.Mark) -> None:
+        unknown = [name for name in marker.args if name not in self.names]
+        if unknown:
+            pytest.fail(
+                f"@pytest.mark.neo_daemons({unknown[0]!r}): no such daemon; configured: {', '.join(self.names)}",
+                pytrace=False,
+            )
+        if not marker.args or set(marker.kwargs) - {"isolated"}:
+            pytest.fail('@pytest.mark.neo_daemons: write ("NAME", …) or ("NAME", …, isolated=True)', pytrace=False)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Have what the selected tests use started, all at once, while the first of them are set up."""
+        if self._session is None or not self._session.ours:
+            return
+        used = dict.fromkeys(name for item in session.items for name in self._used_by(item))
+        for name in used:
+            if not self._is_overridden(name, session.items):
+                try:
+                    self._session.need(name, 0.0)
+                except (Unavailable, ControlError):
+                    return  # the tests that need it will say so
+
+    # Hooks: a test
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        used = self._used_by(item)
+        journal = self._journal
+        if journal is not None and journal.read() and any(name in self._handles for name in used):
+            # Something has happened. A daemon that died between two tests is no reason for the second to fail.
+            for name in used:
+                if name in self._handles:
+                    obtain(self.session, name, lambda: None)
+        for marker in item.iter_markers("neo_daemons"):
+            if not marker.kwargs.get("isolated"):
+                for name in marker.args:
+                    self.obtain(name, None, isolated_for=None)
+        if journal is not None:
+            item.stash[WATCH] = reporting.Watch(journal, self._logs)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        for name in {incident.daemon for incident in self._incidents(item) if incident.back_after_s is None}:
+            if name in self._handles and not self._handles[name].left_down:
+                # So that the report can say after how long it was back; and the next test will need it.
+                with _whatever_comes():
+                    self.session.need(name)
+        try:
+            return (yield)
+        finally:
+            for handle in self._handles.values():
+                with _whatever_comes():
+                    handle.repair()
+            for name in list(self._isolated):
+                self._isolated.discard(name)
+                self._logs.pop(name, None)
+                with _whatever_comes():
+                    self.session.client.remove(name)
+
+    def _incidents(self, item: pytest.Item) -> list[Incident]:
+        watch = item.stash.get(WATCH, None)
+        return watch.incidents() if watch is not None else []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        watch = item.stash.get(WATCH, None)
+        if watch is None:
+            return report
+        incidents = watch.incidents()
+        if incidents:
+            reporting.set_properties(item, report, incidents)
+            self._tell(incidents)
+        if report.failed:
+            for incident in incidents:
+                reporting.add_section(
+                    report, "neo-daemons", f"{incident}\nThis failure may be the daemon's, not the test's."
+                )
+            for name, text in watch.slices(self._shown(item, incidents)):
+                reporting.add_section(report, f"log of {name} during this test", text)
+        return report
+
+    def _shown(self, item: pytest.Item, incidents: Iterable[Incident]) -> dict[str, Path]:
+        """The logs that may tell why a test failed."""
+        if "neo_daemons" in getattr(item, "fixturenames", ()):
+            return self._logs
+        names = {*self._used_by(item), *self._isolated, *(incident.daemon for incident in incidents)}
+        return {name: path for name, path in self._logs.items() if name in names}
+
+    def _tell(self, incidents: Iterable[Incident]) -> None:
+        for incident in incidents:
+            if incident.beginning not in self._told:
+                self._told[incident.beginning] = False
+                self._config.hook.pytest_neo_daemons_died(config=self._config, incident=incident)
+            if incident.back_after_s is not None and not self._told[incident.beginning]:
+                self._told[incident.beginning] = True
+                self._config.hook.pytest_neo_daemons_restarted(config=self._config, incident=incident)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self._workerinput is None:
+            for key, value in report.user_properties:
+                if key == reporting.PROPERTY:
+                    tests = self._tests_hit.setdefault(str(value).rpartition("; ")[0], [])
+                    if report.nodeid not in tests:
+                        tests.append(report.nodeid)
+
+    # Hooks: the end
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
+        result = yield
+        # The session's fixtures have been torn down, the workers are gone, and the summary is yet to come.
+        if self._progress is not None:
+            self._progress.close()
+        if self._journal is not None:
+            self._journal.read()
+        if self._session is not None and self._workerinput is None:
+            with _whatever_comes():
+                self._final = list(self._session.client.status().daemons)
+        return result
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        lines = list(self._summary())
+        if lines:
+            terminalreporter.section("neo-daemons")
+            for line in lines:
+                terminalreporter.write_line(line)
+
+    def _summary(self) -> Iterable[str]:
+        journal, session = self._journal, self._session
+        if journal is None or session is None:
+            return
+        for daemon in self._final:
+            starts = journal.starts.get(daemon.name, 0)
+            if daemon.name in self.names and (starts or daemon.ready):
+                yield _describe(daemon, starts, ours=session.ours)
+        for incident in journal.incidents:
+            if not incident.asked_for:
+                during = ", ".join(self._tests_hit.get(incident.beginning, ())) or "no test"
+                yield f"{incident}; during {during}"
+        if isinstance(session, OwnSession):
+            if session.replaced:
+                yield f"the supervisor was killed and replaced {_times(session.replaced)}; its daemons were taken over"
+            for change in session.changes:
+                yield f"{change.name}, kept warm by an earlier run, was changed: {change.reason}"
+        yield from (f"reaped: {what}" for what in journal.reaped)
+        yield from self._remarks
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_unconfigure(self) -> None:
+        for variable, value in self._exported.items():
+            if value is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = value
+        workeroutput: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
+        if workeroutput is not None and self._remarks:
+            workeroutput[WORKER_KEY] = self._remarks
+        if self._progress is not None:
+            self._progress.close()
+        if self._session is not None:
+            self._session.close()
+
+
+def _describe(daemon: DaemonStatus, starts: int, *, ours: bool) -> str:
+    parts = [daemon.name, daemon.url or "no port"]
+    parts.append(f"pid {daemon.pid}" if daemon.pid is not None else daemon.state)
+    if not daemon.ready and daemon.state not in ("stopped", "external"):
+        parts.append(f"{daemon.state}: {daemon.detail}")
+    if daemon.state == "external":
+        parts.append("observed only")
+    elif not ours:
+        parts.append("of a serve")
+    elif not starts:
+        parts.append("reused")
+    elif daemon.ready_after_s is not None:
+        parts.append(f"ready after {daemon.ready_after_s:.2f} s")
+    if starts > 1:
+        parts.append(f"restarted {_times(starts - 1)}")
+    if daemon.note:
+        parts.append(daemon.note)
+    return "  ".join(parts)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
+
+
+def _whatever_comes() -> contextlib.suppress:
+    """At the end of a test or run, a daemon that cannot be reached is no error of its own: the next use tells."""
+    return contextlib.suppress(Unavailable, ControlError)

@@ -1,0 +1,102 @@
+"""The bridge's graph database, for a test: subscribe somebody, send him a message, await the delivery."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from .handles import Daemon
+
+DELIVERY_S = 30.0
+"""The bridge looks into its log every three seconds."""
+POLL_S = 0.05
+BUSY_S = 30.0
+
+
+class BridgeGraph:
+    """Nodes and edges as the memory core of neo.mjs writes them, under names that no other test has; `close` removes
+    them."""
+
+    def __init__(self, bridge: Daemon) -> None:
+        self.database = Path(bridge.env["NEO_MEMORY_DB_PATH"])
+        self.log = Path(bridge.env["NEO_AI_DAEMON_DIR"]) / "wake-daemon.log"
+        self._nodes: list[str] = []
+        self._edges: list[str] = []
+
+    def subscribe(self, agent: str | None = None) -> str:
+        """Have the bridge wake an agent, a new one by default, for each message sent to it. The delivery is only
+        logged. Returns the agent's id."""
+        if agent is None:
+            agent = f"@agent-{uuid.uuid4().hex[:12]}"
+            self.add_node(agent, "AgentIdentity", name=agent)
+        self.add_node(
+            f"wake-{uuid.uuid4().hex[:12]}-{agent.lstrip('@')}",
+            "WAKE_SUBSCRIPTION",
+            agentIdentity=agent,
+            trigger="SENT_TO_ME",
+            filters={},
+            harnessTarget="bridge-daemon",
+            harnessTargetMetadata={"adapter": "test", "coalesceWindow": 0},
+            status="active",
+        )
+        return agent
+
+    def send(self, agent: str, body: str, *, subject: str = "test", priority: str = "high") -> str:
+        """Send a message to an agent. Returns the message's id."""
+        message = f"message-{uuid.uuid4().hex[:12]}"
+        self.add_node(message, "MESSAGE", subject=subject, body=body, priority=priority, to=agent)
+        self.add_edge(message, agent, "SENT_TO")
+        return message
+
+    def deliveries(self, agent: str) -> list[str]:
+        """The lines by which the bridge said that it delivered to an agent."""
+        suffix = f"-{agent.lstrip('@')}"
+        subscriptions = [node for node in self._nodes if node.startswith("wake-") and node.endswith(suffix)]
+        with contextlib.suppress(FileNotFoundError):
+            lines = self.log.read_text(errors="replace").splitlines()
+            return [line for line in lines if "eliver" in line and any(name in line for name in subscriptions)]
+        return []
+
+    def await_delivery(self, agent: str, *, count: int = 1, timeout_s: float = DELIVERY_S) -> list[str]:
+        """Wait until the bridge has delivered to an agent `count` times; the lines that say so.
+
+        Raises:
+            TimeoutError: it did not.
+        """
+        deadline = time.monotonic() + timeout_s
+        while len(found := self.deliveries(agent)) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the bridge delivered {len(found)} of {count} times to {agent} in {timeout_s:g} s")
+            time.sleep(POLL_S)
+        return found
+
+    def add_node(self, id_: str, label: str, **properties: Any) -> None:
+        """Insert a node."""
+        self._insert("Nodes", id=id_, data={"id": id_, "label": label, "type": label, "properties": properties})
+        self._nodes.append(id_)
+
+    def add_edge(self, source: str, target: str, type_: str) -> None:
+        """Insert an edge."""
+        id_ = str(uuid.uuid4())
+        data = {"id": id_, "source": source, "target": target, "type": type_, "properties": {}}
+        self._insert("Edges", id=id_, source=source, target=target, type=type_, data=data)
+        self._edges.append(id_)
+
+    def _insert(self, table: str, **columns: Any) -> None:
+        values = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in columns.items()}
+        names, marks = ", ".join(values), ", ".join("?" for _ in values)
+        self._execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", [tuple(values.values())])  # noqa: S608
+
+    def _execute(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        with contextlib.closing(sqlite3.connect(self.database, timeout=BUSY_S)) as connection, connection:
+            connection.executemany(statement, rows)
+
+    def close(self) -> None:
+        """Remove what was inserted."""
+        self._execute("DELETE FROM Edges WHERE id = ?", [(id_,) for id_ in self._edges])
+        self._execute("DELETE FROM Nodes WHERE id = ?", [(id_,) for id_ in self._nodes])

@@ -1,0 +1,156 @@
+"""The fixtures, made for the daemons of one run."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import types
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from .bridge_graph import BridgeGraph
+from .handles import Daemon, Daemons
+from .plugin import BUILTINS
+
+if TYPE_CHECKING:
+    from neo_daemons.definitions import Definition
+
+    from .activation import Active
+
+RESERVED = frozenset(
+    {
+        "cache", "capfd", "capfdbinary", "caplog", "capsys", "capsysbinary", "capteesys", "config", "doctest_namespace",
+        "monkeypatch", "neo_daemons", "pytestconfig", "pytester", "record_property", "record_testsuite_property",
+        "record_xml_attribute", "recwarn", "request", "subtests", "testrun_uid", "tmp_path", "tmp_path_factory",
+        "tmpdir", "tmpdir_factory", "worker_id",
+    }
+)  # fmt: skip
+"""Names that pytest and xdist use; a daemon that is called so is reached by ``neo_daemons["NAME"]``."""
+TENANT = "default_tenant"
+"""chroma's own."""
+TIMEOUT_S = 120.0
+
+
+def fixture_name(daemon: str) -> str | None:
+    """Of a daemon's fixture; None if that would hide another one."""
+    name = daemon.replace("-", "_")
+    return None if name in RESERVED else name
+
+
+def _active(request: pytest.FixtureRequest) -> Active:
+    active: Any = request.config.pluginmanager.get_plugin("neo_daemons_active")
+    return cast("Active", active)
+
+
+def of_daemons(active: Active) -> types.ModuleType:
+    """A plugin with the fixtures that are called like the daemons of this run."""
+    made = types.ModuleType("pytest_neo_daemons.of_daemons")
+    for daemon in active.names:
+        name = fixture_name(daemon)
+        if name is not None:
+            setattr(made, name, _daemon(name, daemon, active))
+            setattr(made, f"{name}_definition", _definition(name, daemon, active))
+    for daemon in BUILTINS:
+        if daemon not in active.names:
+            setattr(made, daemon, _missing(daemon, active.names))
+    return made
+
+
+def _daemon(name: str, daemon: str, active: Active) -> Any:
+    @pytest.fixture(name=name, scope="session")
+    def fixture(request: pytest.FixtureRequest) -> Daemon:
+        """A daemon, ready for use; see `pytest_neo_daemons.Daemon`."""
+        definition = request.getfixturevalue(f"{name}_definition")
+        return active.obtain(daemon, definition, isolated_for=getattr(request, "param", None))
+
+    return fixture
+
+
+def _definition(name: str, daemon: str, active: Active) -> Any:
+    @pytest.fixture(name=f"{name}_definition", scope="session")
+    def fixture() -> Definition | None:
+        """The definition of a daemon. Override it to change that for the tests below a conftest.py."""
+        return active.session.definition(daemon)
+
+    return fixture
+
+
+def _missing(daemon: str, names: tuple[str, ...]) -> Any:
+    @pytest.fixture(name=daemon, scope="session")
+    def fixture() -> None:
+        """A built-in daemon that this project does not have."""
+        known = ", ".join(names) or "none"
+        pytest.fail(f"no daemon {daemon!r} is configured here; configured: {known}", pytrace=False)
+
+    return fixture
+
+
+@pytest.fixture(scope="session")
+def neo_daemons(request: pytest.FixtureRequest) -> Daemons:
+    """All daemons by name; one is started when it is asked for."""
+    return _active(request).daemons
+
+
+@pytest.fixture
+def chroma_client(request: pytest.FixtureRequest, chroma: Daemon) -> Iterator[Any]:
+    """A `chromadb` client on a database of this test's own, which is removed afterwards."""
+    try:
+        import chromadb
+        from chromadb.config import Settings
+    except ImportError:
+        pytest.fail("chroma_client needs chromadb: pip install chromadb; chroma alone does not", pytrace=False)
+
+    database = f"test-{uuid.uuid4().hex}"
+    settings = Settings(anonymized_telemetry=False)
+    admin = chromadb.AdminClient(
+        Settings(
+            chroma_api_impl="chromadb.api.fastapi.FastAPI",
+            chroma_server_host=chroma.host,
+            chroma_server_http_port=chroma.port,
+            chroma_server_ssl_enabled=chroma.url.startswith("https:"),
+            anonymized_telemetry=False,
+        )
+    )
+    admin.create_database(database, TENANT)
+    client = chromadb.HttpClient(
+        host=chroma.host,
+        port=chroma.port,
+        ssl=chroma.url.startswith("https:"),
+        settings=settings,
+        tenant=TENANT,
+        database=database,
+    )
+    yield client
+    active = _active(request)
+    if not active.is_isolated(chroma):
+        # A test may have killed it.
+        with contextlib.suppress(Exception):
+            active.session.need("chroma")
+        admin.delete_database(database, TENANT)
+
+
+@pytest.fixture
+def mlx_client(mlx: Daemon) -> Iterator[Any]:
+    """An `openai` client of the mlx server; without the openai package an `httpx` one with the same base URL."""
+    base_url = mlx.env.get("OPENAI_BASE_URL", f"{mlx.url}/v1")
+    if importlib.util.find_spec("openai") is not None:
+        import openai
+
+        with openai.OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=TIMEOUT_S) as client:
+            yield client
+    else:
+        import httpx
+
+        with httpx.Client(base_url=base_url, timeout=TIMEOUT_S, trust_env=False) as plain:
+            yield plain
+
+
+@pytest.fixture
+def bridge_graph(bridge: Daemon) -> Iterator[BridgeGraph]:
+    """The bridge's graph database, to subscribe, send and await deliveries."""
+    graph = BridgeGraph(bridge)
+    yield graph
+    graph.close()

@@ -1,0 +1,214 @@
+"""The daemons as tests see them."""
+
+from __future__ import annotations
+
+import contextlib
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from neo_daemons.control.client import ControlError
+
+from .sessions import FOREVER_S, Session, Unavailable
+
+if TYPE_CHECKING:
+    from neo_daemons.status import DaemonStatus
+
+ORDER_S = 600.0
+
+
+class FaultRefused(Exception):
+    """A test may not hurt this daemon; ``str()`` says why, and what to do."""
+
+
+class Daemon:
+    """A daemon that is ready for use, and faults to test with.
+
+    Args:
+        name: in the supervisor.
+        refusal: why a fault is refused; None if it is not.
+    """
+
+    def __init__(self, session: Session, name: str, refusal: Callable[[], str | None]) -> None:
+        self._session = session
+        self._refusal = refusal
+        self._paused = self._stopped = False
+        self.name = name
+        self._status = session.need(name)
+
+    def __repr__(self) -> str:
+        return f"<Daemon {self.name} {self.url or self.pid}>"
+
+    @property
+    def url(self) -> str:
+        """Where it is reached; "" for one without a port."""
+        return self._status.url or ""
+
+    @property
+    def host(self) -> str:
+        """The host of `url`; "" for a daemon without a port."""
+        return urllib.parse.urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The first of `ports`.
+
+        Raises:
+            LookupError: it has none.
+        """
+        number = next(iter(self._status.ports.values()), None) or urllib.parse.urlsplit(self.url).port
+        if number is None:
+            raise LookupError(f"{self.name} has no port")
+        return number
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Its ports by name."""
+        return dict(self._status.ports)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a program that uses it needs in its environment."""
+        return dict(self._status.env)
+
+    @property
+    def data_dir(self) -> Path | None:
+        """Its data directory; None if it has none, or is external."""
+        return Path(self._status.data_dir) if self._status.data_dir else None
+
+    @property
+    def log_path(self) -> Path:
+        """The file that its output goes to."""
+        return Path(self._status.log_path)
+
+    @property
+    def external(self) -> bool:
+        """Somebody else runs it: there is no process of ours."""
+        return self._status.state == "external"
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, now; None if there is none, or it is external."""
+        return self._now().pid
+
+    @property
+    def state(self) -> str:
+        """Its state, now: ready, degraded, backoff, stopped … as in ``neo-daemons status``."""
+        return self._now().state
+
+    @property
+    def restarts(self) -> int:
+        """By the supervisor, since it was started."""
+        return self._now().restarts
+
+    def _now(self) -> DaemonStatus:
+        return self._session.client.status().daemon(self.name)
+
+    def wait_ready(self, timeout_s: float = FOREVER_S) -> None:
+        """Wait until it is ready, by default as long as its definition gives it.
+
+        Raises:
+            TimeoutError: it is not ready in time.
+            Unavailable: it will not be ready; says why, with the end of its log.
+        """
+        self._status = self._session.need(self.name, timeout_s)
+        if not self._status.ready:
+            raise TimeoutError(f"{self.name} is {self._status.state}, not ready after {timeout_s:g} s")
+
+    def logs(self, lines: int = 100) -> str:
+        """The end of its log."""
+        return "".join(self._session.client.logs(self.name, lines))
+
+    # Faults
+
+    def kill(self) -> None:
+        """SIGKILL to its process group: a crash. The supervisor starts it again; see `wait_ready`."""
+        self._fault("kill")
+        self._session.client.signal(self.name, "SIGKILL")
+        self._paused = False
+
+    def pause(self) -> None:
+        """SIGSTOP to its process group: it hangs. Its liveness probe, if it has one, will end it in time."""
+        self._fault("pause")
+        self._session.client.signal(self.name, "SIGSTOP")
+        self._paused = True
+
+    def resume(self) -> None:
+        """End a `pause`."""
+        self._fault("resume")
+        self._paused = False
+        with contextlib.suppress(ControlError):  # it has been ended and started anew meanwhile
+            self._session.client.signal(self.name, "SIGCONT")
+
+    def stop(self) -> None:
+        """Stop it; it stays down until `start`."""
+        self._fault("stop")
+        self._stopped = True
+        self._session.client.order(self.name, "stop", wait_s=ORDER_S)
+
+    def start(self) -> None:
+        """Start it after a `stop`, and wait until it is ready. Its port may be another one."""
+        self._fault("start")
+        self._stopped = False
+        self.wait_ready()
+
+    def restart(self) -> None:
+        """Stop it, start it again, and wait until it is ready."""
+        self._fault("restart")
+        self._stopped = False
+        self._session.client.order(self.name, "restart", wait_s=ORDER_S)
+        self.wait_ready()
+
+    def _fault(self, what: str) -> None:
+        why = self._refusal()
+        if self.external:
+            why = "it is external, somebody else's"
+        if why is not None:
+            raise FaultRefused(f"cannot {what} {self.name}: {why}")
+
+    @property
+    def left_down(self) -> bool:
+        """A test has stopped it, and not started it again."""
+        return self._stopped
+
+    def repair(self) -> str | None:
+        """Undo what a test did and left so; what that was."""
+        if self._paused:
+            self.resume()
+            return f"{self.name} was left paused; resumed"
+        if self._stopped:
+            self.start()
+            return f"{self.name} was left stopped; started"
+        return None
+
+
+class Daemons(Mapping[str, Daemon]):
+    """All daemons by name; one is started when it is asked for."""
+
+    def __init__(self, names: tuple[str, ...], get: Callable[[str], Daemon], state_dir: Path) -> None:
+        self._names = names
+        self._get = get
+        self.state_dir = state_dir
+        """Of the supervisor."""
+
+    def __getitem__(self, name: str) -> Daemon:
+        if name not in self._names:
+            raise KeyError(f"there is no daemon {name!r}; configured: {', '.join(self._names)}")
+        return self._get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def obtain(session: Session, name: str, refusal: Callable[[], str | None]) -> Daemon:
+    """A handle on a daemon that is ready; the test fails, without a traceback, if it cannot be had."""
+    try:
+        return Daemon(session, name, refusal)
+    except (Unavailable, ControlError) as error:
+        pytest.fail(str(error), pytrace=False)

@@ -1,0 +1,118 @@
+"""What happened to the daemons during the tests, from the supervisor's journal."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from neo_daemons.status import JournalEntry
+
+USABLE = frozenset({"ready", "degraded"})
+BY_ORDER = "by an operator"
+
+
+class Incident(Struct, kw_only=True):
+    """A daemon died, or was ended by its supervisor, while it was in use."""
+
+    daemon: str
+    at: float
+    """Seconds since the epoch."""
+    what: str
+    """How it ended: ``killed by SIGKILL``, or what its probes said."""
+    asked_for: bool
+    """A test asked for it, by a fault of its handle."""
+    back_after_s: float | None = None
+    """Until it was ready again; None as long as it is not."""
+
+    @property
+    def beginning(self) -> str:
+        """What is known of it from the start; it identifies an incident."""
+        clock = time.strftime("%H:%M:%S", time.localtime(self.at))
+        asked = ", as a test asked" if self.asked_for else ""
+        return f"{self.daemon} died at {clock}.{int(self.at % 1 * 1000):03}{asked}: {self.what}"
+
+    def __str__(self) -> str:
+        back = "not back yet" if self.back_after_s is None else f"back after {self.back_after_s:.2f} s"
+        return f"{self.beginning}; {back}"
+
+
+class JournalReader:
+    """Reads a journal as it grows, and makes incidents of it.
+
+    Args:
+        path: the journal.
+        from_start: begin with what is there already.
+    """
+
+    def __init__(self, path: Path, *, from_start: bool = False) -> None:
+        self.incidents: list[Incident] = []
+        self.starts: dict[str, int] = {}
+        """How often each daemon was started, since this reader began."""
+        self.reaped: list[str] = []
+        self._path = path
+        self._decoder = msgspec.json.Decoder(JournalEntry)
+        self._rest = b""
+        self._asked: set[str] = set()
+        self._open: dict[str, Incident] = {}
+        self._position = 0 if from_start else self.size
+
+    @property
+    def size(self) -> int:
+        """Of the journal; to be compared, as it may begin anew."""
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
+
+    def read(self) -> bool:
+        """Take in what is new; whether there was anything."""
+        if self.size == self._position:
+            return False
+        data = b""
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            if self.size > self._position:
+                file.seek(self._position)
+            data = file.read()
+            self._position = file.tell()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                self._take(self._decoder.decode(line))
+        return True
+
+    def open_incidents(self) -> Iterable[Incident]:
+        """Those of daemons that are not back."""
+        return self._open.values()
+
+    def _take(self, entry: JournalEntry) -> None:
+        name = entry.daemon
+        if entry.event == "reaped" and entry.detail:
+            self.reaped.append(entry.detail)
+        if name is None:
+            return
+        match entry.event:
+            case "signalled" if entry.detail and not entry.detail.startswith("SIGCONT"):
+                self._asked.add(name)
+            case "running" if entry.detail != "adopted":
+                self.starts[name] = self.starts.get(name, 0) + 1
+            case "exit" if entry.state in USABLE:
+                self._begin(name, entry)
+            case "stopping" if entry.detail and not entry.detail.endswith((BY_ORDER, "stopping")):
+                self._begin(name, entry)
+            case "ready":
+                incident = self._open.pop(name, None)
+                if incident is not None:
+                    incident.back_after_s = round(entry.at - incident.at, 3)
+                self._asked.discard(name)
+
+    def _begin(self, name: str, entry: JournalEntry) -> None:
+        if name not in self._open:
+            what = entry.detail or "ended"
+            incident = Incident(daemon=name, at=entry.at, what=what, asked_for=name in self._asked)
+            self.incidents.append(incident)
+            self._open[name] = incident

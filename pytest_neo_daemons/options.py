@@ -1,0 +1,70 @@
+"""The options and ini settings, read once into a frozen object."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+LONGEST_S = 7 * 86400.0
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """What the user asked for."""
+
+    config: Path | None
+    keep_s: float
+    attach: str | None
+    """State directory of a ``serve``; "" for the project's; None: a session of our own."""
+    urls: tuple[tuple[str, str], ...]
+    export_env: bool
+
+
+def resolve(config: pytest.Config) -> Options:
+    """Read them.
+
+    Raises:
+        pytest.UsageError: one of them makes no sense.
+    """
+    stated = config.getoption("--neo-daemons-config")
+    base = config.invocation_params.dir
+    if not stated:
+        stated = config.getini("neo_daemons_config")
+        base = config.inipath.parent if config.inipath is not None else config.rootpath
+    attach = config.getoption("--neo-daemons-attach")
+    if attach is None:
+        attach = config.getini("neo_daemons_attach") or None
+    urls = config.getoption("--neo-daemons-url") or config.getini("neo_daemons_url")
+    keep = config.getoption("--neo-daemons-keep") or config.getini("neo_daemons_keep")
+    if attach is not None and urls:
+        raise pytest.UsageError(
+            "--neo-daemons-url together with --neo-daemons-attach: name the external daemon in the configuration "
+            "of that serve instead"
+        )
+    return Options(
+        config=base / stated if stated else None,
+        keep_s=_duration_s(keep) if keep else 0.0,
+        attach=attach,
+        urls=tuple(_url(text) for text in urls),
+        export_env=config.getini("neo_daemons_export_env"),
+    )
+
+
+def _duration_s(text: str) -> float:
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
+    if match is None or not any(match.groups()):
+        raise pytest.UsageError(f"--neo-daemons-keep {text}: not a duration; write such as 90s, 10m or 1h30m")
+    hours, minutes, seconds = (int(group or 0) for group in match.groups())
+    duration_s = 3600.0 * hours + 60.0 * minutes + seconds
+    if duration_s > LONGEST_S:
+        raise pytest.UsageError(f"--neo-daemons-keep {text}: longer than a week; use serve and --neo-daemons-attach")
+    return duration_s
+
+
+def _url(text: str) -> tuple[str, str]:
+    name, separator, url = text.partition("=")
+    if not separator or not name or not url:
+        raise pytest.UsageError(f"--neo-daemons-url {text}: write NAME=URL, such as chroma=http://host:8000")
+    return name.strip(), url.strip()

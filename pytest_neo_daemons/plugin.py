@@ -1,0 +1,163 @@
+"""What pytest loads: options, hook specifications, and fixtures that skip. The rest comes with ``--neo-daemons``.
+
+Installed and unused, this module is all of ours that is imported.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from neo_daemons.definitions import Definition
+
+    from .handles import Daemon
+    from .incidents import Incident
+
+BUILTINS = ("chroma", "bridge", "mlx")
+CLIENTS = ("chroma_client", "bridge_graph", "mlx_client")
+MARKER = (
+    "neo_daemons(*names, isolated=False): the test uses these daemons; "
+    "with isolated=True it gets instances of its own, so that it may kill, pause or stop them"
+)
+REASON = "needs daemons: run pytest with --neo-daemons"
+
+
+class HookSpecs:
+    """Hooks that a conftest.py or plugin can implement."""
+
+    @pytest.hookspec
+    def pytest_neo_daemons_definitions(self, config: pytest.Config, definitions: dict[str, Definition]) -> None:
+        """Change the daemons of this run: replace, add or remove entries of `definitions`, by name.
+
+        Called once, before collection, in the process that starts the supervisor (the controller, with xdist). Only
+        conftest files that pytest loads before collection are heard: those of the root directory and of the paths
+        given. See also the fixtures ``NAME_definition``.
+        """
+
+    @pytest.hookspec
+    def pytest_neo_daemons_ready(self, config: pytest.Config, daemon: Daemon) -> None:
+        """`daemon` is ready for the first time in this process. Called in each process that uses it."""
+
+    @pytest.hookspec
+    def pytest_neo_daemons_died(self, config: pytest.Config, incident: Incident) -> None:
+        """A daemon has died, or was ended by its probes. Called at the end of the test phase in which that was, in
+        each process that uses daemons; also for faults that a test asked for (`Incident.asked_for`)."""
+
+    @pytest.hookspec
+    def pytest_neo_daemons_restarted(self, config: pytest.Config, incident: Incident) -> None:
+        """A daemon that had died is ready again. Called as ``pytest_neo_daemons_died``."""
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(HookSpecs)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("neo-daemons", "real background daemons as fixtures")
+    group.addoption(
+        "--neo-daemons", action="store_true", default=False, help="start the daemons that the selected tests use"
+    )
+    group.addoption(
+        "--neo-daemons-config",
+        metavar="FILE",
+        default=None,
+        help="configuration to use instead of neo-daemons.toml or [tool.neo_daemons] of pyproject.toml",
+    )
+    group.addoption(
+        "--neo-daemons-keep",
+        metavar="DURATION",
+        default=None,
+        help="keep the daemons that long after the run, for the next one: seconds, or such as 90s, 10m, 1h30m",
+    )
+    group.addoption(
+        "--neo-daemons-attach",
+        metavar="STATE_DIR",
+        nargs="?",
+        const="",
+        default=None,
+        help="use the daemons of a running serve, by default this project's; they are never stopped",
+    )
+    group.addoption(
+        "--neo-daemons-url",
+        metavar="NAME=URL",
+        action="append",
+        default=None,
+        help="use a daemon that somebody else runs: it is observed, never controlled (may be given repeatedly)",
+    )
+    parser.addini("neo_daemons", "as --neo-daemons", type="bool", default=False)
+    parser.addini("neo_daemons_config", "as --neo-daemons-config; relative to this file", default="")
+    parser.addini("neo_daemons_keep", "as --neo-daemons-keep", default="")
+    parser.addini("neo_daemons_attach", "as --neo-daemons-attach", default="")
+    parser.addini("neo_daemons_url", "as --neo-daemons-url, one a line", type="linelist", default=[])
+    parser.addini("neo_daemons_required", "without --neo-daemons, fail instead of skip", type="bool", default=False)
+    parser.addini("neo_daemons_export_env", "set the variables that clients read", type="bool", default=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", MARKER)
+    if config.getoption("--neo-daemons") or config.getini("neo_daemons"):
+        from .activation import activate
+
+        activate(config)
+    else:
+        names = {*BUILTINS, *CLIENTS, "neo_daemons", *_configured(config)}
+        required: bool = config.getini("neo_daemons_required")
+        fixtures = types.ModuleType("pytest_neo_daemons.off")
+        for name in names:
+            setattr(fixtures, name, _skipping(name, required))
+        config.pluginmanager.register(fixtures, "neo_daemons_off_fixtures")
+        config.pluginmanager.register(_Off(required), "neo_daemons_off")
+
+
+class _Off:
+    """Skips the tests that are marked to use daemons."""
+
+    def __init__(self, required: bool) -> None:
+        self._required = required
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if any(item.iter_markers("neo_daemons")):
+            _refuse(self._required)
+
+
+def _skipping(name: str, required: bool) -> Any:
+    @pytest.fixture(name=name, scope="session")
+    def fixture() -> None:
+        """A daemon, with --neo-daemons."""
+        _refuse(required)
+
+    return fixture
+
+
+def _refuse(required: bool) -> None:
+    if required:
+        pytest.fail(f"{REASON} (neo_daemons_required is set)", pytrace=False)
+    pytest.skip(REASON)
+
+
+def _configured(config: pytest.Config) -> Iterable[str]:
+    """Names of the fixtures of a project that has a configuration of ours."""
+    stated = config.getoption("--neo-daemons-config") or config.getini("neo_daemons_config")
+    candidates = [config.rootpath / name for name in ([stated] if stated else ["neo-daemons.toml", "pyproject.toml"])]
+    for path in candidates:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            continue
+        if path.name == "pyproject.toml" and "tool.neo_daemons" not in text:
+            continue
+        import tomllib
+
+        try:
+            content: Any = tomllib.loads(text)
+            content = content["tool"]["neo_daemons"] if path.name == "pyproject.toml" else content
+            # What is wrong with it will be said when it is used.
+            return [str(name).replace("-", "_") for name in content.get("daemons", ())]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return ()
+    return ()

@@ -1,0 +1,58 @@
+"""On a terminal, what daemons do that take their time to start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from neo_daemons.control.client import ControlError
+
+if TYPE_CHECKING:
+    import pytest
+
+    from neo_daemons.control.client import Client
+
+INTERVAL_S = 1.0
+ON_THEIR_WAY = frozenset({"starting", "running", "backoff"})
+
+
+class Progress:
+    """Looks once a second, in a thread of its own, and writes a line for each change. Does nothing where standard
+    output is no terminal."""
+
+    def __init__(self, config: pytest.Config, client: Client) -> None:
+        self._client = client
+        self._over = threading.Event()
+        self._shown: dict[str, str] = {}
+        self._thread: threading.Thread | None = None
+        if config.pluginmanager.has_plugin("terminalreporter") and sys.stdout.isatty():
+            # A copy: while a test runs, pytest captures the descriptor itself.
+            self._terminal = os.dup(sys.stdout.fileno())
+            self._thread = threading.Thread(target=self._watch, name="neo-daemons progress", daemon=True)
+            self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(INTERVAL_S):
+            with contextlib.suppress(ControlError, OSError):
+                for daemon in self._client.status().daemons:
+                    before = self._shown.get(daemon.name)
+                    if daemon.state in ON_THEIR_WAY:
+                        now = f"{daemon.state}{f': {daemon.detail}' if daemon.detail else ''}"
+                    elif before is not None:
+                        now = daemon.state
+                    else:
+                        continue
+                    if now != before:
+                        self._shown[daemon.name] = now
+                        os.write(self._terminal, f"\nneo-daemons: {daemon.name} is {now}\n".encode())
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._thread is not None:
+            self._over.set()
+            self._thread.join()
+            self._thread = None
+            os.close(self._terminal)

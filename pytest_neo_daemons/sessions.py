@@ -1,0 +1,278 @@
+"""A test process and its supervisor: one that it owns, one that another process of the run owns, or a ``serve``."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neo_daemons.control.client import Client, ControlError, Lease, NoSupervisor
+from neo_daemons.definitions import Definition
+from neo_daemons.ephemeral import session as files
+from neo_daemons.state_dir import StateDir
+from neo_daemons.status import DaemonStatus
+
+if TYPE_CHECKING:
+    from neo_daemons.ephemeral.launch import Owned
+    from neo_daemons.status import Change
+
+FOREVER_S = 86_400.0
+"""Of one request. How long a daemon may take to start is for its definition to say, and the supervisor's to watch."""
+RECOVERY_S = 30.0
+"""A supervisor that was killed is replaced within a fraction of this."""
+POLL_S = 0.02
+MAX_DEATHS = 5
+"""Supervisors that die one after the other, without ever answering."""
+CLOSE_S = 5.0
+
+
+class Unavailable(Exception):
+    """A daemon, or the supervisor, cannot be had; ``str()`` says why, with the end of the log."""
+
+
+class Keeper:
+    """Holds a lease, in a thread that sleeps, and takes another one when the supervisor has been replaced.
+
+    Args:
+        lost: called in that thread while there is no lease, again and again; may raise `Unavailable`.
+    """
+
+    def __init__(
+        self, client: Client, holder: str, lost: Callable[[], None], *, owner: bool = False, inhibit: str | None = None
+    ) -> None:
+        self._client = client
+        self._holder = holder
+        self._lost = lost
+        self._owner = owner
+        self._inhibit = inhibit
+        self._closing = threading.Event()
+        self._lease: Lease | None = None
+        self._changed = threading.Condition()
+        self.fault: str | None = None
+        self._thread = threading.Thread(target=self._keep, name="neo-daemons lease", daemon=True)
+        self._thread.start()
+        # The child of a fork must not hold its parent's lease.
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _keep(self) -> None:
+        while not self._closing.is_set():
+            try:
+                with self._client.lease(self._holder, owner=self._owner, inhibit=self._inhibit) as lease:
+                    self._set(lease)
+                    if not self._closing.is_set():
+                        lease.wait_until_lost()
+            except ControlError:
+                pass
+            self._set(None)
+            if self._closing.is_set():
+                return
+            try:
+                self._lost()
+            except Unavailable as error:
+                with self._changed:
+                    self.fault = str(error)
+                    self._changed.notify_all()
+                return
+            time.sleep(POLL_S)
+
+    def _set(self, lease: Lease | None) -> None:
+        with self._changed:
+            self._lease = lease
+            self._changed.notify_all()
+
+    def _forget(self) -> None:
+        if self._lease is not None:
+            self._lease.forget()
+
+    def wait(self, timeout_s: float) -> None:
+        """Until there is a lease.
+
+        Raises:
+            Unavailable: there is none, and will be none.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._lease is not None or self.fault is not None, timeout_s)
+            if self._lease is None:
+                raise Unavailable(self.fault or f"the supervisor has not answered for {timeout_s:g} s")
+
+    def close(self) -> None:
+        """Give the lease up."""
+        self._closing.set()
+        lease = self._lease
+        if lease is not None:
+            lease.give_up()
+        self._thread.join(CLOSE_S)
+
+
+class Session(abc.ABC):
+    """What the plugin needs of a supervisor."""
+
+    client: Client
+    names: tuple[str, ...]
+    """Of the daemons."""
+    owned = False
+    """Whether this process started it."""
+    ours = True
+    """Whether it is the tests' own, so that they may start, change and hurt its daemons."""
+
+    @property
+    def state(self) -> StateDir:
+        """Where it keeps its files."""
+        return self.client.state
+
+    @abc.abstractmethod
+    def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
+        """The daemon, ready; or on its way, when `wait_s` has passed.
+
+        Raises:
+            Unavailable: it cannot be had.
+        """
+
+    @abc.abstractmethod
+    def need_supervisor(self) -> None:
+        """Wait until it answers.
+
+        Raises:
+            Unavailable: there is none, and will be none.
+        """
+
+    @abc.abstractmethod
+    def definition(self, name: str) -> Definition | None:
+        """What a daemon was defined as; None if that is not for us to know."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class _Leased(Session):
+    _keeper: Keeper
+
+    def need_supervisor(self) -> None:
+        self._keeper.wait(RECOVERY_S)
+
+    def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
+        deadline = time.monotonic() + RECOVERY_S
+        while True:
+            self.need_supervisor()
+            try:
+                needed = self.client.need(name, wait_s=wait_s)
+                break
+            except NoSupervisor:  # killed: another one is coming
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_S)
+        if needed.failure is None:
+            return needed.daemon
+        tail = "".join(f"\n    {line}" for line in needed.log_tail)
+        log = f"\nthe end of its log:{tail}" if tail else "\nit wrote nothing to its log"
+        raise Unavailable(f"{name} cannot be had: {needed.failure}{log}")
+
+    def definition(self, name: str) -> Definition | None:
+        session = files.read(self.state)
+        definitions = session.definitions if session is not None else ()
+        return next((definition for definition in definitions if definition.name == name), None)
+
+
+class OwnSession(_Leased):
+    """A session that this process has started, or found warm."""
+
+    owned = True
+
+    def __init__(self, owned: Owned, names: Iterable[str], *, found: bool) -> None:
+        self.client = Client(owned.state)
+        self.names = tuple(names)
+        self.reused = found
+        self.changes: list[Change] = []
+        """What a warm session had to change to be what this run wants."""
+        self.replaced = 0
+        """Supervisors that were killed during the run."""
+        self._owned = owned
+        self._set_up = not found
+        self._deaths = 0
+        self._keeper = Keeper(self.client, f"pytest, pid {os.getpid()}", self._lost, owner=True)
+
+    def need_supervisor(self) -> None:
+        super().need_supervisor()
+        if not self._set_up:
+            self.changes = [c for c in self._owned.set_up(self.client) if c.action != "keep"]
+            self._set_up = True
+
+    def _lost(self) -> None:
+        if self._owned.supervisor_lives():
+            return
+        self._deaths += 1
+        if self._deaths >= MAX_DEATHS:
+            raise Unavailable(f"the supervisor ends again and again; it said: {self._owned.last_words()}")
+        self.replaced += 1
+        self._owned.spawn()
+
+    def close(self) -> None:
+        self._owned.release()
+        self._keeper.close()
+        if self._owned.keep_s == 0:
+            self._owned.wait_until_gone()
+
+
+class JoinedSession(_Leased):
+    """The session of another process of this run, seen from an xdist worker."""
+
+    def __init__(self, state: StateDir, names: Iterable[str], worker: str) -> None:
+        self.client = Client(state)
+        self.names = tuple(names)
+        self._keeper = Keeper(self.client, f"pytest worker {worker}, pid {os.getpid()}", lambda: None)
+
+    def close(self) -> None:
+        self._keeper.close()
+
+
+class AttachedSession(Session):
+    """The daemons of a ``serve``: used, and otherwise left alone."""
+
+    ours = False
+    ON_THEIR_WAY = frozenset({"starting", "running", "backoff", "stopping", "degraded"})
+    PATIENT_RESTARTS = 2
+
+    def __init__(self, state: StateDir, names: Iterable[str]) -> None:
+        self.client = Client(state)
+        self.names = tuple(names)
+        self._keeper = Keeper(self.client, f"pytest, pid {os.getpid()}", lambda: None, inhibit="*")
+
+    def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                daemon = self.client.status().daemon(name)
+            except ControlError as error:
+                raise Unavailable(str(error)) from None
+            if daemon.ready or time.monotonic() >= deadline:
+                return daemon
+            tired = daemon.state == "backoff" and daemon.restarts >= self.PATIENT_RESTARTS
+            if tired or daemon.state not in self.ON_THEIR_WAY:
+                why = f"it is {daemon.state}{f' ({daemon.detail})' if daemon.detail else ''}"
+                raise Unavailable(
+                    f"{name} cannot be had: in {self.state.path} {why}, and that is not for tests to change; "
+                    f"see: neo-daemons why {name} --state-dir {self.state.path}"
+                )
+            time.sleep(POLL_S)
+
+    def need_supervisor(self) -> None:
+        self._keeper.wait(RECOVERY_S)
+
+    def definition(self, name: str) -> Definition | None:
+        return None
+
+    def close(self) -> None:
+        self._keeper.close()
+
+
+def is_reachable(state_dir: str) -> bool:
+    """Whether a session that another process names is on this machine, and open to us."""
+    with contextlib.suppress(OSError):
+        return files.read(StateDir(Path(state_dir))) is not None
+    return False
