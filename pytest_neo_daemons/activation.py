@@ -42,7 +42,6 @@ LOOKING = (
 """Options with which no test is run."""
 USES = pytest.StashKey[tuple[str, ...]]()
 WATCH = pytest.StashKey[reporting.Watch]()
-ISOLATED = pytest.StashKey[list[str]]()
 PARALLEL = (
     "other workers may be using it; mark the test with "
     "@pytest.mark.neo_daemons({name!r}, isolated=True), and it gets one of its own"
@@ -159,6 +158,7 @@ class Active:
         self._serial = itertools.count(1)
         self._handles: dict[str, Daemon] = {}
         self._isolated: set[str] = set()
+        """Daemons of the present test's own."""
         self._logs = {name: session.state.daemon_log(name) for name in names} if session is not None else {}
         self._exported: dict[str, str | None] = {}
         """What the environment had before."""
@@ -344,6 +344,9 @@ class Active:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        for name in self._isolated:
+            self._logs.pop(name, None)
+        self._isolated.clear()
         used = self._used_by(item)
         journal = self._journal
         if journal is not None and journal.read() and any(name in self._handles for name in used):
@@ -360,8 +363,10 @@ class Active:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        for name in {incident.daemon for incident in self._incidents(item) if incident.back_after_s is None}:
-            if name in self._handles and not self._handles[name].left_down:
+        watch = item.stash.get(WATCH, None)
+        incidents = watch.incidents() if watch is not None else []
+        for name in {incident.daemon for incident in incidents if incident.back_after_s is None}:
+            if name in self._used_by(item) and name in self._handles and not self._handles[name].left_down:
                 # So that the report can say after how long it was back; and the next test will need it.
                 with _whatever_comes():
                     self.session.need(name)
@@ -371,15 +376,9 @@ class Active:
             for handle in self._handles.values():
                 with _whatever_comes():
                     handle.repair()
-            for name in list(self._isolated):
-                self._isolated.discard(name)
-                self._logs.pop(name, None)
+            for name in self._isolated:
                 with _whatever_comes():
                     self.session.client.remove(name)
-
-    def _incidents(self, item: pytest.Item) -> list[Incident]:
-        watch = item.stash.get(WATCH, None)
-        return watch.incidents() if watch is not None else []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -387,7 +386,8 @@ class Active:
         watch = item.stash.get(WATCH, None)
         if watch is None:
             return report
-        incidents = watch.incidents()
+        concerning = self._concerning(item)
+        incidents = [incident for incident in watch.incidents() if incident.daemon in concerning]
         if incidents:
             reporting.set_properties(item, report, incidents)
             self._tell(incidents)
@@ -396,16 +396,15 @@ class Active:
                 reporting.add_section(
                     report, "neo-daemons", f"{incident}\nThis failure may be the daemon's, not the test's."
                 )
-            for name, text in watch.slices(self._shown(item, incidents)):
+            for name, text in watch.slices({name: self._logs[name] for name in concerning if name in self._logs}):
                 reporting.add_section(report, f"log of {name} during this test", text)
         return report
 
-    def _shown(self, item: pytest.Item, incidents: Iterable[Incident]) -> dict[str, Path]:
-        """The logs that may tell why a test failed."""
+    def _concerning(self, item: pytest.Item) -> frozenset[str]:
+        """The daemons that may have to do with how a test ends."""
         if "neo_daemons" in getattr(item, "fixturenames", ()):
-            return self._logs
-        names = {*self._used_by(item), *self._isolated, *(incident.daemon for incident in incidents)}
-        return {name: path for name, path in self._logs.items() if name in names}
+            return frozenset({*self.names, *self._isolated})
+        return frozenset({*self._used_by(item), *self._isolated})
 
     def _tell(self, incidents: Iterable[Incident]) -> None:
         for incident in incidents:
