@@ -1,0 +1,164 @@
+"""A downstream repository in a directory of its own, and runs of pytest in it, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from msgspec import Struct
+
+from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
+
+LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 0.4, "failures": 2}
+"""A liveness probe that ends a hung daemon soon."""
+
+
+class Outcome(Struct, frozen=True):
+    """How an inner run ended."""
+
+    code: int
+    text: str
+    """Its whole output."""
+    results: dict[str, str]
+    """Test → passed, failed, error or skipped, as its JUnit XML says."""
+    hit: dict[str, str]
+    """Test → what its report says of a daemon that died meanwhile."""
+    xml: str
+
+    def counts(self) -> dict[str, int]:
+        """How many tests had which result."""
+        values = list(self.results.values())
+        return {value: values.count(value) for value in sorted(set(values))}
+
+
+class Inner:
+    """The repository. Its temporary files, and with them all sessions, are under its own directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.tmp = root / "t"
+        self.tmp.mkdir()
+        self.pids = root / "pids"
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NEO_", "PYTEST_"))}
+        self.env |= {"TMPDIR": str(self.tmp), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._running: list[subprocess.Popen[str]] = []
+
+    def configure(self, **daemons: dict[str, Any]) -> None:
+        """Write neo-daemons.toml."""
+        lines = []
+        for name, table in daemons.items():
+            lines.append(f"[daemons.{name}]")
+            lines += [f"{key} = {toml(value)}" for key, value in table.items()]
+        (self.root / "neo-daemons.toml").write_text("\n".join(lines) + "\n")
+
+    def toy(self, *behaviour: str, **settings: Any) -> dict[str, Any]:
+        """A toy daemon whose starts are counted."""
+        return toy(*behaviour, f"pidfile={self.pids}", **settings)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the repository."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+
+    def starts(self) -> int:
+        """How often toy daemons have been started."""
+        return len(self.pids.read_text().split()) if self.pids.exists() else 0
+
+    def popen(self, *arguments: str, on: bool = True) -> subprocess.Popen[str]:
+        """Begin a run, in a session of its own, as of a terminal."""
+        output = (self.root / f"out-{len(self._running)}").open("w+")
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(["--neo-daemons"] if on else [])]
+        process = subprocess.Popen(
+            [*command, f"--junitxml={self.root / 'result.xml'}", *arguments],
+            cwd=self.root,
+            env=self.env,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        output.close()
+        self._running.append(process)
+        return process
+
+    def output(self) -> str:
+        """Of the latest run."""
+        return (self.root / f"out-{len(self._running) - 1}").read_text()
+
+    def end(self, process: subprocess.Popen[str]) -> Outcome:
+        """Wait for a run to end."""
+        code = process.wait(PATIENCE_S * 2)
+        results, hit, path, xml = dict[str, str](), dict[str, str](), self.root / "result.xml", ""
+        if path.exists():
+            xml = path.read_text()
+            for case in ElementTree.fromstring(xml).iter("testcase"):
+                kinds = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
+                kind = {"failure": "failed"}.get(kinds[0], kinds[0]) if kinds else "passed"
+                name = f"{case.get('classname')}::{case.get('name')}"
+                results[name] = kind
+                for entry in case.iter("property"):
+                    if entry.get("name") == "neo_daemons":
+                        hit[name] = str(entry.get("value"))
+            path.unlink()
+        return Outcome(code, self.output(), results, hit, xml)
+
+    def run(self, *arguments: str, on: bool = True) -> Outcome:
+        """A run, to its end."""
+        return self.end(self.popen(*arguments, on=on))
+
+    # What is left
+
+    def supervisors(self) -> list[int]:
+        """Supervisors of sessions of this repository."""
+        found = []
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                line = Path(f"/proc/{name}/cmdline").read_bytes()
+                if b"neo_daemons.ephemeral" in line and os.fsencode(self.tmp) in line and is_alive(int(name)):
+                    found.append(int(name))
+        return found
+
+    def daemons(self) -> list[tuple[int, str]]:
+        """Processes of daemons of this repository."""
+        return [(pid, mark.name) for pid, mark in marked() if mark.state_dir.startswith(str(self.tmp))]
+
+    def sessions(self) -> list[Path]:
+        """Directories of sessions."""
+        return [path for base in self.tmp.glob("neo-daemons-*") for path in base.iterdir() if path.suffix != ".sock"]
+
+    def sockets(self) -> list[Path]:
+        """Control sockets outside the sessions' directories."""
+        return list(self.tmp.glob("neo-daemons-*/*.sock"))
+
+    def left(self) -> list[object]:
+        """Everything that a run should not leave."""
+        return [*self.supervisors(), *self.daemons(), *self.sessions(), *self.sockets()]
+
+    def wait_until_nothing_is_left(self) -> None:
+        """After a run was killed, its supervisor has to end by itself."""
+        deadline = time.monotonic() + PATIENCE_S
+        while left := self.left():
+            assert time.monotonic() < deadline, f"left: {left}"
+            time.sleep(0.02)
+
+    def reaches(self, name: str) -> None:
+        """Wait for a file that a test writes."""
+        until(lambda: (self.root / name).exists(), f"the file {name}: {self.output()}")
+
+    def close(self) -> None:
+        """End what a failing test has left running."""
+        for process in self._running:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()

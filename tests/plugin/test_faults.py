@@ -1,0 +1,253 @@
+"""Whatever strikes a run, however its tests are distributed: no orphan, nobody else hurt, one start per daemon, and no
+test lost but the one that was struck."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness import TOY, is_alive
+
+from .inner import LIVE, Inner
+
+MODES = {
+    "alone": (),
+    "n1": ("-n", "1"),
+    "n4": ("-n", "4"),
+    "loadfile": ("-n", "2", "--dist", "loadfile"),
+    "worksteal": ("-n", "2", "--dist", "worksteal"),
+}
+FILES, PER_FILE = 3, 3
+TESTS = FILES * PER_FILE
+
+STRIKES = {
+    "none": "passed",
+    "failing test": "failed",
+    "setup error": "error",
+    "SIGKILL of the supervisor": "passed",
+    "SIGKILL of a daemon": "failed",
+    "SIGSTOP of a daemon": "failed",
+    "SIGKILL of a worker": "failed",
+}
+"""Fault → how the test that is struck ends."""
+
+CONFTEST = """
+    import contextlib, os, pathlib, signal, time, urllib.request
+    import pytest
+
+    HERE = pathlib.Path(__file__).parent
+    FAULT = os.environ["FAULT"]
+    STRUCK = ("test_0", "test_struck")
+
+    def get(url):
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return answer.status
+
+    @pytest.fixture
+    def broken():
+        if FAULT == "setup error":
+            raise RuntimeError("broken")
+
+    @pytest.fixture
+    def strike(request, api, neo_daemons):
+        def strike():
+            import json
+            if FAULT == "failing test" or FAULT == "-x":
+                raise AssertionError("failing")
+            if FAULT == "pytest.exit":
+                pytest.exit("enough")
+            if FAULT in ("Ctrl-C", "SIGTERM", "SIGKILL of the controller"):
+                (HERE / "here").touch()
+                time.sleep(300)
+            if FAULT == "SIGKILL of a worker":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if FAULT == "SIGKILL of the supervisor":
+                record = neo_daemons.state_dir / "supervisor.json"
+                os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
+            if FAULT == "SIGKILL of a daemon":
+                os.kill(api.pid, signal.SIGKILL)
+                get(api.url)
+            if FAULT == "SIGSTOP of a daemon":
+                os.kill(api.pid, signal.SIGSTOP)
+                get(api.url)
+        return strike
+"""
+STRUCK = """
+    def test_struck(broken, api, strike):
+        strike()
+"""
+OTHERS = """
+    import pytest
+    from conftest import HERE, get
+
+    @pytest.mark.parametrize("number", range({count}))
+    def test_other(api, number):
+        assert get(api.url) == 200
+        (HERE / f"ran-{file}-{{number}}").touch()
+"""
+
+
+@pytest.fixture
+def bystander() -> Iterator[int]:
+    """A process like those of the run, and none of its business."""
+    process = subprocess.Popen([*TOY, "quiet"], stdout=subprocess.DEVNULL)
+    yield process.pid
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+
+
+def write(inner: Inner, *, per_file: int = PER_FILE) -> None:
+    inner.configure(api=inner.toy(live=LIVE), other=inner.toy())
+    inner.write("conftest.py", CONFTEST)
+    for file in range(FILES):
+        own = STRUCK if file == 0 else ""
+        inner.write(f"test_{file}.py", OTHERS.format(count=per_file, file=file).rstrip() + "\n" + own)
+
+
+def ran(inner: Inner) -> int:
+    return len(list(inner.root.glob("ran-*")))
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    ("fault", "struck", "mode"),
+    [
+        (fault, struck, mode)
+        for fault, struck in STRIKES.items()
+        for mode in MODES
+        if (fault, mode) != ("SIGKILL of a worker", "alone")  # that is the SIGKILL of the controller, below
+    ],
+)
+def test_a_run_goes_on(inner: Inner, bystander: int, fault: str, struck: str, mode: str) -> None:
+    write(inner)
+    inner.env["FAULT"] = fault
+    outcome = inner.run(*MODES[mode])
+    assert inner.left() == []
+    assert [result for name, result in outcome.results.items() if "test_struck" in name] == [struck], outcome.text
+    others = {name: result for name, result in outcome.results.items() if "test_struck" not in name}
+    assert len(others) == TESTS
+    lost = {name for name, result in others.items() if result != "passed"}
+    if fault.endswith("of a daemon"):
+        # Tests that were using it at that moment, on other workers: each says that it was not its own fault.
+        lost -= set(outcome.hit)
+    assert lost == set(), outcome.text
+    assert ran(inner) >= TESTS - len(outcome.hit)
+    assert inner.starts() == (2 if fault.endswith("of a daemon") else 1)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fault", ["-x", "pytest.exit"])
+def test_a_run_that_ends_early(inner: Inner, bystander: int, fault: str, mode: str) -> None:
+    write(inner)
+    inner.env["FAULT"] = fault
+    outcome = inner.run(*MODES[mode], *(["-x"] if fault == "-x" else []))
+    assert outcome.code in (1, 2)
+    assert inner.left() == []
+    assert inner.starts() == 1
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fault", ["Ctrl-C", "SIGTERM", "SIGKILL of the controller"])
+def test_a_run_that_is_ended(inner: Inner, bystander: int, fault: str, mode: str) -> None:
+    write(inner)
+    inner.env["FAULT"] = fault
+    process = inner.popen(*MODES[mode])
+    inner.reaches("here")
+    match fault:
+        case "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)
+        case "SIGTERM":
+            process.terminate()
+        case _:
+            process.kill()
+    outcome = inner.end(process)
+    assert outcome.code in ((2,) if fault == "Ctrl-C" else (-signal.SIGTERM, -signal.SIGKILL)), outcome.text
+    inner.wait_until_nothing_is_left()
+    assert inner.starts() == 1
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "alone"])
+def test_a_worker_that_runs_out_of_tests_leaves_the_daemons_to_the_others(inner: Inner, mode: str) -> None:
+    inner.configure(api=inner.toy())
+    inner.env["FAULT"] = "none"
+    inner.write("conftest.py", CONFTEST)
+    inner.write(
+        "test_long.py",
+        """
+        import os, time
+        from conftest import HERE, get
+
+        def others():
+            me = os.environ["PYTEST_XDIST_WORKER"]
+            return [path for path in HERE.glob("gone-*") if path.name != f"gone-{me}"]
+
+        def test_short(api):
+            pass
+
+        def test_long(api):
+            deadline = time.monotonic() + 20
+            while os.environ["PYTEST_XDIST_WORKER_COUNT"] != "1" and not others():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert get(api.url) == 200
+        """,
+    )
+    inner.write(
+        "plug.py",
+        """
+        import os, pathlib
+
+        def pytest_sessionfinish():
+            worker = os.environ.get("PYTEST_XDIST_WORKER")
+            if worker:
+                pathlib.Path(f"gone-{worker}").touch()
+        """,
+    )
+    inner.env["PYTHONPATH"] = str(inner.root)
+    outcome = inner.run("-p", "plug", "-n", "4" if mode == "n4" else "1" if mode == "n1" else "2", *MODES[mode][2:])
+    assert outcome.counts() == {"passed": 2}, outcome.text
+    assert inner.left() == []
+    assert inner.starts() == 1
+
+
+def test_two_runs_at_once_are_independent(inner: Inner) -> None:
+    write(inner)
+    inner.env["FAULT"] = "Ctrl-C"
+    first = inner.popen("test_0.py")
+    inner.reaches("here")
+    inner.env["FAULT"] = "none"
+    second = inner.run("test_1.py", "test_2.py")
+    assert second.counts() == {"passed": 2 * PER_FILE}
+    assert len(inner.supervisors()) == 1
+    first.kill()
+    first.wait()
+    inner.wait_until_nothing_is_left()
+    assert inner.starts() == 2
+
+
+def test_what_dead_runs_left_is_reaped_and_mentioned(inner: Inner) -> None:
+    write(inner)
+    inner.env["FAULT"] = "SIGKILL of the controller"
+    first = inner.popen("test_0.py")
+    inner.reaches("here")
+    (supervisor,) = inner.supervisors()
+    ((pid, _),) = inner.daemons()
+    # Both at once: neither can see to what the other leaves.
+    os.kill(first.pid, signal.SIGSTOP)
+    os.kill(supervisor, signal.SIGKILL)
+    first.kill()
+    first.wait()
+    assert is_alive(pid)
+    inner.env["FAULT"] = "none"
+    second = inner.run("test_1.py")
+    assert not is_alive(pid)
+    assert f"reaped: api, pid {pid}, which an earlier session left in" in second.text
+    assert inner.left() == []
