@@ -23,6 +23,7 @@ MARKER = (
     "neo_daemons(*names, isolated=False): the test uses these daemons; "
     "with isolated=True it gets instances of its own, so that it may kill, pause or stop them"
 )
+OLDEST = (8, 4)
 REASON = "needs daemons: run pytest with --neo-daemons"
 
 
@@ -100,6 +101,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     if config.getoption("--neo-daemons") or config.getini("neo_daemons"):
+        if pytest.version_tuple < OLDEST:
+            raise pytest.UsageError(f"--neo-daemons needs pytest 8.4 or newer, and this is {pytest.__version__}")
         from .activation import activate
 
         activate(config)

@@ -46,7 +46,7 @@ class Keeper:
         self, client: Client, holder: str, lost: Callable[[], None], *, owner: bool = False, inhibit: str | None = None
     ) -> None:
         self._client = client
-        self._holder = holder
+        self.holder = holder
         self._lost = lost
         self._owner = owner
         self._inhibit = inhibit
@@ -62,7 +62,7 @@ class Keeper:
     def _keep(self) -> None:
         while not self._closing.is_set():
             try:
-                with self._client.lease(self._holder, owner=self._owner, inhibit=self._inhibit) as lease:
+                with self._client.lease(self.holder, owner=self._owner, inhibit=self._inhibit) as lease:
                     self._set(lease)
                     if not self._closing.is_set():
                         lease.wait_until_lost()
@@ -100,13 +100,14 @@ class Keeper:
             if self._lease is None:
                 raise Unavailable(self.fault or f"the supervisor has not answered for {timeout_s:g} s")
 
-    def close(self) -> None:
-        """Give the lease up."""
+    def close(self) -> bool:
+        """Give the lease up; False if there was none just then."""
         self._closing.set()
         lease = self._lease
         if lease is not None:
             lease.give_up()
         self._thread.join(CLOSE_S)
+        return lease is not None
 
 
 class Session(abc.ABC):
@@ -195,6 +196,7 @@ class OwnSession(_Leased):
         self._owned = owned
         self._set_up = not found
         self._deaths = 0
+        os.register_at_fork(after_in_child=owned.release)  # our lock is for us alone
         self._keeper = Keeper(self.client, f"pytest, pid {os.getpid()}", self._lost, owner=True)
 
     def need_supervisor(self) -> None:
@@ -214,9 +216,23 @@ class OwnSession(_Leased):
 
     def close(self) -> None:
         self._owned.release()
-        self._keeper.close()
+        if not self._keeper.close():
+            self._take_leave()
         if self._owned.keep_s == 0:
             self._owned.wait_until_gone()
+
+    def _take_leave(self) -> None:
+        """Have a supervisor that has only just been started know that we do not need it: it counts us as long as we
+        live, or until we have held a lease."""
+        deadline = time.monotonic() + RECOVERY_S
+        while self._owned.supervisor_lives() and time.monotonic() < deadline:
+            try:
+                with self.client.lease(self._keeper.holder, owner=True):
+                    return
+            except NoSupervisor:
+                time.sleep(POLL_S)
+            except ControlError:
+                return  # it is ending
 
 
 class JoinedSession(_Leased):

@@ -1,0 +1,62 @@
+"""Beside other plugins, and without the usual ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from .inner import Inner
+
+SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
+ASYNC = """
+    import asyncio, urllib.request
+    import pytest, pytest_asyncio
+
+    @pytest_asyncio.fixture(scope="session", loop_scope="session")
+    async def answer(api):
+        return await asyncio.to_thread(lambda: urllib.request.urlopen(api.url).status)
+
+    @pytest.mark.asyncio(loop_scope="session")
+    async def test_async(answer, api):
+        await asyncio.sleep(0)
+        assert answer == 200 and api.pid
+
+    @pytest.mark.timeout(60)
+    def test_sync(api):
+        assert api.state == "ready"
+
+    @pytest.mark.asyncio
+    @pytest.mark.neo_daemons("api", isolated=True)
+    async def test_isolated(api):
+        pid = api.pid
+        api.kill()
+        api.wait_ready()
+        assert api.pid != pid
+"""
+
+
+@pytest.mark.parametrize("mode", [(), ("-n", "2"), ("-p", "no:xdist")], ids=["alone", "n2", "no xdist"])
+def test_beside_pytest_asyncio_and_pytest_timeout_with_warnings_as_errors(inner: Inner, mode: tuple[str, ...]) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("test_async.py", ASYNC)
+    outcome = inner.run(*mode, "--strict-markers", "-W", "error", *SCOPE)
+    assert outcome.counts() == {"passed": 3}, outcome.text
+
+
+def test_a_timeout_while_a_daemon_starts_is_an_error_of_that_test_alone(inner: Inner) -> None:
+    inner.configure(slow=inner.toy(ready={"type": "log", "pattern": "never"}, start_grace_s=600.0), api=inner.toy())
+    inner.write(
+        "test_slow.py",
+        """
+        import pytest
+
+        @pytest.mark.timeout(1, method="signal")
+        def test_slow(slow):
+            raise AssertionError
+
+        def test_api(api):
+            assert api.state == "ready"
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.results == {"test_slow::test_slow": "error", "test_slow::test_api": "passed"}, outcome.text
+    assert "Timeout" in outcome.text
