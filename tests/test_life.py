@@ -509,6 +509,16 @@ def test_dependants_start_after_and_stop_before_what_they_require(project: Proje
         assert order.index(("stopped", then)) < order.index(("stopping", first))
 
 
+def test_a_start_by_hand_starts_what_is_required_too(project: Project) -> None:
+    project.configure(web=toy(requires=["store"]), store=toy(requires=["base"]), base=toy(), other=toy())
+    project.serve()
+    for name in ("web", "store", "base", "other"):
+        project.reaches(name, "ready")
+        assert project.run("stop", name).returncode == 0
+    assert project.run("start", "web").returncode == 0
+    assert [project.daemon(name).state for name in ("web", "store", "base", "other")] == [*["ready"] * 3, "stopped"]
+
+
 def test_what_requires_a_daemon_that_never_is_ready_waits_and_says_so(project: Project) -> None:
     project.configure(web=toy(requires=["store"]), store=toy("exit=3", restart={**FAST, "limit": 2}))
     project.serve()

@@ -102,7 +102,8 @@ def _wait(client: Client, timeout_s: float) -> Status:
 
 def _settled(daemon: DaemonStatus, status: Status) -> bool:
     if daemon.waiting_for is not None:
-        return _settled(status.daemon(daemon.waiting_for), status)
+        other = status.daemon(daemon.waiting_for)
+        return not other.ready and _settled(other, status)
     if daemon.state == "backoff":
         return daemon.restarts >= PATIENT_RESTARTS
     return daemon.ready or daemon.state in GIVEN_UP

@@ -97,7 +97,7 @@ def settled(daemon: Daemon) -> bool:
     """It is ready, or will not be without somebody's help, or keeps failing."""
     if daemon.waiting_for is not None:
         other = daemon.site.daemons.get(daemon.waiting_for)
-        return other is not None and settled(other)
+        return other is not None and not other.ready and settled(other)
     if daemon.state is State.BACKOFF:
         return daemon.history.failures >= PATIENT_FAILURES
     return daemon.state not in SETTLING

@@ -1,0 +1,1 @@
+"""Notes, answers and wake-ups, each from a daemon."""
