@@ -299,6 +299,9 @@ class Active:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
+        workeroutput: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
+        if workeroutput is not None and self._remarks:
+            workeroutput[WORKER_KEY] = self._remarks
         if self._session is not None and self._workerinput is None:
             self._progress = Progress(self._config, self._session.client)
 
@@ -473,9 +476,6 @@ class Active:
                 os.environ.pop(variable, None)
             else:
                 os.environ[variable] = value
-        workeroutput: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
-        if workeroutput is not None and self._remarks:
-            workeroutput[WORKER_KEY] = self._remarks
         if self._progress is not None:
             self._progress.close()
         if self._session is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from .inner import Inner
@@ -60,3 +62,29 @@ def test_a_timeout_while_a_daemon_starts_is_an_error_of_that_test_alone(inner: I
     outcome = inner.run()
     assert outcome.results == {"test_slow::test_slow": "error", "test_slow::test_api": "passed"}, outcome.text
     assert "Timeout" in outcome.text
+
+
+def test_workers_that_cannot_reach_the_session_have_their_own_and_say_so(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_api.py",
+        """
+        import pytest, urllib.request
+
+        @pytest.mark.parametrize("number", range(6))
+        def test_api(api, number):
+            assert urllib.request.urlopen(api.url).status == 200
+        """,
+    )
+    # A file system of its own, as in a container: the directory of sessions is another one there.
+    worker = inner.root / "worker"
+    worker.write_text(
+        f'#!/bin/sh\nexec unshare --user --map-root-user --mount sh -c \'mount -t tmpfs none "{inner.tmp}" && '
+        f'exec "{sys.executable}" "$@"\' worker "$@"\n'
+    )
+    worker.chmod(0o755)
+    outcome = inner.run("--tx", "popen", "--tx", f"popen//python={worker}", "--dist", "load")
+    assert outcome.counts() == {"passed": 6}, outcome.text
+    assert "worker gw1 cannot reach the daemons of the controller, and has its own" in outcome.text
+    assert "worker gw0" not in outcome.text
+    assert inner.starts() == 2
