@@ -13,7 +13,7 @@ import pytest
 
 from .bridge_graph import BridgeGraph
 from .handles import Daemon, Daemons
-from .plugin import BUILTINS
+from .plugin import BUILTINS, CLIENTS
 
 if TYPE_CHECKING:
     from neo_daemons.definitions import Definition
@@ -25,7 +25,7 @@ RESERVED = frozenset(
         "cache", "capfd", "capfdbinary", "caplog", "capsys", "capsysbinary", "capteesys", "config", "doctest_namespace",
         "monkeypatch", "neo_daemons", "pytestconfig", "pytester", "record_property", "record_testsuite_property",
         "record_xml_attribute", "recwarn", "request", "subtests", "testrun_uid", "tmp_path", "tmp_path_factory",
-        "tmpdir", "tmpdir_factory", "worker_id",
+        "tmpdir", "tmpdir_factory", "worker_id", *CLIENTS,
     }
 )  # fmt: skip
 """Names that pytest and xdist use; a daemon that is called so is reached by ``neo_daemons["NAME"]``."""

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from neo_daemons.ephemeral.launch import Owned
     from neo_daemons.status import Change
 
-FOREVER_S = 86_400.0
-"""Of one request. How long a daemon may take to start is for its definition to say, and the supervisor's to watch."""
+FOREVER_S = 86_400.0 * 365
+"""How long a daemon may take to start is for its definition to say, and the supervisor's to watch."""
 RECOVERY_S = 30.0
 """A supervisor that was killed is replaced within a fraction of this."""
+ASK_AGAIN_S = 15.0
 POLL_S = 0.02
 MAX_DEATHS = 5
 """Supervisors that die one after the other, without ever answering."""
@@ -39,11 +40,18 @@ class Keeper:
     """Holds a lease, in a thread that sleeps, and takes another one when the supervisor has been replaced.
 
     Args:
-        lost: called in that thread while there is no lease, again and again; may raise `Unavailable`.
+        lost: called in that thread while there is no lease, again and again, with whether there has been one since
+            the call before; may raise `Unavailable`.
     """
 
     def __init__(
-        self, client: Client, holder: str, lost: Callable[[], None], *, owner: bool = False, inhibit: str | None = None
+        self,
+        client: Client,
+        holder: str,
+        lost: Callable[[bool], None],
+        *,
+        owner: bool = False,
+        inhibit: str | None = None,
     ) -> None:
         self._client = client
         self.holder = holder
@@ -61,9 +69,11 @@ class Keeper:
 
     def _keep(self) -> None:
         while not self._closing.is_set():
+            held = False
             try:
                 with self._client.lease(self.holder, owner=self._owner, inhibit=self._inhibit) as lease:
                     self._set(lease)
+                    held = True
                     if not self._closing.is_set():
                         lease.wait_until_lost()
             except ControlError:
@@ -72,7 +82,7 @@ class Keeper:
             if self._closing.is_set():
                 return
             try:
-                self._lost()
+                self._lost(held)
             except Unavailable as error:
                 with self._changed:
                     self.fault = str(error)
@@ -158,16 +168,23 @@ class _Leased(Session):
         self._keeper.wait(RECOVERY_S)
 
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
-        deadline = time.monotonic() + RECOVERY_S
+        end = time.monotonic() + wait_s
+        deadline = None
         while True:
             self.need_supervisor()
+            # In pieces, so that a supervisor that hangs is found out.
+            piece_s = max(min(end - time.monotonic(), ASK_AGAIN_S), 0.0)
             try:
-                needed = self.client.need(name, wait_s=wait_s)
-                break
+                needed = self.client.need(name, wait_s=piece_s)
             except NoSupervisor:  # killed: another one is coming
+                deadline = deadline or time.monotonic() + RECOVERY_S
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(POLL_S)
+                continue
+            deadline = None
+            if needed.failure is not None or needed.daemon.ready or time.monotonic() >= end:
+                break
         if needed.failure is None:
             return needed.daemon
         tail = "".join(f"\n    {line}" for line in needed.log_tail)
@@ -205,10 +222,10 @@ class OwnSession(_Leased):
             self.changes = [c for c in self._owned.set_up(self.client) if c.action != "keep"]
             self._set_up = True
 
-    def _lost(self) -> None:
+    def _lost(self, answered: bool) -> None:
         if self._owned.supervisor_lives():
             return
-        self._deaths += 1
+        self._deaths = 1 if answered else self._deaths + 1
         if self._deaths >= MAX_DEATHS:
             raise Unavailable(f"the supervisor ends again and again; it said: {self._owned.last_words()}")
         self.replaced += 1
@@ -241,7 +258,7 @@ class JoinedSession(_Leased):
     def __init__(self, state: StateDir, names: Iterable[str], worker: str) -> None:
         self.client = Client(state)
         self.names = tuple(names)
-        self._keeper = Keeper(self.client, f"pytest worker {worker}, pid {os.getpid()}", lambda: None)
+        self._keeper = Keeper(self.client, f"pytest worker {worker}, pid {os.getpid()}", lambda held: None)
 
     def close(self) -> None:
         self._keeper.close()
@@ -257,7 +274,7 @@ class AttachedSession(Session):
     def __init__(self, state: StateDir, names: Iterable[str]) -> None:
         self.client = Client(state)
         self.names = tuple(names)
-        self._keeper = Keeper(self.client, f"pytest, pid {os.getpid()}", lambda: None, inhibit="*")
+        self._keeper = Keeper(self.client, f"pytest, pid {os.getpid()}", lambda held: None, inhibit="*")
 
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
         deadline = time.monotonic() + wait_s

@@ -17,6 +17,8 @@ from msgspec import Struct
 
 from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
 
+SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
+"""pytest-asyncio warns without it."""
 LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 0.4, "failures": 2}
 """A liveness probe that ends a hung daemon soon."""
 
@@ -76,7 +78,7 @@ class Inner:
     def popen(self, *arguments: str, on: bool = True) -> subprocess.Popen[str]:
         """Begin a run, in a session of its own, as of a terminal."""
         output = (self.root / f"out-{len(self._running)}").open("w+")
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(["--neo-daemons"] if on else [])]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *SCOPE, *(["--neo-daemons"] if on else [])]
         process = subprocess.Popen(
             [*command, f"--junitxml={self.root / 'result.xml'}", *arguments],
             cwd=self.root,

@@ -31,7 +31,7 @@ STRIKES = {
     "SIGKILL of the supervisor": "passed",
     "SIGKILL of a daemon": "failed",
     "SIGSTOP of a daemon": "failed",
-    "SIGKILL of a worker": "failed",
+    "SIGKILL of a worker": "error",
 }
 """Fault → how the test that is struck ends."""
 

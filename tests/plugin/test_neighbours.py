@@ -8,7 +8,6 @@ import pytest
 
 from .inner import Inner
 
-SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
 ASYNC = """
     import asyncio, urllib.request
     import pytest, pytest_asyncio
@@ -40,7 +39,7 @@ ASYNC = """
 def test_beside_pytest_asyncio_and_pytest_timeout_with_warnings_as_errors(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())
     inner.write("test_async.py", ASYNC)
-    outcome = inner.run(*mode, "--strict-markers", "-W", "error", *SCOPE)
+    outcome = inner.run(*mode, "--strict-markers", "-W", "error")
     assert outcome.counts() == {"passed": 3}, outcome.text
 
 
