@@ -97,9 +97,9 @@ class Inner:
         """Of the latest run."""
         return (self.root / f"out-{len(self._running) - 1}").read_text()
 
-    def end(self, process: subprocess.Popen[str]) -> Outcome:
+    def end(self, process: subprocess.Popen[str], timeout_s: float = PATIENCE_S * 2) -> Outcome:
         """Wait for a run to end."""
-        code = process.wait(PATIENCE_S * 2)
+        code = process.wait(timeout_s)
         results, hit, path, xml = dict[str, str](), dict[str, str](), self.root / "result.xml", ""
         if path.exists():
             xml = path.read_text()
@@ -114,9 +114,15 @@ class Inner:
             path.unlink()
         return Outcome(code, self.output(), results, hit, xml)
 
-    def run(self, *arguments: str, on: bool = True) -> Outcome:
+    def run(self, *arguments: str, on: bool = True, timeout_s: float = PATIENCE_S * 2) -> Outcome:
         """A run, to its end."""
-        return self.end(self.popen(*arguments, on=on))
+        return self.end(self.popen(*arguments, on=on), timeout_s)
+
+    def end_warm(self) -> None:
+        """End what was kept warm."""
+        for pid in self.supervisors():
+            os.kill(pid, signal.SIGTERM)
+        self.wait_until_nothing_is_left()
 
     # What is left
 

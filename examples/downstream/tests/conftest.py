@@ -6,8 +6,6 @@ import pytest
 from downstream_example.memory import Memory
 
 
-# optionalhook: without neo-daemons, nobody knows this hook.
-@pytest.hookimpl(optionalhook=True)
 def pytest_neo_daemons_definitions(definitions):
     """In tests mlx has its tiny built-in model: no download, noise for answers."""
     definitions["mlx"] = msgspec.structs.replace(definitions["mlx"], options={}, start_grace_s=120.0)
