@@ -13,7 +13,7 @@ import os
 import re
 import tomllib
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -268,6 +268,22 @@ def _state_dir(
         return real_path(text, base)
     except ValueError as error:
         raise ConfigError(f"{place}: {error}; name a directory, or a new one") from None
+
+
+def check_order(definitions: Iterable[Definition]) -> None:
+    """Check that every daemon can be started after those that it names.
+
+    Raises:
+        ConfigError: there is a cycle, or one that it names is missing.
+    """
+    graph = {definition.name: {*definition.after, *definition.requires} for definition in definitions}
+    for name, others in graph.items():
+        for other in sorted(others - set(graph)):
+            raise ConfigError(f"{name} is to start after {other!r}, and there is no such daemon")
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise ConfigError(f"daemons that wait for each other: {' → '.join(reversed(error.args[1]))}") from None
 
 
 def _is_url(text: str) -> bool:

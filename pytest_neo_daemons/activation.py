@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 from collections.abc import Generator, Iterable
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from neo_daemons.control.client import ControlError
+from neo_daemons.control.client import Client, ControlError
 from neo_daemons.definitions import Definition, Port
 from neo_daemons.state_dir import StateDir, StateDirError
 
@@ -107,7 +108,7 @@ def _attach(stated: str) -> AttachedSession:
 
 
 def _load(config: pytest.Config, options: Options, state: StateDir) -> tuple[Configuration, dict[str, Definition]]:
-    from neo_daemons.config import external, load
+    from neo_daemons.config import check_order, external, load
 
     configuration = load(options.config, state_dir=state.path, directory=config.rootpath, isolated=True)
     definitions = {definition.name: definition for definition in configuration.definitions}
@@ -119,6 +120,7 @@ def _load(config: pytest.Config, options: Options, state: StateDir) -> tuple[Con
                 f"pytest_neo_daemons_definitions: definitions[{name!r}] must be a Definition of that name, "
                 f"and is {definition!r:.200}"
             )
+    check_order(definitions.values())
     return configuration, definitions
 
 
@@ -159,6 +161,7 @@ class Active:
         self._handles: dict[str, Daemon] = {}
         self._isolated: set[str] = set()
         """Daemons of the present test's own."""
+        self._isolated_fixtures: list[tuple[pytest.FixtureDef[Any], Any]] = []
         self._logs = {name: session.state.daemon_log(name) for name in names} if session is not None else {}
         self._exported: dict[str, str | None] = {}
         """What the environment had before."""
@@ -170,8 +173,10 @@ class Active:
         self._journal: JournalReader | None = None
         self._progress: Progress | None = None
         if session is not None:
-            warm = isinstance(session, OwnSession) and session.reused
-            self._journal = JournalReader(session.state.journal, from_start=session.ours and not warm)
+            told = self._workerinput.get(WORKER_KEY) if self._workerinput is not None else None
+            known = session.owned and not (isinstance(session, OwnSession) and session.reused)
+            start = 0 if known else told["journal_from"] if told is not None else None
+            self._journal = JournalReader(session.state.journal, start)
 
     @property
     def session(self) -> Session:
@@ -206,8 +211,7 @@ class Active:
         if not self.session.ours:
             pytest.fail(f"cannot change the definition of {name}: {NOT_OURS}", pytrace=False)
         try:
-            self.session.need_supervisor()
-            self.session.client.define(definition)
+            self.session.ask(lambda client: client.define(definition))
         except (ControlError, Unavailable) as error:
             pytest.fail(str(error), pytrace=False)
 
@@ -226,8 +230,7 @@ class Active:
         )
         self._isolated.add(own_name)
         try:
-            self.session.need_supervisor()
-            self.session.client.define(own)
+            self.session.ask(lambda client: client.define(own))
         except (ControlError, Unavailable) as error:
             pytest.fail(str(error), pytrace=False)
         handle = obtain(self.session, own_name, lambda: None)
@@ -281,6 +284,7 @@ class Active:
                 "state_dir": str(self._session.state.path),
                 "names": list(self.names),
                 "attached": not self._session.ours,
+                "journal_from": self._journal.start if self._journal is not None else 0,
             }
 
     @pytest.hookimpl(optionalhook=True)
@@ -304,22 +308,32 @@ class Active:
             workeroutput[WORKER_KEY] = self._remarks
         if self._session is not None and self._workerinput is None:
             self._progress = Progress(self._config, self._session.client)
+        if isinstance(self._session, OwnSession) and self._session.reused:
+            try:
+                self._session.need_supervisor()  # before any worker uses it: it may have to change for this run
+            except (Unavailable, ControlError) as error:
+                raise pytest.UsageError(f"neo-daemons: {error}") from None
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        for marker in metafunc.definition.iter_markers("neo_daemons"):
+        for name in self._isolated_for(metafunc.definition):
+            fixture = fixture_name(name)
+            if fixture is None or fixture not in metafunc.fixturenames:
+                pytest.fail(
+                    f"{metafunc.definition.nodeid}: neo_daemons({name!r}, isolated=True) on a test that does not "
+                    f"use the fixture {fixture or name!r}",
+                    pytrace=False,
+                )
+            # A parameter of its own has pytest make the fixture, and all that is built on it, for this test.
+            metafunc.parametrize(fixture, [metafunc.definition.nodeid], indirect=True, ids=[pytest.HIDDEN_PARAM])
+
+    def _isolated_for(self, node: pytest.Item) -> dict[str, None]:
+        """The daemons that a test is to have for itself, in order."""
+        names: dict[str, None] = {}
+        for marker in node.iter_markers("neo_daemons"):
             self._check_marker(marker)
-            if not marker.kwargs.get("isolated"):
-                continue
-            for name in marker.args:
-                fixture = fixture_name(name)
-                if fixture is None or fixture not in metafunc.fixturenames:
-                    pytest.fail(
-                        f"{metafunc.definition.nodeid}: neo_daemons({name!r}, isolated=True) on a test that does not "
-                        f"use the fixture {fixture or name!r}",
-                        pytrace=False,
-                    )
-                # A parameter of its own has pytest make the fixture, and all that is built on it, for this test.
-                metafunc.parametrize(fixture, [metafunc.definition.nodeid], indirect=True, ids=[pytest.HIDDEN_PARAM])
+            if marker.kwargs.get("isolated"):
+                names |= dict.fromkeys(marker.args)
+        return names
 
     def _check_marker(self, marker: pytest.Mark) -> None:
         unknown = [name for name in marker.args if name not in self.names]
@@ -347,6 +361,16 @@ class Active:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if self._session is None:
+            return
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        for name in self._isolated_for(item):
+            if fixture_name(name) not in parameters:
+                pytest.fail(
+                    f"neo_daemons({name!r}, isolated=True) is for test functions and classes: "
+                    "it has no effect in pytest.param(…, marks=…) and on unittest.TestCase",
+                    pytrace=False,
+                )
         for name in self._isolated:
             self._logs.pop(name, None)
         self._isolated.clear()
@@ -364,6 +388,10 @@ class Active:
         if journal is not None:
             item.stash[WATCH] = reporting.Watch(journal, self._logs)
 
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: Any) -> None:
+        if fixturedef.argname in self._by_fixture and getattr(request, "param", None) is not None:
+            self._isolated_fixtures.append((fixturedef, request))
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
         watch = item.stash.get(WATCH, None)
@@ -376,12 +404,18 @@ class Active:
         try:
             return (yield)
         finally:
-            for handle in self._handles.values():
-                with _whatever_comes():
-                    handle.repair()
-            for name in self._isolated:
-                with _whatever_comes():
-                    self.session.client.remove(name)
+            try:
+                while self._isolated_fixtures:
+                    # With it, pytest ends all that is built on it, while the daemon is still there.
+                    fixture, request = self._isolated_fixtures.pop()
+                    fixture.finish(request)
+            finally:
+                for name in self._isolated:
+                    with _whatever_comes():
+                        self.session.ask(functools.partial(Client.remove, name=name))
+                for handle in self._handles.values():
+                    with _whatever_comes():
+                        handle.repair()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:

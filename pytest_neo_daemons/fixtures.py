@@ -35,9 +35,9 @@ TIMEOUT_S = 120.0
 
 
 def fixture_name(daemon: str) -> str | None:
-    """Of a daemon's fixture; None if that would hide another one."""
+    """Of a daemon's fixture; None if that would hide another one, or be taken for a hook."""
     name = daemon.replace("-", "_")
-    return None if name in RESERVED else name
+    return None if name in RESERVED or name.startswith("pytest_") else name
 
 
 def _active(request: pytest.FixtureRequest) -> Active:
@@ -51,6 +51,11 @@ def of_daemons(active: Active) -> types.ModuleType:
     for daemon in active.names:
         name = fixture_name(daemon)
         if name is not None:
+            for wanted in (name, f"{name}_definition"):
+                if hasattr(made, wanted):
+                    raise pytest.UsageError(
+                        f"neo-daemons: two daemons would have the fixture {wanted}; rename {daemon!r} or the other"
+                    )
             setattr(made, name, _daemon(name, daemon, active))
             setattr(made, f"{name}_definition", _definition(name, daemon, active))
     for daemon in BUILTINS:

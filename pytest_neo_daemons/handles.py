@@ -105,7 +105,7 @@ class Daemon:
         return self._now().restarts
 
     def _now(self) -> DaemonStatus:
-        return self._session.client.status().daemon(self.name)
+        return self._session.ask(lambda client: client.status().daemon(self.name))
 
     def wait_ready(self, timeout_s: float = FOREVER_S) -> None:
         """Wait until it is ready, by default as long as its definition gives it.
@@ -120,20 +120,20 @@ class Daemon:
 
     def logs(self, lines: int = 100) -> str:
         """The end of its log."""
-        return "".join(self._session.client.logs(self.name, lines))
+        return self._session.ask(lambda client: "".join(client.logs(self.name, lines)))
 
     # Faults
 
     def kill(self) -> None:
         """SIGKILL to its process group: a crash. The supervisor starts it again; see `wait_ready`."""
         self._fault("kill")
-        self._session.client.signal(self.name, "SIGKILL")
+        self._session.ask(lambda client: client.signal(self.name, "SIGKILL"))
         self._paused = False
 
     def pause(self) -> None:
         """SIGSTOP to its process group: it hangs. Its liveness probe, if it has one, will end it in time."""
         self._fault("pause")
-        self._session.client.signal(self.name, "SIGSTOP")
+        self._session.ask(lambda client: client.signal(self.name, "SIGSTOP"))
         self._paused = True
 
     def resume(self) -> None:
@@ -141,13 +141,13 @@ class Daemon:
         self._fault("resume")
         self._paused = False
         with contextlib.suppress(ControlError):  # it has been ended and started anew meanwhile
-            self._session.client.signal(self.name, "SIGCONT")
+            self._session.ask(lambda client: client.signal(self.name, "SIGCONT"))
 
     def stop(self) -> None:
         """Stop it; it stays down until `start`."""
         self._fault("stop")
         self._stopped = True
-        self._session.client.order(self.name, "stop", wait_s=ORDER_S)
+        self._session.ask(lambda client: client.order(self.name, "stop", wait_s=ORDER_S))
 
     def start(self) -> None:
         """Start it after a `stop`, and wait until it is ready. Its port may be another one."""
@@ -159,7 +159,7 @@ class Daemon:
         """Stop it, start it again, and wait until it is ready."""
         self._fault("restart")
         self._stopped = False
-        self._session.client.order(self.name, "restart", wait_s=ORDER_S)
+        self._session.ask(lambda client: client.order(self.name, "restart", wait_s=ORDER_S))
         self.wait_ready()
 
     def _fault(self, what: str) -> None:

@@ -46,10 +46,10 @@ class JournalReader:
 
     Args:
         path: the journal.
-        from_start: begin with what is there already.
+        start: byte to begin at; None: at its end.
     """
 
-    def __init__(self, path: Path, *, from_start: bool = False) -> None:
+    def __init__(self, path: Path, start: int | None = None) -> None:
         self.incidents: list[Incident] = []
         self.starts: dict[str, int] = {}
         """How often each daemon was started, since this reader began."""
@@ -59,7 +59,7 @@ class JournalReader:
         self._rest = b""
         self._asked: set[str] = set()
         self._open: dict[str, Incident] = {}
-        self._position = 0 if from_start else self.size
+        self._position = self.start = self.size if start is None else start
 
     @property
     def size(self) -> int:

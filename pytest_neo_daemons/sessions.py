@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import functools
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from neo_daemons.control.client import Client, ControlError, Lease, NoSupervisor
 from neo_daemons.definitions import Definition
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from neo_daemons.ephemeral.launch import Owned
     from neo_daemons.status import Change
 
+T = TypeVar("T")
 FOREVER_S = 86_400.0 * 365
 """How long a daemon may take to start is for its definition to say, and the supervisor's to watch."""
 RECOVERY_S = 30.0
@@ -83,7 +85,7 @@ class Keeper:
                 return
             try:
                 self._lost(held)
-            except Unavailable as error:
+            except (Unavailable, OSError) as error:
                 with self._changed:
                     self.fault = str(error)
                     self._changed.notify_all()
@@ -156,6 +158,23 @@ class Session(abc.ABC):
     def definition(self, name: str) -> Definition | None:
         """What a daemon was defined as; None if that is not for us to know."""
 
+    def ask(self, request: Callable[[Client], T]) -> T:
+        """What the supervisor answers, also when it is just being replaced.
+
+        Raises:
+            ControlError: it refuses.
+            Unavailable: there is none, and will be none.
+        """
+        deadline = time.monotonic() + RECOVERY_S
+        while True:
+            self.need_supervisor()
+            try:
+                return request(self.client)
+            except NoSupervisor:  # killed: another one is coming
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_S)
+
     @abc.abstractmethod
     def close(self) -> None:
         """Let go of it."""
@@ -169,20 +188,10 @@ class _Leased(Session):
 
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
         end = time.monotonic() + wait_s
-        deadline = None
         while True:
-            self.need_supervisor()
             # In pieces, so that a supervisor that hangs is found out.
             piece_s = max(min(end - time.monotonic(), ASK_AGAIN_S), 0.0)
-            try:
-                needed = self.client.need(name, wait_s=piece_s)
-            except NoSupervisor:  # killed: another one is coming
-                deadline = deadline or time.monotonic() + RECOVERY_S
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(POLL_S)
-                continue
-            deadline = None
+            needed = self.ask(functools.partial(Client.need, name=name, wait_s=piece_s))
             if needed.failure is not None or needed.daemon.ready or time.monotonic() >= end:
                 break
         if needed.failure is None:
@@ -223,9 +232,11 @@ class OwnSession(_Leased):
             self._set_up = True
 
     def _lost(self, answered: bool) -> None:
+        if answered:
+            self._deaths = 0
         if self._owned.supervisor_lives():
             return
-        self._deaths = 1 if answered else self._deaths + 1
+        self._deaths += 1
         if self._deaths >= MAX_DEATHS:
             raise Unavailable(f"the supervisor ends again and again; it said: {self._owned.last_words()}")
         self.replaced += 1
@@ -236,7 +247,8 @@ class OwnSession(_Leased):
         if not self._keeper.close():
             self._take_leave()
         if self._owned.keep_s == 0:
-            self._owned.wait_until_gone()
+            with contextlib.suppress(KeyboardInterrupt):  # it ends all the same
+                self._owned.wait_until_gone()
 
     def _take_leave(self) -> None:
         """Have a supervisor that has only just been started know that we do not need it: it counts us as long as we

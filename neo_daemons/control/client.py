@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import http.client
+import os
 import socket
 import urllib.parse
 from collections.abc import Iterable, Iterator
@@ -79,14 +80,14 @@ class Client:
     def follow_events(self, count: int, name: str | None = None) -> Iterator[JournalEntry]:
         """The latest entries, then each new one. Ends with the supervisor."""
         query = {"n": str(count), "follow": "1"} | ({"daemon": name} if name else {})
-        with self._stream("GET", "/events", query) as response:
+        with self._stream("GET", "/events", query, None) as response:
             for line in response:
                 yield msgspec.json.decode(line, type=JournalEntry)
 
     def logs(self, name: str, lines: int, *, follow: bool = False) -> Iterator[str]:
         """The last lines of a daemon's log, and with `follow` what comes after, in pieces of text."""
         query = {"n": str(lines), "follow": "1" if follow else "0"}
-        with self._stream("GET", f"/daemons/{name}/logs", query) as response:
+        with self._stream("GET", f"/daemons/{name}/logs", query, None if follow else ANSWER_S) as response:
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
             while piece := response.read1(CHUNK):
                 yield decoder.decode(piece)
@@ -136,9 +137,9 @@ class Client:
 
     @contextlib.contextmanager
     def _stream(
-        self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None = None
+        self, method: str, path: str, query: dict[str, str], timeout_s: float | None
     ) -> Iterator[http.client.HTTPResponse]:
-        with self._exchange(method, path, query, body, None) as (response, _):
+        with self._exchange(method, path, query, None, timeout_s) as (response, _):
             yield response
 
     @contextlib.contextmanager
@@ -201,7 +202,9 @@ class Lease:
 
     def forget(self) -> None:
         """Close this process's copy of the connection: for the child of a fork, which must not hold its parent's."""
-        self._connection.close()
+        descriptor = self._connection.detach()  # closing the object waits for the file that reads from it
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class _Connection(http.client.HTTPConnection):

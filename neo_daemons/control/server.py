@@ -95,6 +95,8 @@ class BadRequest(Exception):
 
 def settled(daemon: Daemon) -> bool:
     """It is ready, or will not be without somebody's help, or keeps failing."""
+    if daemon.dropped:
+        return True
     if daemon.waiting_for is not None:
         other = daemon.site.daemons.get(daemon.waiting_for)
         return other is not None and not other.ready and settled(other)

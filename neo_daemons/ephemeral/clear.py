@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from msgspec import Struct
 
 from neo_daemons.control.address import socket_path
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.supervision.platform import Platform, current_platform
-from neo_daemons.supervision.survey import Orphan, reap, running_supervisor
+from neo_daemons.supervision.survey import Orphan, reap
 
-from .session import lock_of
+from .session import lock_of, remove
 
 PATTERNS = ("run-*", "warm-*")
 
@@ -38,18 +38,28 @@ def clear(base: Path, *, skip: str) -> Iterator[Cleared]:
                 continue
             try:
                 # Its users hold its lock while they live; its supervisor may outlive them for a moment, or be warm.
-                if running_supervisor(state, platform) is None and directory.is_dir():
-                    yield clear_one(state, platform)
-                    if directory.name.startswith("run-"):
-                        lock_of(state).unlink(missing_ok=True)
+                if directory.is_dir() and not is_supervised(state):
+                    yield Cleared(state, end_what_is_left(state, platform))
+                    remove(state, lock)
             finally:
                 lock.release()
 
 
-def clear_one(state: StateDir, platform: Platform) -> Cleared:
-    """Clear away one session, whose lock the caller holds and whose supervisor is dead."""
+def is_supervised(state: StateDir) -> bool:
+    """Whether a supervisor holds the state directory: by its lock, which it has as long as it lives."""
+    if not state.lock.exists():
+        return False
+    try:
+        with FileLock(state.lock, blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
+def end_what_is_left(state: StateDir, platform: Platform) -> tuple[Orphan, ...]:
+    """End the processes of a session whose lock the caller holds and whose supervisor is dead, also where its
+    directory is gone; who they were."""
     ended = reap(state, platform).ended
     with contextlib.suppress(OSError, StateDirError):
         socket_path(state.path).unlink(missing_ok=True)
-    shutil.rmtree(state.path, ignore_errors=True)
-    return Cleared(state, ended)
+    return ended

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import sys
 import time
 from pathlib import Path
 
 from neo_daemons.config import Configuration
 from neo_daemons.control.client import Client, ControlError
-from neo_daemons.state_dir import StateDir
+from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change
 from neo_daemons.supervision.platform import Lock, Platform, Process, SpawnSpec, current_platform
-from neo_daemons.supervision.survey import Orphan, running_supervisor
+from neo_daemons.supervision.survey import Orphan
 
 from . import session as sessions
-from .clear import clear_one
+from .clear import end_what_is_left, is_supervised
 from .session import Owner, Session
 
 POLL_S = 0.01
@@ -32,38 +33,55 @@ class Owned:
 
     def __init__(self, state: StateDir, lock: Lock, platform: Platform) -> None:
         self.state = state
-        self.cleared: tuple[Orphan, ...] = ()
-        """Processes that dead users of the same directory had left."""
         self._lock = lock
         self._platform = platform
         self.keep_s = 0.0
         """How long the supervisor lives on after the run."""
+        self._env: dict[str, str] = {}
         self._session: Session | None = None
         self._supervisor: Process | None = None
 
     def begin(self, configuration: Configuration, *, keep_s: float) -> bool:
         """Start the supervisor, without waiting for it; or find one, kept warm, that will do. Whether that was so:
-        then its definitions are still to be set."""
-        self.keep_s = keep_s if self.state.path.name.startswith("warm-") else 0.0
+        then its definitions are still to be set.
+
+        Raises:
+            StateDirError: the session's directory cannot be used.
+        """
+        self.keep_s = keep_s if sessions.is_warm(self.state) else 0.0
+        # As it is now: a supervisor that takes another's place in the midst of a test gets no more than that one had.
+        self._env = sessions.environment(os.environ)
         owner = Owner(os.getpid(), self._platform.own_identity())
         self._session = sessions.new(configuration, owner, keep_s=self.keep_s)
-        if running_supervisor(self.state, self._platform) is not None:
-            kept = sessions.read(self.state)
-            if kept is not None and kept.surroundings == self._session.surroundings:
-                return True
-            self._end_other()
-        if self.state.path.exists():
-            self.cleared = clear_one(self.state, self._platform).ended
-        self.state.create()
-        sessions.write(self.state, self._session)
-        self.spawn()
+        try:
+            if is_supervised(self.state):
+                kept = sessions.read(self.state)
+                if kept is not None and kept.surroundings == self._session.surroundings:
+                    return True
+                self._end_other()
+            if self.state.path.exists():
+                end_what_is_left(self.state, self._platform)
+                shutil.rmtree(self.state.path, ignore_errors=True)
+            self.state.create()
+            sessions.write(self.state, self._session)
+            self.spawn()
+        except OSError as error:
+            where = error.filename or self.state.path
+            raise StateDirError(
+                f"cannot use {where}: {error.strerror}; make room there, or set TMPDIR to another directory"
+            ) from None
         return False
 
     def _end_other(self) -> None:
         with contextlib.suppress(ControlError):
             Client(self.state).shutdown()
         deadline = time.monotonic() + ENDED_S
-        while running_supervisor(self.state, self._platform) is not None and time.monotonic() < deadline:
+        while is_supervised(self.state):
+            if time.monotonic() > deadline:
+                raise StateDirError(
+                    f"the supervisor that an earlier run kept warm in {self.state.path} is to be replaced, and does "
+                    "not end; try again, or run without --neo-daemons-keep"
+                )
             time.sleep(POLL_S)
 
     def set_up(self, client: Client) -> list[Change]:
@@ -72,15 +90,18 @@ class Owned:
         return client.set_up(self._session.definitions, keep_s=self._session.keep_s)
 
     def spawn(self) -> None:
-        """Start a supervisor on the session's directory, in the place of one that died if there was one."""
+        """Start a supervisor on the session's directory, in the place of one that died if there was one.
+
+        Raises:
+            OSError: it cannot be started.
+        """
         if self._supervisor is not None:
             self._supervisor.close()
-        env = sessions.environment(os.environ)
         # Not from the working directory: what lies there must not shadow a module.
         command = [sys.executable, "-P", "-m", "neo_daemons.ephemeral", str(self.state.path)]
         output = os.open(self.state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
-            self._supervisor = self._platform.spawn(SpawnSpec(command, env, str(self.state.path), output))
+            self._supervisor = self._platform.spawn(SpawnSpec(command, self._env, str(self.state.path), output))
         finally:
             os.close(output)
 
@@ -88,7 +109,7 @@ class Owned:
         """Whether the supervisor that was started, or found, runs."""
         if self._supervisor is not None:
             return self._supervisor.is_alive()
-        return running_supervisor(self.state, self._platform) is not None
+        return is_supervised(self.state)
 
     def last_words(self) -> str:
         """What the supervisor wrote last: why it ended."""
@@ -104,8 +125,8 @@ class Owned:
 
     def abandon(self) -> None:
         """Give the session up before it has begun."""
-        if not self.state.path.exists():
-            self._lock.path.unlink(missing_ok=True)
+        if self._supervisor is None and not is_supervised(self.state):
+            sessions.remove(self.state, self._lock)
         self._lock.release()
 
     def wait_until_gone(self) -> tuple[Orphan, ...]:
@@ -114,18 +135,16 @@ class Owned:
         deadline = time.monotonic() + ENDED_S
         while self.supervisor_lives() and time.monotonic() < deadline:
             time.sleep(POLL_S)
+        alive = self.supervisor_lives()
         if self._supervisor is not None:
             self._supervisor.close()
-        if not self.state.path.exists() or running_supervisor(self.state, self._platform) is not None:
+        path = sessions.lock_of(self.state)
+        if alive or not (self.state.path.exists() or path.exists()):
             return ()
-        lock = self._platform.lock(sessions.lock_of(self.state))
-        if lock is None:
-            return ()
-        try:
-            ended = clear_one(self.state, self._platform).ended
-            lock.path.unlink(missing_ok=True)
-        finally:
-            lock.release()
+        lock = self._platform.lock(path) if path.parent.exists() else None
+        ended = end_what_is_left(self.state, self._platform)
+        if lock is not None:
+            sessions.remove(self.state, lock)
         return ended
 
 

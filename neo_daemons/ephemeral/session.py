@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from neo_daemons.version import VERSION
 
 if TYPE_CHECKING:
     from neo_daemons.config import Configuration
+    from neo_daemons.supervision.platform import Lock
 
 FILE = "session.json"
 VOLATILE = ("PYTEST_", "COV_CORE_", "COVERAGE_", "TERM", "SSH_", "XDG_SESSION", "NEO_DAEMONS_")
@@ -43,6 +45,8 @@ class Session(Struct, frozen=True, kw_only=True):
     cache: str
     source: str | None
     definitions: tuple[Definition, ...]
+    changed: tuple[Definition, ...] = ()
+    """What users of the session have added to these, or put in their place."""
     parallel: int | None
     owner: Owner
     keep_s: float
@@ -90,9 +94,14 @@ def configuration(session: Session, state: StateDir) -> Configuration:
         project=project,
         state=state,
         source=Path(session.source) if session.source else None,
-        definitions=session.definitions,
+        definitions=tuple(present(session).values()),
         parallel=session.parallel,
     )
+
+
+def present(session: Session) -> dict[str, Definition]:
+    """The definitions that hold, by name."""
+    return {definition.name: definition for definition in (*session.definitions, *session.changed)}
 
 
 def write(state: StateDir, session: Session) -> None:
@@ -128,6 +137,19 @@ def base() -> Path:
 def lock_of(state: StateDir) -> Path:
     """Locked by whoever uses a session, or ends it, or clears it away."""
     return state.path.with_name(f"{state.path.name}.lock")
+
+
+def remove(state: StateDir, lock: Lock) -> None:
+    """Remove the files of a session that has ended, and release its lock."""
+    shutil.rmtree(state.path, ignore_errors=True)
+    if not is_warm(state):  # others may be waiting for the one of a warm session
+        lock.path.unlink(missing_ok=True)
+    lock.release()
+
+
+def is_warm(state: StateDir) -> bool:
+    """Whether it is one that may be kept warm."""
+    return state.path.name.startswith("warm-")
 
 
 def _digest(value: object) -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 from pathlib import Path
 
 import msgspec
 
+from neo_daemons.config import check_order
 from neo_daemons.control import api
 from neo_daemons.control.server import PATIENT_FAILURES
 from neo_daemons.definitions import Definition
 from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.state_dir import StateDir
-from neo_daemons.status import Change, DaemonStatus
+from neo_daemons.status import Change
 from neo_daemons.supervision.daemon import Daemon
 from neo_daemons.supervision.machine import Event, Refused, State
 from neo_daemons.supervision.platform import Lock, NotOurs, Process, Unverifiable
@@ -37,8 +37,9 @@ class SessionOrchestrator(AgentOrchestrator):
         self.session = self
         self._session = session
         self._original = {definition.name: definition for definition in session.definitions}
-        self._changed: dict[str, Definition] = {}
-        """Definitions that a user of the session has set."""
+        self._changed = {definition.name: definition for definition in session.changed}
+        """Definitions that users of the session have set."""
+        self._changing = asyncio.Lock()
         self._failed: dict[str, api.Needed] = {}
         """What could not be had, and was not ready since."""
         self._owner = self._open_owner()
@@ -58,14 +59,10 @@ class SessionOrchestrator(AgentOrchestrator):
         Raises:
             AlreadyRunning, StateDirError: as `AgentOrchestrator.start`.
         """
-        try:
-            await self.run(started=self._begin)
-        finally:
-            if self._lock is not None:
-                shutil.rmtree(self.configuration.state.path, ignore_errors=True)
-                if self._session.keep_s == 0:
-                    self._lock.path.unlink(missing_ok=True)
-                self._lock.release()
+        await self.run(started=self._begin)
+        # Ended by a signal, with users: then what it left is theirs to clear away, or another supervisor's to take.
+        if self._lock is not None or (self._take_lock() and self._lock is not None):
+            sessions.remove(self.configuration.state, self._lock)
 
     def _begin(self) -> None:
         owner = self._owner
@@ -93,14 +90,20 @@ class SessionOrchestrator(AgentOrchestrator):
 
     async def _end_unless_used(self) -> None:
         """End, once nobody else is about to use, or to clear away, this session."""
-        path = sessions.lock_of(self.configuration.state)
         while self._life is not None and not self._life.leases:
-            with contextlib.suppress(OSError):
-                self._lock = self.supervisor.platform.lock(path)
-            if self._lock is not None:
+            if self._take_lock():
                 self.ask_to_stop()
                 return
             await asyncio.sleep(RETRY_S)
+
+    def _take_lock(self) -> bool:
+        """Whether nobody else uses this session. Where that cannot be told, because the lock's directory is gone or
+        no descriptor is left, nobody can."""
+        try:
+            self._lock = self.supervisor.platform.lock(sessions.lock_of(self.configuration.state))
+        except OSError:
+            return True
+        return self._lock is not None
 
     # What `control.server.Session` promises
 
@@ -117,26 +120,41 @@ class SessionOrchestrator(AgentOrchestrator):
             self._life.dropped(lease)
 
     async def need(self, name: str, wait_s: float) -> api.Needed:
-        daemon = self.supervisor.daemon(name)
-        if name in self._failed and not daemon.ready:
-            return self._failed[name]
-        if daemon.state in (State.STOPPED, State.STOPPING):
-            self.supervisor.order(name, Event.START)
-        if wait_s:
-            await daemon.wait_for(lambda daemon: daemon.ready or self._why_not(daemon) is not None, wait_s)
-        why = None if daemon.ready else self._why_not(daemon)
-        if why is None:
-            self._failed.pop(name, None)
-            return api.Needed(daemon=self._status(name))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        begun: Daemon | None = None
+        while True:
+            daemon = self.supervisor.daemon(name)
+            if name not in self.supervisor.changing:
+                if name in self._failed and not daemon.ready:
+                    return self._failed[name]
+                if daemon is not begun:
+                    self._start(daemon)
+                    begun = daemon
+                why = None if daemon.ready else self._why_not(daemon)
+                if why is not None:
+                    return self._fail(daemon, why)
+            left_s = deadline - loop.time()
+            if daemon.ready or left_s <= 0:
+                return api.Needed(daemon=daemon.status(None))
+            await self.supervisor.site.changed.wait(left_s)
+
+    def _start(self, daemon: Daemon) -> None:
+        """Start a daemon that is down, and before it those that it waits for or refers to."""
+        if daemon.name in self.supervisor.changing or daemon.state not in (State.STOPPED, State.STOPPING):
+            return
+        for name in (*daemon.definition.after, *daemon.definition.requires):
+            if name in self.supervisor.daemons:
+                self._start(self.supervisor.daemons[name])
+        self.supervisor.order(daemon.name, Event.START)
+
+    def _fail(self, daemon: Daemon, why: str) -> api.Needed:
         start = daemon.target.log_start if daemon.target is not None else 0
         tail = tuple(daemon.log.tail(SHOWN_LINES, since=start))
-        failed = api.Needed(daemon=self._status(name), failure=why, log_tail=tail)
+        failed = api.Needed(daemon=daemon.status(None), failure=why, log_tail=tail)
         if daemon.state is not State.EXTERNAL:
-            self._failed[name] = failed
+            self._failed[daemon.name] = failed
         return failed
-
-    def _status(self, name: str) -> DaemonStatus:
-        return self.supervisor.daemon(name).status(None)
 
     def _why_not(self, daemon: Daemon) -> str | None:
         """Why a daemon that was asked for will not be ready; None as long as it may be."""
@@ -164,50 +182,62 @@ class SessionOrchestrator(AgentOrchestrator):
 
     async def define(self, definition: Definition) -> Daemon:
         name = definition.name
-        before = self._changed.get(name)
-        if before is not None and before != definition:
-            raise Refused(
-                f"cannot change {name}: in this run it has been changed to something else already; "
-                "let its definition be the same in every worker"
-            )
-        self._changed[name] = definition
-        self._failed.pop(name, None)
-        await self._reload({**self._present(), name: definition})
-        return self.supervisor.daemon(name)
+        async with self._changing:
+            before = self._changed.get(name)
+            if before is not None and before != definition:
+                raise Refused(
+                    f"cannot change {name}: in this run it has been changed to something else already; "
+                    "let its definition be the same in every worker"
+                )
+            if before is None:
+                check_order({**self._present(), name: definition}.values())
+                self._changed[name] = definition
+                self._failed.pop(name, None)
+                await self._reload()
+            return self.supervisor.daemon(name)
 
     async def remove(self, name: str) -> None:
         daemon = self.supervisor.daemon(name)
-        self._changed.pop(name, None)
-        self._failed.pop(name, None)
-        definitions = self._present()
-        definitions.pop(name)
+        # Stopped before others have to wait for that.
+        self.supervisor.order(name, Event.STOP)
+        await daemon.wait_for(lambda daemon: daemon.state is State.STOPPED or daemon.dropped)
+        async with self._changing:
+            self._changed.pop(name, None)
+            self._failed.pop(name, None)
+            await self._reload()
         if name in self._original:
-            definitions[name] = self._original[name]
-        await self._reload(definitions)
+            return
         state = self.configuration.state
-        if daemon.definition.data_dir is not None and daemon.definition.data_dir == str(state.data_dir(name)):
+        if daemon.definition.data_dir == str(state.data_dir(name)):
             await asyncio.to_thread(shutil.rmtree, state.data_dir(name), True)
-        if name not in self._original:
-            for path in (state.daemon_log(name), state.daemon_lock(name)):
-                path.unlink(missing_ok=True)
+        for path in (state.daemon_log(name), state.daemon_lock(name)):
+            path.unlink(missing_ok=True)
 
     async def set_up(self, settings: api.SessionSettings) -> list[Change]:
-        self._changed.clear()
-        self._failed.clear()
-        self._original = {definition.name: definition for definition in settings.definitions}
-        if self._life is not None:
-            self._life.keep_s = settings.keep_s
-        self._session = msgspec.structs.replace(self._session, keep_s=settings.keep_s)
-        return await self._reload(self._original)
+        check_order(settings.definitions)
+        async with self._changing:
+            if self._life is not None:
+                self._life.keep_s = settings.keep_s
+            self._session = msgspec.structs.replace(self._session, keep_s=settings.keep_s)
+            self._original = {definition.name: definition for definition in settings.definitions}
+            self._changed.clear()
+            self._failed.clear()
+            for daemon in self.supervisor.daemons.values():
+                if daemon.state in (State.BACKOFF, State.PARKED, State.UNAVAILABLE):
+                    # What failed for the user before may work for this one.
+                    self.supervisor.order(daemon.name, Event.STOP)
+            return await self._reload()
 
     def _present(self) -> dict[str, Definition]:
-        return {daemon.name: daemon.definition for daemon in self.supervisor.daemons.values()}
+        return {**self._original, **self._changed}
 
-    async def _reload(self, definitions: dict[str, Definition]) -> list[Change]:
-        self._session = msgspec.structs.replace(self._session, definitions=tuple(definitions.values()))
+    async def _reload(self) -> list[Change]:
+        self._session = msgspec.structs.replace(
+            self._session, definitions=tuple(self._original.values()), changed=tuple(self._changed.values())
+        )
         # For a supervisor that takes our place.
         sessions.write(self.configuration.state, self._session)
-        return await self.supervisor.reload(definitions.values())
+        return await self.supervisor.reload(self._present().values())
 
     async def reload(self, *, dry_run: bool = False) -> list[Change]:
         raise Refused("the daemons of a session are what pytest has it run; there is no file to read again")

@@ -143,6 +143,11 @@ class Daemon:
             await self.wait_for(lambda daemon: daemon.tree.main is not main or daemon._dead)
         return sent
 
+    @property
+    def dropped(self) -> bool:
+        """Its supervisor has let it go, for good or for another of the same name: its state changes no more."""
+        return self._leaving
+
     def observe(self) -> None:
         """Begin to look after an external daemon."""
         if self._probing is not None:

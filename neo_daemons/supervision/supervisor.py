@@ -110,6 +110,8 @@ class Supervisor:
         self._log_keeper: asyncio.Task[None] | None = None
         self._clearing: asyncio.Task[None] | None = None
         self._ending_orphans: list[Daemon] = []
+        self.changing: set[str] = set()
+        """Daemons that a reload is stopping or replacing: nobody starts them meanwhile."""
         self._ordered: set[str] = set()
         """Daemons about which an operator has spoken: what he said is not overridden by a late first start."""
         self._site: Site | None = None
@@ -240,12 +242,14 @@ class Supervisor:
         daemon = self.daemon(name)
         if self.stopping:
             raise Refused("the supervisor is stopping")
+        if name in self.changing:
+            raise Refused("it is just being changed by a reload; try again when that is done")
         self._ordered.add(name)
         daemon.order(event, f"{event} by an operator")
         if event in (Event.START, Event.RESTART):
             for required in daemon.definition.requires:
                 other = self.daemons.get(required)
-                if other is not None and other.state is State.STOPPED:
+                if other is not None and other.state is State.STOPPED and required not in self.changing:
                     self.order(required, Event.START)
         return daemon
 
@@ -481,28 +485,35 @@ class Supervisor:
             new = {definition.name: definition for definition in definitions}
             changes = self.plan(new.values())
             self.config = config or self.config
+            self.changing = {change.name for change in changes if change.action in ("stop", "replace", "start")}
             for change in changes:
                 if change.action != "keep":
                     self.journal.add(f"reload-{change.action}", daemon=change.name, detail=change.reason)
-            await self._stop_in_order([self.daemons[c.name] for c in changes if c.action == "stop"])
-            for change in changes:
-                daemon = self.daemons.get(change.name)
-                if change.action == "apply" and daemon is not None:
-                    daemon.apply(new[change.name])
-                elif change.action == "stop" and change.name not in new:
-                    await self.daemons.pop(change.name).detach()
-                elif change.action == "stop" and daemon is not None:
-                    daemon.apply(new[change.name])
-                    daemon.detail = "not enabled in the configuration"
-            await asyncio.gather(*(self._replace(new[c.name]) for c in changes if c.action in ("start", "replace")))
-            for change in changes:
-                if change.action == "apply" and change.name not in self.daemons and not self.stopping:
-                    self._begin(self._add(new[change.name]))
-            ordered = {name: self.daemons[name] for name in new if name in self.daemons}
-            self.daemons.clear()
-            self.daemons.update(ordered)
-            self.site.changed.notify()
+            try:
+                await self._carry_out(changes, new)
+            finally:
+                self.changing = set()
+                self.site.changed.notify()
             return changes
+
+    async def _carry_out(self, changes: list[Change], new: dict[str, Definition]) -> None:
+        await self._stop_in_order([self.daemons[c.name] for c in changes if c.action == "stop"])
+        for change in changes:
+            daemon = self.daemons.get(change.name)
+            if change.action == "apply" and daemon is not None:
+                daemon.apply(new[change.name])
+            elif change.action == "stop" and change.name not in new:
+                await self.daemons.pop(change.name).detach()
+            elif change.action == "stop" and daemon is not None:
+                daemon.apply(new[change.name])
+                daemon.detail = "not enabled in the configuration"
+        await asyncio.gather(*(self._replace(new[c.name]) for c in changes if c.action in ("start", "replace")))
+        for change in changes:
+            if change.action == "apply" and change.name not in self.daemons and not self.stopping:
+                self._begin(self._add(new[change.name]))
+        ordered = {name: self.daemons[name] for name in new if name in self.daemons}
+        self.daemons.clear()
+        self.daemons.update(ordered)
 
     async def _replace(self, definition: Definition) -> None:
         old = self.daemons.get(definition.name)

@@ -19,7 +19,7 @@ from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
 
 SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
 """pytest-asyncio warns without it."""
-LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 0.4, "failures": 2}
+LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 1.5, "failures": 2}
 """A liveness probe that ends a hung daemon soon."""
 
 
@@ -141,8 +141,9 @@ class Inner:
         return [(pid, mark.name) for pid, mark in marked() if mark.state_dir.startswith(str(self.tmp))]
 
     def sessions(self) -> list[Path]:
-        """Directories of sessions."""
-        return [path for base in self.tmp.glob("neo-daemons-*") for path in base.iterdir() if path.suffix != ".sock"]
+        """Directories and locks of sessions. The lock of a warm one stays: others may be waiting for it."""
+        paths = [path for base in self.tmp.glob("neo-daemons-*") for path in base.iterdir()]
+        return [path for path in paths if path.suffix != ".sock" and not path.match("warm-*.lock")]
 
     def sockets(self) -> list[Path]:
         """Control sockets outside the sessions' directories."""

@@ -101,12 +101,15 @@ def bystander() -> Iterator[int]:
     process.wait()
 
 
-def write(inner: Inner, *, per_file: int = PER_FILE) -> None:
-    inner.configure(api=inner.toy(live=LIVE), other=inner.toy())
+def write(inner: Inner, fault: str) -> None:
+    inner.env["FAULT"] = fault
+    # Only where it is to strike: on a busy machine it could do so elsewhere too.
+    live = {"live": LIVE} if fault == "SIGSTOP of a daemon" else {}
+    inner.configure(api=inner.toy(**live), other=inner.toy())
     inner.write("conftest.py", CONFTEST)
     for file in range(FILES):
         own = STRUCK if file == 0 else ""
-        inner.write(f"test_{file}.py", OTHERS.format(count=per_file, file=file).rstrip() + "\n" + own)
+        inner.write(f"test_{file}.py", OTHERS.format(count=PER_FILE, file=file).rstrip() + "\n" + own)
 
 
 def ran(inner: Inner) -> int:
@@ -124,8 +127,7 @@ def ran(inner: Inner) -> int:
     ],
 )
 def test_a_run_goes_on(inner: Inner, bystander: int, fault: str, struck: str, mode: str) -> None:
-    write(inner)
-    inner.env["FAULT"] = fault
+    write(inner, fault)
     outcome = inner.run(*MODES[mode])
     assert inner.left() == []
     assert [result for name, result in outcome.results.items() if "test_struck" in name] == [struck], outcome.text
@@ -144,8 +146,7 @@ def test_a_run_goes_on(inner: Inner, bystander: int, fault: str, struck: str, mo
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", ["-x", "pytest.exit"])
 def test_a_run_that_ends_early(inner: Inner, bystander: int, fault: str, mode: str) -> None:
-    write(inner)
-    inner.env["FAULT"] = fault
+    write(inner, fault)
     outcome = inner.run(*MODES[mode], *(["-x"] if fault == "-x" else []))
     assert outcome.code in (1, 2)
     assert inner.left() == []
@@ -156,8 +157,7 @@ def test_a_run_that_ends_early(inner: Inner, bystander: int, fault: str, mode: s
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", ["Ctrl-C", "SIGTERM", "SIGKILL of the controller"])
 def test_a_run_that_is_ended(inner: Inner, bystander: int, fault: str, mode: str) -> None:
-    write(inner)
-    inner.env["FAULT"] = fault
+    write(inner, fault)
     process = inner.popen(*MODES[mode])
     inner.reaches("here")
     match fault:
@@ -219,8 +219,7 @@ def test_a_worker_that_runs_out_of_tests_leaves_the_daemons_to_the_others(inner:
 
 
 def test_two_runs_at_once_are_independent(inner: Inner) -> None:
-    write(inner)
-    inner.env["FAULT"] = "Ctrl-C"
+    write(inner, "Ctrl-C")
     first = inner.popen("test_0.py")
     inner.reaches("here")
     inner.env["FAULT"] = "none"
@@ -234,8 +233,7 @@ def test_two_runs_at_once_are_independent(inner: Inner) -> None:
 
 
 def test_what_dead_runs_left_is_reaped_and_mentioned(inner: Inner) -> None:
-    write(inner)
-    inner.env["FAULT"] = "SIGKILL of the controller"
+    write(inner, "SIGKILL of the controller")
     first = inner.popen("test_0.py")
     inner.reaches("here")
     (supervisor,) = inner.supervisors()
