@@ -18,10 +18,10 @@ from neo_daemons.definitions import Definition, Port
 from neo_daemons.state_dir import StateDir, StateDirError
 
 from . import fixtures, reporting
-from .fixtures import fixture_name
-from .handles import Daemon, Daemons, obtain
+from .handles import NOT_OURS, Daemon, Daemons, obtain
 from .incidents import Incident, JournalReader
 from .options import Options, resolve
+from .plugin import fixture_name
 from .progress import Progress
 from .sessions import AttachedSession, JoinedSession, OwnSession, Session, Unavailable, is_reachable
 
@@ -47,7 +47,6 @@ PARALLEL = (
     "other workers may be using it; mark the test with "
     "@pytest.mark.neo_daemons({name!r}, isolated=True), and it gets one of its own"
 )
-NOT_OURS = "it belongs to a serve, and tests may not hurt it; run without --neo-daemons-attach"
 
 
 def activate(config: pytest.Config) -> None:
@@ -108,11 +107,14 @@ def _attach(stated: str) -> AttachedSession:
 
 
 def _load(config: pytest.Config, options: Options, state: StateDir) -> tuple[Configuration, dict[str, Definition]]:
-    from neo_daemons.config import check_order, external, load
+    from neo_daemons.config import ConfigError, check_order, external, load
 
     configuration = load(options.config, state_dir=state.path, directory=config.rootpath, isolated=True)
     definitions = {definition.name: definition for definition in configuration.definitions}
-    definitions |= {name: external(name, url) for name, url in options.urls}
+    try:
+        definitions |= {name: external(name, url) for name, url in options.urls}
+    except ConfigError as error:
+        raise pytest.UsageError(f"--neo-daemons-url {error}") from None
     config.hook.pytest_neo_daemons_definitions(config=config, definitions=definitions)
     for name, definition in definitions.items():
         if not isinstance(definition, Definition) or definition.name != name:
@@ -210,10 +212,7 @@ class Active:
             pytest.fail(f"the fixture {fixture_name(name)}_definition must return a Definition of that name", False)
         if not self.session.ours:
             pytest.fail(f"cannot change the definition of {name}: {NOT_OURS}", pytrace=False)
-        try:
-            self.session.ask(lambda client: client.define(definition))
-        except (ControlError, Unavailable) as error:
-            pytest.fail(str(error), pytrace=False)
+        self._define(definition)
 
     def _isolate(self, name: str, definition: Definition | None) -> Daemon:
         if not self.session.ours or definition is None:
@@ -229,13 +228,19 @@ class Active:
             data_dir=str(self.session.state.data_dir(own_name)) if definition.data_dir is not None else None,
         )
         self._isolated.add(own_name)
-        try:
-            self.session.ask(lambda client: client.define(own))
-        except (ControlError, Unavailable) as error:
-            pytest.fail(str(error), pytrace=False)
+        self._define(own)
         handle = obtain(self.session, own_name, lambda: None)
         self._logs[own_name] = handle.log_path
         return handle
+
+    def _define(self, definition: Definition) -> None:
+        fault = None
+        try:
+            self.session.ask(lambda client: client.define(definition))
+        except (ControlError, Unavailable) as error:
+            fault = str(error)
+        if fault is not None:
+            pytest.fail(fault, pytrace=False)
 
     def is_isolated(self, daemon: Daemon) -> bool:
         """Whether it is one test's own, which ends with it."""
@@ -264,7 +269,7 @@ class Active:
             item.stash[USES] = tuple(name for name in dict.fromkeys(names) if name not in isolated)
         return item.stash[USES]
 
-    def _is_overridden(self, name: str, items: Iterable[pytest.Item]) -> bool:
+    def is_overridden(self, name: str, items: Iterable[pytest.Item]) -> bool:
         """Whether somebody has a definition fixture of his own: then starting the daemon waits for that."""
         attribute = f"{fixture_name(name)}_definition"
         holders: set[Any] = set()
@@ -351,7 +356,7 @@ class Active:
             return
         used = dict.fromkeys(name for item in session.items for name in self._used_by(item))
         for name in used:
-            if not self._is_overridden(name, session.items):
+            if not self.is_overridden(name, session.items):
                 try:
                     self._session.need(name, 0.0)
                 except (Unavailable, ControlError):

@@ -12,32 +12,17 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from .bridge_graph import BridgeGraph
-from .handles import Daemon, Daemons
-from .plugin import BUILTINS, CLIENTS
+from .handles import NOT_OURS, Daemon, Daemons
+from .plugin import BUILTINS, fixture_name
 
 if TYPE_CHECKING:
     from neo_daemons.definitions import Definition
 
     from .activation import Active
 
-RESERVED = frozenset(
-    {
-        "cache", "capfd", "capfdbinary", "caplog", "capsys", "capsysbinary", "capteesys", "config", "doctest_namespace",
-        "monkeypatch", "neo_daemons", "pytestconfig", "pytester", "record_property", "record_testsuite_property",
-        "record_xml_attribute", "recwarn", "request", "subtests", "testrun_uid", "tmp_path", "tmp_path_factory",
-        "tmpdir", "tmpdir_factory", "worker_id", *CLIENTS,
-    }
-)  # fmt: skip
-"""Names that pytest and xdist use; a daemon that is called so is reached by ``neo_daemons["NAME"]``."""
 TENANT = "default_tenant"
 """chroma's own."""
 TIMEOUT_S = 120.0
-
-
-def fixture_name(daemon: str) -> str | None:
-    """Of a daemon's fixture; None if that would hide another one, or be taken for a hook."""
-    name = daemon.replace("-", "_")
-    return None if name in RESERVED or name.startswith("pytest_") else name
 
 
 def _active(request: pytest.FixtureRequest) -> Active:
@@ -68,7 +53,9 @@ def _daemon(name: str, daemon: str, active: Active) -> Any:
     @pytest.fixture(name=name, scope="session")
     def fixture(request: pytest.FixtureRequest) -> Daemon:
         """A daemon, ready for use; see `pytest_neo_daemons.Daemon`."""
-        definition = request.getfixturevalue(f"{name}_definition")
+        definition = None
+        if active.session.ours or active.is_overridden(daemon, request.session.items):
+            definition = request.getfixturevalue(f"{name}_definition")
         return active.obtain(daemon, definition, isolated_for=getattr(request, "param", None))
 
     return fixture
@@ -78,6 +65,8 @@ def _definition(name: str, daemon: str, active: Active) -> Any:
     @pytest.fixture(name=f"{name}_definition", scope="session")
     def fixture() -> Definition | None:
         """The definition of a daemon. Override it to change that for the tests below a conftest.py."""
+        if not active.session.ours:
+            pytest.fail(f"cannot change the definition of {daemon}: {NOT_OURS}", pytrace=False)
         return active.session.definition(daemon)
 
     return fixture

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from neo_daemons.status import DaemonStatus
 
 ORDER_S = 600.0
+NOT_OURS = "it belongs to a serve, and tests may not hurt it; run without --neo-daemons-attach"
 
 
 class FaultRefused(Exception):
@@ -211,4 +212,5 @@ def obtain(session: Session, name: str, refusal: Callable[[], str | None]) -> Da
     try:
         return Daemon(session, name, refusal)
     except (Unavailable, ControlError) as error:
-        pytest.fail(str(error), pytrace=False)
+        fault = str(error)
+    pytest.fail(fault, pytrace=False)  # not in the except clause, whose error it would be shown with

@@ -27,6 +27,17 @@ OLDEST = (8, 4)
 REASON = "needs daemons: run pytest with --neo-daemons"
 
 
+RESERVED = frozenset(
+    {
+        "cache", "capfd", "capfdbinary", "caplog", "capsys", "capsysbinary", "capteesys", "config", "doctest_namespace",
+        "monkeypatch", "neo_daemons", "pytestconfig", "pytester", "record_property", "record_testsuite_property",
+        "record_xml_attribute", "recwarn", "request", "subtests", "testrun_uid", "tmp_path", "tmp_path_factory",
+        "tmpdir", "tmpdir_factory", "worker_id", *CLIENTS,
+    }
+)  # fmt: skip
+"""Names that pytest and xdist use; a daemon that is called so is reached by ``neo_daemons["NAME"]``."""
+
+
 class HookSpecs:
     """Hooks that a conftest.py or plugin can implement."""
 
@@ -116,6 +127,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_Off(required), "neo_daemons_off")
 
 
+def fixture_name(daemon: str) -> str | None:
+    """Of a daemon's fixture; None if that would hide another one, or be taken for a hook."""
+    name = daemon.replace("-", "_")
+    return None if name in RESERVED or name.startswith("pytest_") else name
+
+
 class _Off:
     """Skips the tests that are marked to use daemons."""
 
@@ -146,8 +163,9 @@ def _refuse(required: bool) -> None:
 def _configured(config: pytest.Config) -> Iterable[str]:
     """Names of the fixtures of a project that has a configuration of ours."""
     stated = config.getoption("--neo-daemons-config") or config.getini("neo_daemons_config")
-    candidates = [config.rootpath / name for name in ([stated] if stated else ["neo-daemons.toml", "pyproject.toml"])]
-    for path in candidates:
+    directories = [config.rootpath] if stated else [config.rootpath, *config.rootpath.parents]
+    names = [stated] if stated else ["neo-daemons.toml", "pyproject.toml"]
+    for path in (directory / name for directory in directories for name in names):
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError):
@@ -160,7 +178,8 @@ def _configured(config: pytest.Config) -> Iterable[str]:
             content: Any = tomllib.loads(text)
             content = content["tool"]["neo_daemons"] if path.name == "pyproject.toml" else content
             # What is wrong with it will be said when it is used.
-            return [str(name).replace("-", "_") for name in content.get("daemons", ())]
+            names = [fixture_name(str(name)) for name in content.get("daemons", ())]
+            return [name for name in names if name is not None]
         except (ValueError, KeyError, TypeError, AttributeError):
             return ()
     return ()
