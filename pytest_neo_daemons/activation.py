@@ -96,9 +96,11 @@ def _attach(stated: str) -> AttachedSession:
     state = find_state_dir(Path(stated) if stated else None)
     try:
         status = Client(state).status()
-    except NoSupervisor:
+    except ControlError as error:
+        if state.path.is_dir() and not isinstance(error, NoSupervisor):
+            raise
         mistaken = ""
-        if stated and not state.record.exists() and not state.journal.exists():
+        if stated and not (state.path / "journal.jsonl").is_file():
             mistaken = f" ({stated} is no state directory: was it meant as a test path? Then put it first)"
         raise pytest.UsageError(
             f"--neo-daemons-attach: no supervisor is running for {state.path}{mistaken}; start one with: neo-daemons up"
@@ -435,9 +437,8 @@ class Active:
             self._tell(incidents)
         if report.failed:
             for incident in incidents:
-                reporting.add_section(
-                    report, "neo-daemons", f"{incident}\nThis failure may be the daemon's, not the test's."
-                )
+                blame = "" if incident.asked_for else "\nThis failure may be the daemon's, not the test's."
+                reporting.add_section(report, "neo-daemons", f"{incident}{blame}")
             for name, text in watch.slices({name: self._logs[name] for name in concerning if name in self._logs}):
                 reporting.add_section(report, f"log of {name} during this test", text)
         return report

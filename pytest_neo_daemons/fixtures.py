@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from neo_daemons.control.client import ControlError
+
 from .bridge_graph import BridgeGraph
 from .handles import NOT_OURS, Daemon, Daemons
 from .plugin import BUILTINS, fixture_name
+from .sessions import Unavailable
 
 if TYPE_CHECKING:
     from neo_daemons.definitions import Definition
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 TENANT = "default_tenant"
 """chroma's own."""
 TIMEOUT_S = 120.0
+REMOVAL_S = 5.0
+"""chroma answers that its database is locked when several are removed at once."""
 
 
 def _active(request: pytest.FixtureRequest) -> Active:
@@ -64,7 +69,7 @@ def _daemon(name: str, daemon: str, active: Active) -> Any:
 def _definition(name: str, daemon: str, active: Active) -> Any:
     @pytest.fixture(name=f"{name}_definition", scope="session")
     def fixture() -> Definition | None:
-        """The definition of a daemon. Override it to change that for the tests below a conftest.py."""
+        """The definition of a daemon. Override it to change that, for all tests that use the daemon."""
         if not active.session.ours:
             pytest.fail(f"cannot change the definition of {daemon}: {NOT_OURS}", pytrace=False)
         return active.session.definition(daemon)
@@ -120,10 +125,14 @@ def chroma_client(request: pytest.FixtureRequest, chroma: Daemon) -> Iterator[An
     yield client
     active = _active(request)
     if not active.is_isolated(chroma):
-        # A test may have killed it.
-        with contextlib.suppress(Exception):
-            active.session.need("chroma")
-        admin.delete_database(database, TENANT)
+        from tenacity import RetryError, Retrying, stop_after_delay, wait_random_exponential
+
+        # No test fails because of what could not be cleaned up after it: names are never used twice.
+        with contextlib.suppress(RetryError, Unavailable, ControlError):
+            active.session.need("chroma")  # a test may have killed it
+            for attempt in Retrying(stop=stop_after_delay(REMOVAL_S), wait=wait_random_exponential(0.02, max=0.5)):
+                with attempt:
+                    admin.delete_database(database, TENANT)
 
 
 @pytest.fixture

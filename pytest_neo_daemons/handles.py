@@ -154,6 +154,7 @@ class Daemon:
         """Start it after a `stop`, and wait until it is ready. Its port may be another one."""
         self._fault("start")
         self._stopped = False
+        self._session.ask(lambda client: client.order(self.name, "start"))
         self.wait_ready()
 
     def restart(self) -> None:

@@ -72,6 +72,9 @@ class Session(Protocol):
     def lease_dropped(self, lease: int) -> None:
         """Nobody does any more."""
 
+    def ordered(self, name: str) -> None:
+        """A daemon has been given an order: what was known of its failures is past."""
+
     async def need(self, name: str, wait_s: float) -> api.Needed:
         """Start a daemon unless it runs, and wait for the outcome."""
 
@@ -254,6 +257,8 @@ class ControlServer:
             daemon = self._supervisor.order(name, Event(order))
         except Refused as error:
             raise Refused(f"cannot {order} {name}: {error}") from None
+        if self._controlled.session is not None:
+            self._controlled.session.ordered(name)
         if body.wait_s:
             await _while_connected(request, daemon.wait_for(settled, body.wait_s))
         return _json(self._supervisor.status().daemon(name))

@@ -119,6 +119,9 @@ class SessionOrchestrator(AgentOrchestrator):
         if self._life is not None:
             self._life.dropped(lease)
 
+    def ordered(self, name: str) -> None:
+        self._failed.pop(name, None)
+
     async def need(self, name: str, wait_s: float) -> api.Needed:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
@@ -165,7 +168,7 @@ class SessionOrchestrator(AgentOrchestrator):
         # A test run waits for nothing that has failed from the start: only a daemon that worked before, or that lost
         # the race for its port, gets its further tries.
         patience = PATIENT_FAILURES if daemon.has_been_ready or daemon.lost_its_port else 1
-        tried = daemon.history.failures >= patience
+        tried = daemon.vain_starts >= patience
         match daemon.state:
             case State.PARKED | State.UNAVAILABLE | State.HELD:
                 remedy = daemon.status(None).remedy
@@ -186,8 +189,8 @@ class SessionOrchestrator(AgentOrchestrator):
             before = self._changed.get(name)
             if before is not None and before != definition:
                 raise Refused(
-                    f"cannot change {name}: in this run it has been changed to something else already; "
-                    "let its definition be the same in every worker"
+                    f"cannot change {name}: in this run it has been changed to something else already, by another "
+                    "worker or conftest.py; let its definition be the same everywhere"
                 )
             if before is None:
                 check_order({**self._present(), name: definition}.values())

@@ -54,6 +54,8 @@ class Daemon:
         self.waiting_for: str | None = None
         """The daemon that must be ready, or started, before this one starts."""
         self.adopted = False
+        self._was_ready = False
+        """Its present, or latest, run has been."""
         self._followed = False
         """Its present process was forked off by the command, which has ended."""
         self.restarts = 0
@@ -63,6 +65,8 @@ class Daemon:
         self.ready_after_s: float | None = None
         """From the latest spawn by this supervisor to being ready."""
         self.has_been_ready = False
+        self.vain_starts = 0
+        """Runs in a row that have ended before they were ready."""
         self.lost_its_port = False
         """When its latest run ended unprompted, somebody else had one of its ports."""
         self.probe_results: deque[tuple[float, Result]] = deque(maxlen=REMEMBERED_RESULTS)
@@ -140,6 +144,7 @@ class Daemon:
         self.note("signalled", f"{signal.Signals(signum).name}, as asked", main.pid)
         sent = self.tree.signal(signum)
         if sent and signum == signal.SIGKILL:
+            self._cause = Cause.FAULT
             await self.wait_for(lambda daemon: daemon.tree.main is not main or daemon._dead)
         return sent
 
@@ -313,7 +318,8 @@ class Daemon:
             return
         self.state, self.detail, self._remedy = state, detail, remedy
         if state is State.READY:
-            self.has_been_ready = True
+            self.has_been_ready = self._was_ready = True
+            self.vain_starts = 0
             if before is State.RUNNING and not self.adopted:
                 self.ready_after_s = round(self.age_s, 3)
         self.since = time.time()
@@ -520,6 +526,9 @@ class Daemon:
             rng=self.site.rng,
         )
         self._cause = Cause.EXIT
+        if cause in (Cause.EXIT, Cause.PROBE, Cause.START_FAILED) and not self._was_ready:
+            self.vain_starts += 1
+        self._was_ready = False
         if self._verdict.event is Event.RETRY and cause is not Cause.OPERATOR:
             self.restarts += 1
         self.handle(self._verdict.event, self._verdict.reason)

@@ -29,6 +29,7 @@ class Cause(StrEnum):
     PROBE = "probe"  # a probe's verdict condemned it
     RECYCLED = "recycled"  # too old or too large: graceful, and no failure
     OPERATOR = "operator"  # a restart was asked for
+    FAULT = "fault"  # a crash was asked for, to test with: no failure
 
 
 class Verdict(Struct, frozen=True):
@@ -135,6 +136,9 @@ def decide(
         return Verdict(Event.RETRY, 0.0, detail)
     if restart.when == "never" or (restart.when == "on-failure" and cause is Cause.EXIT and clean):
         return Verdict(Event.REST, None, f"{detail}; restart = {restart.when!r}")
+
+    if cause is Cause.FAULT:
+        return Verdict(Event.RETRY, 0.0, detail)
 
     history.failures += 1
     history.first_cause = history.first_cause or detail
