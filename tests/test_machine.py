@@ -193,6 +193,9 @@ class _Process(Process):
         if on_exit is not None:
             on_exit(status or ExitStatus(code=1))
 
+    def is_stopped(self) -> bool:
+        return False
+
     def is_alive(self) -> bool:
         return self.pid in self.world.living
 

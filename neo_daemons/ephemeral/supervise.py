@@ -16,7 +16,7 @@ from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import Change
 from neo_daemons.supervision.daemon import Daemon
-from neo_daemons.supervision.machine import Event, Refused, State
+from neo_daemons.supervision.machine import SETTLING, Event, Refused, State
 from neo_daemons.supervision.platform import Lock, NotOurs, Process, Unverifiable
 
 from . import session as sessions
@@ -157,7 +157,15 @@ class SessionOrchestrator(AgentOrchestrator):
         failed = api.Needed(daemon=daemon.status(None), failure=why, log_tail=tail)
         if daemon.state is not State.EXTERNAL:
             self._failed[daemon.name] = failed
+            self._give_up(daemon)
         return failed
+
+    def _give_up(self, daemon: Daemon) -> None:
+        """Try no more to start it, nor what it waits for: in this run it has failed."""
+        if daemon.waiting_for in self.supervisor.daemons:
+            self._give_up(self.supervisor.daemons[daemon.waiting_for])
+        if daemon.state in SETTLING:
+            self.supervisor.order(daemon.name, Event.STOP)
 
     def _why_not(self, daemon: Daemon) -> str | None:
         """Why a daemon that was asked for will not be ready; None as long as it may be."""

@@ -34,6 +34,9 @@ from .tree import Tree
 GATE_S = 5.0
 """A start counts as under way for this long at most, so that one slow daemon does not keep others waiting."""
 REPAIR_S = 1.0
+STOP_POLL_S = 0.002
+STOPPED_S = 1.0
+"""A process sees SIGSTOP when it is next scheduled, or leaves the kernel."""
 LAUNCHER_S = 5.0
 """A command without a readiness probe that exits with 0 within this, and leaves processes, was a launcher."""
 REMEMBERED_RESULTS = 20
@@ -137,7 +140,7 @@ class Daemon:
 
     async def signal(self, signum: int) -> bool:
         """Send a signal to its process group, as a fault that somebody asked for; False if it has no process. When
-        this returns from a SIGKILL, the exit has been seen."""
+        this returns, the exit, or the stop, has been seen."""
         main = self.tree.main
         if main is None or self._dead:
             return False
@@ -146,6 +149,10 @@ class Daemon:
         if sent and signum == signal.SIGKILL:
             self._cause = Cause.FAULT
             await self.wait_for(lambda daemon: daemon.tree.main is not main or daemon._dead)
+        if sent and signum == signal.SIGSTOP:
+            deadline = time.monotonic() + STOPPED_S
+            while main.is_alive() and not main.is_stopped() and time.monotonic() < deadline:  # noqa: ASYNC110 - not told
+                await asyncio.sleep(STOP_POLL_S)
         return sent
 
     @property

@@ -21,7 +21,7 @@ import pytest
 
 from tests.harness import Project, end_marked, is_alive, until
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(540)]
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("real"), pytest.mark.timeout(540)]
 
 NAMES = ("chroma", "bridge", "mlx")
 PORT = {"chroma": {"port": "auto"}, "mlx": {"port": "auto"}}

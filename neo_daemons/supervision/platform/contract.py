@@ -114,6 +114,10 @@ class Process(abc.ABC):
         """It has not ended (one that waits to be reaped has)."""
 
     @abc.abstractmethod
+    def is_stopped(self) -> bool:
+        """It is stopped by a signal, until SIGCONT."""
+
+    @abc.abstractmethod
     def signal(self, signum: int) -> bool:
         """Send a signal to this process. False if it is gone.
 

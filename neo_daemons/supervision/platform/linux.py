@@ -129,6 +129,10 @@ class LinuxProcess(Process):
     def is_alive(self) -> bool:
         return self._finalizer.alive and not has_ended(self._pidfd)
 
+    def is_stopped(self) -> bool:
+        stat = LinuxPlatform.stat(self.pid)
+        return self.is_alive() and stat is not None and stat[0] == "T"
+
     def signal(self, signum: int) -> bool:
         return self._send(signum, 0)
 
@@ -248,13 +252,13 @@ class LinuxPlatform(PosixPlatform):
     def _identity(self, pid: int, pidfd: int) -> Identity:
         found = os.fstat(pidfd)
         inode = found.st_ino if found.st_dev != self._anonymous_device else None
-        stat = self._stat(pid)
+        stat = self.stat(pid)
         if stat is None:
             raise ProcessLookupError(errno.ESRCH, f"no process {pid}")
         return Identity(boot_id=self._boot_id, start_time=float(stat[19]), inode=inode)
 
     @staticmethod
-    def _stat(pid: int) -> list[str] | None:
+    def stat(pid: int) -> list[str] | None:
         """Fields of /proc/PID/stat from the third (state) on; None if it is gone. proc(5): [0] state, [1] ppid,
         [2] pgrp, [3] session, [11] utime, [12] stime, [19] starttime, [21] rss in pages."""
         try:
@@ -326,7 +330,7 @@ class LinuxPlatform(PosixPlatform):
             queue = [pid]
             while queue:
                 current = queue.pop()
-                stat = self._stat(current)
+                stat = self.stat(current)
                 if stat is None:
                     continue
                 ticks += int(stat[11]) + int(stat[12])
@@ -360,7 +364,7 @@ class LinuxPlatform(PosixPlatform):
         for pid in self._children_of(os.getpid()):
             if pid in self._children:
                 continue
-            stat = self._stat(pid)
+            stat = self.stat(pid)
             if stat is not None and stat[0] == "Z":
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)

@@ -120,6 +120,11 @@ class PosixProcess(Process):
     def is_alive(self) -> bool:
         return self._ended() is None
 
+    def is_stopped(self) -> bool:
+        with contextlib.suppress(psutil.Error):
+            return self.is_alive() and psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+        return False
+
     def signal(self, signum: int) -> bool:
         if self._popen is not None:
             if self._popen.poll() is not None:

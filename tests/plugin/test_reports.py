@@ -1,0 +1,175 @@
+"""What reports, JUnit XML and the summary say of the daemons."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from .inner import Inner, Outcome
+
+SERVER: dict[str, Any] = {
+    "command": [sys.executable, "-u", "-m", "http.server", "${port}", "--bind", "127.0.0.1"],
+    "port": "auto",
+    "ready": {"type": "http", "timeout_s": 2.0},
+}
+"""It logs each request."""
+NOISE = (
+    b"\x1b[31mred\x1b[0m\x1b]0;title\x07 bell\x07 zero\x00 bytes\xff end\n"
+    b"over\rwritten\x08 \x9b31m\xc2\x9b31m\x1b[2J\xef\xbf\xbf tail\n"
+)
+MODES = pytest.mark.parametrize("mode", [(), ("-n", "2", "--dist", "loadfile")], ids=["alone", "n2"])
+
+
+def failures(outcome: Outcome) -> dict[str, str]:
+    """Test → all that the XML says of it."""
+    cases = ElementTree.fromstring(outcome.xml).iter("testcase")
+    return {str(case.get("name")): "".join(case.itertext()) for case in cases}
+
+
+@MODES
+def test_a_failing_test_shows_what_its_daemons_logged_meanwhile(inner: Inner, mode: tuple[str, ...]) -> None:
+    inner.configure(api=SERVER, other=SERVER)
+    (inner.root / "noise").write_bytes(NOISE)
+    inner.write(
+        "test_logs.py",
+        r"""
+        import contextlib, pathlib, urllib.error, urllib.request
+        import pytest
+
+        def ask(daemon, path):
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(f"{daemon.url}/{path}", timeout=20)
+
+        @pytest.fixture
+        def asked(api):
+            ask(api, "from-setup")
+
+        def test_passes(api, other):
+            ask(api, "from-passing")
+            ask(other, "from-passing")
+
+        def test_fails(api):
+            ask(api, "from-failing")
+            raise AssertionError
+
+        def test_without_a_traceback(api, other):
+            ask(api, "from-brief")
+            ask(other, "from-other")
+            pytest.fail("brief", pytrace=False)
+
+        def test_setup(asked):
+            raise AssertionError
+
+        def test_by_name(neo_daemons):
+            ask(neo_daemons["api"], "from-mapping")
+            raise AssertionError
+
+        def test_control_characters(api):
+            with api.log_path.open("ab") as file:
+                file.write(pathlib.Path("noise").read_bytes())
+            raise AssertionError
+
+        @pytest.mark.neo_daemons("api", isolated=True)
+        def test_isolated(api):
+            ask(api, "from-isolated")
+            raise AssertionError
+
+        def test_silent(api):
+            raise AssertionError
+
+        def test_uses_none():
+            raise AssertionError
+        """,
+    )
+    outcome = inner.run(*mode)
+    assert outcome.counts() == {"failed": 8, "passed": 1}, outcome.text
+    told = failures(outcome)
+    markers = {name: set(re.findall(r"/from-(\w+)", text)) for name, text in told.items()}
+    assert markers == {
+        "test_passes": set(),
+        "test_fails": {"failing"},
+        "test_without_a_traceback": {"brief", "other"},
+        "test_setup": {"setup"},
+        "test_by_name": {"mapping"},
+        "test_control_characters": set(),
+        "test_isolated": {"isolated"},
+        "test_silent": set(),
+        "test_uses_none": set(),
+    }, outcome.text
+    shown = [*re.findall(r"GET /from-(\w+)", outcome.text)]
+    assert sorted(shown) == ["brief", "failing", "isolated", "mapping", "other", "setup"]
+    assert "log of api during this test" in told["test_fails"]
+    assert "log of other during this test" in told["test_without_a_traceback"]
+    assert [name for name in ("test_silent", "test_uses_none") if "log of" in told[name]] == []
+    written = told["test_control_characters"]
+    assert "red bell" in written
+    assert "tail" in written
+    assert "title" not in written
+    assert [name for name, text in told.items() if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]|#x1B", text)] == []
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", outcome.text)
+
+
+def test_a_daemon_that_dies_during_a_passing_test_is_told_in_xml_and_summary(inner: Inner) -> None:
+    inner.configure(api=inner.toy(), other=inner.toy())
+    inner.write(
+        "test_dies.py",
+        """
+        import os, signal, time
+
+        def test_killed(api):
+            pid = api.pid
+            os.kill(pid, signal.SIGKILL)
+            while api.pid in (pid, None):
+                time.sleep(0.01)
+
+        def test_next(api):
+            assert api.state == "ready"
+
+        def test_asked_for(other):
+            other.kill()
+            other.wait_ready()
+
+        def test_uses_none(): pass
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 4}, outcome.text
+    what = r"api died at \d\d:\d\d:\d\d\.\d{3}: killed by SIGKILL.*; back after \d+\.\d\d s"
+    assert set(outcome.hit) <= {"test_dies::test_killed", "test_dies::test_asked_for"}
+    assert re.fullmatch(what, outcome.hit["test_dies::test_killed"])
+    summary = outcome.text.rpartition("= neo-daemons =")[2]
+    assert re.search(f"^{what}; during test_dies.py::test_killed$", summary, re.MULTILINE), outcome.text
+    assert re.search(
+        r"^api  http://127.0.0.1:\d+  pid \d+  ready after [\d.]+ s  restarted once$", summary, re.MULTILINE
+    )
+    assert "other died" not in summary
+    assert summary.count(" died ") == 1
+
+
+@MODES
+def test_a_failure_while_a_daemon_was_dead_says_so(inner: Inner, mode: tuple[str, ...]) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_dies.py",
+        """
+        import os, signal, urllib.request
+
+        def test_killed(api):
+            os.kill(api.pid, signal.SIGKILL)
+            while True:
+                urllib.request.urlopen(api.url, timeout=20)
+
+        def test_next(api):
+            assert urllib.request.urlopen(api.url, timeout=20).status == 200
+        """,
+    )
+    outcome = inner.run(*mode)
+    assert outcome.counts() == {"failed": 1, "passed": 1}, outcome.text
+    told = failures(outcome)["test_killed"]
+    assert "killed by SIGKILL" in told
+    assert "This failure may be the daemon's, not the test's." in told
+    assert "during test_dies.py::test_killed" in outcome.text
