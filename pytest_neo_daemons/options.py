@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
+from .plugin import stated_configuration
+
 LONGEST_S = 7 * 86400.0
 
 
@@ -28,11 +30,6 @@ def resolve(config: pytest.Config) -> Options:
     Raises:
         pytest.UsageError: one of them makes no sense.
     """
-    stated = config.getoption("--neo-daemons-config")
-    base = config.invocation_params.dir
-    if not stated:
-        stated = config.getini("neo_daemons_config")
-        base = config.inipath.parent if config.inipath is not None else config.rootpath
     attach = config.getoption("--neo-daemons-attach")
     if attach is None:
         attach = config.getini("neo_daemons_attach") or None
@@ -44,7 +41,7 @@ def resolve(config: pytest.Config) -> Options:
             "of that serve instead"
         )
     return Options(
-        config=base / stated if stated else None,
+        config=stated_configuration(config),
         keep_s=_duration_s(keep) if keep else 0.0,
         attach=attach,
         urls=tuple(_url(text) for text in urls),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,12 +161,23 @@ def _refuse(required: bool) -> None:
     pytest.skip(REASON)
 
 
+def stated_configuration(config: pytest.Config) -> Path | None:
+    """The configuration file that is asked for: by the option, relative to the working directory; or by the setting,
+    relative to its file."""
+    stated = config.getoption("--neo-daemons-config")
+    base = config.invocation_params.dir
+    if not stated:
+        stated = config.getini("neo_daemons_config")
+        base = config.inipath.parent if config.inipath is not None else config.rootpath
+    return base / stated if stated else None
+
+
 def _configured(config: pytest.Config) -> Iterable[str]:
     """Names of the fixtures of a project that has a configuration of ours."""
-    stated = config.getoption("--neo-daemons-config") or config.getini("neo_daemons_config")
-    directories = [config.rootpath] if stated else [config.rootpath, *config.rootpath.parents]
-    names = [stated] if stated else ["neo-daemons.toml", "pyproject.toml"]
-    for path in (directory / name for directory in directories for name in names):
+    stated = stated_configuration(config)
+    directories = (config.rootpath, *config.rootpath.parents)
+    found = (directory / name for directory in directories for name in ("neo-daemons.toml", "pyproject.toml"))
+    for path in found if stated is None else [stated]:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError):

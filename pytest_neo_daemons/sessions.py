@@ -197,7 +197,8 @@ class _Leased(Session):
         if needed.failure is None:
             return needed.daemon
         tail = "".join(f"\n    {line}" for line in needed.log_tail)
-        log = f"\nthe end of its log:{tail}" if tail else "\nit wrote nothing to its log"
+        nothing = "" if needed.daemon.state == "external" else "\nit wrote nothing to its log"
+        log = f"\nthe end of its log:{tail}" if tail else nothing
         raise Unavailable(f"{name} cannot be had: {needed.failure}{log}")
 
     def definition(self, name: str) -> Definition | None:

@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
 
-SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
-"""pytest-asyncio warns without it."""
+WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio")
+"""Plugins that no inner run needs, and that take longer to load than it does to run."""
 LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 1.5, "failures": 2}
 """A liveness probe that ends a hung daemon soon."""
 
@@ -51,6 +51,7 @@ class Inner:
         self.pids = root / "pids"
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NEO_", "PYTEST_"))}
         self.env |= {"TMPDIR": str(self.tmp), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.without = WITHOUT
         self._running: list[subprocess.Popen[str]] = []
 
     def configure(self, **daemons: dict[str, Any]) -> None:
@@ -78,7 +79,8 @@ class Inner:
     def popen(self, *arguments: str, on: bool = True) -> subprocess.Popen[str]:
         """Begin a run, in a session of its own, as of a terminal."""
         output = (self.root / f"out-{len(self._running)}").open("w+")
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *SCOPE, *(["--neo-daemons"] if on else [])]
+        options = [*(f"-pno:{name}" for name in self.without), *(["--neo-daemons"] if on else [])]
+        command = [sys.executable, "-m", "pytest", *options]
         process = subprocess.Popen(
             [*command, f"--junitxml={self.root / 'result.xml'}", *arguments],
             cwd=self.root,

@@ -8,6 +8,8 @@ import pytest
 
 from .inner import Inner
 
+SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
+"""pytest-asyncio warns without it."""
 ASYNC = """
     import asyncio, urllib.request
     import pytest, pytest_asyncio
@@ -37,9 +39,10 @@ ASYNC = """
 
 @pytest.mark.parametrize("mode", [(), ("-n", "2"), ("-p", "no:xdist")], ids=["alone", "n2", "no xdist"])
 def test_beside_pytest_asyncio_and_pytest_timeout_with_warnings_as_errors(inner: Inner, mode: tuple[str, ...]) -> None:
+    inner.without = ("cacheprovider",)
     inner.configure(api=inner.toy())
     inner.write("test_async.py", ASYNC)
-    outcome = inner.run(*mode, "--strict-markers", "-W", "error")
+    outcome = inner.run(*mode, "--strict-markers", "-W", "error", *SCOPE)
     assert outcome.counts() == {"passed": 3}, outcome.text
 
 
