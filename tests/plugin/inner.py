@@ -51,7 +51,7 @@ class Inner:
         self.pids = root / "pids"
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NEO_", "PYTEST_"))}
         self.env |= {"TMPDIR": str(self.tmp), "PYTHONDONTWRITEBYTECODE": "1"}
-        self.without = WITHOUT
+        self.without: tuple[str, ...] = WITHOUT
         self._running: list[subprocess.Popen[str]] = []
 
     def configure(self, **daemons: dict[str, Any]) -> None:
