@@ -171,6 +171,8 @@ class Active:
         """What the environment had before."""
         self._tests_hit: dict[str, list[str]] = {}
         """Incident → the tests during which it was."""
+        self._looked_at: dict[str, int] = {}
+        """Where the journal was when each daemon was last seen to be ready."""
         self._told: dict[str, bool] = {}
         """Incident → whether its end has been told too."""
         self._final: list[DaemonStatus] = []
@@ -383,11 +385,13 @@ class Active:
         self._isolated.clear()
         used = self._used_by(item)
         journal = self._journal
-        if journal is not None and journal.read() and any(name in self._handles for name in used):
-            # Something has happened. A daemon that died between two tests is no reason for the second to fail.
+        if journal is not None:
+            journal.read()
             for name in used:
-                if name in self._handles:
+                if name in self._handles and self._looked_at.get(name) != journal.position:
+                    # Something has happened: a daemon that died between two tests is no reason for the second to fail.
                     obtain(self.session, name, lambda: None)
+                    self._looked_at[name] = journal.position
         for marker in item.iter_markers("neo_daemons"):
             if not marker.kwargs.get("isolated"):
                 for name in marker.args:
@@ -479,7 +483,7 @@ class Active:
             self._journal.read()
         if self._session is not None and self._workerinput is None:
             with _whatever_comes():
-                self._final = list(self._session.client.status().daemons)
+                self._final = list(self._session.ask(Client.status).daemons)
         return result
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

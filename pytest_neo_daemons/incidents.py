@@ -59,7 +59,7 @@ class JournalReader:
         self._rest = b""
         self._asked: set[str] = set()
         self._open: dict[str, Incident] = {}
-        self._position = self.start = self.size if start is None else start
+        self.position = self.start = self.size if start is None else start
 
     @property
     def size(self) -> int:
@@ -71,14 +71,14 @@ class JournalReader:
 
     def read(self) -> bool:
         """Take in what is new; whether there was anything."""
-        if self.size == self._position:
+        if self.size == self.position:
             return False
         data = b""
         with contextlib.suppress(OSError), self._path.open("rb") as file:
-            if self.size > self._position:
-                file.seek(self._position)
+            if self.size > self.position:
+                file.seek(self.position)
             data = file.read()
-            self._position = file.tell()
+            self.position = file.tell()
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
