@@ -7,10 +7,9 @@ import json
 import sqlite3
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from .handles import Daemon
 
 DELIVERY_S = 30.0
 """The bridge looks into its log every three seconds."""
@@ -20,11 +19,15 @@ BUSY_S = 30.0
 
 class BridgeGraph:
     """Nodes and edges as the memory core of neo.mjs writes them, under names that no other test has; `close` removes
-    them."""
+    them.
 
-    def __init__(self, bridge: Daemon) -> None:
-        self.database = Path(bridge.env["NEO_MEMORY_DB_PATH"])
-        self.log = Path(bridge.env["NEO_AI_DAEMON_DIR"]) / "wake-daemon.log"
+    Args:
+        env: of the bridge, what its programs need to find it.
+    """
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.database = Path(env["NEO_MEMORY_DB_PATH"])
+        self.log = Path(env["NEO_AI_DAEMON_DIR"]) / "wake-daemon.log"
         self._nodes: list[str] = []
         self._edges: list[str] = []
 

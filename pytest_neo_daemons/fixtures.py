@@ -154,6 +154,6 @@ def mlx_client(mlx: Daemon) -> Iterator[Any]:
 @pytest.fixture
 def bridge_graph(bridge: Daemon) -> Iterator[BridgeGraph]:
     """The bridge's graph database, to subscribe, send and await deliveries."""
-    graph = BridgeGraph(bridge)
+    graph = BridgeGraph(bridge.env)
     yield graph
     graph.close()

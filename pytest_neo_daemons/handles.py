@@ -176,15 +176,12 @@ class Daemon:
         """A test has stopped it, and not started it again."""
         return self._stopped
 
-    def repair(self) -> str | None:
-        """Undo what a test did and left so; what that was."""
+    def repair(self) -> None:
+        """Undo what a test did and left so."""
         if self._paused:
             self.resume()
-            return f"{self.name} was left paused; resumed"
         if self._stopped:
             self.start()
-            return f"{self.name} was left stopped; started"
-        return None
 
 
 class Daemons(Mapping[str, Daemon]):

@@ -53,9 +53,10 @@ def test_a_start_ordered_while_a_reload_stops_the_daemon_does_not_hang_it(projec
         [sys.executable, "-m", "neo_daemons", "reload"], cwd=project.root, env=project.env, stdout=subprocess.DEVNULL
     ) as reload:
         project.reaches("a", "stopping")
-        project.client.order("a", "start")
+        started = project.client.order("a", "start", wait_s=60)
         assert reload.wait(60) == 0
-    assert project.back("a", first.pid).pid
+    assert started.ready
+    assert started.pid != first.pid
     assert project.run("reload").stdout.startswith("keep     a")
 
 

@@ -254,14 +254,25 @@ class ControlServer:
             raise BadRequest(f"unknown order {order!r}; known: {', '.join(api.ORDERS)}")
         body = await _body(request, api.Order)
         try:
-            daemon = self._supervisor.order(name, Event(order))
+            self._supervisor.order(name, Event(order))
         except Refused as error:
             raise Refused(f"cannot {order} {name}: {error}") from None
         if self._controlled.session is not None:
             self._controlled.session.ordered(name)
         if body.wait_s:
-            await _while_connected(request, daemon.wait_for(settled, body.wait_s))
+            await _while_connected(request, self._outcome(name, body.wait_s))
+        self._supervisor.daemon(name)  # a reload may have removed it meanwhile
         return _json(self._supervisor.status().daemon(name))
+
+    async def _outcome(self, name: str, wait_s: float) -> None:
+        """Until a daemon, or what a reload has put in its place, has settled."""
+        loop, supervisor = asyncio.get_running_loop(), self._supervisor
+        deadline = loop.time() + wait_s
+        while (left_s := deadline - loop.time()) > 0:
+            daemon = supervisor.daemons.get(name)
+            if daemon is None or (name not in supervisor.changing and settled(daemon)):
+                return
+            await supervisor.site.changed.wait(left_s)
 
     async def _reload(self, request: Request) -> Response:
         body = await _body(request, api.Reload)

@@ -110,8 +110,9 @@ class Supervisor:
         self._log_keeper: asyncio.Task[None] | None = None
         self._clearing: asyncio.Task[None] | None = None
         self._ending_orphans: list[Daemon] = []
-        self.changing: set[str] = set()
-        """Daemons that a reload is stopping or replacing: nobody starts them meanwhile."""
+        self.changing: dict[str, bool] = {}
+        """Daemons that a reload is stopping or replacing, which nobody starts meanwhile → whether they are to run
+        afterwards by somebody's order."""
         self._ordered: set[str] = set()
         """Daemons about which an operator has spoken: what he said is not overridden by a late first start."""
         self._site: Site | None = None
@@ -243,7 +244,7 @@ class Supervisor:
         if self.stopping:
             raise Refused("the supervisor is stopping")
         if name in self.changing:
-            raise Refused("it is just being changed by a reload; try again when that is done")
+            return self._order_later(daemon, event)
         self._ordered.add(name)
         daemon.order(event, f"{event} by an operator")
         if event in (Event.START, Event.RESTART):
@@ -251,6 +252,12 @@ class Supervisor:
                 other = self.daemons.get(required)
                 if other is not None and other.state is State.STOPPED and required not in self.changing:
                     self.order(required, Event.START)
+        return daemon
+
+    def _order_later(self, daemon: Daemon, event: Event) -> Daemon:
+        if event not in (Event.START, Event.RESTART):
+            raise Refused("it is just being changed by a reload; try again when that is done")
+        self.changing[daemon.name] = True
         return daemon
 
     def daemon(self, name: str) -> Daemon:
@@ -485,14 +492,14 @@ class Supervisor:
             new = {definition.name: definition for definition in definitions}
             changes = self.plan(new.values())
             self.config = config or self.config
-            self.changing = {change.name for change in changes if change.action in ("stop", "replace", "start")}
+            self.changing = {c.name: False for c in changes if c.action in ("stop", "replace", "start")}
             for change in changes:
                 if change.action != "keep":
                     self.journal.add(f"reload-{change.action}", daemon=change.name, detail=change.reason)
             try:
                 await self._carry_out(changes, new)
             finally:
-                self.changing = set()
+                self.changing = {}
                 self.site.changed.notify()
             return changes
 
@@ -530,7 +537,7 @@ class Supervisor:
             daemon.held = old.held
             daemon.last_exit = old.last_exit
             daemon.ports.settle(old.ports.numbers)
-        if wanted:
+        if wanted or self.changing.get(definition.name):
             self._begin(daemon)
 
     # Logs

@@ -6,19 +6,17 @@ test kill a daemon ten times in a row.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import sqlite3
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_neo_daemons import BridgeGraph
 from tests.harness import Project, end_marked, is_alive, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("real"), pytest.mark.timeout(540)]
@@ -29,6 +27,7 @@ PORT = {"chroma": {"port": "auto"}, "mlx": {"port": "auto"}}
 STEADY = {"stable_s": 0.0}
 """Forget every failure at once: ten kills in a row are no reason to wait or to park."""
 PROVISIONING_S = 500.0
+DELIVERY_S = 60.0
 
 
 def configuration() -> dict[str, dict[str, Any]]:
@@ -92,53 +91,12 @@ def complete(project: Project) -> str:
     return str(answer.choices[0].message.content)
 
 
-class Graph:
-    """The bridge's graph database, written as the memory core writes it."""
-
-    def __init__(self, project: Project) -> None:
-        self.database = project.daemon("bridge").env["NEO_MEMORY_DB_PATH"]
-        self.log = Path(project.daemon("bridge").env["NEO_AI_DAEMON_DIR"]) / "wake-daemon.log"
-
-    def insert(self, table: str, **columns: Any) -> None:
-        values = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in columns.items()}
-        names, marks = ", ".join(values), ", ".join("?" for _ in values)
-        with sqlite3.connect(self.database, timeout=30) as connection:
-            connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
-        connection.close()
-
-    def node(self, id_: str, label: str, **properties: Any) -> None:
-        self.insert("Nodes", id=id_, data={"id": id_, "label": label, "type": label, "properties": properties})
-
-    def edge(self, source: str, target: str, type_: str) -> None:
-        id_ = str(uuid.uuid4())
-        data = {"id": id_, "source": source, "target": target, "type": type_, "properties": {}}
-        self.insert("Edges", id=id_, source=source, target=target, type=type_, data=data)
-
-
 def deliver(project: Project) -> str:
     """Subscribe somebody, send him a message, and return the line by which the bridge says that it delivered."""
-    graph = Graph(project)
-    agent, subscription, message = (f"{kind}-{uuid.uuid4().hex[:8]}" for kind in ("@agent", "wake", "message"))
-    graph.node(agent, "AgentIdentity", name=agent)
-    graph.node(f"@sender-{agent[1:]}", "AgentIdentity", name="sender")
-    graph.node(
-        subscription,
-        "WAKE_SUBSCRIPTION",
-        agentIdentity=agent,
-        trigger="SENT_TO_ME",
-        filters={},
-        harnessTarget="bridge-daemon",
-        harnessTargetMetadata={"adapter": "test", "coalesceWindow": 0},
-        status="active",
-    )
-    graph.node(message, "MESSAGE", subject="wake up", body="now", priority="high", to=agent)
-    graph.edge(message, agent, "SENT_TO")
-
-    def delivered() -> str | None:
-        lines = graph.log.read_text().splitlines() if graph.log.exists() else []
-        return next((line for line in lines if subscription in line and "eliver" in line), None)
-
-    return until(delivered, f"the delivery to {subscription}")
+    graph = BridgeGraph(project.daemon("bridge").env)
+    agent = graph.subscribe()
+    graph.send(agent, "now", subject="wake up")
+    return graph.await_delivery(agent, timeout_s=DELIVERY_S)[0]
 
 
 def test_the_three_do_their_work(real: Project) -> None:
