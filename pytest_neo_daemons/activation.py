@@ -180,7 +180,7 @@ class Active:
         self._progress: Progress | None = None
         if session is not None:
             told = self._workerinput.get(WORKER_KEY) if self._workerinput is not None else None
-            known = session.owned and not (isinstance(session, OwnSession) and session.reused)
+            known = isinstance(session, OwnSession) and not session.reused
             start = 0 if known else told["journal_from"] if told is not None else None
             self._journal = JournalReader(session.state.journal, start)
 

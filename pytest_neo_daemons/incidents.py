@@ -69,10 +69,10 @@ class JournalReader:
         except OSError:
             return 0
 
-    def read(self) -> bool:
-        """Take in what is new; whether there was anything."""
+    def read(self) -> None:
+        """Take in what is new."""
         if self.size == self.position:
-            return False
+            return
         data = b""
         with contextlib.suppress(OSError), self._path.open("rb") as file:
             if self.size > self.position:
@@ -83,7 +83,6 @@ class JournalReader:
         for line in lines:
             with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
                 self._take(self._decoder.decode(line))
-        return True
 
     def open_incidents(self) -> Iterable[Incident]:
         """Those of daemons that are not back."""

@@ -87,7 +87,10 @@ class Keeper:
                 self._lost(held)
             except (Unavailable, OSError) as error:
                 with self._changed:
-                    self.fault = str(error)
+                    self.fault = (
+                        f"the supervisor has died, and another one cannot be started in its place: {error}; "
+                        "run pytest again"
+                    )
                     self._changed.notify_all()
                 return
             time.sleep(POLL_S)
@@ -128,8 +131,6 @@ class Session(abc.ABC):
     client: Client
     names: tuple[str, ...]
     """Of the daemons."""
-    owned = False
-    """Whether this process started it."""
     ours = True
     """Whether it is the tests' own, so that they may start, change and hurt its daemons."""
 
@@ -210,8 +211,6 @@ class _Leased(Session):
 class OwnSession(_Leased):
     """A session that this process has started, or found warm."""
 
-    owned = True
-
     def __init__(self, owned: Owned, names: Iterable[str], *, found: bool) -> None:
         self.client = Client(owned.state)
         self.names = tuple(names)
@@ -239,7 +238,7 @@ class OwnSession(_Leased):
             return
         self._deaths += 1
         if self._deaths >= MAX_DEATHS:
-            raise Unavailable(f"the supervisor ends again and again; it said: {self._owned.last_words()}")
+            raise Unavailable(f"it ends again and again; its last words: {self._owned.last_words()}")
         self.replaced += 1
         self._owned.spawn()
 

@@ -15,7 +15,6 @@ from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change
 from neo_daemons.supervision.platform import Lock, Platform, Process, SpawnSpec, current_platform
-from neo_daemons.supervision.survey import Orphan
 
 from . import session as sessions
 from .clear import end_what_is_left, is_supervised
@@ -129,9 +128,9 @@ class Owned:
             sessions.remove(self.state, self._lock)
         self._lock.release()
 
-    def wait_until_gone(self) -> tuple[Orphan, ...]:
+    def wait_until_gone(self) -> None:
         """After the last lease has been given up: until the supervisor has ended and nothing is left. What it did
-        not get to, because it was killed, is done here: the processes that were ended."""
+        not get to, because it was killed, is done here."""
         deadline = time.monotonic() + ENDED_S
         while self.supervisor_lives() and time.monotonic() < deadline:
             time.sleep(POLL_S)
@@ -140,12 +139,11 @@ class Owned:
             self._supervisor.close()
         path = sessions.lock_of(self.state)
         if alive or not (self.state.path.exists() or path.exists()):
-            return ()
+            return
         lock = self._platform.lock(path) if path.parent.exists() else None
-        ended = end_what_is_left(self.state, self._platform)
+        end_what_is_left(self.state, self._platform)
         if lock is not None:
             sessions.remove(self.state, lock)
-        return ended
 
 
 def own(root: Path, source: Path | None, *, warm: bool) -> Owned:
