@@ -19,6 +19,8 @@ from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
 
 WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio")
 """Plugins that no inner run needs, and that take longer to load than it does to run."""
+SHOWN = ("CI", "BUILD_NUMBER", "COLUMNS", "FORCE_COLOR", "PY_COLORS")
+"""Variables by which pytest shows more, or otherwise."""
 LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 1.5, "failures": 2}
 """A liveness probe that ends a hung daemon soon."""
 
@@ -49,7 +51,7 @@ class Inner:
         self.tmp = root / "t"
         self.tmp.mkdir()
         self.pids = root / "pids"
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NEO_", "PYTEST_"))}
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NEO_", "PYTEST_")) and k not in SHOWN}
         self.env |= {"TMPDIR": str(self.tmp), "PYTHONDONTWRITEBYTECODE": "1"}
         self.without: tuple[str, ...] = WITHOUT
         self._running: list[subprocess.Popen[str]] = []
