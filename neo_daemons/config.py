@@ -43,6 +43,7 @@ from .definitions import (
 )
 from .references import UnknownReference, escape, expand, names, texts
 from .state_dir import DEFAULT_NAME, ENVIRONMENT_VARIABLE, StateDir
+from .urls import is_url, port_of
 
 __all__ = ["ConfigError", "Configuration", "find_state_dir", "load"]
 
@@ -286,15 +287,6 @@ def check_order(definitions: Iterable[Definition]) -> None:
         raise ConfigError(f"daemons that wait for each other: {' → '.join(reversed(error.args[1]))}") from None
 
 
-def _is_url(text: str) -> bool:
-    try:
-        parts = urllib.parse.urlsplit(text)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port, or a bracket
-        return False
-    return valid and text.isprintable() and " " not in text
-
-
 def _answers(url: str) -> HttpProbe:
     return HttpProbe(url=escape(url), status=tuple(range(200, 500)))
 
@@ -307,10 +299,10 @@ def external(name: str, url: str) -> Definition:
     """
     if not fits(name, Name):
         raise ConfigError(f"{name!r} is not a name for a daemon; use a-z, 0-9, - and _, a letter first")
-    if not _is_url(url):
+    if not is_url(url):
         raise ConfigError(f"{name}={url}: not a URL; write one such as http://host:8000")
     parts = urllib.parse.urlsplit(url)
-    values = {"host": str(parts.hostname), "port": str(parts.port or {"http": 80, "https": 443}[parts.scheme])}
+    values = {"host": str(parts.hostname), "port": str(port_of(url))}
     builtin = BUILTINS.get(name)
     exports = {}
     for variable, text in (builtin.settings({}).get("exports", {}) if builtin is not None else {}).items():
@@ -517,7 +509,7 @@ class _Builder:
         return f"did you mean ${{{near[0]}}}?" if near else f"use one of: {', '.join(sorted(known))}"
 
     def _check_url(self, name: str, place: str, url: str) -> None:
-        if not _is_url(url):
+        if not is_url(url):
             raise self._error(name, place, url, "not a URL", 'write one such as "http://host:8000/path"')
 
     def _check_probes(self, definition: Definition) -> None:

@@ -59,6 +59,8 @@ class DaemonRecord(Struct, frozen=True, kw_only=True):
     pid: Pid | None = None
     identity: Identity | None = None
     restarts: int = 0
+    exports: dict[str, str] = {}
+    """Environment variables by which programs that use the daemon find it."""
 
 
 class SupervisorRecord(Struct, frozen=True, kw_only=True):

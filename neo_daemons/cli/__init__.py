@@ -1,7 +1,7 @@
 """The command line: ``neo-daemons``, and the same as ``python -m neo_daemons``.
 
 Exit codes: 0 done; 1 it did not work out; 2 wrong usage or configuration; 3 no supervisor is running; 4 the state
-directory is supervised already; 5 a required daemon cannot run.
+directory is supervised already; 5 a required daemon cannot run. `health` has its own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from neo_daemons.version import VERSION
 
 DONE, FAILED, USAGE, NO_SUPERVISOR, ALREADY_RUNNING, REQUIRED = range(6)
+UNKNOWN = 3
+"""Of `health`, which exits as monitoring plugins do: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown."""
 
 WAIT_S = 600.0
 """How long `up`, `start` and `restart` wait for readiness by default: a first start may have to compile."""
@@ -29,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    options, rest = _parser().parse_known_args(arguments)
+    if rest:
+        options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     from neo_daemons.config import ConfigError
     from neo_daemons.control.client import ControlError, NoSupervisor
     from neo_daemons.state_dir import StateDirError
@@ -81,22 +86,34 @@ def _run(options: argparse.Namespace) -> int:
             from . import inspect
 
             return inspect.doctor(options) if options.command == "doctor" else inspect.reap(options)
+        case "health":
+            from . import health
+
+            return health.health(options)
         case _:
             from . import client
 
             return client.run(options)
 
 
+class _Parser(argparse.ArgumentParser):
+    usage_code = USAGE
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(self.usage_code, f"{self.prog}: error: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="neo-daemons",
         description="Supervise the daemons of this project: chroma, bridge, mlx, and any that neo-daemons.toml names.",
         epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 no supervisor, 4 already supervised, "
-        "5 a required daemon cannot run.",
+        "5 a required daemon cannot run; of health: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"neo-daemons {VERSION}")
-    where = argparse.ArgumentParser(add_help=False)
+    where = _Parser(add_help=False)
     where.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: looked for from here up)")
     where.add_argument(
         "--state-dir",
@@ -106,8 +123,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, parents=[where], allow_abbrev=False)
+    def command(name: str, text: str) -> _Parser:
+        made = commands.add_parser(name, help=text, description=text, parents=[where], allow_abbrev=False)
+        made.set_defaults(parser=made)
+        return made
 
     serve = command("serve", "start the daemons and keep them up, in the foreground")
     up = command("up", "the same in the background; returns when they are ready")
@@ -129,6 +148,22 @@ def _parser() -> argparse.ArgumentParser:
     status = command("status", "show the daemons")
     status.add_argument("--json", action="store_true", help="as JSON, a stable contract")
     status.add_argument("--watch", action="store_true", help="again and again")
+
+    health = command("health", "look at the daemons from outside; needs no supervisor, changes nothing")
+    health.usage_code = UNKNOWN
+    health.epilog = "Exit codes: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or nothing could be looked at."
+    health.add_argument("names", nargs="*", metavar="NAME", help="daemons (default: all that are configured)")
+    health.add_argument("--json", action="store_true", help="as JSON, a stable contract")
+    health.add_argument(
+        "--url",
+        action="append",
+        default=[],
+        metavar="[NAME=]URL",
+        help="where a daemon is that somebody else runs (repeatable)",
+    )
+    health.add_argument(
+        "--wait", type=_seconds, default=0.0, metavar="SECONDS", help="how long to wait for all to be healthy"
+    )
 
     for name, text in (
         ("start", "start daemons, also parked ones"),

@@ -295,11 +295,12 @@ class Daemon:
             waiting_for=self.waiting_for,
             adopted=self.adopted and main is not None,
             version=self._launch.version if self._launch is not None else None,
-            env=self._exports(),
+            env=self.exports(),
             ready_after_s=self.ready_after_s,
         )
 
-    def _exports(self) -> dict[str, str]:
+    def exports(self) -> dict[str, str]:
+        """What a program that uses the daemon needs in its environment."""
         with contextlib.suppress(UnknownReference):  # its ports are not settled yet
             exports: dict[str, str] = expand_all(self.definition.exports, self.values())
             return exports

@@ -144,6 +144,7 @@ def _spawn(
             spawned_at=time.time(),
             log_offset=daemon.log.end,
             restarts=daemon.restarts,
+            exports=daemon.exports(),
         )
         daemon.pidfile.intend(record)
         locks = [lock.fileno() for lock in inherited]

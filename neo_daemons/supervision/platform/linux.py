@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from .contract import MARK_VARIABLE, ExitStatus, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
@@ -130,7 +131,7 @@ class LinuxProcess(Process):
         return self._finalizer.alive and not has_ended(self._pidfd)
 
     def is_stopped(self) -> bool:
-        stat = LinuxPlatform.stat(self.pid)
+        stat = procfs.stat(self.pid)
         return self.is_alive() and stat is not None and stat[0] == "T"
 
     def signal(self, signum: int) -> bool:
@@ -200,12 +201,8 @@ class LinuxPlatform(PosixPlatform):
         finally:
             os.close(descriptor)
 
-    @functools.cached_property
-    def _boot_id(self) -> str:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
     def boot_id(self) -> str:
-        return self._boot_id
+        return procfs.boot_id()
 
     def own_identity(self) -> Identity:
         pidfd = os.pidfd_open(os.getpid())
@@ -252,22 +249,10 @@ class LinuxPlatform(PosixPlatform):
     def _identity(self, pid: int, pidfd: int) -> Identity:
         found = os.fstat(pidfd)
         inode = found.st_ino if found.st_dev != self._anonymous_device else None
-        stat = self.stat(pid)
+        stat = procfs.stat(pid)
         if stat is None:
             raise ProcessLookupError(errno.ESRCH, f"no process {pid}")
-        return Identity(boot_id=self._boot_id, start_time=float(stat[19]), inode=inode)
-
-    @staticmethod
-    def stat(pid: int) -> list[str] | None:
-        """Fields of /proc/PID/stat from the third (state) on; None if it is gone. proc(5): [0] state, [1] ppid,
-        [2] pgrp, [3] session, [11] utime, [12] stime, [19] starttime, [21] rss in pages."""
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                text = file.read()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        # The second field, the name, may hold spaces and parentheses.
-        return text[text.rindex(b")") + 2 :].decode("ascii").split()
+        return Identity(boot_id=procfs.boot_id(), start_time=float(stat[19]), inode=inode)
 
     def heirs(self, lock: Path) -> list[Process]:
         path = str(lock)
@@ -330,7 +315,7 @@ class LinuxPlatform(PosixPlatform):
             queue = [pid]
             while queue:
                 current = queue.pop()
-                stat = self.stat(current)
+                stat = procfs.stat(current)
                 if stat is None:
                     continue
                 ticks += int(stat[11]) + int(stat[12])
@@ -364,7 +349,7 @@ class LinuxPlatform(PosixPlatform):
         for pid in self._children_of(os.getpid()):
             if pid in self._children:
                 continue
-            stat = self.stat(pid)
+            stat = procfs.stat(pid)
             if stat is not None and stat[0] == "Z":
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)

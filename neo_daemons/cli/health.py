@@ -1,0 +1,59 @@
+"""``health``: look at the daemons from outside. It needs no supervisor, and changes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from neo_daemons.config import ConfigError
+from neo_daemons.definitions import is_name
+from neo_daemons.health.observation import Status
+from neo_daemons.health.observer import Observer
+from neo_daemons.health.project import observer_at, project_observers
+from neo_daemons.health.report import report
+
+from . import complain, render
+
+CODES: dict[Status, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2, "unknown": 3}
+"""As monitoring plugins exit."""
+CANNOT_LOOK = CODES["unknown"]
+PAUSE_S = 0.1
+
+
+def health(options: argparse.Namespace) -> int:
+    """Print what is seen of the daemons; how the worst of them is, as an exit code."""
+    try:
+        observers = _chosen(options)
+    except ConfigError as error:
+        return complain(str(error), CANNOT_LOOK)
+    deadline = time.monotonic() + options.wait
+    seen = report(observers)
+    while seen.status != "healthy" and (rest_s := deadline - time.monotonic()) > 0:
+        time.sleep(min(PAUSE_S, rest_s))
+        seen = report(observers)
+    print(seen.json() if options.json else "\n".join(render.clean(str(one)) for one in seen.daemons))
+    return CODES[seen.status]
+
+
+def _chosen(options: argparse.Namespace) -> list[Observer[Any]]:
+    urls = dict(_url(text, options.names) for text in options.url)
+    if options.names and set(options.names) <= set(urls):  # then the configuration need not be right
+        known = {name: observer_at(name, url) for name, url in urls.items()}
+    else:
+        known = project_observers(options.config, state_dir=options.state_dir, urls=urls)
+    names = list(dict.fromkeys(options.names or known))
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"there is no daemon {name!r} here; known are {', '.join(known)}; or give its --url")
+    return [known[name] for name in names]
+
+
+def _url(text: str, names: list[str]) -> tuple[str, str]:
+    """A daemon and its URL, of ``NAME=URL`` or, where one daemon is asked for, ``URL``."""
+    name, equals, url = text.partition("=")
+    if equals and is_name(name):
+        return name, url
+    if len(names) == 1:
+        return names[0], text
+    raise ConfigError(f"--url {text}: of which daemon? write --url NAME={text}")

@@ -1,0 +1,80 @@
+"""Read-only eyes for programs that use a daemon and must never own it.
+
+An observer looks at one daemon and says what it saw. It starts nothing, stops nothing and writes nothing: nothing here
+imports supervision, or a module that could spawn or signal a process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bridge import BridgeDetails, BridgeObserver
+    from .chroma import ChromaDetails, ChromaObserver
+    from .endpoints import HttpDetails, HttpObserver, ProcessObserver, TcpObserver
+    from .mlx import MlxDetails, MlxObserver
+    from .observation import Details, Observation, Transition
+    from .observer import NotReady, Observer, Unhealthy
+    from .project import project_observers
+    from .report import HealthReport, areport, report
+    from .services import DatabaseLifecycleService, InferenceLifecycleService
+
+__all__ = [
+    "BridgeDetails",
+    "BridgeObserver",
+    "ChromaDetails",
+    "ChromaObserver",
+    "DatabaseLifecycleService",
+    "Details",
+    "HealthReport",
+    "HttpDetails",
+    "HttpObserver",
+    "InferenceLifecycleService",
+    "MlxDetails",
+    "MlxObserver",
+    "NotReady",
+    "Observation",
+    "Observer",
+    "ProcessObserver",
+    "TcpObserver",
+    "Transition",
+    "Unhealthy",
+    "areport",
+    "project_observers",
+    "report",
+]
+
+_PUBLIC = {
+    "BridgeDetails": "bridge",
+    "BridgeObserver": "bridge",
+    "ChromaDetails": "chroma",
+    "ChromaObserver": "chroma",
+    "DatabaseLifecycleService": "services",
+    "Details": "observation",
+    "HealthReport": "report",
+    "HttpDetails": "endpoints",
+    "HttpObserver": "endpoints",
+    "InferenceLifecycleService": "services",
+    "MlxDetails": "mlx",
+    "MlxObserver": "mlx",
+    "NotReady": "observer",
+    "Observation": "observation",
+    "Observer": "observer",
+    "ProcessObserver": "endpoints",
+    "TcpObserver": "endpoints",
+    "Transition": "observation",
+    "Unhealthy": "observer",
+    "areport": "report",
+    "project_observers": "project",
+    "report": "report",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    # Importing the package costs nothing: the parts come when they are asked for.
+    if name in _PUBLIC:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,106 @@
+"""The one thread in which all observers of this process look, with an event loop and the HTTP clients that they share.
+
+A look belongs to nobody: callers from any thread or event loop wait for it, each as long as it likes, and none that
+gives up or is cancelled takes it from the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import os
+import ssl
+import threading
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+GOODBYE_S = 1.0
+
+
+class Background:
+    """The thread, its loop, and the clients."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="neo-daemons-health", daemon=True)
+        self._thread.start()
+        self._clients: dict[bool, httpx.AsyncClient] = {}
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Have it done there."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def client(self, *, secure: bool) -> httpx.AsyncClient:
+        """The HTTP client for ``https`` or ``http``. To be used in the loop's thread only."""
+        if secure not in self._clients:
+            import httpx
+
+            # No proxy from the environment. No connection is kept: one that idles would delay a daemon's end. Building
+            # the certificate store takes longer than all else, and most daemons have none.
+            self._clients[secure] = httpx.AsyncClient(
+                verify=ssl.create_default_context() if secure else False,
+                trust_env=False,
+                timeout=None,  # noqa: S113 - a look has its own
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            )
+        return self._clients[secure]
+
+    def close(self) -> None:
+        """End the thread."""
+        with contextlib.suppress(TimeoutError, RuntimeError):
+            self.submit(self._close()).result(GOODBYE_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(GOODBYE_S)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    async def _close(self) -> None:
+        current = asyncio.current_task()
+        tasks = [task for task in asyncio.all_tasks() if task is not current]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for client in self._clients.values():
+            await client.aclose()
+
+
+_lock = threading.Lock()
+_current: Background | None = None
+_abandoned: list[Background] = []
+"""Of the parent of this forked process: their threads are not here, and their descriptors are the parent's to close."""
+
+
+def background() -> Background:
+    """The one of this process, made when it is first needed."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = Background()
+        return _current
+
+
+def close() -> None:
+    """End the thread, until somebody looks again."""
+    global _current
+    with _lock:
+        leaving, _current = _current, None
+    if leaving is not None:
+        leaving.close()
+
+
+def _forget() -> None:
+    global _lock, _current
+    _lock = threading.Lock()
+    if _current is not None:
+        _abandoned.append(_current)
+        _current = None
+
+
+atexit.register(close)
+os.register_at_fork(after_in_child=_forget)

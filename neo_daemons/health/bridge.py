@@ -1,0 +1,257 @@
+"""bridge: whether its process lives, and whether it keeps up with the log that it tails. It has no port to ask."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from neo_daemons import procfs
+from neo_daemons.files import read_regular
+
+from .observation import Details
+from .observer import Draft, Observer
+from .record import Evidence
+
+PID_FILES = ("wake-daemon.pid", "bridge-daemon.pid")
+"""Its own PID file, by the names that it has had."""
+SCRIPTS = ("ai/daemons/wake/daemon.mjs", "ai/daemons/bridge/daemon.mjs", "ai/scripts/bridge-daemon.mjs")
+"""Its program, by the places that it has had."""
+POSITION_FILE = "lastSyncId"
+END_QUERY = "SELECT MAX(log_id) FROM GraphLog"
+DAEMON_DIR_VARIABLE = "NEO_AI_DAEMON_DIR"
+DATABASE_VARIABLE = "NEO_MEMORY_DB_PATH"
+STUCK_S = 30.0
+"""Behind for so long without a step: it polls every 3 s, and swallows the errors of its polls."""
+TIMEOUT_S = 2.0
+MAX_BYTES = 64
+"""Of a file that holds one number."""
+CLOCK_S = 2.0
+"""By which a process may seem to have started late: the kernel tells its boot in whole seconds."""
+WAL_VERSION_AT = 18
+"""Offset of the write version in a database's header: 2 is WAL; https://sqlite.org/fileformat2.html."""
+
+
+class BridgeDetails(Details, frozen=True, kw_only=True):
+    """What is particular to the bridge."""
+
+    own_pid: int | None = None
+    """As its own PID file says."""
+    position: int | None = None
+    """Of the log entry that it has got to; None if it has had none since its start."""
+    log_end: int | None = None
+    behind: int | None = None
+    """Entries between the two."""
+    since_progress_s: float | None = None
+    """Since it last took a step, or was started."""
+    stuck_for_s: float | None = None
+    """For how long it has been behind without taking a step, as far as can be told."""
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        if not self.behind:
+            return (f"at {self.log_end}, the end of the log",)
+        return (f"at {self.position}, {self.behind} behind the end of the log",)
+
+
+class BridgeObserver(Observer[BridgeDetails]):
+    """Looks at the bridge, the wake daemon of neo.mjs.
+
+    Args:
+        daemon_dir: its own directory (``NEO_AI_DAEMON_DIR``).
+        database: the graph database that it tails (``NEO_MEMORY_DB_PATH``).
+        state_dir: of its supervisor, whose PID record names both; without directories either, the project's, as the
+            command line finds it.
+        name: of the daemon.
+        timeout_s: bound of one look.
+        reuse_s: for how long a healthy result may be answered again; its age is in the answer.
+
+    Raises:
+        ValueError: only one of `daemon_dir` and `database` is given.
+    """
+
+    details = BridgeDetails
+
+    def __init__(
+        self,
+        daemon_dir: Path | str | None = None,
+        database: Path | str | None = None,
+        *,
+        state_dir: Path | str | None = None,
+        name: str = "bridge",
+        timeout_s: float = TIMEOUT_S,
+        reuse_s: float = 0.0,
+    ) -> None:
+        if (daemon_dir is None) != (database is None):
+            raise ValueError("give both daemon_dir and database, or a state_dir that records them")
+        if daemon_dir is None and state_dir is None:
+            from neo_daemons.config import find_state_dir
+
+            state_dir = find_state_dir().path
+        super().__init__(name, state_dir, timeout_s, reuse_s)
+        self._paths = (Path(daemon_dir), Path(database)) if daemon_dir is not None and database is not None else None
+        self._behind_since: tuple[int | None, float] | None = None
+        """At which position it was first seen to be behind, and when, by the monotonic clock."""
+        self._first_end: tuple[int, int] | None = None
+        """The process, and where the log ended when it was first seen."""
+
+    def _place(self) -> str:
+        return f"at {self._paths[0]}" if self._paths is not None else super()._place()
+
+    async def _examine(self, draft: Draft, evidence: Evidence | None) -> None:
+        paths = self._paths or self._recorded(draft, evidence)
+        if paths is None:
+            return
+        directory, database = paths
+        pid = self._living(draft, directory)
+        if pid is None:
+            return
+        draft.listener = pid
+        try:
+            end = read_end(database)
+            position = read_number(directory / POSITION_FILE)
+        except sqlite3.OperationalError as error:
+            draft.fault(f"{database} cannot be read now: {error}", "unknown")
+            return
+        except (ValueError, sqlite3.Error, OSError) as error:
+            draft.fault(f"where it stands cannot be read: {error}")
+            return
+        self._judge_progress(draft, directory, database, pid, position, end)
+
+    @staticmethod
+    def _recorded(draft: Draft, evidence: Evidence | None) -> tuple[Path, Path] | None:
+        assert evidence is not None
+        if evidence.record is None:
+            draft.fault(str(evidence.fault), "unhealthy" if evidence.standing == "missing" else "unknown")
+            return None
+        exports = evidence.record.exports
+        try:
+            return Path(exports[DAEMON_DIR_VARIABLE]), Path(exports[DATABASE_VARIABLE])
+        except KeyError as error:
+            draft.fault(f"its PID record does not say {error}: give daemon_dir and database", "unknown")
+            return None
+
+    @staticmethod
+    def _living(draft: Draft, directory: Path) -> int | None:
+        """Its process, by its own PID file; None, and a fault, if that does not live."""
+        file = next((directory / name for name in PID_FILES if os.path.lexists(directory / name)), None)
+        if file is None:
+            draft.fault(f"it does not run: there is none of {', '.join(PID_FILES)} in {directory}")
+            return None
+        try:
+            pid = read_number(file)
+            if pid is None or not 1 < pid < 2**31:
+                raise ValueError(f"{file} names no process")
+            draft.details["own_pid"] = pid
+            written = file.stat().st_mtime
+            started = procfs.started_at(pid)
+            living = procfs.identify(pid) is not None
+        except ValueError as error:
+            draft.fault(f"its own PID file cannot be used, and it ends at every start because of it: {error}")
+            return None
+        except (OSError, procfs.NotTold) as error:
+            draft.fault(f"{file}: {error}", "unknown")
+            return None
+        command = procfs.command(pid)
+        if not living or started is None:
+            draft.fault(f"it does not run: pid {pid}, which {file} names, is gone")
+        # Started after the file was written, or another program: the pid has passed on to somebody else.
+        elif started > written + CLOCK_S or not any(part.endswith(SCRIPTS) for part in command):
+            what = " ".join(command)[:100]
+            draft.fault(f"it does not run: pid {pid}, which {file} names, is another process now ({what})")
+        elif procfs.is_stopped(pid):
+            draft.fault(f"pid {pid} is stopped by a signal")
+            return pid
+        else:
+            return pid
+        return None
+
+    def _judge_progress(
+        self, draft: Draft, directory: Path, database: Path, pid: int, position: int | None, end: int
+    ) -> None:
+        now, monotonic = time.time(), time.monotonic()
+        started = procfs.started_at(pid) or now
+        stepped = max(_modified(directory / POSITION_FILE) or 0.0, started)
+        # Without a position it stands where the log ended at its start, which was at or before the first look.
+        if self._first_end is None or self._first_end[0] != pid:
+            self._first_end = (pid, end)
+        behind = max(end - (position if position is not None else self._first_end[1]), 0)
+        draft.details |= {
+            "position": position,
+            "log_end": end,
+            "behind": behind,
+            "since_progress_s": max(now - stepped, 0.0),
+        }
+        if not behind:
+            self._behind_since = None
+            return
+        if self._behind_since is None or self._behind_since[0] != position:
+            self._behind_since = (position, monotonic)
+        # The entry that it is behind by is no older than the latest write; so much is certain at the first look.
+        wrote = max(_modified(database) or 0.0, _modified(_beside(database, "-wal")) or 0.0)
+        stuck_s = max(monotonic - self._behind_since[1], now - max(stepped, wrote))
+        draft.details["stuck_for_s"] = stuck_s
+        if stuck_s >= STUCK_S:
+            draft.fault(f"it lives and does not work: at {position}, behind {end}, without a step for {stuck_s:.0f} s")
+
+
+def read_number(path: Path) -> int | None:
+    """The number in a file; None if there is no such file.
+
+    Raises:
+        ValueError: it holds something else.
+        OSError: it cannot be read.
+    """
+    try:
+        data = read_regular(path, MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    text = data.decode("utf-8", "replace").strip()
+    if len(data) > MAX_BYTES or not text.isascii() or not text.isdigit():
+        raise ValueError(f"{path} holds {text[:20]!r}")
+    return int(text)
+
+
+def read_end(database: Path) -> int:
+    """Where the log ends, read without writing a byte.
+
+    Opened with ``mode=ro`` alone, SQLite makes the files of its write-ahead log, or writes to them. So: with a log,
+    only over the index that the daemon keeps, itself read-only; without, the database can be taken for immutable.
+
+    Raises:
+        OSError: it cannot be read.
+        sqlite3.Error: it is no such database, or cannot be read without writing.
+    """
+    header = read_regular(database, WAL_VERSION_AT + 1)
+    options = "mode=ro"
+    if len(header) > WAL_VERSION_AT and header[WAL_VERSION_AT] == 2:
+        if _beside(database, "-shm").exists():
+            options += "&readonly_shm=1"
+        elif not _is_filled(_beside(database, "-wal")):
+            options += "&immutable=1"
+        else:
+            raise sqlite3.OperationalError("nobody has it open, and its write-ahead log wants to be written back")
+    connection = sqlite3.connect(f"{database.absolute().as_uri()}?{options}", uri=True, timeout=0.1)
+    try:
+        row = connection.execute(END_QUERY).fetchone()
+    finally:
+        connection.close()
+    return int(row[0] or 0)
+
+
+def _beside(database: Path, suffix: str) -> Path:
+    return database.with_name(database.name + suffix)
+
+
+def _is_filled(path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size > 0
+    return False
+
+
+def _modified(path: Path) -> float | None:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return None

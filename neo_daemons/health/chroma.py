@@ -1,0 +1,170 @@
+"""chroma: its heartbeat, and whether its store is there. The heartbeat alone stays green over a deleted store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from neo_daemons import procfs
+
+from .endpoints import TIMEOUT_S, HttpDaemonObserver
+from .observation import Details
+from .observer import Draft
+from .record import Evidence
+
+API = "/api/v2"
+DATABASE_FILE = "chroma.sqlite3"
+"""Of its data directory."""
+DELETED = f"/{DATABASE_FILE} (deleted)"
+"""How the kernel shows a descriptor of it, once its name is gone."""
+
+
+class ChromaDetails(Details, frozen=True, kw_only=True):
+    """What is particular to chroma."""
+
+    version: str | None = None
+    """Of its API, as it says."""
+    heartbeat_ns: int | None = None
+    """Its clock, in nanoseconds since the epoch."""
+    store: Literal["readable", "unreadable", "deleted"] | None = None
+    """`deleted`: its files are gone. It still answers from those that it has open; writes fail, or are lost."""
+    collections: int | None = None
+    """How many there are in the database."""
+    collection: str | None = None
+    """The collection that was asked for."""
+    collection_exists: bool | None = None
+    collection_count: int | None = None
+    """Records in it."""
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        collections = f"{self.collections} collection{'' if self.collections == 1 else 's'}"
+        if self.collection is None:
+            return (f"chroma {self.version}", collections)
+        there = f"{self.collection_count} records" if self.collection_exists else "does not exist"
+        return (f"chroma {self.version}", collections, f"{self.collection}: {there}")
+
+
+class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
+    """Looks at a chroma server.
+
+    Args:
+        url: of the server, such as ``http://127.0.0.1:8000``; by default what the PID record says.
+        state_dir: of its supervisor; without a URL either, the project's, as the command line finds it.
+        name: of the daemon.
+        data_dir: its data directory on this machine; by default the one on record. Without any, a deleted store is seen
+            if the server runs on this machine under the same user.
+        collection: also say whether it exists, and how much is in it.
+        tenant, database: where the collection is, and where the store is tried.
+        headers: sent with every request, never shown: what a server that wants credentials asks for.
+        timeout_s: bound of one look.
+        reuse_s: for how long a healthy result may be answered again; its age is in the answer.
+
+    Raises:
+        ValueError: an argument cannot be used.
+    """
+
+    details = ChromaDetails
+    kind = "chroma"
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        state_dir: Path | str | None = None,
+        name: str = "chroma",
+        data_dir: Path | str | None = None,
+        collection: str | None = None,
+        tenant: str = "default_tenant",
+        database: str = "default_database",
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+        reuse_s: float = 0.0,
+    ) -> None:
+        super().__init__(url, name, state_dir, headers, timeout_s, reuse_s)
+        self._data_dir = Path(data_dir) if data_dir is not None else None
+        self._collection = collection
+        quoted = (urllib.parse.quote(part, safe="") for part in (tenant, database))
+        self._database = API + "/tenants/{}/databases/{}".format(*quoted)
+
+    async def _converse(self, draft: Draft, evidence: Evidence | None, url: str) -> None:
+        path = f"{API}/heartbeat"
+        answer = await self._ask(draft, url, path)
+        if answer is None:
+            return
+        content = answer.json()
+        beat = content.get("nanosecond heartbeat") if isinstance(content, dict) else None
+        if answer.status != 200 or not isinstance(beat, int):
+            self._refuse(draft, answer, path)
+            return
+        draft.details["heartbeat_ns"] = beat
+        draft.on_timeout = "degraded"
+        self._look_for_files(draft, evidence)
+        version, _ = await asyncio.gather(self._version(draft, url), self._read_store(draft, url))
+        draft.details["version"] = version
+        if self._collection is not None and draft.details["store"] != "unreadable":
+            await self._read_collection(draft, url, self._collection)
+
+    async def _version(self, draft: Draft, url: str) -> str | None:
+        answer = await self._ask(draft, url, f"{API}/version", what="its version")
+        content = answer.json() if answer is not None and answer.status == 200 else None
+        return content if isinstance(content, str) else None
+
+    def _look_for_files(self, draft: Draft, evidence: Evidence | None) -> None:
+        """Its files, where they can be seen: by their name, and as what the server has open."""
+        recorded = evidence.record.data_dir if evidence is not None and evidence.record is not None else None
+        directory = self._data_dir or (Path(recorded) if recorded is not None else None)
+        pid = draft.listener or (evidence.pid if evidence is not None else None)
+        gone = next((name for name in procfs.open_files(pid) if name.endswith(DELETED)), None) if pid else None
+        if gone is not None:
+            self._deleted(draft, gone.removesuffix(" (deleted)"))
+        elif directory is not None and not os.path.lexists(directory / DATABASE_FILE):
+            self._deleted(draft, str(directory / DATABASE_FILE))
+
+    @staticmethod
+    def _deleted(draft: Draft, path: str) -> None:
+        draft.details["store"] = "deleted"
+        draft.fault(f"its store was deleted under it: {path} is gone; what it still answers is lost when it ends")
+
+    async def _read_store(self, draft: Draft, url: str) -> None:
+        path = f"{self._database}/collections_count"
+        answer = await self._ask(draft, url, path, what="its store")
+        content = answer.json() if answer is not None and answer.status == 200 else None
+        if isinstance(content, int):
+            draft.details["collections"] = content
+            draft.details.setdefault("store", "readable")
+            return
+        draft.details.setdefault("store", "unreadable")
+        if answer is None or draft.details["store"] == "deleted":
+            return
+        if answer.status == 404:
+            draft.fault(f"it has no such database: {answer}{answer.quoted}", "degraded")
+        else:
+            draft.fault(f"its store cannot be read: {answer}{answer.quoted}")
+
+    async def _read_collection(self, draft: Draft, url: str, collection: str) -> None:
+        draft.details["collection"] = collection
+        path = f"{self._database}/collections/{urllib.parse.quote(collection, safe='')}"
+        what = f"collection {collection!r}"
+        answer = await self._ask(draft, url, path, what=what)
+        if answer is None:
+            return
+        content = answer.json()
+        if answer.status == 200 and isinstance(content, dict) and isinstance(content.get("id"), str):
+            draft.details["collection_exists"] = True
+            path = f"{self._database}/collections/{urllib.parse.quote(content['id'], safe='')}/count"
+            answer = await self._ask(draft, url, path, what=what)
+            if answer is None:
+                return
+            count = answer.json()
+            if answer.status == 200 and isinstance(count, int):
+                draft.details["collection_count"] = count
+                return
+        elif answer.status == 404:
+            draft.details["collection_exists"] = False
+            return
+        draft.fault(f"{what} cannot be read: {answer}{answer.quoted}", "degraded")

@@ -1,0 +1,334 @@
+"""Daemons that are seen by connecting to them, by HTTP or TCP, and those of which only the process is seen."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import re
+import socket
+import urllib.parse
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from neo_daemons import procfs
+from neo_daemons.urls import is_url, port_of, without_credentials
+
+from .background import background
+from .observation import Details
+from .observer import Draft, Observer
+from .record import Evidence
+
+TIMEOUT_S = 2.0
+MAX_BODY_BYTES = 65_536
+"""Of an answer: more is not read."""
+SHOWN = 200
+"""Characters of an answer that are quoted."""
+
+D = TypeVar("D", bound=Details)
+
+
+class Answer(Struct, frozen=True):
+    """What came back."""
+
+    status: int
+    body: bytes
+    server: str | None
+
+    def json(self) -> Any:
+        """The body; None if it is no JSON."""
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    def __str__(self) -> str:
+        phrase = http.client.responses.get(self.status, "")
+        return f"{self.status} {phrase}".strip() + (f" of {self.server}" if self.server else "")
+
+    @property
+    def quoted(self) -> str:
+        """The beginning of the body."""
+        text = " ".join(self.body.decode("utf-8", "replace").split())
+        return f": {text[:SHOWN]}" if text else ""
+
+
+class HttpDetails(Details, frozen=True, kw_only=True):
+    """What an HTTP daemon answered."""
+
+    http_status: int | None = None
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        return (f"answers {self.http_status}",)
+
+
+class HttpDaemonObserver(Observer[D], Generic[D]):
+    """Of daemons that serve HTTP, at a URL that is given or on record."""
+
+    kind = "it"
+    """What should answer, for messages."""
+
+    def __init__(
+        self,
+        url: str | None,
+        name: str,
+        state_dir: Path | str | None,
+        headers: Mapping[str, str] | None,
+        timeout_s: float,
+        reuse_s: float,
+    ) -> None:
+        if url is None and state_dir is None:
+            from neo_daemons.config import find_state_dir
+
+            state_dir = find_state_dir().path
+        if url is not None and not is_url(url):
+            raise ValueError(f"{url!r} is not a URL; write one such as http://127.0.0.1:8000")
+        super().__init__(name, state_dir, timeout_s, reuse_s)
+        self._url = url.rstrip("/") if url is not None else None
+        self._headers = dict(headers or {})
+        self._listener: tuple[str, int | None] | None = None
+
+    def _place(self) -> str:
+        return f"at {without_credentials(self._url)}" if self._url is not None else super()._place()
+
+    async def _examine(self, draft: Draft, evidence: Evidence | None) -> None:
+        url = self._url
+        if url is None:
+            assert evidence is not None
+            url = self._recorded(draft, evidence)
+            if url is None:
+                return
+        draft.url = without_credentials(url)
+        draft.listener = self._find_listener(url)
+        draft.doing = draft.url
+        await self._converse(draft, evidence, url)
+
+    async def _converse(self, draft: Draft, evidence: Evidence | None, url: str) -> None:
+        """Ask what there is to ask."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _recorded(draft: Draft, evidence: Evidence) -> str | None:
+        """The URL on record; without one there is nothing to look at."""
+        if evidence.record is None:
+            draft.fault(str(evidence.fault), "unhealthy" if evidence.standing == "missing" else "unknown")
+            return None
+        url = evidence.record.url
+        if url is None or not is_url(url):
+            draft.fault(f"its PID record names no URL ({url!r}): give one", "unknown")
+            return None
+        return url.rstrip("/")
+
+    async def _ask(
+        self, draft: Draft, url: str, path: str, *, method: str = "GET", body: Any = None, what: str | None = None
+    ) -> Answer | None:
+        """One request; None, and a fault, if there is no answer.
+
+        `what` is asked for, for messages: by default the daemon itself.
+        """
+        import httpx
+
+        draft.doing = without_credentials(url) + path
+        status = "unhealthy"
+        try:
+            client = background().client(secure=url.startswith("https:"))
+            async with client.stream(method, url + path, headers=self._headers, json=body) as response:
+                content = b""
+                async for chunk in response.aiter_bytes():
+                    content += chunk
+                    if len(content) > MAX_BODY_BYTES:
+                        break
+                return Answer(response.status_code, content[:MAX_BODY_BYTES], response.headers.get("server"))
+        except httpx.RemoteProtocolError as error:
+            reason = f"what answers does not speak HTTP ({error}){self._holder(draft)}"
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError, ValueError) as error:
+            reason, status = f"cannot be asked: {error}", "unknown"
+        except httpx.HTTPError as error:
+            reason = _cause(error)
+        draft.fault(f"{what or draft.doing}: {reason}", status)  # type: ignore[arg-type]
+        return None
+
+    def _refuse(self, draft: Draft, answer: Answer, path: str) -> None:
+        """The answer is not that of such a daemon."""
+        where = f"{draft.url}{path}"
+        if answer.status in (401, 403):
+            draft.fault(f"{where}: {answer}: it wants credentials; give them as headers")
+        elif answer.status >= 500:
+            draft.fault(f"{where}: {answer}{answer.quoted}")
+        else:
+            holder = self._holder(draft)
+            draft.fault(f"{where}: wrong service: what answers is not {self.kind} ({answer}{answer.quoted}){holder}")
+
+    @staticmethod
+    def _holder(draft: Draft) -> str:
+        if draft.listener is None:
+            return ""
+        return f"; pid {draft.listener} listens there ({' '.join(procfs.command(draft.listener))[:100]})"
+
+    def _find_listener(self, url: str) -> int | None:
+        """The process that listens at a loopback address, where the system tells."""
+        host = urllib.parse.urlsplit(url).hostname or ""
+        addresses = ("127.0.0.1", "::1") if host == "localhost" else (host,)
+        for address in addresses:
+            if not _is_loopback(address):
+                return None
+            inode = procfs.listening_socket(address, port_of(url))
+            if inode is None:
+                continue
+            link = f"socket:[{inode}]"
+            # Who holds a socket takes long to find, and rarely changes.
+            known, pid = self._listener or ("", None)
+            if known != inode or (pid is not None and link not in procfs.open_files(pid)):
+                pid = next(iter(procfs.holders(inode)), None)
+                self._listener = (inode, pid)
+            return pid
+        return None
+
+
+class HttpObserver(HttpDaemonObserver[HttpDetails]):
+    """Asks any HTTP daemon at one path.
+
+    Args:
+        url: of the daemon; by default what its PID record says.
+        path: what is asked for.
+        method: nothing but GET and HEAD, which change nothing.
+        status: those that are healthy; by default any 2xx.
+        body: a regular expression that must be found in the answer.
+        headers: sent with every request, never shown.
+    """
+
+    details = HttpDetails
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        name: str,
+        path: str = "/",
+        method: Literal["GET", "HEAD"] = "GET",
+        status: Collection[int] = (),
+        body: str | None = None,
+        state_dir: Path | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+        reuse_s: float = 0.0,
+    ) -> None:
+        super().__init__(url, name, state_dir, headers, timeout_s, reuse_s)
+        self.kind = f"{name} as expected"
+        self._path = path
+        self._method = method
+        self._status = frozenset(status)
+        self._body = re.compile(body) if body is not None else None
+
+    async def _converse(self, draft: Draft, evidence: Evidence | None, url: str) -> None:
+        answer = await self._ask(draft, url, self._path, method=self._method)
+        if answer is None:
+            return
+        draft.details["http_status"] = answer.status
+        good = answer.status in self._status if self._status else 200 <= answer.status < 300
+        if not good:
+            self._refuse(draft, answer, self._path)
+        elif self._body is not None and not self._body.search(answer.body.decode("utf-8", "replace")):
+            draft.fault(f"{draft.doing}: {self._body.pattern!r} is not in the answer ({answer}{answer.quoted})")
+
+
+class TcpObserver(Observer[Details]):
+    """Connects to a port, and says nothing there.
+
+    Args:
+        host: where.
+        port: a number; by default the first port on record.
+    """
+
+    details = Details
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        *,
+        name: str,
+        state_dir: Path | str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        reuse_s: float = 0.0,
+    ) -> None:
+        if port is None and state_dir is None:
+            raise ValueError(f"{name}: give a port, or the state directory that records it")
+        super().__init__(name, state_dir, timeout_s, reuse_s)
+        self._host = host
+        self._port = port
+
+    def _place(self) -> str:
+        return f"at {self._host}:{self._port}" if self._port is not None else super()._place()
+
+    async def _examine(self, draft: Draft, evidence: Evidence | None) -> None:
+        port = self._port
+        if port is None:
+            assert evidence is not None
+            if evidence.record is None:
+                draft.fault(str(evidence.fault), "unhealthy" if evidence.standing == "missing" else "unknown")
+                return
+            port = next(iter(evidence.record.ports.values()), None)
+            if port is None:
+                draft.fault("its PID record names no port: give one", "unknown")
+                return
+        draft.doing = f"{self._host}:{port}"
+        if _is_loopback(self._host) and (inode := procfs.listening_socket(self._host, port)) is not None:
+            draft.listener = next(iter(procfs.holders(inode)), None)
+        try:
+            _, writer = await asyncio.open_connection(self._host, port)
+        except OSError as error:
+            draft.fault(f"{draft.doing}: {_cause(error)}")
+            return
+        writer.transport.abort()
+
+
+class ProcessObserver(Observer[Details]):
+    """Sees whether the process on record lives: all there is to see, without a port, from outside.
+
+    Args:
+        name: of the daemon.
+        state_dir: of its supervisor.
+    """
+
+    details = Details
+
+    def __init__(self, name: str, state_dir: Path | str, *, timeout_s: float = TIMEOUT_S, reuse_s: float = 0.0) -> None:
+        super().__init__(name, state_dir, timeout_s, reuse_s)
+
+    async def _examine(self, draft: Draft, evidence: Evidence | None) -> None:
+        assert evidence is not None
+        if evidence.standing in ("damaged", "unproven"):
+            draft.fault(str(evidence.fault), "unknown")
+        elif evidence.pid is None:
+            draft.fault(str(evidence.fault))
+        elif procfs.is_stopped(evidence.pid):
+            draft.fault(f"pid {evidence.pid} is stopped by a signal")
+
+
+def _is_loopback(address: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _cause(error: BaseException) -> str:
+    """Why there is no connection, in the words of the system."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused"
+        if isinstance(cause, socket.gaierror):
+            return f"no such host ({cause.strerror})"
+        cause = cause.__cause__ or cause.__context__
+    text = str(error)
+    if "refused" in text or "All connection attempts failed" in text:
+        return "connection refused"
+    return text or "the connection was cut"

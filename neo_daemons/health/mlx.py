@@ -1,0 +1,176 @@
+"""mlx: whether its server answers, and whether its model does. The model is asked rarely, and never twice at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from neo_daemons import procfs
+
+from .endpoints import TIMEOUT_S, Answer, HttpDaemonObserver
+from .observation import Details
+from .observer import Draft
+from .record import Evidence
+
+COMPLETIONS = "/v1/chat/completions"
+UNNAMED = "default_model"
+"""What the server calls the model that it was started with."""
+MODEL_OPTION = "--model"
+QUESTION = {"messages": [{"role": "user", "content": "ready?"}], "max_tokens": 1}
+ANSWER_EVERY_S = 60.0
+"""One token a minute is nothing to a model that serves."""
+FAILED_EVERY_S = 5.0
+"""After a failure the next try is what tells that it has recovered."""
+ANSWER_WITHIN_S = 60.0
+"""A model that is busy with a long prompt, or still loading, answers late."""
+WAITED_FOR = 0.9
+"""Of what is left of a look: the rest is for saying what was seen."""
+MAX_REMEMBERED = 256
+
+
+class MlxDetails(Details, frozen=True, kw_only=True):
+    """What is particular to mlx."""
+
+    model: str | None = None
+    """That it serves: as its command line or its answer names it."""
+    answers: bool | None = None
+    """Whether the model answered when it was last asked; None if it was not asked, or has not answered yet."""
+    answered_ago_s: float | None = None
+    """How long ago that was."""
+    asking_for_s: float | None = None
+    """For how long an answer has been awaited, if one is."""
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        model = f"model {self.model}" if self.model is not None else "its model"
+        if self.answered_ago_s is None:
+            return (f"{model}: not asked",)
+        busy = f"; asked again {self.asking_for_s:.0f} s ago" if self.asking_for_s is not None else ""
+        return (f"{model} answered {self.answered_ago_s:.0f} s ago{busy}",)
+
+
+class Asked(Struct):
+    """What is known of one model: shared by all observers of this process, so that their number does not disturb it."""
+
+    answers: bool | None = None
+    fault: str | None = None
+    model: str | None = None
+    at: float = 0.0
+    """By the monotonic clock."""
+    since: float = 0.0
+    """When the question that is in flight was asked."""
+    pid: int | None = None
+    flight: asyncio.Task[None] | None = None
+
+
+_asked: dict[str, Asked] = {}
+
+
+class MlxObserver(HttpDaemonObserver[MlxDetails]):
+    """Looks at an mlx_lm server, or another that speaks the OpenAI protocol and has ``/health``.
+
+    Args:
+        url: of the server, such as ``http://127.0.0.1:8080``; by default what the PID record says.
+        state_dir: of its supervisor; without a URL either, the project's, as the command line finds it.
+        name: of the daemon.
+        answer_every_s: the model is asked for one token at most this often, by all observers of this process
+            together; None: never, and nothing is said of it.
+        headers: sent with every request, never shown: what a server that wants credentials asks for.
+        timeout_s: bound of one look. An answer of the model that takes longer goes on being awaited, up to
+            `ANSWER_WITHIN_S`: the status is `unknown` meanwhile, unless it has answered before.
+        reuse_s: for how long a healthy result may be answered again; its age is in the answer.
+
+    Raises:
+        ValueError: an argument cannot be used.
+    """
+
+    details = MlxDetails
+    kind = "an mlx server"
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        state_dir: Path | str | None = None,
+        name: str = "mlx",
+        answer_every_s: float | None = ANSWER_EVERY_S,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+        reuse_s: float = 0.0,
+    ) -> None:
+        super().__init__(url, name, state_dir, headers, timeout_s, reuse_s)
+        self._answer_every_s = answer_every_s
+
+    async def _converse(self, draft: Draft, evidence: Evidence | None, url: str) -> None:
+        answer = await self._ask(draft, url, "/health")
+        content = answer.json() if answer is not None else None
+        if answer is None or answer.status != 200 or not isinstance(content, dict) or content.get("status") != "ok":
+            # Whoever answers when it is back is asked again.
+            _asked.pop(url, None)
+            if answer is not None:
+                self._refuse(draft, answer, "/health")
+            return
+        if self._answer_every_s is None:
+            return
+        pid = draft.listener or (evidence.pid if evidence is not None else None)
+        await self._ask_model(draft, url, pid, self._answer_every_s)
+
+    async def _ask_model(self, draft: Draft, url: str, pid: int | None, every_s: float) -> None:
+        asked = _asked.get(url)
+        if asked is None or asked.pid != pid:
+            while len(_asked) >= MAX_REMEMBERED:
+                del _asked[next(iter(_asked))]
+            asked = _asked[url] = Asked(pid=pid)
+        now = time.monotonic()
+        due_s = min(every_s, FAILED_EVERY_S) if asked.answers is False else every_s
+        if asked.flight is None and (asked.answers is None or now - asked.at >= due_s):
+            asked.since = now
+            asked.flight = asyncio.create_task(self._question(url, asked))
+        if asked.flight is not None:
+            await asyncio.wait({asked.flight}, timeout=draft.rest_s() * WAITED_FOR)
+        self._report(draft, asked)
+
+    @staticmethod
+    def _report(draft: Draft, asked: Asked) -> None:
+        now = time.monotonic()
+        draft.details |= {
+            "model": _of_command(asked.pid) or asked.model,
+            "answers": asked.answers,
+            "answered_ago_s": now - asked.at if asked.answers is not None else None,
+            "asking_for_s": now - asked.since if asked.flight is not None else None,
+        }
+        if asked.answers is False:
+            draft.fault(f"its model does not answer: {asked.fault}")
+        elif asked.answers is None:
+            draft.fault(f"its model was asked {now - asked.since:.1f} s ago and has not answered yet", "unknown")
+
+    async def _question(self, url: str, asked: Asked) -> None:
+        try:
+            draft = Draft()
+            answer: Answer | None = None
+            try:
+                async with asyncio.timeout(ANSWER_WITHIN_S):
+                    answer = await self._ask(draft, url, COMPLETIONS, method="POST", body=QUESTION)
+            except TimeoutError:
+                draft.fault(f"nothing within {ANSWER_WITHIN_S:g} s")
+            content: Any = answer.json() if answer is not None and answer.status == 200 else None
+            good = isinstance(content, dict) and bool(content.get("choices"))
+            name = content.get("model") if good else None
+            asked.model = name if isinstance(name, str) and name != UNNAMED else None
+            asked.fault = None if good else "; ".join(draft.reasons) or f"{answer}{answer.quoted if answer else ''}"
+            asked.answers = good
+            asked.at = time.monotonic()
+        finally:
+            asked.flight = None
+
+
+def _of_command(pid: int | None) -> str | None:
+    """The model that a server was started with, where its command line can be seen."""
+    command = procfs.command(pid) if pid is not None else ()
+    return next((value for option, value in pairwise(command) if option == MODEL_OPTION), None)

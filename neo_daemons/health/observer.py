@@ -1,0 +1,306 @@
+"""What all observers have in common: one look at a time, shared by everybody who asks meanwhile."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import contextlib
+import os
+import shlex
+import time
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+from neo_daemons import procfs
+from neo_daemons.state_dir import DEFAULT_NAME, StateDir
+
+from .background import background
+from .observation import SEVERITY, Details, Observation, Status, Transition
+from .record import Evidence, weigh
+
+SLACK_S = 0.25
+"""How much longer than a look may take its callers wait for it: what the machine needs to wake them."""
+FIRST_PAUSE_S = 0.02
+LAST_PAUSE_S = 0.5
+"""Between two looks of a wait: the first, and what it grows to."""
+COMMAND = "python -m neo_daemons"
+
+D = TypeVar("D", bound=Details)
+R = TypeVar("R")
+
+
+class Unhealthy(Exception):
+    """A daemon is not healthy. ``str()`` holds all reasons and the command that mends it."""
+
+    def __init__(self, observation: Observation[Any], remedy: str) -> None:
+        self.observation = observation
+        self.remedy = remedy
+        why = "; ".join(observation.reasons) or "no reason was seen"
+        super().__init__(f"{observation.daemon} is {observation.status}: {why}. {remedy}")
+
+
+class NotReady(Unhealthy):
+    """A daemon did not become ready in time."""
+
+
+class Draft:
+    """A look that is going on: the verdict so far."""
+
+    def __init__(self, timeout_s: float = 0.0) -> None:
+        self._deadline = time.monotonic() + timeout_s
+        self.status: Status = "healthy"
+        self.reasons: list[str] = []
+        self.details: dict[str, Any] = {}
+        self.url: str | None = None
+        self.listener: int | None = None
+        """The process that is seen to listen at the URL."""
+        self.doing = "looking"
+        self.on_timeout: Status = "unhealthy"
+
+    def rest_s(self) -> float:
+        """What is left of the look's time."""
+        return max(self._deadline - time.monotonic(), 0.0)
+
+    def fault(self, reason: str, status: Status = "unhealthy", *, first: bool = False) -> None:
+        """Something is not as it should be; the worst of all faults is the verdict."""
+        self.reasons.insert(0 if first else len(self.reasons), reason)
+        self.status = max(self.status, status, key=SEVERITY.index)
+
+
+class Observer(abc.ABC, Generic[D]):
+    """Looks at one daemon. Safe to share between threads and event loops (asyncio's), and meant to be kept.
+
+    Args:
+        name: of the daemon; that of its PID record.
+        state_dir: of its supervisor. Adds `managed`, `pid` and `restarts` to what is seen.
+        timeout_s: bound of one look.
+        reuse_s: for how long a healthy result may be answered again; its age is in the answer.
+    """
+
+    details: ClassVar[type[Details]]
+
+    def __init__(self, name: str, state_dir: Path | str | None, timeout_s: float, reuse_s: float) -> None:
+        if timeout_s <= 0 or reuse_s < 0:
+            raise ValueError(f"timeout_s={timeout_s:g}, reuse_s={reuse_s:g}: write seconds, the first above zero")
+        self.name = name
+        self.timeout_s = timeout_s
+        self.reuse_s = reuse_s
+        self.state = StateDir(Path(os.path.realpath(state_dir))) if state_dir is not None else None
+        self._flight: asyncio.Task[Observation[D]] | None = None
+        self._latest: Observation[D] | None = None
+        self._latest_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self._place()}>"
+
+    def check(self, timeout_s: float | None = None) -> Observation[D]:
+        """Look, and say what was seen. A look that is going on already is joined. Raises nothing that a daemon does.
+
+        Args:
+            timeout_s: wait no longer than this; a look that has not come back by then is `unknown`. By default a look
+                is waited for until its own bound ends it.
+        """
+        try:
+            return self._run(self._answer(timeout_s), self._patience(timeout_s))
+        except TimeoutError:
+            return self._in_flight(timeout_s)
+
+    async def acheck(self, timeout_s: float | None = None) -> Observation[D]:
+        """As `check`, without blocking the event loop."""
+        try:
+            return await self._arun(self._answer(timeout_s), self._patience(timeout_s))
+        except TimeoutError:
+            return self._in_flight(timeout_s)
+
+    def is_up(self) -> bool:
+        """Whether a client can use it now."""
+        return self.check().ready
+
+    async def ais_up(self) -> bool:
+        """As `is_up`."""
+        return (await self.acheck()).ready
+
+    def ensure_healthy(self) -> Observation[D]:
+        """What was seen, if it is healthy.
+
+        Raises:
+            Unhealthy: it is not, with all reasons and the command that mends it.
+        """
+        return self._healthy(self.check())
+
+    async def aensure_healthy(self) -> Observation[D]:
+        """As `ensure_healthy`."""
+        return self._healthy(await self.acheck())
+
+    def wait_until_ready(self, timeout_s: float) -> Observation[D]:
+        """Wait until a client can use it. Whoever is to start it, it is not this.
+
+        Raises:
+            NotReady: it is not within `timeout_s`.
+        """
+        try:
+            return self._run(self._wait(timeout_s), timeout_s + SLACK_S)
+        except TimeoutError:
+            raise self._not_ready(self._in_flight(timeout_s)) from None
+
+    async def await_until_ready(self, timeout_s: float) -> Observation[D]:
+        """As `wait_until_ready`."""
+        try:
+            return await self._arun(self._wait(timeout_s), timeout_s + SLACK_S)
+        except TimeoutError:
+            raise self._not_ready(self._in_flight(timeout_s)) from None
+
+    async def watch(self, interval_s: float = 1.0) -> AsyncIterator[Transition[D]]:
+        """What is seen now, and then every change of status, readiness, process or management, for as long as it is
+        iterated. What comes and goes between two looks, `interval_s` apart, is seen by its new pid."""
+        before: Observation[D] | None = None
+        while True:
+            after = await self.acheck()
+            if before is None or _essence(before) != _essence(after):
+                yield Transition(before=before, after=after)
+                before = after
+            await asyncio.sleep(interval_s)
+
+    def remedy(self, observation: Observation[Any]) -> str:
+        """What to do about it. Never done from here."""
+        if self.state is None:
+            return f"Whoever runs it must mend it; if that is neo-daemons: {COMMAND} up"
+        where = f" --state-dir {shlex.quote(str(self.state.path))}"
+        if observation.managed is not None and weigh(self.state, self.name).supervised:
+            order = "restart" if observation.record == "live" else "start"
+            return f"Mend it with: {COMMAND} {order} {self.name}{where}"
+        if self.state.path.name == DEFAULT_NAME:
+            return f"Start it with: cd {shlex.quote(str(self.state.path.parent))} && {COMMAND} up"
+        return f"Start it with: {COMMAND} up{where}"
+
+    # A look
+
+    @abc.abstractmethod
+    async def _examine(self, draft: Draft, evidence: Evidence | None) -> None:
+        """Look at the daemon. What takes time is named in ``draft.doing`` beforehand."""
+
+    def _place(self) -> str:
+        """Where it looks, for people."""
+        return f"of {self.state.path}" if self.state is not None else ""
+
+    async def _look(self) -> Observation[D]:
+        began = time.monotonic()
+        draft = Draft(self.timeout_s)
+        evidence = weigh(self.state, self.name) if self.state is not None else None
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await self._examine(draft, evidence)
+        except TimeoutError:
+            draft.fault(f"{draft.doing}: no answer within {self.timeout_s:g} s", draft.on_timeout)
+        latency_ms = (time.monotonic() - began) * 1000
+        if evidence is not None:
+            _weigh_in(draft, evidence)
+        pid = (evidence.pid if evidence is not None else None) or draft.listener
+        if draft.status != "healthy" and pid is not None and procfs.is_stopped(pid):
+            draft.fault(f"pid {pid} is stopped by a signal", first=True)
+        return Observation(
+            daemon=self.name,
+            status=draft.status,
+            ready=draft.status in ("healthy", "degraded"),
+            reasons=tuple(draft.reasons),
+            url=draft.url,
+            managed=evidence.managed if evidence is not None else None,
+            pid=pid,
+            restarts=evidence.record.restarts if evidence is not None and evidence.record is not None else None,
+            record=evidence.standing if evidence is not None else None,
+            latency_ms=latency_ms,
+            observed_at=time.time(),
+            details=self.details(**draft.details),  # type: ignore[arg-type]
+        )
+
+    async def _answer(self, timeout_s: float | None, *, fresh: bool = False) -> Observation[D]:
+        # Only in the background loop, and so without a lock.
+        if self._latest is not None and self._latest.status == "healthy" and not fresh:
+            age_s = time.monotonic() - self._latest_at
+            if age_s < self.reuse_s:
+                return msgspec.structs.replace(self._latest, age_s=age_s)
+        if self._flight is None:
+            self._flight = asyncio.create_task(self._fly())
+        return await asyncio.wait_for(asyncio.shield(self._flight), self._patience(timeout_s))
+
+    async def _fly(self) -> Observation[D]:
+        try:
+            self._latest = await self._look()
+            self._latest_at = time.monotonic()
+            return self._latest
+        finally:
+            self._flight = None
+
+    async def _wait(self, timeout_s: float) -> Observation[D]:
+        deadline = time.monotonic() + timeout_s
+        pause_s = FIRST_PAUSE_S
+        seen: Observation[D] | None = None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                seen = await self._answer(max(deadline - time.monotonic(), 0.0), fresh=True)
+                if seen.ready:
+                    return seen
+            rest_s = deadline - time.monotonic()
+            if rest_s <= 0:
+                raise self._not_ready(seen or self._in_flight(timeout_s))
+            await asyncio.sleep(min(pause_s, rest_s))
+            pause_s = min(pause_s * 1.5, LAST_PAUSE_S)
+
+    def _patience(self, timeout_s: float | None) -> float:
+        return self.timeout_s + SLACK_S if timeout_s is None else timeout_s
+
+    def _in_flight(self, timeout_s: float | None) -> Observation[D]:
+        reason = f"a look has not come back within {self._patience(timeout_s):g} s"
+        return Observation(
+            daemon=self.name,
+            status="unknown",
+            ready=False,
+            reasons=(reason,),
+            observed_at=time.time(),
+            details=self.details(),  # type: ignore[arg-type]
+        )
+
+    def _healthy(self, seen: Observation[D]) -> Observation[D]:
+        if seen.status != "healthy":
+            raise Unhealthy(seen, self.remedy(seen))
+        return seen
+
+    def _not_ready(self, seen: Observation[D]) -> NotReady:
+        return NotReady(seen, self.remedy(seen))
+
+    @staticmethod
+    def _run(work: Coroutine[Any, Any, R], timeout_s: float) -> R:
+        future = background().submit(work)
+        try:
+            return future.result(timeout_s + SLACK_S)
+        finally:
+            future.cancel()
+
+    @staticmethod
+    async def _arun(work: Coroutine[Any, Any, R], timeout_s: float) -> R:
+        return await asyncio.wait_for(asyncio.wrap_future(background().submit(work)), timeout_s + SLACK_S)
+
+
+def _weigh_in(draft: Draft, evidence: Evidence) -> None:
+    """What the PID record adds to what was seen of the daemon itself."""
+    record = evidence.record
+    answers = draft.status in ("healthy", "degraded")
+    match evidence.standing:
+        case "stale" | "damaged" if answers:
+            draft.fault(f"it answers, but {evidence.fault}", "degraded")
+        case "live":
+            assert record is not None
+            stranger = draft.listener
+            if stranger not in (None, record.pid) and procfs.environment_holds(stranger, record.token) is False:
+                what = " ".join(procfs.command(stranger))[:100]
+                reason = f"its port is held by pid {stranger} ({what}), and not by pid {record.pid} on record"
+                draft.fault(reason, "degraded")
+        case _ if not answers and evidence.fault is not None and evidence.fault not in draft.reasons:
+            draft.reasons.append(evidence.fault)
+
+
+def _essence(observation: Observation[Any]) -> tuple[Any, ...]:
+    return (observation.status, observation.ready, observation.managed, observation.pid)

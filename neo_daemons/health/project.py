@@ -1,0 +1,100 @@
+"""Observers of the daemons that a project defines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from neo_daemons.config import ConfigError, Configuration, load
+from neo_daemons.definitions import AnyProbe, Definition, HttpProbe
+from neo_daemons.references import expand, names
+
+from .bridge import BridgeObserver
+from .chroma import ChromaObserver
+from .endpoints import HttpObserver, ProcessObserver, TcpObserver
+from .mlx import MlxObserver
+from .observer import Observer
+
+ANSWERS = range(200, 500)
+"""Statuses of a server that is up, where nothing more is known of it."""
+
+
+def project_observers(
+    file: Path | None = None,
+    *,
+    state_dir: Path | None = None,
+    directory: Path | None = None,
+    urls: Mapping[str, str] | None = None,
+) -> dict[str, Observer[Any]]:
+    """An observer for each daemon that the project's configuration names, by its name; for the built-in ones where
+    there is none.
+
+    Args:
+        file, state_dir, directory: as `neo_daemons.config.load` takes them.
+        urls: where to look for daemons that somebody else runs, by name; also for such as are not in the configuration.
+
+    Raises:
+        ConfigError: the configuration, or a URL, cannot be used.
+    """
+    configuration = load(file, state_dir=state_dir, directory=directory)
+    observers = {
+        definition.name: _observer(definition, configuration)
+        for definition in configuration.definitions
+        if definition.enabled
+    }
+    return observers | {name: observer_at(name, url) for name, url in (urls or {}).items()}
+
+
+def observer_at(name: str, url: str) -> Observer[Any]:
+    """An observer of a daemon that somebody else runs: a known one by its name, any other by whether it answers.
+
+    Raises:
+        ConfigError: that is no URL.
+    """
+    try:
+        match name:
+            case "chroma":
+                return ChromaObserver(url, name=name)
+            case "mlx":
+                return MlxObserver(url, name=name)
+            case _:
+                return HttpObserver(url, name=name, path="", status=ANSWERS)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _observer(definition: Definition, configuration: Configuration) -> Observer[Any]:
+    name, state = definition.name, configuration.state.path
+    if definition.external is not None:
+        return observer_at(name, definition.external)
+    match definition.builtin if not definition.command else None:
+        case "chroma":
+            return ChromaObserver(name=name, state_dir=state)
+        case "mlx":
+            return MlxObserver(name=name, state_dir=state)
+        case "bridge":
+            return BridgeObserver(name=name, state_dir=state)
+    probe = next(filter(_is_readable, (*definition.live, *definition.ready)), None)
+    if isinstance(probe, HttpProbe):
+        return HttpObserver(
+            name=name,
+            path=expand(probe.path, {}),
+            method="HEAD" if probe.method == "HEAD" else "GET",
+            status=probe.status,
+            body=probe.body,
+            headers={key: expand(value, {}) for key, value in probe.headers.items()},
+            state_dir=state,
+            timeout_s=probe.timeout_s,
+        )
+    if definition.ports:
+        return TcpObserver(definition.host, name=name, state_dir=state)
+    return ProcessObserver(name, state)
+
+
+def _is_readable(probe: AnyProbe) -> bool:
+    """Whether an observer may ask the same: nothing that could change something, and nothing that only the supervisor
+    can resolve."""
+    if not isinstance(probe, HttpProbe) or probe.method == "POST" or probe.url is not None or probe.port is not None:
+        return False
+    return not any(names(text) for text in (probe.path, *probe.headers.values()))

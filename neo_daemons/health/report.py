@@ -1,0 +1,86 @@
+"""Several daemons at once: as text, as JSON, and in the shape of ``/healthz``."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import datetime
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from .observation import SEVERITY, Observation, Status
+from .observer import Observer
+
+CHECK_STATUS: dict[Status, str] = {"healthy": "pass", "degraded": "warn", "unhealthy": "fail", "unknown": "fail"}
+"""Words of the health check response format, draft-inadarei-api-health-check-06."""
+UNAVAILABLE = 503
+
+
+class HealthReport(Struct, frozen=True, kw_only=True):
+    """What was seen of a set of daemons."""
+
+    status: Status
+    """Of the worst: unhealthy, then unknown, then degraded."""
+    observed_at: float
+    """In seconds since the epoch."""
+    daemons: tuple[Observation[Any], ...]
+
+    @classmethod
+    def over(cls, daemons: Iterable[Observation[Any]]) -> HealthReport:
+        """The report on these."""
+        seen = tuple(daemons)
+        worst: Status = max((one.status for one in seen), key=SEVERITY.index, default="healthy")
+        return cls(status=worst, observed_at=time.time(), daemons=seen)
+
+    def daemon(self, name: str) -> Observation[Any]:
+        """What was seen of that one.
+
+        Raises:
+            KeyError: it is not among them.
+        """
+        for observation in self.daemons:
+            if observation.daemon == name:
+                return observation
+        raise KeyError(name)
+
+    def text(self) -> str:
+        """A line for each daemon."""
+        return "\n".join(map(str, self.daemons))
+
+    def json(self) -> str:
+        """All of it, as indented JSON. Fields are only ever added."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
+
+    def healthz(self) -> tuple[int, dict[str, Any]]:
+        """HTTP status and body for an endpoint such as ``/healthz``: 200 as long as every daemon can be used, else 503;
+        the body is that of ``application/health+json``."""
+        checks = {
+            one.daemon: [
+                {
+                    "status": CHECK_STATUS[one.status],
+                    "time": datetime.datetime.fromtimestamp(one.observed_at, datetime.UTC).isoformat(),
+                    "observedValue": one.latency_ms,
+                    "observedUnit": "ms",
+                    "output": "; ".join(one.reasons),
+                }
+            ]
+            for one in self.daemons
+        }
+        status = CHECK_STATUS[self.status]
+        return UNAVAILABLE if status == "fail" else 200, {"status": status, "checks": checks}
+
+
+def report(observers: Iterable[Observer[Any]]) -> HealthReport:
+    """Look at all of them, side by side."""
+    several = list(observers)
+    with concurrent.futures.ThreadPoolExecutor(max(len(several), 1)) as pool:
+        return HealthReport.over(pool.map(lambda observer: observer.check(), several))
+
+
+async def areport(observers: Iterable[Observer[Any]]) -> HealthReport:
+    """As `report`, without blocking the event loop."""
+    return HealthReport.over(await asyncio.gather(*(observer.acheck() for observer in observers)))

@@ -1,0 +1,172 @@
+"""What Linux tells of processes to whoever reads ``/proc``: no handle, no signal, nothing is changed.
+
+Where there is no ``/proc``, or it is not ours to read, a question raises `NotTold`: that is no answer, and above all
+not "it is gone".
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from .records import Identity
+
+LISTENING = "0A"
+"""State of a socket in /proc/net/tcp, include/net/tcp_states.h."""
+GONE = frozenset({"Z", "X", "x"})
+"""States of a process that has ended, proc(5)."""
+STOPPED = frozenset({"T", "t"})
+_LITTLE = sys.byteorder == "little"
+
+
+class NotTold(Exception):
+    """The system does not answer. ``str()`` says why."""
+
+
+@functools.cache
+def boot_id() -> str:
+    """Of this boot of the kernel.
+
+    Raises:
+        NotTold: there is no ``/proc``.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError as error:
+        raise NotTold(f"this system does not tell its boot ({error.strerror})") from None
+
+
+def stat(pid: int) -> list[str] | None:
+    """Fields of /proc/PID/stat from the third (state) on; None if it is gone. proc(5): [0] state, [1] ppid, [2] pgrp,
+    [3] session, [11] utime, [12] stime, [19] starttime, [21] rss in pages."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field, the name, may hold spaces and parentheses.
+    return text[text.rindex(b")") + 2 :].decode("ascii").split()
+
+
+def identify(pid: int) -> Identity | None:
+    """The process that has this pid now; None if none has, or what has it is a zombie. Without the inode of a pidfd,
+    which takes a handle.
+
+    Raises:
+        NotTold: there is no ``/proc``, or it is hidden.
+    """
+    boot = boot_id()
+    fields = _told(pid)
+    if fields is None or fields[0] in GONE:
+        return None
+    return Identity(boot_id=boot, start_time=float(fields[19]))
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal or a debugger has stopped it."""
+    fields = stat(pid)
+    return fields is not None and fields[0] in STOPPED
+
+
+def started_at(pid: int) -> float | None:
+    """When it started, in seconds since the epoch (whole ones, as the kernel tells its boot); None if it is gone.
+
+    Raises:
+        NotTold: there is no ``/proc``, or it is hidden.
+    """
+    fields = _told(pid)
+    if fields is None:
+        return None
+    with open("/proc/stat") as file:
+        booted = next(int(line.split()[1]) for line in file if line.startswith("btime "))
+    return booted + float(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def command(pid: int) -> tuple[str, ...]:
+    """Its command line; empty if it is gone or hidden."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return tuple(os.fsdecode(part) for part in file.read().split(b"\0")[:-1])
+    except OSError:
+        return ()
+
+
+def environment_holds(pid: int, text: str) -> bool | None:
+    """Whether `text` is in the environment that it was started with; None if that is not ours to read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return os.fsencode(text) in file.read()
+    except OSError:
+        return None
+
+
+def open_files(pid: int) -> Iterator[str]:
+    """What its descriptors refer to, as the links in /proc/PID/fd say; nothing, if they are not ours to read."""
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return
+    for number in numbers:
+        try:
+            yield os.readlink(f"/proc/{pid}/fd/{number}")
+        except OSError:
+            continue  # closed meanwhile
+
+
+def listening_socket(address: str, port: int) -> str | None:
+    """The inode of the socket that a connection to a local address reaches; None if none is seen."""
+    wanted = ipaddress.ip_address(address)
+    found: dict[bool, str] = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table) as file:
+                next(file, None)
+                for line in file:
+                    _, local, _, state, *rest = line.split()
+                    host, _, number = local.rpartition(":")
+                    if state != LISTENING or int(number, 16) != port:
+                        continue
+                    bound = _address(host)
+                    if bound == wanted or (bound.is_unspecified and bound.version >= wanted.version):
+                        found[bound == wanted] = rest[5]
+        except OSError:
+            continue
+    return found.get(True, found.get(False))
+
+
+def holders(socket_inode: str) -> list[int]:
+    """The processes that are seen to hold a socket, oldest first."""
+    link = f"socket:[{socket_inode}]"
+    try:
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+    return sorted((pid for pid in pids if link in open_files(pid)), key=_age)
+
+
+def _age(pid: int) -> float:
+    fields = stat(pid)
+    return float(fields[19]) if fields is not None else float("inf")
+
+
+def _told(pid: int) -> list[str] | None:
+    try:
+        fields = stat(pid)
+    except OSError as error:
+        raise NotTold(f"pid {pid} is hidden ({error.strerror})") from None
+    if fields is None and stat(os.getpid()) is None:
+        raise NotTold("there is no /proc here")
+    return fields
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address of /proc/net/tcp: 32-bit words, each in the machine's byte order."""
+    words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
+    packed = b"".join(word[::-1] if _LITTLE else word for word in words)
+    address = ipaddress.ip_address(packed)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

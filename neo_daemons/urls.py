@@ -1,0 +1,27 @@
+"""URLs of daemons."""
+
+from __future__ import annotations
+
+import urllib.parse
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` is the URL of an HTTP service."""
+    try:
+        parts = urllib.parse.urlsplit(text)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port, or a bracket
+        return False
+    return valid and text.isprintable() and " " not in text
+
+
+def port_of(url: str) -> int:
+    """Its port, stated or by its scheme."""
+    parts = urllib.parse.urlsplit(url)
+    return parts.port or {"http": 80, "https": 443}[parts.scheme]
+
+
+def without_credentials(url: str) -> str:
+    """The URL as it may be shown."""
+    parts = urllib.parse.urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
