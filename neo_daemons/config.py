@@ -12,7 +12,6 @@ import json
 import os
 import re
 import tomllib
-import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -43,7 +42,7 @@ from .definitions import (
 )
 from .references import UnknownReference, escape, expand, names, texts
 from .state_dir import DEFAULT_NAME, ENVIRONMENT_VARIABLE, StateDir
-from .urls import is_url, port_of
+from .urls import host_and_port, is_url
 
 __all__ = ["ConfigError", "Configuration", "find_state_dir", "load"]
 
@@ -301,8 +300,8 @@ def external(name: str, url: str) -> Definition:
         raise ConfigError(f"{name!r} is not a name for a daemon; use a-z, 0-9, - and _, a letter first")
     if not is_url(url):
         raise ConfigError(f"{name}={url}: not a URL; write one such as http://host:8000")
-    parts = urllib.parse.urlsplit(url)
-    values = {"host": str(parts.hostname), "port": str(port_of(url))}
+    host, port = host_and_port(url)
+    values = {"host": host, "port": str(port)}
     builtin = BUILTINS.get(name)
     exports = {}
     for variable, text in (builtin.settings({}).get("exports", {}) if builtin is not None else {}).items():

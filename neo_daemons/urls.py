@@ -15,10 +15,10 @@ def is_url(text: str) -> bool:
     return valid and text.isprintable() and " " not in text
 
 
-def port_of(url: str) -> int:
-    """Its port, stated or by its scheme."""
+def host_and_port(url: str) -> tuple[str, int]:
+    """Where it leads; the port is the stated one, or that of its scheme."""
     parts = urllib.parse.urlsplit(url)
-    return parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return str(parts.hostname), parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
 def without_credentials(url: str) -> str:

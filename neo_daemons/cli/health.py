@@ -11,7 +11,7 @@ from neo_daemons.definitions import is_name
 from neo_daemons.health.observation import Status
 from neo_daemons.health.observer import Observer
 from neo_daemons.health.project import observer_at, project_observers
-from neo_daemons.health.report import report
+from neo_daemons.health.report import check_all
 
 from . import complain, render
 
@@ -28,10 +28,10 @@ def health(options: argparse.Namespace) -> int:
     except ConfigError as error:
         return complain(str(error), CANNOT_LOOK)
     deadline = time.monotonic() + options.wait
-    seen = report(observers)
+    seen = check_all(observers)
     while seen.status != "healthy" and (rest_s := deadline - time.monotonic()) > 0:
         time.sleep(min(PAUSE_S, rest_s))
-        seen = report(observers)
+        seen = check_all(observers)
     print(seen.json() if options.json else "\n".join(render.clean(str(one)) for one in seen.daemons))
     return CODES[seen.status]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .observation import Details, Observation, Transition
     from .observer import NotReady, Observer, Unhealthy
     from .project import project_observers
-    from .report import HealthReport, areport, report
+    from .report import HealthReport, acheck_all, check_all
     from .services import DatabaseLifecycleService, InferenceLifecycleService
 
 __all__ = [
@@ -39,9 +39,9 @@ __all__ = [
     "TcpObserver",
     "Transition",
     "Unhealthy",
-    "areport",
+    "acheck_all",
+    "check_all",
     "project_observers",
-    "report",
 ]
 
 _PUBLIC = {
@@ -64,9 +64,9 @@ _PUBLIC = {
     "TcpObserver": "endpoints",
     "Transition": "observation",
     "Unhealthy": "observer",
-    "areport": "report",
+    "acheck_all": "report",
     "project_observers": "project",
-    "report": "report",
+    "check_all": "report",
 }
 __all__ = sorted(_PUBLIC)
 

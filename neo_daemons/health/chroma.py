@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from neo_daemons import procfs
+from neo_daemons.urls import host_and_port
 
 from .endpoints import TIMEOUT_S, HttpDaemonObserver
 from .observation import Details
@@ -99,10 +100,11 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         content = answer.json()
         beat = content.get("nanosecond heartbeat") if isinstance(content, dict) else None
         if answer.status != 200 or not isinstance(beat, int):
-            self._refuse(draft, answer, path)
+            self._refuse(draft, url, path, answer)
             return
         draft.details["heartbeat_ns"] = beat
         draft.on_timeout = "degraded"
+        self._listener.seek(draft, *host_and_port(url))
         self._look_for_files(draft, evidence)
         version, _ = await asyncio.gather(self._version(draft, url), self._read_store(draft, url))
         draft.details["version"] = version

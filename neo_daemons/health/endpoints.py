@@ -6,7 +6,7 @@ import asyncio
 import http.client
 import re
 import socket
-import urllib.parse
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from neo_daemons import procfs
-from neo_daemons.urls import is_url, port_of, without_credentials
+from neo_daemons.urls import host_and_port, is_url, without_credentials
 
 from .background import background
 from .observation import Details
@@ -25,6 +25,8 @@ from .record import Evidence
 TIMEOUT_S = 2.0
 MAX_BODY_BYTES = 65_536
 """Of an answer: more is not read."""
+NOT_TOLD_S = 5.0
+"""For how long it is not asked again who listens, after the system did not say: another user's process, mostly."""
 SHOWN = 200
 """Characters of an answer that are quoted."""
 
@@ -66,6 +68,35 @@ class HttpDetails(Details, frozen=True, kw_only=True):
         return (f"answers {self.http_status}",)
 
 
+class Listener:
+    """The process that listens at a loopback address, where the system tells. To find it takes milliseconds; to see
+    that it is still the same, next to nothing."""
+
+    def __init__(self) -> None:
+        self._link = ""
+        self._pid: int | None = None
+        self._sought_at = -NOT_TOLD_S
+
+    def seek(self, draft: Draft, host: str, port: int) -> None:
+        """Note it, unless that has been done, or nobody listens."""
+        if draft.listener is None and not draft.nobody_listens:
+            draft.listener = self._find(host, port)
+
+    def _find(self, host: str, port: int) -> int | None:
+        now = time.monotonic()
+        if self._pid is not None and self._link in procfs.open_files(self._pid):
+            return self._pid
+        if self._pid is None and now < self._sought_at + NOT_TOLD_S:
+            return None
+        self._pid, self._sought_at = None, now
+        for address in ("127.0.0.1", "::1") if host == "localhost" else (host,):
+            if is_loopback(address) and (inode := procfs.listening_socket(address, port)) is not None:
+                self._link = f"socket:[{inode}]"
+                self._pid = next(iter(procfs.holders(inode)), None)
+                break
+        return self._pid
+
+
 class HttpDaemonObserver(Observer[D], Generic[D]):
     """Of daemons that serve HTTP, at a URL that is given or on record."""
 
@@ -90,7 +121,7 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
         super().__init__(name, state_dir, timeout_s, reuse_s)
         self._url = url.rstrip("/") if url is not None else None
         self._headers = dict(headers or {})
-        self._listener: tuple[str, int | None] | None = None
+        self._listener = Listener()
 
     def _place(self) -> str:
         return f"at {without_credentials(self._url)}" if self._url is not None else super()._place()
@@ -102,10 +133,11 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
             url = self._recorded(draft, evidence)
             if url is None:
                 return
-        draft.url = without_credentials(url)
-        draft.listener = self._find_listener(url)
-        draft.doing = draft.url
-        await self._converse(draft, evidence, url)
+        draft.url = draft.doing = without_credentials(url)
+        try:
+            await self._converse(draft, evidence, url)
+        finally:  # also of one that does not answer in time
+            self._listener.seek(draft, *host_and_port(url))
 
     async def _converse(self, draft: Draft, evidence: Evidence | None, url: str) -> None:
         """Ask what there is to ask."""
@@ -144,15 +176,18 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
                         break
                 return Answer(response.status_code, content[:MAX_BODY_BYTES], response.headers.get("server"))
         except httpx.RemoteProtocolError as error:
-            reason = f"what answers does not speak HTTP ({error}){self._holder(draft)}"
+            reason = f"what answers does not speak HTTP ({error}){self._holder(draft, url)}"
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError, ValueError) as error:
             reason, status = f"cannot be asked: {error}", "unknown"
+        except httpx.ConnectError as error:
+            reason = _cause(error)
+            draft.nobody_listens = True
         except httpx.HTTPError as error:
             reason = _cause(error)
         draft.fault(f"{what or draft.doing}: {reason}", status)  # type: ignore[arg-type]
         return None
 
-    def _refuse(self, draft: Draft, answer: Answer, path: str) -> None:
+    def _refuse(self, draft: Draft, url: str, path: str, answer: Answer) -> None:
         """The answer is not that of such a daemon."""
         where = f"{draft.url}{path}"
         if answer.status in (401, 403):
@@ -160,33 +195,14 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
         elif answer.status >= 500:
             draft.fault(f"{where}: {answer}{answer.quoted}")
         else:
-            holder = self._holder(draft)
+            holder = self._holder(draft, url)
             draft.fault(f"{where}: wrong service: what answers is not {self.kind} ({answer}{answer.quoted}){holder}")
 
-    @staticmethod
-    def _holder(draft: Draft) -> str:
+    def _holder(self, draft: Draft, url: str) -> str:
+        self._listener.seek(draft, *host_and_port(url))
         if draft.listener is None:
             return ""
         return f"; pid {draft.listener} listens there ({' '.join(procfs.command(draft.listener))[:100]})"
-
-    def _find_listener(self, url: str) -> int | None:
-        """The process that listens at a loopback address, where the system tells."""
-        host = urllib.parse.urlsplit(url).hostname or ""
-        addresses = ("127.0.0.1", "::1") if host == "localhost" else (host,)
-        for address in addresses:
-            if not _is_loopback(address):
-                return None
-            inode = procfs.listening_socket(address, port_of(url))
-            if inode is None:
-                continue
-            link = f"socket:[{inode}]"
-            # Who holds a socket takes long to find, and rarely changes.
-            known, pid = self._listener or ("", None)
-            if known != inode or (pid is not None and link not in procfs.open_files(pid)):
-                pid = next(iter(procfs.holders(inode)), None)
-                self._listener = (inode, pid)
-            return pid
-        return None
 
 
 class HttpObserver(HttpDaemonObserver[HttpDetails]):
@@ -231,7 +247,7 @@ class HttpObserver(HttpDaemonObserver[HttpDetails]):
         draft.details["http_status"] = answer.status
         good = answer.status in self._status if self._status else 200 <= answer.status < 300
         if not good:
-            self._refuse(draft, answer, self._path)
+            self._refuse(draft, url, self._path, answer)
         elif self._body is not None and not self._body.search(answer.body.decode("utf-8", "replace")):
             draft.fault(f"{draft.doing}: {self._body.pattern!r} is not in the answer ({answer}{answer.quoted})")
 
@@ -261,6 +277,7 @@ class TcpObserver(Observer[Details]):
         super().__init__(name, state_dir, timeout_s, reuse_s)
         self._host = host
         self._port = port
+        self._listener = Listener()
 
     def _place(self) -> str:
         return f"at {self._host}:{self._port}" if self._port is not None else super()._place()
@@ -277,14 +294,15 @@ class TcpObserver(Observer[Details]):
                 draft.fault("its PID record names no port: give one", "unknown")
                 return
         draft.doing = f"{self._host}:{port}"
-        if _is_loopback(self._host) and (inode := procfs.listening_socket(self._host, port)) is not None:
-            draft.listener = next(iter(procfs.holders(inode)), None)
         try:
             _, writer = await asyncio.open_connection(self._host, port)
         except OSError as error:
             draft.fault(f"{draft.doing}: {_cause(error)}")
-            return
-        writer.transport.abort()
+            draft.nobody_listens = True
+        else:
+            writer.transport.abort()
+        finally:
+            self._listener.seek(draft, self._host, port)
 
 
 class ProcessObserver(Observer[Details]):
@@ -310,7 +328,8 @@ class ProcessObserver(Observer[Details]):
             draft.fault(f"pid {evidence.pid} is stopped by a signal")
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether it is an address of this machine alone; a name is none."""
     import ipaddress
 
     try:

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from neo_daemons import procfs
+from neo_daemons.urls import host_and_port
 
 from .endpoints import TIMEOUT_S, Answer, HttpDaemonObserver
 from .observation import Details
@@ -114,10 +115,11 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
             # Whoever answers when it is back is asked again.
             _asked.pop(url, None)
             if answer is not None:
-                self._refuse(draft, answer, "/health")
+                self._refuse(draft, url, "/health", answer)
             return
         if self._answer_every_s is None:
             return
+        self._listener.seek(draft, *host_and_port(url))
         pid = draft.listener or (evidence.pid if evidence is not None else None)
         await self._ask_model(draft, url, pid, self._answer_every_s)
 

@@ -57,6 +57,7 @@ class Draft:
         self.url: str | None = None
         self.listener: int | None = None
         """The process that is seen to listen at the URL."""
+        self.nobody_listens = False
         self.doing = "looking"
         self.on_timeout: Status = "unhealthy"
 

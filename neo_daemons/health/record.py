@@ -57,6 +57,8 @@ def weigh(state: StateDir, name: str) -> Evidence:
                 standing="starting" if supervised else "stale", record=record, supervised=supervised, fault=missing
             )
         fault = _disproof(record.pid, record.identity)
+        if fault is None and not _bears_mark(record.pid, record.token, state.daemon_lock(name)):
+            raise NotTold(f"pid {record.pid} on record bears no mark of it: the record may be forged")
     except (DamagedRecord, NotOurs) as error:
         return Evidence(standing="damaged", supervised=supervised, fault=f"its PID record cannot be used: {error}")
     except NotTold as error:
@@ -90,6 +92,14 @@ def _is_supervised(state: StateDir) -> bool | None:
         return record is not None and _disproof(record.pid, record.identity) is None
     except (DamagedRecord, OSError, NotTold):
         return None
+
+
+def _bears_mark(pid: int, token: str, lock: Path) -> bool:
+    """Whether the process was started from this record: it has the token in its environment, or holds the daemon's
+    lock open. True where that is not ours to see."""
+    if procfs.environment_holds(pid, token) is not False:
+        return True
+    return str(lock) in procfs.open_files(pid)
 
 
 def _disproof(pid: int, identity: Identity) -> str | None:

@@ -74,13 +74,13 @@ class HealthReport(Struct, frozen=True, kw_only=True):
         return UNAVAILABLE if status == "fail" else 200, {"status": status, "checks": checks}
 
 
-def report(observers: Iterable[Observer[Any]]) -> HealthReport:
+def check_all(observers: Iterable[Observer[Any]]) -> HealthReport:
     """Look at all of them, side by side."""
     several = list(observers)
     with concurrent.futures.ThreadPoolExecutor(max(len(several), 1)) as pool:
         return HealthReport.over(pool.map(lambda observer: observer.check(), several))
 
 
-async def areport(observers: Iterable[Observer[Any]]) -> HealthReport:
+async def acheck_all(observers: Iterable[Observer[Any]]) -> HealthReport:
     """As `report`, without blocking the event loop."""
     return HealthReport.over(await asyncio.gather(*(observer.acheck() for observer in observers)))
