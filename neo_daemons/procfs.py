@@ -67,8 +67,11 @@ def identify(pid: int) -> Identity | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a signal or a debugger has stopped it."""
-    fields = stat(pid)
+    """Whether a signal or a debugger is seen to have stopped it."""
+    try:
+        fields = stat(pid)
+    except OSError:  # hidden
+        return False
     return fields is not None and fields[0] in STOPPED
 
 
@@ -149,7 +152,10 @@ def holders(socket_inode: str) -> list[int]:
 
 
 def _age(pid: int) -> float:
-    fields = stat(pid)
+    try:
+        fields = stat(pid)
+    except OSError:
+        fields = None
     return float(fields[19]) if fields is not None else float("inf")
 
 

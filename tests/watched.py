@@ -42,8 +42,8 @@ def hook(event: str, arguments: tuple[Any, ...]) -> None:
         events.append(f"{event} {arguments!r}"[:300])
 
 
-def use(order: dict[str, Any]) -> dict[str, Any]:
-    """Make an observer, and every public call of it."""
+def use(order: dict[str, Any]) -> list[dict[str, Any]]:
+    """Make an observer, and every public call of it; what the first and the last saw."""
     from neo_daemons import health
 
     def make() -> health.Observer[Any]:
@@ -94,16 +94,21 @@ def use(order: dict[str, Any]) -> dict[str, Any]:
         inference.manage_inference("start")
         inference.manage_inference("stop")
     found: dict[str, Any] = json.loads(report.json())["daemons"][0]
-    return {"first": json.loads(health.HealthReport.over([seen]).json())["daemons"][0], "last": found}
+    return [json.loads(health.HealthReport.over([seen]).json())["daemons"][0], found]
+
+
+def watch() -> None:
+    """Note what happens from now on; it cannot be undone."""
+    sys.addaudithook(hook)
 
 
 def main() -> None:
     """Serve."""
-    sys.addaudithook(hook)
+    watch()
     for line in sys.stdin:
         events.clear()
         answer = use(json.loads(line))
-        print(json.dumps({**answer, "events": events}), flush=True)
+        print(json.dumps({"seen": answer, "events": events}), flush=True)
 
 
 if __name__ == "__main__":
