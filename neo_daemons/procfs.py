@@ -99,12 +99,14 @@ def command(pid: int) -> tuple[str, ...]:
 
 
 def environment_holds(pid: int, text: str) -> bool | None:
-    """Whether `text` is in the environment that it was started with; None if that is not ours to read."""
+    """Whether `text` is in the environment that it was started with; None if that is not ours to read, or gone with
+    its memory, as that of a process that is just ending."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return os.fsencode(text) in file.read()
+            environment = file.read()
     except OSError:
         return None
+    return os.fsencode(text) in environment if environment else None
 
 
 def open_files(pid: int) -> Iterator[str]:

@@ -342,13 +342,23 @@ def test_a_thousand_callers_cost_one_request(serve: Callable[[Handler], Server])
     server = serve(held)
     observer = HttpObserver(server.url, name="api", timeout_s=PATIENCE_S)
 
+    async def waiting() -> int:
+        return sum(task.get_coro().__name__ == "_answer" for task in asyncio.all_tasks())  # type: ignore[union-attr]
+
     async def many(count: int) -> list[Observation[Any]]:
         asked = [asyncio.ensure_future(observer.acheck()) for _ in range(count)]
-        await asyncio.sleep(0)
-        await asyncio.to_thread(until, lambda: server.requests, "the one request")
+        await asyncio.to_thread(until, everybody_waits, "all callers to wait")
         asked[0].cancel()  # whoever was first may leave: the look is everybody's
+        await asyncio.to_thread(until, lambda: asked[0].cancelled(), "one to leave")
+        left.append(count)
+        await asyncio.to_thread(until, lambda: len(left) == 2, "one of each loop to leave")
         go.set()
         return list(await asyncio.gather(*asked[1:]))
+
+    left: list[int] = []
+
+    def everybody_waits() -> bool:
+        return bool(left) or background().submit(waiting()).result() == 1000 + 100 + 18
 
     with ThreadPoolExecutor(20) as pool:  # other threads, and another event loop
         others = [pool.submit(observer.check) for _ in range(18)]
@@ -662,7 +672,7 @@ def test_the_command_of_the_error_is_the_one_that_mends_it(project: Project) -> 
     def mend() -> None:
         with pytest.raises(Unhealthy) as refused:
             observer.ensure_healthy()
-        command = re.search(r"(?:cd (\S+) && )?python -m neo_daemons (.*)$", str(refused.value))
+        command = re.search(r"(?:cd (\S+) && )?\S+ -m neo_daemons (\S+(?: \S+ --state-dir \S+)?)$", str(refused.value))
         assert command is not None, refused.value
         done = project.run(*command[2].split())
         assert done.returncode == 0, done
@@ -743,7 +753,7 @@ def test_the_services_of_old_look_and_own_nothing(serve: Callable[[Handler], Ser
     database = DatabaseLifecycleService(ChromaObserver(server.url))
     inference = InferenceLifecycleService(MlxObserver(server.url))
     assert database.start_database()["status"] == "offline"
-    assert "neo_daemons up" in database.manage_database("start", wait_s=0.1)["detail"]
+    assert "-m neo_daemons up" in database.manage_database("start", wait_s=0.1)["detail"]
     assert inference.start_inference_server()["status"] == "offline"
     assert not database.is_db_running()
     assert not database.wait_for_heartbeat(0.1)

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
+import logging
 import os
 import ssl
 import threading
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
+THREAD = "neo-daemons-health"
 GOODBYE_S = 1.0
 
 
@@ -28,7 +30,7 @@ class Background:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="neo-daemons-health", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name=THREAD, daemon=True)
         self._thread.start()
         self._clients: dict[bool, httpx.AsyncClient] = {}
 
@@ -41,6 +43,9 @@ class Background:
         if secure not in self._clients:
             import httpx
 
+            if not self._clients:
+                # It tells every request at INFO: in a program that logs, three lines for each look.
+                logging.getLogger("httpx").addFilter(lambda entry: entry.threadName != THREAD)
             # No proxy from the environment. No connection is kept: one that idles would delay a daemon's end. Building
             # the certificate store takes longer than all else, and most daemons have none.
             self._clients[secure] = httpx.AsyncClient(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 Status = Literal["healthy", "degraded", "unhealthy", "unknown"]
@@ -54,6 +55,11 @@ class Observation(Struct, Generic[D], frozen=True, kw_only=True):
     age_s: float = 0.0
     """How old this is at the time of the answer; above zero when it is used again, or was shared."""
     details: D
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data, fit for JSON. Fields are only ever added."""
+        data: dict[str, Any] = msgspec.to_builtins(self)
+        return data
 
     def __str__(self) -> str:
         parts = [f"{self.daemon}: {self.status}"]

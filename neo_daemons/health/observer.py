@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import shlex
+import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -26,7 +27,6 @@ SLACK_S = 0.25
 FIRST_PAUSE_S = 0.02
 LAST_PAUSE_S = 0.5
 """Between two looks of a wait: the first, and what it grows to."""
-COMMAND = "python -m neo_daemons"
 
 D = TypeVar("D", bound=Details)
 R = TypeVar("R")
@@ -166,16 +166,20 @@ class Observer(abc.ABC, Generic[D]):
             await asyncio.sleep(interval_s)
 
     def remedy(self, observation: Observation[Any]) -> str:
-        """What to do about it. Never done from here."""
+        """What to do about what was seen, for people: nothing is ever done from here."""
+        if observation.status == "healthy":
+            return "There is nothing to be done."
+        command = f"{shlex.quote(sys.executable)} -m neo_daemons"
         if self.state is None:
-            return f"Whoever runs it must mend it; if that is neo-daemons: {COMMAND} up"
+            return f"Whoever runs it must mend it; if that is neo-daemons: {command} up"
         where = f" --state-dir {shlex.quote(str(self.state.path))}"
-        if observation.managed is not None and weigh(self.state, self.name).supervised:
+        if weigh(self.state, self.name).supervised:
             order = "restart" if observation.record == "live" else "start"
-            return f"Mend it with: {COMMAND} {order} {self.name}{where}"
+            tells = f"Its supervisor may be at it: {command} why {self.name}{where} tells."
+            return f"{tells} If it is to be done by hand: {command} {order} {self.name}{where}"
         if self.state.path.name == DEFAULT_NAME:
-            return f"Start it with: cd {shlex.quote(str(self.state.path.parent))} && {COMMAND} up"
-        return f"Start it with: {COMMAND} up{where}"
+            return f"Start it with: cd {shlex.quote(str(self.state.path.parent))} && {command} up"
+        return f"Start it with: {command} up{where}"
 
     # A look
 

@@ -46,9 +46,8 @@ def weigh(state: StateDir, name: str) -> Evidence:
         _check_owner(state.path)
         record = records.read(path, DaemonRecord)
         if record is None:
-            return Evidence(
-                standing="missing", supervised=supervised, fault=f"there is no PID record {path}: it was not started"
-            )
+            why = "it does not run now" if supervised else "it was not started"
+            return Evidence(standing="missing", supervised=supervised, fault=f"there is no PID record {path}: {why}")
         if record.name != name:
             raise DamagedRecord(path, f"is the record of {record.name!r}")
         if record.pid is None or record.identity is None:
