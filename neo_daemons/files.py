@@ -47,10 +47,13 @@ def read_regular(path: Path, limit: int) -> bytes:
         OSError: it cannot be read, or is something else.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return file.read(limit)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)
 
 
 def write_struct(path: Path, value: msgspec.Struct, *, sync: bool = False) -> None:

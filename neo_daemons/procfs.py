@@ -125,7 +125,7 @@ def open_files(pid: int) -> Iterator[str]:
 def listening_socket(address: str, port: int) -> str | None:
     """The inode of the socket that a connection to a local address reaches; None if none is seen."""
     wanted = ipaddress.ip_address(address)
-    found: dict[bool, str] = {}
+    found: dict[int, str] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table) as file:
@@ -136,11 +136,14 @@ def listening_socket(address: str, port: int) -> str | None:
                     if state != LISTENING or int(number, 16) != port:
                         continue
                     bound = _address(host)
-                    if bound == wanted or (bound.is_unspecified and bound.version >= wanted.version):
-                        found[bound == wanted] = rest[5]
+                    if bound == wanted:
+                        found[0] = rest[5]
+                    elif bound.is_unspecified and bound.version >= wanted.version:
+                        found[bound.version - wanted.version + 1] = rest[5]
         except OSError:
             continue
-    return found.get(True, found.get(False))
+    # The address itself comes before any address of its own kind, and that before one that takes both kinds.
+    return found[min(found)] if found else None
 
 
 def holders(socket_inode: str) -> list[int]:

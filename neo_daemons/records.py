@@ -116,6 +116,8 @@ def read(path: Path, kind: type[R]) -> R | None:
         record = msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedRecord(path, str(error)) from None
+    except RecursionError:
+        raise DamagedRecord(path, "nested too deeply") from None
     if record.format != FORMAT:
         raise DamagedRecord(path, f"format {record.format}, and this version reads {FORMAT}")
     return record

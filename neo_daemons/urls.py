@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import urllib.parse
 
+LONGEST = 2000
+"""Characters of a URL."""
+
 
 def is_url(text: str) -> bool:
     """Whether `text` is the URL of an HTTP service."""
@@ -12,7 +15,7 @@ def is_url(text: str) -> bool:
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # the port, or a bracket
         return False
-    return valid and text.isprintable() and " " not in text
+    return valid and len(text) <= LONGEST and text.isprintable() and " " not in text
 
 
 def host_and_port(url: str) -> tuple[str, int]:
@@ -21,7 +24,13 @@ def host_and_port(url: str) -> tuple[str, int]:
     return str(parts.hostname), parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
+def redacted(text: str) -> str:
+    """A URL, or what was meant to be one, as it may be shown: without credentials."""
+    head, at, tail = text.rpartition("@")
+    return f"{head[: head.find('//') + 2] if '//' in head else ''}***@{tail}" if at else text
+
+
 def without_credentials(url: str) -> str:
-    """The URL as it may be shown."""
+    """The URL, without who asks."""
     parts = urllib.parse.urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

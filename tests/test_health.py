@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import http.server
 import json
 import os
+import pickle
 import re
+import resource
+import shlex
 import signal
 import socket
 import sqlite3
@@ -639,6 +643,271 @@ def test_a_stranger_on_the_port_of_a_living_daemon_is_told(
     assert f"its port is held by pid {os.getpid()} (" in seen.reasons[0]
 
 
+# What a daemon, or whoever is on its port, must not do to us
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 60_000, b'{"a":' * 60_000, b"1" * 5_000, b'{"nanosecond heartbeat": true}', b"NaN", b"\x00"]
+)
+def test_no_answer_breaks_a_look(serve: Callable[[Handler], Server], body: bytes) -> None:
+    server = serve(says(200, body))
+    for observer in (ChromaObserver(server.url), MlxObserver(server.url), HttpObserver(server.url, name="api")):
+        assert observer.check().status in ("healthy", "unhealthy"), body
+    server = serve(routes(**MLX | {"completions": says(200, body)}))
+    for _ in range(3):
+        assert MlxObserver(server.url).check().status == "unhealthy"
+    assert server.requests.count("POST /v1/chat/completions") == 1, "and it is not asked at every look for that"
+
+
+def test_an_answer_is_not_unpacked(serve: Callable[[Handler], Server]) -> None:
+    packed = gzip.compress(gzip.compress(bytes(50_000_000)))
+    server = serve(says(200, packed, **{"Content-Encoding": "gzip, gzip"}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seen = HttpObserver(server.url, name="api").check()
+    assert (seen.status, "packed" in seen.reasons[0]) == ("unhealthy", True)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000, "kilobytes"
+
+
+def test_cookies_of_one_daemon_are_not_told_another(serve: Callable[[Handler], Server]) -> None:
+    cookies: list[str | None] = []
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        cookies.append(request.headers["Cookie"])
+        says(200, **{"Set-Cookie": "session=secret; Path=/"})(request)
+
+    for _ in range(3):
+        assert HttpObserver(serve(answer).url, name="api").is_up()
+    assert cookies == [None] * 3
+
+
+def test_a_secret_is_not_shown_by_whoever_repeats_it(serve: Callable[[Handler], Server]) -> None:
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        says(500, str(request.headers).encode())(request)
+
+    url = serve(answer).url
+    seen = HttpObserver(url, name="api", path="/p?token=swordfish", headers={"Authorization": "Bearer hunter2"}).check()
+    assert "Authorization: ***" in seen.reasons[0]
+    assert "hunter2" not in str(seen.as_dict())
+    assert "swordfish" not in str(seen.as_dict())
+    with pytest.raises(ValueError, match="header Authorization: cannot be sent") as refused:
+        HttpObserver(url, name="api", headers={"Authorization": "Bearer hunter2\n"})
+    assert "hunter2" not in str(refused.value)
+    for bad in ("http://me:hunter2@h:0", "http://me:hun/hunter2@h:80", "http://me:hunter2@h/?q"):
+        with pytest.raises(ValueError, match="is not a URL") as refused:
+            ChromaObserver(bad)
+        assert "hunter2" not in str(refused.value)
+
+
+def test_text_from_outside_fits_into_json(tmp_path: Path) -> None:
+    port = free_port()
+    program = (
+        f"import http.server as h; h.HTTPServer(('127.0.0.1', {port}), h.SimpleHTTPRequestHandler).serve_forever()"
+    )
+    command: list[str | bytes] = [sys.executable, "-c", program, b"\xff\x1b[31m"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
+        try:
+            observer = ChromaObserver(f"http://127.0.0.1:{port}")
+            seen = until(lambda: seen if (seen := observer.check()).pid else None, "it to listen")
+            report = check_all([observer])
+            assert "listens there" in report.text()
+            json.loads(report.json())
+            assert seen.reasons[0].isprintable()
+        finally:
+            process.kill()
+
+
+def test_a_failing_look_is_unknown_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    observer = TcpObserver(port=1, name="db")
+
+    async def fails(*_: Any) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(observer, "_examine", fails)
+    seen = observer.check()
+    assert seen.status == "unknown"
+    assert "ZeroDivisionError: a fault of ours" in seen.reasons[0]
+
+
+@pytest.mark.parametrize("host", ["x" * 70, "a\0b", "ä" * 80])
+def test_a_host_that_cannot_be_is_no_crash(host: str) -> None:
+    assert TcpObserver(host, 80, name="db").check().status in ("unhealthy", "unknown")
+
+
+@pytest.mark.parametrize("timeout_s", [float("inf"), 1e12, -1.0, 0.0])
+def test_any_time_can_be_given(serve: Callable[[Handler], Server], timeout_s: float) -> None:
+    observer = HttpObserver(serve(says(200)).url, name="api")
+    assert observer.check(timeout_s).status == ("healthy" if timeout_s > 0 else "unknown")
+    if timeout_s > 0:
+        assert observer.wait_until_ready(timeout_s).ready
+    with pytest.raises(ValueError, match="nan"):
+        observer.check(float("nan"))
+    for bad in (float("nan"), float("inf"), -1.0):
+        with pytest.raises(ValueError, match="write seconds"):
+            HttpObserver("http://127.0.0.1:1", name="api", timeout_s=bad)
+
+
+@pytest.mark.parametrize("name", ["", "../../x", "a\0b", "\udcff", "A", "a" * 64])
+def test_what_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not the name of a daemon"):
+        ProcessObserver(name, tmp_path)
+
+
+def test_a_directory_in_place_of_a_record_leaks_nothing(tmp_path: Path, wake: Bridge) -> None:
+    state = StateDir(tmp_path)
+    state.create()
+    state.daemon_record("api").mkdir()
+    observer = ProcessObserver("api", tmp_path)
+    (wake.directory / "wake-daemon.pid").unlink()
+    (wake.directory / "wake-daemon.pid").mkdir()
+    seen = observer.check(), wake.observer.check()
+    assert [one.status for one in seen] == ["unknown", "unknown"], seen
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        observer.check()
+        wake.observer.check()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_process_that_was_forked_in_the_middle_of_a_look_looks_for_itself(
+    serve: Callable[[Handler], Server],
+) -> None:
+    go = threading.Event()
+
+    def late(request: http.server.BaseHTTPRequestHandler) -> None:
+        go.wait(PATIENCE_S)
+        COMPLETION(request)
+
+    server = serve(routes(**MLX | {"completions": late}))
+    program = f"""
+import os, sys
+from neo_daemons.health import HttpObserver, MlxObserver
+mlx = MlxObserver({server.url!r}, timeout_s=0.3)
+web = HttpObserver({server.url!r}, name="web", path="/v1/chat/completions", timeout_s=50)
+assert mlx.check().status == "unknown"
+looking = web.begin()
+child = os.fork()
+os.write(1, b"forked\\n" if child else b"born\\n")
+sys.stdin.readline()
+assert web.check().status == "healthy"
+assert mlx.wait_until_ready(50).details.answers
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+else:
+    os._exit(0)
+"""
+    command = [sys.executable, "-Wignore::DeprecationWarning", "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert {process.stdout.readline(), process.stdout.readline()} == {"forked\n", "born\n"}
+        go.set()
+        process.communicate("\n\n", timeout=PATIENCE_S)
+        assert process.returncode == 0
+
+
+def test_an_answer_to_one_who_has_credentials_is_none_to_others(serve: Callable[[Handler], Server]) -> None:
+    def ask(request: http.server.BaseHTTPRequestHandler) -> None:
+        (COMPLETION if request.headers["Authorization"] == "Bearer good" else says(401))(request)
+
+    server = serve(routes(**MLX | {"completions": ask}))
+    without, with_them = MlxObserver(server.url), MlxObserver(server.url, headers={"Authorization": "Bearer good"})
+    for _ in range(2):
+        assert with_them.check().status == "healthy"
+        assert without.check().status == "unhealthy"
+
+
+def test_a_server_that_falters_is_not_asked_twice_at_once(serve: Callable[[Handler], Server]) -> None:
+    answers, go = dict(MLX), threading.Event()
+
+    def late(request: http.server.BaseHTTPRequestHandler) -> None:
+        go.wait(PATIENCE_S)
+        COMPLETION(request)
+
+    answers["completions"] = late
+    server = serve(lambda request: routes(**answers)(request))
+    observer = MlxObserver(server.url, timeout_s=0.2)
+    try:
+        for _ in range(3):
+            assert observer.check().status == "unknown"
+            answers["health"] = says(503)
+            assert observer.check().status == "unhealthy"
+            answers["health"] = MLX["health"]
+        assert server.requests.count("POST /v1/chat/completions") == 1
+    finally:
+        go.set()
+
+
+def test_a_record_of_another_place_says_nothing_of_a_url(
+    supervised: Project, serve: Callable[[Handler], Server]
+) -> None:
+    seen = HttpObserver(serve(says(200)).url, name="api", state_dir=supervised.state.path).check()
+    assert (seen.status, seen.record, seen.managed, seen.restarts) == ("healthy", "elsewhere", None, None)
+    assert seen.pid == os.getpid()
+    url = supervised.daemon("api").url
+    assert url is not None
+    seen = HttpObserver(url.replace("127.0.0.1", "localhost"), name="api", state_dir=supervised.state.path).check()
+    assert (seen.status, seen.record, seen.managed) == ("healthy", "live", True)
+
+
+def test_a_large_collection_is_no_broken_one(serve: Callable[[Handler], Server]) -> None:
+    described = {"id": "some-id", "metadata": {"text": "x" * 200_000}}
+    server = serve(routes(**CHROMA | {"big": says(200, described), "count": says(200, 1)}))
+    assert ChromaObserver(server.url, collection="big").check().details.collection_count == 1
+
+
+def test_two_of_one_name_are_both_reported() -> None:
+    observers = [ChromaObserver(f"http://127.0.0.1:{free_port()}") for _ in range(2)]
+    assert len(check_all(observers).healthz()[1]["checks"]["chroma"]) == 2
+
+
+def test_errors_can_be_sent_to_another_process() -> None:
+    with pytest.raises(Unhealthy) as refused:
+        ChromaObserver(f"http://127.0.0.1:{free_port()}").ensure_healthy()
+    again = pickle.loads(pickle.dumps(refused.value))
+    assert (str(again), again.observation) == (str(refused.value), refused.value.observation)
+
+
+def test_a_configured_external_daemon_is_looked_at_where_the_configuration_says(
+    project: Project, serve: Callable[[Handler], Server]
+) -> None:
+    server = serve(lambda request: says(503 if request.path == "/health?deep" else 404)(request))
+    probe = {"type": "http", "url": f"{server.url}/health?deep", "status": [200]}
+    project.configure(theirs={"external": server.url, "ready": probe})
+    assert project.run("health").returncode == 2
+    assert server.requests == ["GET /health?deep"]
+
+
+def test_exit_codes_do_not_lie_where_nothing_can_be_told(project: Project) -> None:
+    project.configure(api={**toy(), "enabled": False})
+    done = project.run("health")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "no daemon is enabled here" in done.stderr
+    assert "none is enabled" in project.run("health", "api").stderr
+
+    def bash(script: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", "-c", script]
+        return subprocess.run(
+            command, cwd=project.root, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        )
+
+    url = f"http://127.0.0.1:{free_port()}"
+    command = f"{shlex.quote(sys.executable)} -m neo_daemons health api --url {url}"
+    for pipe, code in ((f"{command} | true; exit ${{PIPESTATUS[0]}}", 2), (f"{command} > /dev/full", 3)):
+        ended = bash(pipe)
+        assert ended.returncode == code, ended
+        assert "Traceback" not in ended.stderr
+    ended = bash(f"mkdir gone; cd gone; rmdir ../gone; {shlex.quote(sys.executable)} -m neo_daemons health")
+    assert ended.returncode == 3, ended
+
+
+def test_each_kind_of_address_has_its_own_listener() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as four:
+        port = four.getsockname()[1]
+        with socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=False) as six:
+            inodes = {one: str(os.fstat(one.fileno()).st_ino) for one in (four, six)}
+            assert procfs.listening_socket("127.0.0.1", port) == inodes[four]
+            assert procfs.listening_socket("::1", port) == inodes[six]
+
+
 # Waiting, errors, changes
 
 
@@ -907,7 +1176,11 @@ def test_a_bridge_that_is_stopped_or_blind_is_told(wake: Bridge) -> None:
     (wake.directory / "lastSyncId").unlink()
     wake.close_graph()
     wake.database.write_bytes(b"no database at all, but long enough to be mistaken for one" * 20)
-    assert wake.observer.check().status == "unhealthy"
+    assert wake.observer.check().status == "unknown", "nobody has it open"
+    wake.database.with_name("graph.sqlite-shm").write_bytes(bytes(32768))
+    seen = wake.observer.check()
+    assert seen.status == "unhealthy"
+    assert "not a database" in seen.reasons[0]
     wake.database.unlink()
     seen = wake.observer.check()
     assert seen.status == "unhealthy"
@@ -925,21 +1198,81 @@ def test_reading_the_log_writes_nothing_whatever_state_it_is_in(wake: Bridge) ->
         assert wake.files() == before
 
     unchanged(3)
+
+    def crash(entry: int) -> None:
+        program = f"import os, sqlite3; c = sqlite3.connect({str(wake.database)!r}); "
+        program += f"c.execute('INSERT INTO GraphLog VALUES ({entry})'); c.commit(); os._exit(0)"
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE_S)
+
+    crash(8)
+    unchanged(8)
     wake.close_graph()  # the log is written back, and its files are gone
     assert set(wake.files()) == {"graph.sqlite"}
-    unchanged(3)
-    crash = f"import os, sqlite3; c = sqlite3.connect({str(wake.database)!r}); "
-    crash += "c.execute('INSERT INTO GraphLog VALUES (8)'); c.commit(); os._exit(0)"
-    subprocess.run([sys.executable, "-c", crash], check=True, timeout=PATIENCE_S)
-    assert set(wake.files()) == {"graph.sqlite", "graph.sqlite-wal", "graph.sqlite-shm"}
-    unchanged(8)
-    (wake.database.with_name("graph.sqlite-shm")).unlink()
     unchanged(None)
-    seen = wake.observer.check()
-    assert seen.status == "unknown", "cannot be told without writing"
+    assert wake.observer.check().status == "unknown", "cannot be told without writing"
+    crash(9)
+    wake.database.with_name("graph.sqlite-shm").unlink()
+    unchanged(None)
+
+
+def test_reading_the_log_leaves_the_locks_of_this_process_on_it_alone(wake: Bridge) -> None:
+    """Closing any descriptor of a file drops all POSIX locks that a process has on it: SQLite's too."""
+    taking = f"""
+import sqlite3, sys
+try:
+    sqlite3.connect({str(wake.database)!r}, timeout=0).execute("BEGIN IMMEDIATE")
+except sqlite3.OperationalError as error:
+    sys.exit(3 if "locked" in str(error) else str(error))
+"""
     with contextlib.closing(sqlite3.connect(wake.database)) as graph:
-        graph.execute("PRAGMA journal_mode=DELETE")
-    unchanged(8)
+        graph.execute("BEGIN IMMEDIATE")
+        graph.execute("INSERT INTO GraphLog VALUES (77)")
+        for _ in range(2):
+            wake.observer.check()
+            taken = subprocess.run([sys.executable, "-c", taking], timeout=PATIENCE_S, check=False)
+            assert taken.returncode == 3, "somebody else has got a lock that is ours"
+        graph.commit()
+    assert wake.observer.check().details.log_end == 77
+
+
+def test_a_bridge_whose_database_was_replaced_under_it_is_not_healthy(wake: Bridge) -> None:
+    holding = f"f = open({str(wake.database)!r}); import signal; signal.pause()"
+    script = wake.directory.parent / "ai/daemons/wake/daemon.mjs"
+    script.write_text(holding)
+    with subprocess.Popen([sys.executable, "-IS", str(script)]) as process:
+        try:
+            until(lambda: str(wake.database) in procfs.open_files(process.pid), "it to have the database open")
+            wake.say("wake-daemon.pid", process.pid)
+            assert wake.observer.check().status == "healthy"
+            kept = wake.database.read_bytes()
+            wake.database.unlink()
+            wake.database.write_bytes(kept)
+            seen = wake.observer.check()
+            assert seen.status == "unhealthy"
+            assert "its database was deleted under it" in seen.reasons[0]
+        finally:
+            process.kill()
+
+
+def test_a_slow_database_holds_up_neither_its_own_caller_nor_others(
+    wake: Bridge, serve: Callable[[Handler], Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, readers = threading.Event(), []
+
+    def slow(database: Path) -> int:
+        readers.append(database)
+        go.wait(PATIENCE_S)
+        return 1
+
+    monkeypatch.setattr(bridge, "read_end", slow)
+    observer = BridgeObserver(wake.directory, wake.database, timeout_s=0.1)
+    try:
+        for _ in range(3):
+            assert observer.check().status == "unknown"
+            assert HttpObserver(serve(says(200)).url, name="api").check().status == "healthy"
+        assert len(readers) == 1, "one reader, however often it is asked"
+    finally:
+        go.set()
 
 
 # The command line, and the project's own observers
@@ -972,7 +1305,7 @@ def test_the_exit_code_says_how_the_worst_is(project: Project, serve: Callable[[
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nope",), "there is no daemon 'nope' here; known are api"),
+        (("nope",), "there is no daemon 'nope' here; enabled are api"),
         (("--url", "http://127.0.0.1:1"), "of which daemon? write --url NAME=http://127.0.0.1:1"),
         (("api", "--url", "api=nonsense"), "'nonsense' is not a URL; write one such as"),
         (("--wait", "soon"), "'soon': write seconds"),

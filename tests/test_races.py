@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -11,15 +12,17 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from neo_daemons.control.client import ControlError
 from neo_daemons.definitions import Definition, Launch, LogProbe, Provision, Step
 from neo_daemons.files import write_struct
-from neo_daemons.records import DaemonRecord, DamagedRecord, read
+from neo_daemons.records import DaemonRecord, DamagedRecord, Intentions, read
 from neo_daemons.state_dir import StateDir
-from neo_daemons.supervision.machine import State
+from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
 from neo_daemons.supervision.policy import Cause
 from neo_daemons.supervision.provision import Runner
@@ -337,3 +340,61 @@ def test_a_tracer_that_keeps_a_dead_daemon_holds_up_nobody_else(project: Project
         project.back("other", other.pid)
         tracer.kill()
     project.back("traced", pid)
+
+
+def test_a_launcher_that_forked_while_nobody_supervised_is_adopted(project: Project) -> None:
+    """The record names the launcher, which has ended since; the daemon that it left serves the port."""
+    project.configure(api=toy("fork"))
+    project.serve()
+    pid = project.reaches("api", "ready").pid
+    project.kill_supervisor()
+    with subprocess.Popen(["true"]) as launcher:
+        pass
+    path = project.state.daemon_record("api")
+    record = read(path, DaemonRecord)
+    assert record is not None
+    write_struct(path, msgspec.structs.replace(record, pid=launcher.pid))
+    project.serve()
+    after = project.reaches("api", "ready")
+    assert (after.pid, after.adopted) == (pid, True), project.events("api")
+    again = read(path, DaemonRecord)
+    assert again is not None
+    assert again.pid == pid
+
+
+def test_a_hold_that_could_not_be_written_is_written_as_soon_as_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = True
+
+    def write(*args: Any, **options: Any) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_struct(*args, **options)
+
+    async def live() -> None:
+        nonlocal full
+        supervisor = Supervisor(
+            [Definition(name="api", command=("true",), enabled=False)],
+            state=StateDir(tmp_path / "state"),
+            resolve=lambda definition: Launch(command=definition.command),
+        )
+        await supervisor.start()
+        try:
+            monkeypatch.setattr("neo_daemons.supervision.supervisor.write_struct", write)
+            supervisor.order("api", Event.HOLD)
+            assert "holds are forgotten at exit" in str(supervisor.status().supervisor.warning)
+            full = False
+            for _ in range(1000):
+                if supervisor.state.intentions.exists():
+                    break
+                await asyncio.sleep(0.01)
+            assert supervisor.status().supervisor.warning is None
+            found = read(supervisor.state.intentions, Intentions)
+            assert found is not None
+            assert found.held == ("api",)
+        finally:
+            await supervisor.stop()
+            supervisor.release()
+
+    asyncio.run(live())

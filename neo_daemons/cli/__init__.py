@@ -52,15 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has had enough: no message, and none from the interpreter's own last flush.
-        _drop_output()
+        drop_output()
         return DONE
     except OSError as error:
-        _drop_output()
+        drop_output()
         return complain(f"{error.strerror}: {error.filename or 'standard output, or the working directory'}", FAILED)
     return code
 
 
-def _drop_output() -> None:
+def drop_output() -> None:
     """So that the interpreter's own last flush fails no more."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,8 +12,9 @@ from neo_daemons.health.observation import Status
 from neo_daemons.health.observer import Observer
 from neo_daemons.health.project import observer_at, project_observers
 from neo_daemons.health.report import check_all
+from neo_daemons.urls import redacted
 
-from . import complain, render
+from . import complain, drop_output, render
 
 CODES: dict[Status, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2, "unknown": 3}
 """As monitoring plugins exit."""
@@ -27,13 +28,24 @@ def health(options: argparse.Namespace) -> int:
         observers = _chosen(options)
     except ConfigError as error:
         return complain(str(error), CANNOT_LOOK)
+    except OSError as error:
+        return complain(f"{error.strerror}: {error.filename or 'the working directory'}", CANNOT_LOOK)
+    if not observers:
+        return complain("no daemon is enabled here; name one with its --url", CANNOT_LOOK)
     deadline = time.monotonic() + options.wait
     seen = check_all(observers)
     while seen.status != "healthy" and (rest_s := deadline - time.monotonic()) > 0:
         time.sleep(min(PAUSE_S, rest_s))
         seen = check_all(observers)
-    print(seen.json() if options.json else "\n".join(render.clean(str(one)) for one in seen.daemons))
-    return CODES[seen.status]
+    code = CODES[seen.status]
+    try:
+        print(seen.json() if options.json else "\n".join(render.clean(str(one)) for one in seen.daemons), flush=True)
+    except BrokenPipeError:
+        drop_output()
+    except OSError as error:
+        drop_output()
+        return complain(f"standard output: {error.strerror}", CANNOT_LOOK)
+    return code
 
 
 def _chosen(options: argparse.Namespace) -> list[Observer[Any]]:
@@ -45,7 +57,8 @@ def _chosen(options: argparse.Namespace) -> list[Observer[Any]]:
     names = list(dict.fromkeys(options.names or known))
     for name in names:
         if name not in known:
-            raise ConfigError(f"there is no daemon {name!r} here; known are {', '.join(known)}; or give its --url")
+            among = f"enabled are {', '.join(known)}" if known else "none is enabled"
+            raise ConfigError(f"there is no daemon {name!r} here; {among}; or give its --url")
     return [known[name] for name in names]
 
 
@@ -56,4 +69,5 @@ def _url(text: str, names: list[str]) -> tuple[str, str]:
         return name, url
     if len(names) == 1:
         return names[0], text
-    raise ConfigError(f"--url {text}: of which daemon? write --url NAME={text}")
+    shown = redacted(text)
+    raise ConfigError(f"--url {shown}: of which daemon? write --url NAME={shown}")

@@ -10,11 +10,13 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
+import http.cookiejar
 import logging
 import os
+import socket
 import ssl
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -25,11 +27,45 @@ THREAD = "neo-daemons-health"
 GOODBYE_S = 1.0
 
 
+def in_thread(work: Callable[[], T]) -> concurrent.futures.Future[T]:
+    """Have it done by a thread that nobody waits for at the end of the process, unlike those of an executor."""
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=f"{THREAD}-read", daemon=True).start()
+    return future
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Looks names up without an executor: its threads would keep the process from ending while a server is silent."""
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:
+        return await asyncio.wrap_future(
+            in_thread(lambda: socket.getaddrinfo(host, port, family, type, proto, flags)), loop=self
+        )
+
+
 class Background:
     """The thread, its loop, and the clients."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = _Loop()
+        self.memory: dict[Any, Any] = {}
+        """What observers remember together. Of this process: a forked one begins anew."""
         self._thread = threading.Thread(target=self._loop.run_forever, name=THREAD, daemon=True)
         self._thread.start()
         self._clients: dict[bool, httpx.AsyncClient] = {}
@@ -53,7 +89,11 @@ class Background:
                 trust_env=False,
                 timeout=None,  # noqa: S113 - a look has its own
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+                # What is small when it comes must not be large when it is unpacked.
+                headers={"Accept-Encoding": "identity"},
             )
+            # One daemon's cookies are nobody else's, and observers have none.
+            self._clients[secure].cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         return self._clients[secure]
 
     def close(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
 import os
 import sqlite3
@@ -11,6 +13,7 @@ from pathlib import Path
 from neo_daemons import procfs
 from neo_daemons.files import read_regular
 
+from .background import in_thread
 from .observation import Details
 from .observer import Draft, Observer
 from .record import Evidence
@@ -30,8 +33,9 @@ MAX_BYTES = 64
 """Of a file that holds one number."""
 CLOCK_S = 2.0
 """By which a process may seem to have started late: the kernel tells its boot in whole seconds."""
-WAL_VERSION_AT = 18
-"""Offset of the write version in a database's header: 2 is WAL; https://sqlite.org/fileformat2.html."""
+LOCKED_S = 0.1
+DELETED = " (deleted)"
+"""How the kernel shows a descriptor of a file whose name is gone."""
 
 
 class BridgeDetails(Details, frozen=True, kw_only=True):
@@ -52,7 +56,7 @@ class BridgeDetails(Details, frozen=True, kw_only=True):
     @property
     def summary(self) -> tuple[str, ...]:
         if not self.behind:
-            return (f"at {self.log_end}, the end of the log",)
+            return (f"at {self.position if self.position is not None else self.log_end}, the end of the log",)
         return (f"at {self.position}, {self.behind} behind the end of the log",)
 
 
@@ -94,6 +98,8 @@ class BridgeObserver(Observer[BridgeDetails]):
         self._paths = (Path(daemon_dir), Path(database)) if daemon_dir is not None and database is not None else None
         self._behind_since: tuple[int | None, float] | None = None
         """At which position it was first seen to be behind, and when, by the monotonic clock."""
+        self._reading: concurrent.futures.Future[int] | None = None
+        """Goes on where a look gives up; there is never more than one."""
         self._first_end: tuple[int, int] | None = None
         """The process, and where the log ended when it was first seen."""
 
@@ -109,13 +115,22 @@ class BridgeObserver(Observer[BridgeDetails]):
         if pid is None:
             return
         draft.listener = pid
+        draft.on_timeout = "unknown"
+        gone = next((name for name in procfs.open_files(pid) if name.endswith(f"/{database.name}{DELETED}")), None)
+        if gone is not None:
+            draft.fault(f"its database was deleted under it: it reads {gone}, to which nobody writes any more")
+            return
         try:
-            end = read_end(database)
+            draft.doing = f"reading {database}"
+            # By a thread: a database can be slow, and this look is not the only one.
+            if self._reading is None or self._reading.done():
+                self._reading = in_thread(lambda: read_end(database))
+            end = await asyncio.shield(asyncio.wrap_future(self._reading))
             position = read_number(directory / POSITION_FILE)
         except sqlite3.OperationalError as error:
             draft.fault(f"{database} cannot be read now: {error}", "unknown")
             return
-        except (ValueError, sqlite3.Error, OSError) as error:
+        except (ValueError, OverflowError, sqlite3.Error, OSError) as error:
             draft.fault(f"where it stands cannot be read: {error}")
             return
         self._judge_progress(draft, directory, database, pid, position, end)
@@ -217,23 +232,19 @@ def read_number(path: Path) -> int | None:
 def read_end(database: Path) -> int:
     """Where the log ends, read without writing a byte.
 
-    Opened with ``mode=ro`` alone, SQLite makes the files of its write-ahead log, or writes to them. So: with a log,
-    only over the index that the daemon keeps, itself read-only; without, the database can be taken for immutable.
+    Opened with ``mode=ro`` alone, SQLite makes the files of its write-ahead log, or writes to them. So it is read only
+    over the log's index, itself read-only, which is there for as long as the daemon has the database open. And it is
+    opened by SQLite only: closing any other descriptor of it would drop the locks that this process has on it.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it is not there.
         sqlite3.Error: it is no such database, or cannot be read without writing.
     """
-    header = read_regular(database, WAL_VERSION_AT + 1)
-    options = "mode=ro"
-    if len(header) > WAL_VERSION_AT and header[WAL_VERSION_AT] == 2:
-        if _beside(database, "-shm").exists():
-            options += "&readonly_shm=1"
-        elif not _is_filled(_beside(database, "-wal")):
-            options += "&immutable=1"
-        else:
-            raise sqlite3.OperationalError("nobody has it open, and its write-ahead log wants to be written back")
-    connection = sqlite3.connect(f"{database.absolute().as_uri()}?{options}", uri=True, timeout=0.1)
+    database.stat()
+    if not _beside(database, "-shm").exists():
+        raise sqlite3.OperationalError("nobody has it open, and to read it now would be to write to it")
+    uri = f"{database.absolute().as_uri()}?mode=ro&readonly_shm=1"
+    connection = sqlite3.connect(uri, uri=True, timeout=LOCKED_S)
     try:
         row = connection.execute(END_QUERY).fetchone()
     finally:
@@ -243,12 +254,6 @@ def read_end(database: Path) -> int:
 
 def _beside(database: Path, suffix: str) -> Path:
     return database.with_name(database.name + suffix)
-
-
-def _is_filled(path: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return path.stat().st_size > 0
-    return False
 
 
 def _modified(path: Path) -> float | None:

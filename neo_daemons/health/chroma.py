@@ -118,7 +118,8 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
 
     def _look_for_files(self, draft: Draft, evidence: Evidence | None) -> None:
         """Its files, where they can be seen: by their name, and as what the server has open."""
-        recorded = evidence.record.data_dir if evidence is not None and evidence.record is not None else None
+        live = evidence is not None and evidence.standing == "live"
+        recorded = evidence.record.data_dir if live and evidence is not None and evidence.record is not None else None
         directory = self._data_dir or (Path(recorded) if recorded is not None else None)
         pid = draft.listener or (evidence.pid if evidence is not None else None)
         gone = next((name for name in procfs.open_files(pid) if name.endswith(DELETED)), None) if pid else None
@@ -168,5 +169,9 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
                 return
         elif answer.status == 404:
             draft.details["collection_exists"] = False
+            return
+        elif answer.is_cut:
+            draft.details["collection_exists"] = True
+            draft.fault(f"{what}: its description is too large to be read", "unknown")
             return
         draft.fault(f"{what} cannot be read: {answer}{answer.quoted}", "degraded")

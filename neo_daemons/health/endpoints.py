@@ -7,6 +7,7 @@ import http.client
 import re
 import socket
 import time
+import urllib.parse
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -15,16 +16,19 @@ import msgspec
 from msgspec import Struct
 
 from neo_daemons import procfs
-from neo_daemons.urls import host_and_port, is_url, without_credentials
+from neo_daemons.urls import host_and_port, is_url, redacted, without_credentials
 
 from .background import background
 from .observation import Details
-from .observer import Draft, Observer
+from .observer import Draft, Observer, clean
 from .record import Evidence
 
 TIMEOUT_S = 2.0
-MAX_BODY_BYTES = 65_536
+MAX_BODY_BYTES = 4_000_000
 """Of an answer: more is not read."""
+REFUSED = "connection refused"
+SHORTEST_SECRET = 4
+"""Characters: a shorter word of a header is no secret, and in every text."""
 NOT_TOLD_S = 5.0
 """For how long it is not asked again who listens, after the system did not say: another user's process, mostly."""
 SHOWN = 200
@@ -39,12 +43,19 @@ class Answer(Struct, frozen=True):
     status: int
     body: bytes
     server: str | None
+    secrets: tuple[str, ...] = ()
+    """What was sent and must not be shown, as when the answer repeats the question."""
+
+    @property
+    def is_cut(self) -> bool:
+        """There was more of it than was read."""
+        return len(self.body) > MAX_BODY_BYTES
 
     def json(self) -> Any:
         """The body; None if it is no JSON."""
         try:
             return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     def __str__(self) -> str:
@@ -54,7 +65,10 @@ class Answer(Struct, frozen=True):
     @property
     def quoted(self) -> str:
         """The beginning of the body."""
-        text = " ".join(self.body.decode("utf-8", "replace").split())
+        text = self.body[: SHOWN * 10].decode("utf-8", "replace")
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        text = " ".join(text.split())
         return f": {text[:SHOWN]}" if text else ""
 
 
@@ -116,15 +130,27 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
             from neo_daemons.config import find_state_dir
 
             state_dir = find_state_dir().path
-        if url is not None and not is_url(url):
-            raise ValueError(f"{url!r} is not a URL; write one such as http://127.0.0.1:8000")
+        if url is not None and (not is_url(url) or "?" in url or "#" in url):
+            raise ValueError(f"{redacted(url)!r} is not a URL; write one such as http://127.0.0.1:8000")
         super().__init__(name, state_dir, timeout_s, reuse_s)
         self._url = url.rstrip("/") if url is not None else None
         self._headers = dict(headers or {})
+        for key, value in self._headers.items():
+            if not f"{key}{value}".isprintable() or not f"{key}{value}".isascii():
+                raise ValueError(f"header {clean(key)}: cannot be sent: give printable ASCII, without a line's end")
         self._listener = Listener()
 
     def _place(self) -> str:
         return f"at {without_credentials(self._url)}" if self._url is not None else super()._place()
+
+    def _weigh(self) -> Evidence | None:
+        evidence = super()._weigh()
+        if self._url is None or evidence is None or evidence.record is None:
+            return evidence
+        recorded = evidence.record.url
+        if recorded is None or not is_url(recorded) or _place_of(recorded) == _place_of(self._url):
+            return evidence
+        return elsewhere(evidence, redacted(recorded))
 
     async def _examine(self, draft: Draft, evidence: Evidence | None) -> None:
         url = self._url
@@ -151,7 +177,7 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
             return None
         url = evidence.record.url
         if url is None or not is_url(url):
-            draft.fault(f"its PID record names no URL ({url!r}): give one", "unknown")
+            draft.fault(f"its PID record names no URL ({redacted(str(url))}): give one", "unknown")
             return None
         return url.rstrip("/")
 
@@ -164,32 +190,42 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
         """
         import httpx
 
-        draft.doing = without_credentials(url) + path
+        draft.doing = without_credentials(url) + path.partition("?")[0]
         status = "unhealthy"
         try:
             client = background().client(secure=url.startswith("https:"))
             async with client.stream(method, url + path, headers=self._headers, json=body) as response:
-                content = b""
-                async for chunk in response.aiter_bytes():
-                    content += chunk
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    draft.fault(f"{what or draft.doing}: the answer is packed, which was not asked for")
+                    return None
+                content = bytearray()
+                async for chunk in response.aiter_raw():
+                    content += chunk[: MAX_BODY_BYTES + 1 - len(content)]
                     if len(content) > MAX_BODY_BYTES:
                         break
-                return Answer(response.status_code, content[:MAX_BODY_BYTES], response.headers.get("server"))
+                server = response.headers.get("server")
+                return Answer(response.status_code, bytes(content), server, self._secrets(url))
         except httpx.RemoteProtocolError as error:
             reason = f"what answers does not speak HTTP ({error}){self._holder(draft, url)}"
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError, ValueError) as error:
-            reason, status = f"cannot be asked: {error}", "unknown"
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError):
+            reason, status = "cannot be asked: that is no request which can be sent", "unknown"
         except httpx.ConnectError as error:
             reason = _cause(error)
-            draft.nobody_listens = True
+            draft.nobody_listens = reason == REFUSED
         except httpx.HTTPError as error:
             reason = _cause(error)
         draft.fault(f"{what or draft.doing}: {reason}", status)  # type: ignore[arg-type]
         return None
 
+    def _secrets(self, url: str) -> tuple[str, ...]:
+        parts = urllib.parse.urlsplit(url)
+        given = (*self._headers.values(), parts.username or "", parts.password or "")
+        words = (word for value in given for word in (value, *value.split()))
+        return tuple(sorted({word for word in words if len(word) >= SHORTEST_SECRET}, key=len, reverse=True))
+
     def _refuse(self, draft: Draft, url: str, path: str, answer: Answer) -> None:
         """The answer is not that of such a daemon."""
-        where = f"{draft.url}{path}"
+        where = f"{draft.url}{path.partition('?')[0]}"
         if answer.status in (401, 403):
             draft.fault(f"{where}: {answer}: it wants credentials; give them as headers")
         elif answer.status >= 500:
@@ -234,6 +270,8 @@ class HttpObserver(HttpDaemonObserver[HttpDetails]):
         reuse_s: float = 0.0,
     ) -> None:
         super().__init__(url, name, state_dir, headers, timeout_s, reuse_s)
+        if path and (not path.startswith("/") or not path.isprintable()):
+            raise ValueError(f"path={clean(path)!r}: write one that begins with /")
         self.kind = f"{name} as expected"
         self._path = path
         self._method = method
@@ -274,6 +312,8 @@ class TcpObserver(Observer[Details]):
     ) -> None:
         if port is None and state_dir is None:
             raise ValueError(f"{name}: give a port, or the state directory that records it")
+        if port is not None and not 0 < port < 65_536:
+            raise ValueError(f"{name}: port {port}: write one from 1 to 65535")
         super().__init__(name, state_dir, timeout_s, reuse_s)
         self._host = host
         self._port = port
@@ -281,6 +321,13 @@ class TcpObserver(Observer[Details]):
 
     def _place(self) -> str:
         return f"at {self._host}:{self._port}" if self._port is not None else super()._place()
+
+    def _weigh(self) -> Evidence | None:
+        evidence = super()._weigh()
+        if self._port is None or evidence is None or evidence.record is None:
+            return evidence
+        ports = evidence.record.ports.values()
+        return evidence if self._port in ports else elsewhere(evidence, f"ports {', '.join(map(str, ports))}")
 
     async def _examine(self, draft: Draft, evidence: Evidence | None) -> None:
         port = self._port
@@ -328,6 +375,17 @@ class ProcessObserver(Observer[Details]):
             draft.fault(f"pid {evidence.pid} is stopped by a signal")
 
 
+def elsewhere(evidence: Evidence, recorded: str) -> Evidence:
+    """A record that is of a daemon at another place than the one that is looked at."""
+    fault = f"the PID record is of another place ({recorded})"
+    return Evidence(standing="elsewhere", supervised=evidence.supervised, fault=fault)
+
+
+def _place_of(url: str) -> tuple[str, int]:
+    host, port = host_and_port(url)
+    return ("localhost" if is_loopback(host) or host == "0.0.0.0" else host, port)  # noqa: S104 - compared
+
+
 def is_loopback(address: str) -> bool:
     """Whether it is an address of this machine alone; a name is none."""
     import ipaddress
@@ -343,11 +401,11 @@ def _cause(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConnectionRefusedError):
-            return "connection refused"
+            return REFUSED
         if isinstance(cause, socket.gaierror):
             return f"no such host ({cause.strerror})"
         cause = cause.__cause__ or cause.__context__
     text = str(error)
     if "refused" in text or "All connection attempts failed" in text:
-        return "connection refused"
+        return REFUSED
     return text or "the connection was cut"

@@ -14,6 +14,7 @@ from msgspec import Struct
 from neo_daemons import procfs
 from neo_daemons.urls import host_and_port
 
+from .background import background
 from .endpoints import TIMEOUT_S, Answer, HttpDaemonObserver
 from .observation import Details
 from .observer import Draft
@@ -32,7 +33,8 @@ ANSWER_WITHIN_S = 60.0
 """A model that is busy with a long prompt, or still loading, answers late."""
 WAITED_FOR = 0.9
 """Of what is left of a look: the rest is for saying what was seen."""
-MAX_REMEMBERED = 256
+MAX_KEPT = 256
+"""Servers that are remembered."""
 
 
 class MlxDetails(Details, frozen=True, kw_only=True):
@@ -68,9 +70,6 @@ class Asked(Struct):
     """When the question that is in flight was asked."""
     pid: int | None = None
     flight: asyncio.Task[None] | None = None
-
-
-_asked: dict[str, Asked] = {}
 
 
 class MlxObserver(HttpDaemonObserver[MlxDetails]):
@@ -113,7 +112,9 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         content = answer.json() if answer is not None else None
         if answer is None or answer.status != 200 or not isinstance(content, dict) or content.get("status") != "ok":
             # Whoever answers when it is back is asked again.
-            _asked.pop(url, None)
+            asked = self._asked.get(self._key(url))
+            if asked is not None:
+                asked.answers = None
             if answer is not None:
                 self._refuse(draft, url, "/health", answer)
             return
@@ -123,12 +124,23 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         pid = draft.listener or (evidence.pid if evidence is not None else None)
         await self._ask_model(draft, url, pid, self._answer_every_s)
 
+    def _key(self, url: str) -> Any:
+        """Who is asked, and as whom: an answer to one who has credentials is none to others."""
+        return (url, frozenset(self._headers.items()))
+
+    @property
+    def _asked(self) -> dict[Any, Asked]:
+        """Of all observers of this process."""
+        asked: dict[Any, Asked] = background().memory
+        return asked
+
     async def _ask_model(self, draft: Draft, url: str, pid: int | None, every_s: float) -> None:
-        asked = _asked.get(url)
-        if asked is None or asked.pid != pid:
-            while len(_asked) >= MAX_REMEMBERED:
-                del _asked[next(iter(_asked))]
-            asked = _asked[url] = Asked(pid=pid)
+        asked = self._asked.get(self._key(url))
+        if asked is None or (asked.pid is not None and pid is not None and asked.pid != pid):
+            for key in [key for key, one in self._asked.items() if one.flight is None][: len(self._asked) - MAX_KEPT]:
+                del self._asked[key]
+            asked = self._asked[self._key(url)] = Asked()
+        asked.pid = pid if pid is not None else asked.pid
         now = time.monotonic()
         due_s = min(every_s, FAILED_EVERY_S) if asked.answers is False else every_s
         if asked.flight is None and (asked.answers is None or now - asked.at >= due_s):
@@ -161,6 +173,8 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
                     answer = await self._ask(draft, url, COMPLETIONS, method="POST", body=QUESTION)
             except TimeoutError:
                 draft.fault(f"nothing within {ANSWER_WITHIN_S:g} s")
+            except Exception as error:  # or it would be asked again at every look
+                draft.fault(f"{type(error).__name__}: {error}")
             content: Any = answer.json() if answer is not None and answer.status == 200 else None
             good = isinstance(content, dict) and bool(content.get("choices"))
             name = content.get("model") if good else None

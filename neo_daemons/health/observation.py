@@ -12,10 +12,11 @@ Status = Literal["healthy", "degraded", "unhealthy", "unknown"]
 `unhealthy`: it cannot be used. `unknown`: nobody could look, or a look has not come back yet; never "dead"."""
 SEVERITY: tuple[Status, ...] = ("healthy", "degraded", "unknown", "unhealthy")
 """Of a set of daemons, the one furthest to the right counts."""
-Standing = Literal["live", "stale", "starting", "missing", "damaged", "unproven"]
+Standing = Literal["live", "stale", "starting", "missing", "damaged", "unproven", "elsewhere"]
 """What a PID record in a state directory is worth: its process lives (`live`), is gone or is another one by now
-(`stale`), is being spawned (`starting`); there is no record (`missing`), it is no valid one (`damaged`), or this system
-does not tell (`unproven`)."""
+(`stale`), is being spawned (`starting`); there is no record (`missing`), it is no valid one (`damaged`), this system
+does not tell (`unproven`), or it is the record of a daemon at another place than the one that is looked at
+(`elsewhere`)."""
 
 
 class Details(Struct, frozen=True, kw_only=True):
@@ -51,9 +52,9 @@ class Observation(Struct, Generic[D], frozen=True, kw_only=True):
     latency_ms: float | None = None
     """How long the look took."""
     observed_at: float
-    """When it began, in seconds since the epoch."""
+    """When the look ended, in seconds since the epoch."""
     age_s: float = 0.0
-    """How old this is at the time of the answer; above zero when it is used again, or was shared."""
+    """How old this is at the time of the answer; above zero when it is used again."""
     details: D
 
     def as_dict(self) -> dict[str, Any]:

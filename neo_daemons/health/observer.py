@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import shlex
@@ -16,14 +17,18 @@ from typing import Any, ClassVar, Generic, TypeVar
 import msgspec
 
 from neo_daemons import procfs
+from neo_daemons.definitions import is_name
 from neo_daemons.state_dir import DEFAULT_NAME, StateDir
 
-from .background import background
+from .background import Background, background
 from .observation import SEVERITY, Details, Observation, Status, Transition
 from .record import Evidence, weigh
 
-SLACK_S = 0.25
-"""How much longer than a look may take its callers wait for it: what the machine needs to wake them."""
+SLACK_S = 0.2
+"""How much longer than a look may take its callers wait for it, and for its being told: what the machine needs."""
+LONGEST_S = 86_400.0
+LONGEST_REASON = 600
+"""Characters."""
 FIRST_PAUSE_S = 0.02
 LAST_PAUSE_S = 0.5
 """Between two looks of a wait: the first, and what it grows to."""
@@ -40,6 +45,9 @@ class Unhealthy(Exception):
         self.remedy = remedy
         why = "; ".join(observation.reasons) or "no reason was seen"
         super().__init__(f"{observation.daemon} is {observation.status}: {why}. {remedy}")
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.observation, self.remedy)
 
 
 class NotReady(Unhealthy):
@@ -67,7 +75,7 @@ class Draft:
 
     def fault(self, reason: str, status: Status = "unhealthy", *, first: bool = False) -> None:
         """Something is not as it should be; the worst of all faults is the verdict."""
-        self.reasons.insert(0 if first else len(self.reasons), reason)
+        self.reasons.insert(0 if first else len(self.reasons), clean(reason))
         self.status = max(self.status, status, key=SEVERITY.index)
 
 
@@ -84,13 +92,15 @@ class Observer(abc.ABC, Generic[D]):
     details: ClassVar[type[Details]]
 
     def __init__(self, name: str, state_dir: Path | str | None, timeout_s: float, reuse_s: float) -> None:
-        if timeout_s <= 0 or reuse_s < 0:
+        if not is_name(name):
+            raise ValueError(f"{clean(name)!r} is not the name of a daemon; use a-z, 0-9, - and _, a letter first")
+        if not 0 < timeout_s <= LONGEST_S or not reuse_s >= 0:
             raise ValueError(f"timeout_s={timeout_s:g}, reuse_s={reuse_s:g}: write seconds, the first above zero")
         self.name = name
         self.timeout_s = timeout_s
         self.reuse_s = reuse_s
         self.state = StateDir(Path(os.path.realpath(state_dir))) if state_dir is not None else None
-        self._flight: asyncio.Task[Observation[D]] | None = None
+        self._flight: tuple[Background, asyncio.Task[Observation[D]]] | None = None
         self._latest: Observation[D] | None = None
         self._latest_at = 0.0
 
@@ -104,15 +114,28 @@ class Observer(abc.ABC, Generic[D]):
             timeout_s: wait no longer than this; a look that has not come back by then is `unknown`. By default a look
                 is waited for until its own bound ends it.
         """
+        return self.collect(self.begin(timeout_s), timeout_s)
+
+    def begin(self, timeout_s: float | None = None) -> concurrent.futures.Future[Observation[D]]:
+        """Begin to `check`, without waiting for it."""
+        return background().submit(self._answer(self._patience(timeout_s)))
+
+    def collect(
+        self, looking: concurrent.futures.Future[Observation[D]], timeout_s: float | None = None
+    ) -> Observation[D]:
+        """Wait for what was begun, as `check` does."""
         try:
-            return self._run(self._answer(timeout_s), self._patience(timeout_s))
-        except TimeoutError:
+            return looking.result(self._patience(timeout_s) + SLACK_S)
+        except (TimeoutError, concurrent.futures.CancelledError):
             return self._in_flight(timeout_s)
+        finally:
+            looking.cancel()
 
     async def acheck(self, timeout_s: float | None = None) -> Observation[D]:
         """As `check`, without blocking the event loop."""
         try:
-            return await self._arun(self._answer(timeout_s), self._patience(timeout_s))
+            patience_s = self._patience(timeout_s)
+            return await self._arun(self._answer(patience_s), patience_s)
         except TimeoutError:
             return self._in_flight(timeout_s)
 
@@ -142,15 +165,18 @@ class Observer(abc.ABC, Generic[D]):
         Raises:
             NotReady: it is not within `timeout_s`.
         """
+        waiting = background().submit(self._wait(self._patience(timeout_s)))
         try:
-            return self._run(self._wait(timeout_s), timeout_s + SLACK_S)
-        except TimeoutError:
+            return waiting.result(self._patience(timeout_s) + SLACK_S)
+        except (TimeoutError, concurrent.futures.CancelledError):
             raise self._not_ready(self._in_flight(timeout_s)) from None
+        finally:
+            waiting.cancel()
 
     async def await_until_ready(self, timeout_s: float) -> Observation[D]:
         """As `wait_until_ready`."""
         try:
-            return await self._arun(self._wait(timeout_s), timeout_s + SLACK_S)
+            return await self._arun(self._wait(self._patience(timeout_s)), self._patience(timeout_s))
         except TimeoutError:
             raise self._not_ready(self._in_flight(timeout_s)) from None
 
@@ -183,6 +209,10 @@ class Observer(abc.ABC, Generic[D]):
 
     # A look
 
+    def _weigh(self) -> Evidence | None:
+        """What the PID record is worth, if a state directory is given."""
+        return weigh(self.state, self.name) if self.state is not None else None
+
     @abc.abstractmethod
     async def _examine(self, draft: Draft, evidence: Evidence | None) -> None:
         """Look at the daemon. What takes time is named in ``draft.doing`` beforehand."""
@@ -194,12 +224,14 @@ class Observer(abc.ABC, Generic[D]):
     async def _look(self) -> Observation[D]:
         began = time.monotonic()
         draft = Draft(self.timeout_s)
-        evidence = weigh(self.state, self.name) if self.state is not None else None
+        evidence = self._weigh()
         try:
             async with asyncio.timeout(self.timeout_s):
                 await self._examine(draft, evidence)
         except TimeoutError:
             draft.fault(f"{draft.doing}: no answer within {self.timeout_s:g} s", draft.on_timeout)
+        except Exception as error:  # a fault of ours says nothing of the daemon
+            draft.fault(f"{draft.doing}: cannot be looked at: {type(error).__name__}: {error}", "unknown")
         latency_ms = (time.monotonic() - began) * 1000
         if evidence is not None:
             _weigh_in(draft, evidence)
@@ -221,15 +253,16 @@ class Observer(abc.ABC, Generic[D]):
             details=self.details(**draft.details),  # type: ignore[arg-type]
         )
 
-    async def _answer(self, timeout_s: float | None, *, fresh: bool = False) -> Observation[D]:
+    async def _answer(self, patience_s: float, *, fresh: bool = False) -> Observation[D]:
         # Only in the background loop, and so without a lock.
         if self._latest is not None and self._latest.status == "healthy" and not fresh:
             age_s = time.monotonic() - self._latest_at
             if age_s < self.reuse_s:
                 return msgspec.structs.replace(self._latest, age_s=age_s)
-        if self._flight is None:
-            self._flight = asyncio.create_task(self._fly())
-        return await asyncio.wait_for(asyncio.shield(self._flight), self._patience(timeout_s))
+        owner = background()
+        if self._flight is None or self._flight[0] is not owner:  # that of the process that this one was forked from
+            self._flight = (owner, asyncio.create_task(self._fly()))
+        return await asyncio.wait_for(asyncio.shield(self._flight[1]), patience_s)
 
     async def _fly(self) -> Observation[D]:
         try:
@@ -255,7 +288,11 @@ class Observer(abc.ABC, Generic[D]):
             pause_s = min(pause_s * 1.5, LAST_PAUSE_S)
 
     def _patience(self, timeout_s: float | None) -> float:
-        return self.timeout_s + SLACK_S if timeout_s is None else timeout_s
+        if timeout_s is None:
+            return self.timeout_s + SLACK_S
+        if timeout_s != timeout_s:
+            raise ValueError("timeout_s=nan: write seconds")
+        return min(max(timeout_s, 0.0), LONGEST_S)
 
     def _in_flight(self, timeout_s: float | None) -> Observation[D]:
         reason = f"a look has not come back within {self._patience(timeout_s):g} s"
@@ -277,16 +314,14 @@ class Observer(abc.ABC, Generic[D]):
         return NotReady(seen, self.remedy(seen))
 
     @staticmethod
-    def _run(work: Coroutine[Any, Any, R], timeout_s: float) -> R:
-        future = background().submit(work)
-        try:
-            return future.result(timeout_s + SLACK_S)
-        finally:
-            future.cancel()
-
-    @staticmethod
     async def _arun(work: Coroutine[Any, Any, R], timeout_s: float) -> R:
         return await asyncio.wait_for(asyncio.wrap_future(background().submit(work)), timeout_s + SLACK_S)
+
+
+def clean(text: str) -> str:
+    """Text that came from outside, as it may be shown anywhere: printable, and not without end."""
+    shown = "".join(c if c.isprintable() else "�" for c in text[: LONGEST_REASON + 1])
+    return shown if len(shown) <= LONGEST_REASON else f"{shown[: LONGEST_REASON - 1]}…"
 
 
 def _weigh_in(draft: Draft, evidence: Evidence) -> None:

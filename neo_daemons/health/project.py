@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def observer_at(name: str, url: str) -> Observer[Any]:
 def _observer(definition: Definition, configuration: Configuration) -> Observer[Any]:
     name, state = definition.name, configuration.state.path
     if definition.external is not None:
-        return observer_at(name, definition.external)
+        return _external(name, definition.external, definition)
     match definition.builtin if not definition.command else None:
         case "chroma":
             return ChromaObserver(name=name, state_dir=state)
@@ -90,6 +91,18 @@ def _observer(definition: Definition, configuration: Configuration) -> Observer[
     if definition.ports:
         return TcpObserver(definition.host, name=name, state_dir=state)
     return ProcessObserver(name, state)
+
+
+def _external(name: str, url: str, definition: Definition) -> Observer[Any]:
+    """One that looks where the configuration says, if it does."""
+    stated = next((probe for probe in (*definition.ready, *definition.live) if isinstance(probe, HttpProbe)), None)
+    where = expand(stated.url, {}) if stated is not None and stated.url and not names(stated.url) else None
+    if stated is None or where is None or stated.method == "POST" or where == url:
+        return observer_at(name, url)
+    parts = urllib.parse.urlsplit(where)
+    path = parts._replace(scheme="", netloc="").geturl() if parts.path or parts.query else stated.path
+    base = parts._replace(path="", query="", fragment="").geturl()
+    return HttpObserver(base, name=name, path=path, status=stated.status, body=stated.body)
 
 
 def _is_readable(probe: AnyProbe) -> bool:

@@ -35,7 +35,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
         """Whether a living supervisor keeps the process."""
         if self.standing in ("live", "starting"):
             return self.supervised
-        return None if self.standing in ("unproven", "damaged") else False
+        return None if self.standing in ("unproven", "damaged", "elsewhere") else False
 
 
 def weigh(state: StateDir, name: str) -> Evidence:
@@ -96,7 +96,7 @@ def _is_supervised(state: StateDir) -> bool | None:
 def _bears_mark(pid: int, token: str, lock: Path) -> bool:
     """Whether the process was started from this record: it has the token in its environment, or holds the daemon's
     lock open. True where that is not ours to see."""
-    if procfs.environment_holds(pid, token) is not False:
+    if token and procfs.environment_holds(pid, token) is not False:
         return True
     return str(lock) in procfs.open_files(pid)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import datetime
 import time
 from collections.abc import Iterable
@@ -58,27 +57,24 @@ class HealthReport(Struct, frozen=True, kw_only=True):
     def healthz(self) -> tuple[int, dict[str, Any]]:
         """HTTP status and body for an endpoint such as ``/healthz``: 200 as long as every daemon can be used, else 503;
         the body is that of ``application/health+json``."""
-        checks = {
-            one.daemon: [
-                {
-                    "status": CHECK_STATUS[one.status],
-                    "time": datetime.datetime.fromtimestamp(one.observed_at, datetime.UTC).isoformat(),
-                    "observedValue": one.latency_ms,
-                    "observedUnit": "ms",
-                    "output": "; ".join(one.reasons),
-                }
-            ]
-            for one in self.daemons
-        }
+        checks: dict[str, list[dict[str, Any]]] = {}
+        for one in self.daemons:
+            check = {
+                "status": CHECK_STATUS[one.status],
+                "time": datetime.datetime.fromtimestamp(one.observed_at, datetime.UTC).isoformat(),
+                "observedValue": one.latency_ms,
+                "observedUnit": "ms",
+                "output": "; ".join(one.reasons),
+            }
+            checks.setdefault(one.daemon, []).append(check)
         status = CHECK_STATUS[self.status]
         return UNAVAILABLE if status == "fail" else 200, {"status": status, "checks": checks}
 
 
 def check_all(observers: Iterable[Observer[Any]]) -> HealthReport:
     """Look at all of them, side by side."""
-    several = list(observers)
-    with concurrent.futures.ThreadPoolExecutor(max(len(several), 1)) as pool:
-        return HealthReport.over(pool.map(lambda observer: observer.check(), several))
+    begun = [(observer, observer.begin()) for observer in observers]
+    return HealthReport.over([observer.collect(looking) for observer, looking in begun])
 
 
 async def acheck_all(observers: Iterable[Observer[Any]]) -> HealthReport:

@@ -48,11 +48,13 @@ async def adopt(daemon: Daemon, resolved: Launch | Unavailable) -> bool:
     leftovers = site.leftovers.pop(daemon.name, [])
     for leftover in leftovers:
         leftover.close()
+    if process is None and record is not None:
+        process = _heir(daemon, record)
     if process is None or record is None:
         await daemon.tree.sweep()
         daemon.pidfile.clear()
         return False
-    if record.pid is None:
+    if record.pid != process.pid:
         record = daemon.pidfile.establish(process.pid, process.identity)
     daemon.ports.numbers = dict(record.ports)
     daemon.hold(process)
@@ -64,6 +66,23 @@ async def adopt(daemon: Daemon, resolved: Launch | Unavailable) -> bool:
         return False
     daemon.spawned(record, adopted=True)
     return True
+
+
+def _heir(daemon: Daemon, record: DaemonRecord) -> Process | None:
+    """The process of the recorded run that serves its port, where the recorded one is gone: a launcher has forked the
+    daemon itself while nobody supervised."""
+    if record.identity is not None and record.identity.boot_id != daemon.site.platform.boot_id():
+        return None
+    holders = {daemon.site.platform.port_holder(number) for number in record.ports.values()}
+    pids = {holder.pid for holder in holders if holder is not None}
+    heir: Process | None = None
+    for process in daemon.tree.of_run(record.token):
+        if heir is None and process.pid in pids:
+            heir = process
+            daemon.note("followed", f"pid {record.pid} on record is gone; what it left serves its port", process.pid)
+        else:
+            process.close()
+    return heir
 
 
 async def spawn(daemon: Daemon, launch: Launch) -> None:

@@ -118,6 +118,8 @@ class Supervisor:
         self._site: Site | None = None
         self._record: SupervisorRecord | None = None
         self._warning: str | None = None
+        self._unsaved = False
+        """An operator's hold is not on the disk yet: that was full, most likely."""
 
     # Life
 
@@ -367,7 +369,9 @@ class Supervisor:
         try:
             write_struct(self.state.intentions, Intentions(held=held), sync=True)
             self._warning = None
+            self._unsaved = False
         except OSError as error:
+            self._unsaved = True
             self._warning = f"{self.state.intentions} is not written, holds are forgotten at exit: {error.strerror}"
 
     def _collect_leftovers(self) -> None:
@@ -549,6 +553,8 @@ class Supervisor:
         while True:
             await asyncio.sleep(interval_s)
             soonest_s = LOG_CHECK_MAX_S
+            if self._unsaved:
+                self._save_intentions()
             for daemon in self.daemons.values():
                 try:
                     if daemon.log.rotate() and daemon.log.method == "copy-truncate":
