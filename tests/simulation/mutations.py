@@ -1,0 +1,153 @@
+"""Faults put into the core on purpose, each of which some seed must notice."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import msgspec
+
+from neo_daemons.definitions import Stop
+from neo_daemons.records import DaemonRecord
+from neo_daemons.supervision import daemon, pidfile, starting, supervisor, watching
+from neo_daemons.supervision.machine import Event, State
+from neo_daemons.supervision.platform import Process
+from neo_daemons.supervision.policy import Cause, Verdict
+from neo_daemons.supervision.tree import Tree
+
+from .kernel import SimPlatform, SimProcess
+from .world import SimFileLock
+
+Mutation = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+def no_supervisor_lock() -> contextlib.AbstractContextManager[Any]:
+    return mock.patch.object(SimFileLock, "acquire", lambda *_, **__: None)
+
+
+@contextlib.contextmanager
+def no_identity_check() -> Iterator[None]:
+    """A pid on record is believed."""
+
+    def believe(platform: SimPlatform, record: DaemonRecord, state_dir: Path) -> tuple[Process | None, str | None]:
+        proc = platform.kernel.table.get(record.pid or 0)
+        found = SimProcess(platform, proc, is_child=False) if proc is not None and proc.alive else None
+        return found, None
+
+    with mock.patch.object(starting, "find_living", believe):
+        yield
+
+
+def intent_after_the_spawn() -> contextlib.AbstractContextManager[Any]:
+    def intend(self: pidfile.PidFile, record: DaemonRecord) -> None:
+        self.record = record
+
+    return mock.patch.object(pidfile.PidFile, "intend", intend)
+
+
+def finalise_before_the_exit() -> contextlib.AbstractContextManager[Any]:
+    async def end(self: Tree, stop: Stop) -> None:
+        if self.main is not None:
+            self.main.signal(signal.SIGTERM)
+        self.let_go()
+
+    return mock.patch.object(Tree, "end", end)
+
+
+def no_grace() -> contextlib.AbstractContextManager[Any]:
+    async def gone(self: Tree, exited: Any, grace_s: float) -> bool:
+        return bool(exited.done())
+
+    return mock.patch.object(Tree, "_gone", gone)
+
+
+def no_sweep() -> contextlib.AbstractContextManager[Any]:
+    async def sweep(self: Tree, grace_s: float = 0.0) -> None:
+        pass
+
+    return mock.patch.object(Tree, "sweep", sweep)
+
+
+@contextlib.contextmanager
+def written_in_place() -> Iterator[None]:
+    """Without a temporary file that is renamed."""
+
+    def write(path: Path, value: Any, *, sync: bool = False) -> None:
+        with path.open("wb") as file:
+            file.write(msgspec.json.encode(value))
+
+    with mock.patch.object(pidfile, "write_struct", write), mock.patch.object(supervisor, "write_struct", write):
+        yield
+
+
+def holds_in_memory() -> contextlib.AbstractContextManager[Any]:
+    return mock.patch.object(supervisor.Supervisor, "_save_intentions", lambda self: None)
+
+
+def one_failure_is_death() -> contextlib.AbstractContextManager[Any]:
+    check = watching._check
+
+    async def impatient(made: Any, probes: Any) -> Any:
+        result, probe = await check(made, probes)
+        if not result.ok and made.state is State.READY:
+            made.condemn(Cause.PROBE, result.detail)
+        return result, probe
+
+    return mock.patch.object(watching, "_check", impatient)
+
+
+def no_limit() -> contextlib.AbstractContextManager[Any]:
+    def decide(*_: Any, cause: Cause, **__: Any) -> Verdict:
+        return Verdict(Event.KEEP, None, "") if cause is Cause.OPERATOR else Verdict(Event.RETRY, 0.01, "")
+
+    return mock.patch.object(daemon, "decide", decide)
+
+
+def nothing_is_adopted() -> contextlib.AbstractContextManager[Any]:
+    async def adopt(made: Any, resolved: Any) -> bool:
+        for leftover in made.site.leftovers.pop(made.name, []):
+            leftover.close()
+        return False
+
+    return mock.patch.object(starting, "adopt", adopt)
+
+
+def survivors_are_replaced() -> contextlib.AbstractContextManager[Any]:
+    async def adopt(made: Any, resolved: Any) -> bool:
+        for leftover in made.site.leftovers.pop(made.name, []):
+            leftover.close()
+        await made.tree.sweep()
+        made.pidfile.clear()
+        return False
+
+    return mock.patch.object(starting, "adopt", adopt)
+
+
+def exits_go_unnoticed() -> contextlib.AbstractContextManager[Any]:
+    return mock.patch.object(SimProcess, "watch", lambda *_: None)
+
+
+def records_outlive_the_stop() -> contextlib.AbstractContextManager[Any]:
+    return mock.patch.object(pidfile.PidFile, "clear", lambda self: None)
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    no_supervisor_lock,
+    no_identity_check,
+    intent_after_the_spawn,
+    finalise_before_the_exit,
+    no_grace,
+    no_sweep,
+    written_in_place,
+    holds_in_memory,
+    one_failure_is_death,
+    no_limit,
+    nothing_is_adopted,
+    survivors_are_replaced,
+    exits_go_unnoticed,
+    records_outlive_the_stop,
+)

@@ -1,0 +1,675 @@
+"""A world of one seed: what befalls the daemons and their supervisors, and what must hold all the while."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import io
+import os
+import pathlib
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+from unittest import mock
+
+import filelock
+import msgspec
+
+from neo_daemons import records
+from neo_daemons.definitions import AnyProbe, Definition, HttpProbe, Launch, Port, Restart, Stop
+from neo_daemons.records import DaemonRecord, DamagedRecord, Intentions, SupervisorRecord
+from neo_daemons.state_dir import StateDir
+from neo_daemons.status import JournalEntry
+from neo_daemons.supervision import supervisor as supervisor_module
+from neo_daemons.supervision.machine import Event, Refused, State
+from neo_daemons.supervision.platform import ExitStatus
+from neo_daemons.supervision.probes import Result, Target
+from neo_daemons.supervision.supervisor import AlreadyRunning, Supervisor
+
+from .kernel import Behaviour, Incarnation, Kernel, Killed, Loop, Proc, SimPlatform, Violation, no_space, running
+
+TROUBLE_S = 40.0
+"""How long things go wrong."""
+CALM_S = 90.0
+"""By then everything that is wanted must be up, once nothing goes wrong any more."""
+GRACE_S = 1.0
+INTERVAL_S = 0.5
+TIMEOUT_S = 0.4
+FAILURES = 3
+REVIVE_S = 25.0
+LIMIT, WINDOW_S = 6, 20.0
+UNWELL_S = FAILURES * (INTERVAL_S + TIMEOUT_S) + 1.0
+"""After so long of answering a daemon counts as healthy, and there is no reason left to end it."""
+SAVED_S = 1.5
+PATIENCE_S = 30.0
+"""Of a stop."""
+
+
+class SimFileLock:
+    """In place of filelock's, in the simulated kernel."""
+
+    def __init__(self, path: Any) -> None:
+        self._path = str(path)
+        self._held: Any = None
+
+    def acquire(self, timeout: float = 0, poll_interval: float = 0) -> None:
+        world = World.current
+        assert world is not None
+        owner = running.get()
+        assert owner is not None
+        taken = world.kernel.take(self._path, owner)
+        if taken is None:
+            raise filelock.Timeout(self._path)
+        self._held = (taken[1], owner)
+
+    def release(self) -> None:
+        if self._held is not None:
+            assert World.current is not None
+            World.current.kernel.drop(*self._held)
+            self._held = None
+
+
+class SimProber:
+    """Asks the simulated processes."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def check(self, probe: AnyProbe, target: Target) -> Result:
+        port = target.port(None)
+        holder = next((proc for proc in self._world.kernel.living() if port in proc.ports), None)
+        if holder is None:
+            return Result(False, "connection refused")
+        if (stranger := target.stranger()) is not None:
+            return Result(False, stranger, stranger=True)
+        if holder.stopped or holder.hung:
+            await asyncio.sleep(TIMEOUT_S)
+            return Result(False, "no answer")
+        await asyncio.sleep(0.001)
+        return Result(holder.alive, "answered")
+
+    async def close(self) -> None:
+        pass
+
+
+class World:
+    """One seed, from beginning to end."""
+
+    current: World | None = None
+
+    def __init__(self, seed: int, root: Path) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.root = root
+        self.state = StateDir(root / "state")
+        self.log: list[str] = []
+        self.kernel = Kernel(self.rng, self.trace)
+        self.kernel.decide = self._behaviour
+        self.kernel.on_signal = self._judge_signal
+        self.kernel.on_spawn = self._judge_spawn
+        self.incarnations: list[Incarnation] = []
+        self.kill_in: int | None = None
+        self.disk_full = False
+        self.calm = False
+        self.wall_offset_s = 0.0
+        self.definitions = self._definitions()
+        self.cursed = self.rng.choice(("a", "b", None, None, None))
+        """One that hardly ever comes up, while there is trouble."""
+        self.licensed: dict[str, float] = {}
+        """Daemon → until when its end is somebody's wish."""
+        self.down: set[str] = set()
+        """Those that an operator wants to be down."""
+        self.held: set[str] = set()
+        self.held_saved = True
+        self.spawns: dict[str, list[float]] = {}
+        self.violation: Violation | None = None
+        self.ended = False
+        self.counts: dict[str, int] = {}
+        self._graveyard: list[Any] = []
+
+    # What is told
+
+    def trace(self, what: str, *about: Any) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+        self.log.append(f"{self.kernel.now:9.4f} {what} {' '.join(map(str, about))}")
+
+    def violated(self, text: str) -> None:
+        if self.violation is None:
+            self.violation = Violation(f"seed {self.seed}: {text}")
+            self.log.append(f"VIOLATION {text}")
+            # There is nothing more to learn; and what is broken may go round in circles.
+            asyncio.get_running_loop().stop()
+
+    # The daemons
+
+    def _definitions(self) -> list[Definition]:
+        made = []
+        names = ["a", "b", "c"][: self.rng.randint(1, 3)]
+        for number, name in enumerate(names):
+            probe = (HttpProbe(interval_s=INTERVAL_S, timeout_s=TIMEOUT_S, failures=FAILURES),)
+            earlier = names[:number]
+            made.append(
+                Definition(
+                    name=name,
+                    command=("program", "port=${port}"),
+                    cwd=str(self.root),
+                    ports={"main": Port(fixed=10_000 + number) if self.rng.random() < 0.3 else Port()},
+                    data_dir=str(self.root / "data" / name) if self.rng.random() < 0.5 else None,
+                    ready=probe,
+                    live=probe,
+                    start_grace_s=5.0,
+                    stop=Stop(grace_s=GRACE_S),
+                    requires=tuple(earlier[-1:]) if self.rng.random() < 0.3 else (),
+                    after=tuple(earlier[:1]) if self.rng.random() < 0.3 else (),
+                    restart=Restart(
+                        base_s=0.2,
+                        ceiling_s=2.0,
+                        stable_s=3.0,
+                        limit=LIMIT,
+                        window_s=WINDOW_S,
+                        revive_s=REVIVE_S,
+                        kills=20,
+                    ),
+                )
+            )
+        return made
+
+    def _behaviour(self, name: str, spec: Any) -> Behaviour:
+        rng, made = self.rng, Behaviour()
+        made.boot_s = rng.choice((0.05, 0.3, 1.0))
+        made.launcher = rng.random() < 0.15
+        made.stray = rng.random() < 0.2
+        made.term_s = rng.choice((0.01, 0.2, GRACE_S * 3, None))
+        made.stray_term_s = rng.choice((0.01, 0.5, None))
+        if not self.calm and rng.random() < (0.95 if name == self.cursed else 0.3):
+            made.ends_after_s = rng.choice((0.0, 0.02, 0.5, 4.0))
+            made.exit = ExitStatus(code=rng.choice((0, 1))) if rng.random() < 0.7 else ExitStatus(signal="SIGSEGV")
+        return made
+
+    # The invariants
+
+    def _judge_spawn(self, proc: Proc) -> None:
+        runs = {other.mark for other in self.kernel.living("daemon", "stray") if other.name == proc.name}
+        if len(runs) > 1:
+            self.violated(f"I1: {proc.name} has been started while another run of it lives")
+        now = self.kernel.now
+        times = [at for at in self.spawns.get(proc.name, []) if at > now - WINDOW_S]
+        self.spawns[proc.name] = [*times, now]
+        if len(times) > 2 * LIMIT + 2:  # a stable run in between begins the count anew
+            self.violated(f"limit: {proc.name} has been started {len(times) + 1} times within {WINDOW_S:g} s")
+
+    def _judge_signal(self, proc: Proc, signum: int) -> None:
+        if proc.kind == "stranger":
+            self.violated(f"I3: signal {signum} to {proc}, which is nobody's of ours")
+        if not proc.alive or proc.kind != "daemon":
+            return
+        if signum == signal.SIGTERM:
+            proc.termed_at = proc.termed_at if proc.termed_at is not None else self.kernel.now
+        now = self.kernel.now
+        if signum == signal.SIGKILL and (proc.termed_at is None or now - proc.termed_at < GRACE_S - 0.001):
+            self.violated(f"grace: {proc} was killed without its {GRACE_S:g} s")
+        unasked = now > self.licensed.get(proc.name, -1.0) and proc.termed_at in (None, now)
+        if signum not in (signal.SIGTERM, signal.SIGKILL) or not unasked or not proc.ports:
+            return
+        silent_s = now - proc.silent_since
+        if proc.hung and silent_s < (FAILURES - 1) * INTERVAL_S:
+            self.violated(f"impatience: {proc} has been silent for {silent_s:.2f} s only")
+        if not (proc.stopped or proc.hung) and now - proc.unwell_at > UNWELL_S:
+            self.violated(f"I4: signal {signum} to {proc}, which is healthy, and nobody asked for it")
+
+    def judge(self) -> None:
+        """What must hold at any time."""
+        for name in {definition.name for definition in self.definitions}:
+            runs = {proc.mark for proc in self.kernel.living("daemon", "stray") if proc.name == name}
+            if len(runs) > 1:
+                self.violated(f"I1: {len(runs)} runs of {name} at once")
+        living = [one for one in self.incarnations if not one.dead and one.supervisor is not None]
+        if len(living) > 1:
+            self.violated("I1: two supervisors of one directory")
+
+    def judge_files(self) -> None:
+        """What must hold whenever a supervisor has been killed."""
+        kinds: list[tuple[Path, Any]] = [(self.state.record, SupervisorRecord), (self.state.intentions, Intentions)]
+        kinds += [(path, DaemonRecord) for path in self.state.daemons.glob("[!.]*.json")]
+        for path, kind in kinds:
+            try:
+                records.read(path, kind)
+            except DamagedRecord as error:
+                self.violated(f"I5: {error}")
+        with contextlib.suppress(FileNotFoundError):
+            for line in self.state.journal.read_bytes().splitlines()[:-1]:
+                if line:
+                    with contextlib.suppress(msgspec.DecodeError):
+                        msgspec.json.decode(line, type=JournalEntry)
+
+    # The supervisors
+
+    def effect(self, what: str) -> None:
+        """Something is about to be done, or just was, that outlives its doer."""
+        owner = running.get()
+        if owner is None:
+            return
+        if owner.dead:
+            raise Killed
+        if self.kill_in is not None:
+            self.kill_in -= 1
+            if self.kill_in <= 0:
+                self.kill_in = None
+                self.trace("killed-at", what)
+                self.die(owner)
+                raise Killed
+
+    def die(self, incarnation: Incarnation) -> None:
+        """SIGKILL to a supervisor."""
+        if incarnation.dead:
+            return
+        self.trace("supervisor-killed", incarnation.number)
+        incarnation.dead = True
+        self._graveyard.append(incarnation.supervisor)
+        self.kernel.bury(incarnation)
+
+    async def supervise(self) -> None:
+        """Start a supervisor, which lives until it is killed or stopped."""
+        incarnation = Incarnation(len(self.incarnations) + 1)
+        self.incarnations.append(incarnation)
+        done = asyncio.get_running_loop().create_future()
+        token = running.set(incarnation)
+        task = asyncio.get_running_loop().create_task(self._supervise(incarnation, done))
+        running.reset(token)
+        self._graveyard.append(task)
+        await asyncio.wait([done], timeout=1.0)
+
+    async def _supervise(self, incarnation: Incarnation, done: asyncio.Future[None]) -> None:
+        made = Supervisor(
+            self.definitions,
+            state=self.state,
+            resolve=lambda definition: Launch(command=definition.command),
+            platform=SimPlatform(self.kernel, incarnation, self.effect),
+            prober=SimProber(self),  # type: ignore[arg-type]
+            rng=random.Random(self.rng.random()),
+            env={},
+            parallel=4,
+        )
+        try:
+            await made.start("socket")
+        except AlreadyRunning:
+            self.trace("refused", incarnation.number)
+            incarnation.dead = True
+        except Exception as error:
+            # A full disk: it says so and gives the directory back.
+            self.trace("not-started", type(error).__name__)
+            if not self.disk_full:
+                self.violated(f"I6: a supervisor did not start: {error!r}")
+            made.release()
+            incarnation.dead = True
+        else:
+            incarnation.supervisor = made
+            self.spawns.clear()
+            self.trace("supervisor", incarnation.number)
+            held = {daemon.name for daemon in made.daemons.values() if daemon.held}
+            if self.held_saved and held != self.held:
+                self.violated(f"a hold does not survive: {self.held} has become {held}")
+            self.held = held
+            # What was stopped by hand is started by the next supervisor.
+            self.down.clear()
+        if not done.done():
+            done.set_result(None)
+
+    @property
+    def serving(self) -> Supervisor | None:
+        found = [one.supervisor for one in self.incarnations if not one.dead and one.supervisor is not None]
+        return found[-1] if found else None
+
+    # What befalls
+
+    async def befall(self) -> None:
+        """One thing, at random."""
+        rng, kernel = self.rng, self.kernel
+        daemons = kernel.living("daemon")
+        target = rng.choice(daemons) if daemons else None
+        match rng.choice(CALAMITIES):
+            case "crash" if target is not None:
+                kernel.exit(target, ExitStatus(signal="SIGKILL"))
+            case "exit" if target is not None:
+                kernel.exit(target, ExitStatus(code=rng.choice((0, 1))))
+            case "stop" if target is not None:
+                kernel.deliver(target, signal.SIGSTOP)
+            case "continue" if target is not None:
+                kernel.deliver(target, signal.SIGCONT)
+            case "hang" if target is not None:
+                target.fall_silent(kernel.now, stopped=False)
+            case "hiccup" if target is not None:
+                # Shorter than what it takes to condemn it.
+                target.fall_silent(kernel.now, stopped=False)
+
+                def recover() -> None:
+                    target.hung, target.unwell_at = False, kernel.now
+
+                asyncio.get_running_loop().call_later(INTERVAL_S, recover)
+            case "stray" if target is not None:
+                kernel.fork(target, "stray", session=rng.random() < 0.5)
+            case "stranger":
+                self._stranger(rng.choice((None, *range(10_000, 10_003))))
+            case "strangers-leave":
+                for proc in kernel.living("stranger"):
+                    kernel.exit(proc, ExitStatus(code=0))
+            case "kill-supervisor":
+                self.kill_now()
+            case "recycle" if target is not None:
+                # Nobody looks while a daemon ends, and somebody else gets its pid.
+                self.kill_now()
+                kernel.exit(target, ExitStatus(code=1))
+                self.trace("stranger", kernel.make("stranger", "stranger", target.pid))
+            case "kill-at-an-effect":
+                self.kill_in = rng.randint(1, 25)
+            case "second-supervisor":
+                await self.supervise()
+            case "order":
+                self.order(rng.choice(self.definitions).name, rng.choice(list(ORDERS)))
+            case "disk-full":
+                self.disk_full = True
+            case "disk-free":
+                self.disk_full = False
+                # It is written as soon as it can be.
+                await asyncio.sleep(SAVED_S)
+                self.held_saved = self.held_saved or (self.serving is not None and not self.disk_full)
+            case "clock":
+                self.wall_offset_s += rng.choice((-86_400.0, -1.0, 3600.0, 400 * 86_400.0))
+            case "reload":
+                await self.reload()
+            case _:
+                return
+
+    def kill_now(self) -> None:
+        for incarnation in self.incarnations:
+            if incarnation.supervisor is not None:
+                self.die(incarnation)
+        self.judge_files()
+
+    def _stranger(self, port: int | None) -> None:
+        if len(self.kernel.living("stranger")) > 8:
+            return
+        proc = self.kernel.make("stranger", "stranger")
+        if port is not None and not any(port in other.ports for other in self.kernel.living()):
+            proc.ports.add(port)
+        self.trace("stranger", proc, port)
+
+    def order(self, name: str, event: Event) -> None:
+        """An operator's."""
+        made = self.serving
+        if made is None or self.kill_in is not None:
+            return
+        self.trace("order", name, event)
+        self.spawns.clear()
+        for other in self.definitions:
+            # Dependants are not stopped with it, and yet may end for want of it.
+            if other.name == name:
+                self.licensed[other.name] = self.kernel.now + 10.0
+        owner = next(one for one in self.incarnations if one.supervisor is made)
+        token = running.set(owner)
+        try:
+            made.order(name, event)
+        except Refused:
+            return
+        except Killed:
+            return
+        finally:
+            running.reset(token)
+        self.wanted(made, name, event)
+        # What a hold means in each state is the core's to say; that it survives is what must hold.
+        held = {daemon.name for daemon in made.daemons.values() if daemon.held}
+        if held != self.held:
+            self.held, self.held_saved = held, not self.disk_full
+
+    def wanted(self, made: Supervisor, name: str, event: Event) -> None:
+        """What an operator wants by an order that was taken."""
+        match event:
+            case Event.STOP:
+                self.down.add(name)
+            case Event.START | Event.RESTART:
+                self.down.discard(name)
+                for definition in self.definitions:
+                    if definition.name == name:
+                        self.down -= set(definition.requires)
+            case Event.RELEASE:
+                # It starts what was kept down by the hold, not what was stopped besides.
+                if made.daemons[name].state not in (State.STOPPED, State.STOPPING):
+                    self.down.discard(name)
+
+    async def reload(self) -> None:
+        """With a definition that another process must take over."""
+        made = self.serving
+        if made is None:
+            return
+        number = self.rng.randrange(len(self.definitions))
+        old = self.definitions[number]
+        self.definitions[number] = msgspec.structs.replace(old, env={"GENERATION": str(self.rng.random())})
+        self.licensed[old.name] = self.kernel.now + 20.0
+        self.trace("reload", old.name)
+        self.spawns.clear()
+        owner = next(one for one in self.incarnations if one.supervisor is made)
+        token = running.set(owner)
+        task = asyncio.get_running_loop().create_task(made.reload(list(self.definitions)))
+        running.reset(token)
+        self._graveyard.append(task)
+
+    async def live(self) -> None:
+        """Trouble, then calm, then the end."""
+        await self.supervise()
+        loop = asyncio.get_running_loop()
+        while loop.time() < TROUBLE_S and self.violation is None:
+            await asyncio.sleep(self.rng.choice((0.0, 0.003, 0.05, 0.5, 3.0)))
+            await self.befall()
+            self.judge()
+            if self.serving is None and self.rng.random() < 0.5:
+                await self.supervise()
+                if self.rng.random() < 0.2:
+                    await self.supervise()
+        self.calm, self.disk_full, self.kill_in = True, False, None
+        for proc in self.kernel.living("stranger"):
+            self.kernel.exit(proc, ExitStatus(code=0))
+        if self.serving is None:
+            await self.supervise()
+        calm_until = loop.time() + CALM_S
+        while loop.time() < calm_until and self.violation is None:
+            await asyncio.sleep(1.0)
+            self.judge()
+        if self.violation is None:
+            self._judge_calm()
+        if self.violation is None:
+            await self._end()
+        self.ended = True
+
+    def _judge_calm(self) -> None:
+        made = self.serving
+        if made is None:
+            self.violated("I6: there is no supervisor, and nobody killed it")
+            return
+        off = self.down | self.held
+        for definition in self.definitions:  # each after those that it requires
+            if set(definition.requires) & off:
+                off.add(definition.name)
+        for daemon in made.daemons.values():
+            if daemon.name not in off and not daemon.ready:
+                self.violated(f"I4: {daemon.name} is {daemon.state}, not ready ({daemon.detail})")
+        faults = [entry for entry in made.events(500) if entry.event == "internal-error"]
+        if faults:
+            self.violated(f"I6: {faults[0].detail}")
+
+    async def _end(self) -> None:
+        made = self.serving
+        assert made is not None
+        owner = next(one for one in self.incarnations if one.supervisor is made)
+        for definition in self.definitions:
+            self.licensed[definition.name] = float("inf")
+        token = running.set(owner)
+        task = asyncio.get_running_loop().create_task(made.stop())
+        running.reset(token)
+        done, _ = await asyncio.wait([task], timeout=PATIENCE_S)
+        if not done:
+            self.violated(f"I6: a stop takes more than {PATIENCE_S:g} s")
+            return
+        task.result()
+        made.release()
+        owner.supervisor = None
+        left = self.kernel.living("daemon", "stray")
+        if left:
+            self.violated(f"I2: left after the stop: {left}")
+        if self.kernel.locked():
+            self.violated(f"I2: locked after the stop: {self.kernel.locked()}")
+        files = [*self.state.path.rglob("*.tmp"), *self.state.daemons.glob("*.json"), self.state.record]
+        files = [path for path in files if path.exists()]
+        if files:
+            self.violated(f"I2: files after the stop: {files}")
+        self.judge_files()
+
+    def run(self) -> Self:
+        """Live through it; `violation` tells."""
+        World.current = self
+        loop = Loop()
+        loop.set_exception_handler(self._fault)
+        with self._patched(loop.time):
+            try:
+                with contextlib.suppress(RuntimeError):  # stopped, by a violation
+                    loop.run_until_complete(self.live())
+                if self.violation is None and not self.ended:
+                    raise AssertionError(f"seed {self.seed}: the world has come to a stop")
+            finally:
+                for incarnation in self.incarnations:
+                    incarnation.dead = True
+                    if incarnation.supervisor is not None:
+                        self._graveyard.append(incarnation.supervisor)
+                for made in self._graveyard:
+                    if isinstance(made, Supervisor) and made._site is not None:
+                        made._site.journal.close()
+                self._bury_tasks(loop)
+                loop.close()
+                self._graveyard.clear()
+                World.current = None
+        return self
+
+    def _bury_tasks(self, loop: Loop) -> None:
+        """What a dead supervisor was at is dropped where it was: nothing of it may run, or be told, any more."""
+        token = running.set(self.incarnations[0])
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            work = task.get_coro()
+            assert work is not None
+            with contextlib.suppress(BaseException):
+                work.close()
+        running.reset(token)
+
+    def _fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if error is None or isinstance(error, Killed):
+            return
+        self.violated(f"I6: {context.get('message')}: {error!r}")
+
+    @contextlib.contextmanager
+    def _patched(self, now: Callable[[], float]) -> Iterator[None]:
+        """Time, files and what is random, for all code that runs meanwhile."""
+        replace, unlink, write, opened = os.replace, os.unlink, os.write, pathlib.Path.open
+
+        def sim_replace(*args: Any, **options: Any) -> None:
+            self.effect("before-replace")
+            replace(*args, **options)
+            self.effect("after-replace")
+
+        def sim_unlink(*args: Any, **options: Any) -> None:
+            self.effect("before-unlink")
+            unlink(*args, **options)
+            self.effect("after-unlink")
+
+        def sim_write(descriptor: int, data: bytes) -> int:
+            if running.get() is None:
+                return write(descriptor, data)
+            if self.disk_full:
+                if len(data) > 8 and self.rng.random() < 0.3:
+                    return write(descriptor, data[:4])
+                raise no_space()
+            try:
+                self.effect("write")
+            except Killed:
+                assert running.get() is not None
+                if self.rng.random() < 0.3:
+                    write(descriptor, data[: self.rng.randrange(len(data) + 1)])
+                raise
+            return write(descriptor, data)
+
+        world = self
+
+        class Cut:
+            """A file that may be cut off, by a kill or a full disk."""
+
+            def __init__(self, file: Any) -> None:
+                self._file = file
+
+            def write(self, data: bytes) -> int:
+                if world.disk_full:
+                    self._file.write(data[: world.rng.randrange(len(data) + 1)])
+                    raise no_space()
+                try:
+                    world.effect("file-write")
+                except Killed:
+                    self._file.write(data[: world.rng.randrange(len(data) + 1)])
+                    self._file.flush()
+                    raise
+                return int(self._file.write(data))
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._file, name)
+
+            def __enter__(self) -> Self:
+                return self
+
+            def __exit__(self, *_: Any) -> None:
+                self._file.close()
+
+        def sim_open(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
+            if running.get() is None or not set(mode) & set("wxa"):
+                return opened(path, mode, *args, **options)
+            self.effect("open")
+            return Cut(opened(path, mode, *args, **options))
+
+        rng = random.Random(self.seed + 1)
+        with (
+            mock.patch.object(os, "replace", sim_replace),
+            mock.patch.object(os, "unlink", sim_unlink),
+            mock.patch.object(os, "write", sim_write),
+            mock.patch.object(os, "fsync", lambda descriptor: None),
+            mock.patch.object(pathlib.Path, "open", sim_open),
+            mock.patch.object(time, "time", lambda: 1.8e9 + self.wall_offset_s + now()),
+            mock.patch.object(time, "time_ns", lambda: int((1.8e9 + self.wall_offset_s + now()) * 1e9)),
+            mock.patch.object(time, "monotonic", lambda: 1000.0 + now()),
+            mock.patch("secrets.token_hex", lambda size: rng.randbytes(size).hex()),
+            mock.patch.object(supervisor_module, "FileLock", SimFileLock),
+        ):
+            yield
+
+
+CALAMITIES = (
+    *("crash",) * 4, *("exit",) * 3, "stop", "continue", "hang", "hiccup", "hiccup", "stray", "stray",
+    "stranger", "stranger", "strangers-leave", *("kill-supervisor",) * 2, *("kill-at-an-effect",) * 4,
+    "second-supervisor", *("order",) * 4, "disk-full", "disk-free", "disk-free", "clock", "reload", "recycle",
+)  # fmt: skip
+ORDERS = (Event.START, Event.STOP, Event.RESTART, Event.HOLD, Event.RELEASE)
+
+
+def live(seed: int) -> World:
+    """The world of a seed, after its end."""
+    base = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    root = Path(tempfile.mkdtemp(prefix="simulated-", dir=base))
+    errors = io.StringIO()
+    try:
+        gc.disable()
+        with contextlib.redirect_stderr(errors):
+            return World(seed, root).run()
+    finally:
+        gc.enable()
+        shutil.rmtree(root, ignore_errors=True)

@@ -1,0 +1,41 @@
+"""The invariants hold in many simulated worlds; and the simulation notices when the core is broken on purpose."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from .simulation.mutations import MUTATIONS, Mutation
+from .simulation.world import live
+
+BATCHES, SEEDS = 12, 100
+ENOUGH = 300
+"""Seeds within which every mutation is noticed."""
+
+
+@pytest.mark.parametrize(
+    "batch", [0, 1, *(pytest.param(number, marks=pytest.mark.matrix) for number in range(2, BATCHES))]
+)
+def test_no_seed_breaks_an_invariant(batch: int) -> None:
+    for seed in range(batch * SEEDS, (batch + 1) * SEEDS):
+        world = live(seed)
+        assert world.violation is None, "\n".join([*world.log[-50:], str(world.violation)])
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_a_broken_core_is_noticed(mutation: Mutation) -> None:
+    with mutation():
+        assert any(live(seed).violation is not None for seed in range(ENOUGH))
+
+
+def test_a_seed_decides_everything() -> None:
+    program = "from tests.simulation.world import live; print('\\n'.join(live(7).log))"
+    logs = set()
+    for number in range(3):
+        env = {**os.environ, "PYTHONHASHSEED": str(number)}
+        logs.add(subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True).stdout)
+    assert len(logs) == 1
+    assert len(logs.pop()) > 1000
