@@ -46,6 +46,16 @@ running: contextvars.ContextVar[Incarnation | None] = contextvars.ContextVar("ru
 class Loop(VirtualLoop):
     """Runs nothing of an incarnation that is dead."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks: list[asyncio.Task[Any]] = []
+        """All that there ever were: to forget one that is dead would be to run what it does at its end."""
+        self.set_task_factory(self._make)
+
+    def _make(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        self.tasks.append(asyncio.Task(work, loop=self, **options))
+        return self.tasks[-1]
+
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         return super().call_soon(self._living(callback, context), *args, context=context)
 

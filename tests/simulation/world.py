@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
 import io
 import os
 import pathlib
@@ -557,13 +558,19 @@ class World:
     def _bury_tasks(self, loop: Loop) -> None:
         """What a dead supervisor was at is dropped where it was: nothing of it may run, or be told, any more."""
         token = running.set(self.incarnations[0])
-        for task in asyncio.all_tasks(loop):
+        for task in loop.tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-            work = task.get_coro()
-            assert work is not None
-            with contextlib.suppress(BaseException):
-                work.close()
+            self._bury_work(task.get_coro())
+        loop.tasks.clear()
         running.reset(token)
+
+    def _bury_work(self, work: Any) -> None:
+        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # it was to await what it was given
+            for given in work.cr_frame.f_locals.values():
+                if inspect.iscoroutine(given):
+                    self._bury_work(given)
+        with contextlib.suppress(BaseException):
+            work.close()
 
     def _fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
