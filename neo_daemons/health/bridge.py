@@ -13,7 +13,7 @@ from pathlib import Path
 from neo_daemons import procfs
 from neo_daemons.files import read_regular
 
-from .background import in_thread
+from .background import Background, background, in_thread
 from .observation import Details
 from .observer import Draft, Observer
 from .record import Evidence
@@ -98,7 +98,7 @@ class BridgeObserver(Observer[BridgeDetails]):
         self._paths = (Path(daemon_dir), Path(database)) if daemon_dir is not None and database is not None else None
         self._behind_since: tuple[int | None, float] | None = None
         """At which position it was first seen to be behind, and when, by the monotonic clock."""
-        self._reading: concurrent.futures.Future[int] | None = None
+        self._reading: tuple[Background, concurrent.futures.Future[int]] | None = None
         """Goes on where a look gives up; there is never more than one."""
         self._first_end: tuple[int, int] | None = None
         """The process, and where the log ended when it was first seen."""
@@ -123,9 +123,10 @@ class BridgeObserver(Observer[BridgeDetails]):
         try:
             draft.doing = f"reading {database}"
             # By a thread: a database can be slow, and this look is not the only one.
-            if self._reading is None or self._reading.done():
-                self._reading = in_thread(lambda: read_end(database))
-            end = await asyncio.shield(asyncio.wrap_future(self._reading))
+            owner = background()
+            if self._reading is None or self._reading[0] is not owner or self._reading[1].done():
+                self._reading = (owner, in_thread(lambda: read_end(database)))
+            end = await asyncio.shield(asyncio.wrap_future(self._reading[1]))
             position = read_number(directory / POSITION_FILE)
         except sqlite3.OperationalError as error:
             draft.fault(f"{database} cannot be read now: {error}", "unknown")
