@@ -17,7 +17,7 @@ from neo_daemons.urls import host_and_port
 from .background import background
 from .endpoints import TIMEOUT_S, Answer, HttpDaemonObserver
 from .observation import Details
-from .observer import Draft
+from .observer import Draft, clean
 from .record import Evidence
 
 COMPLETIONS = "/v1/chat/completions"
@@ -189,4 +189,4 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
 def _of_command(pid: int | None) -> str | None:
     """The model that a server was started with, where its command line can be seen."""
     command = procfs.command(pid) if pid is not None else ()
-    return next((value for option, value in pairwise(command) if option == MODEL_OPTION), None)
+    return next((clean(value) for option, value in pairwise(command) if option == MODEL_OPTION), None)
