@@ -16,7 +16,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -59,6 +59,39 @@ class _Loop(asyncio.SelectorEventLoop):
         )
 
 
+class Lent:
+    """A client, and how many requests it is at."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
+        self.users = 0
+        self.retired = False
+
+
+def _make_client(*, secure: bool) -> httpx.AsyncClient:
+    import httpx
+
+    # It tells every request at INFO: in a program that logs, three lines for each look.
+    logging.getLogger("httpx").addFilter(_is_of_others)
+    # No proxy from the environment. No connection is kept: one that idles would delay a daemon's end. Building the
+    # certificate store takes longer than all else, and most daemons have none.
+    client = httpx.AsyncClient(
+        verify=ssl.create_default_context() if secure else False,
+        trust_env=False,
+        timeout=None,  # noqa: S113 - a look has its own
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+        # What is small when it comes must not be large when it is unpacked.
+        headers={"Accept-Encoding": "identity"},
+    )
+    # One daemon's cookies are nobody else's, and observers have none.
+    client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    return client
+
+
+def _is_of_others(entry: logging.LogRecord) -> bool:
+    return entry.threadName != THREAD
+
+
 class Background:
     """The thread, its loop, and the clients."""
 
@@ -68,33 +101,34 @@ class Background:
         """What observers remember together. Of this process: a forked one begins anew."""
         self._thread = threading.Thread(target=self._loop.run_forever, name=THREAD, daemon=True)
         self._thread.start()
-        self._clients: dict[bool, httpx.AsyncClient] = {}
+        self._clients: dict[bool, Lent] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Have it done there."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def client(self, *, secure: bool) -> httpx.AsyncClient:
+    @contextlib.asynccontextmanager
+    async def client(self, *, secure: bool) -> AsyncIterator[httpx.AsyncClient]:
         """The HTTP client for ``https`` or ``http``. To be used in the loop's thread only."""
         if secure not in self._clients:
-            import httpx
-
-            if not self._clients:
-                # It tells every request at INFO: in a program that logs, three lines for each look.
-                logging.getLogger("httpx").addFilter(lambda entry: entry.threadName != THREAD)
-            # No proxy from the environment. No connection is kept: one that idles would delay a daemon's end. Building
-            # the certificate store takes longer than all else, and most daemons have none.
-            self._clients[secure] = httpx.AsyncClient(
-                verify=ssl.create_default_context() if secure else False,
-                trust_env=False,
-                timeout=None,  # noqa: S113 - a look has its own
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-                # What is small when it comes must not be large when it is unpacked.
-                headers={"Accept-Encoding": "identity"},
-            )
-            # One daemon's cookies are nobody else's, and observers have none.
-            self._clients[secure].cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        return self._clients[secure]
+            self._clients[secure] = Lent(_make_client(secure=secure))
+        lent = self._clients[secure]
+        lent.users += 1
+        try:
+            yield lent.client
+        except asyncio.CancelledError:
+            # httpcore keeps a connection whose request was cancelled while it was being made: it goes with its client.
+            lent.retired = True
+            if self._clients.get(secure) is lent:
+                del self._clients[secure]
+            raise
+        finally:
+            lent.users -= 1
+            if lent.retired and not lent.users:
+                closing = self._loop.create_task(lent.client.aclose())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
 
     def close(self) -> None:
         """End the thread."""
@@ -111,8 +145,8 @@ class Background:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for client in self._clients.values():
-            await client.aclose()
+        for lent in self._clients.values():
+            await lent.client.aclose()
 
 
 _lock = threading.Lock()

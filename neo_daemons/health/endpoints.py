@@ -193,8 +193,10 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
         draft.doing = without_credentials(url) + path.partition("?")[0]
         status = "unhealthy"
         try:
-            client = background().client(secure=url.startswith("https:"))
-            async with client.stream(method, url + path, headers=self._headers, json=body) as response:
+            async with (
+                background().client(secure=url.startswith("https:")) as client,
+                client.stream(method, url + path, headers=self._headers, json=body) as response,
+            ):
                 if response.headers.get("content-encoding", "identity") != "identity":
                     draft.fault(f"{what or draft.doing}: the answer is packed, which was not asked for")
                     return None
