@@ -34,6 +34,14 @@ STRIKES = {
     "SIGKILL of a worker": "error",
 }
 """Fault → how the test that is struck ends."""
+ENDED_BY_XDIST = {
+    # That is the SIGKILL of the controller, below.
+    ("SIGKILL of a worker", "alone"),
+    # xdist's own: it gives the dead worker's finished files out again, and may then wait for ever
+    # (github.com/pytest-dev/pytest-xdist/issues/1378). Without replacement it does not: the run that ends early, below.
+    ("SIGKILL of a worker", "loadfile"),
+}
+"""Fault and mode after which a run does not go on, for no reason of ours."""
 
 CONFTEST = """
     import contextlib, os, pathlib, signal, time, urllib.request
@@ -123,7 +131,7 @@ def ran(inner: Inner) -> int:
         (fault, struck, mode)
         for fault, struck in STRIKES.items()
         for mode in MODES
-        if (fault, mode) != ("SIGKILL of a worker", "alone")  # that is the SIGKILL of the controller, below
+        if (fault, mode) not in ENDED_BY_XDIST
     ],
 )
 def test_a_run_goes_on(inner: Inner, bystander: int, fault: str, struck: str, mode: str) -> None:
@@ -149,6 +157,16 @@ def test_a_run_that_ends_early(inner: Inner, bystander: int, fault: str, mode: s
     write(inner, fault)
     outcome = inner.run(*MODES[mode], *(["-x"] if fault == "-x" else []))
     assert outcome.code in (1, 2)
+    assert inner.left() == []
+    assert inner.starts() == 1
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "alone"])
+def test_a_worker_that_is_killed_and_not_replaced(inner: Inner, bystander: int, mode: str) -> None:
+    write(inner, "SIGKILL of a worker")
+    outcome = inner.run(*MODES[mode], "--max-worker-restart", "0")
+    assert outcome.code == 1
     assert inner.left() == []
     assert inner.starts() == 1
 
