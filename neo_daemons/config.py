@@ -41,7 +41,7 @@ from .definitions import (
     TcpProbe,
 )
 from .references import UnknownReference, escape, expand, names, texts
-from .state_dir import DEFAULT_NAME, ENVIRONMENT_VARIABLE, StateDir
+from .state_dir import DEFAULT_NAME, ENVIRONMENT_VARIABLE, StateDir, StateDirError, refuse_foreign_links
 from .urls import host_and_port, is_url
 
 __all__ = ["ConfigError", "Configuration", "find_state_dir", "load"]
@@ -265,9 +265,13 @@ def _state_dir(
     else:
         place, text, base = f"{source}: {_prefix(source)}state_dir = {stated!r}", stated or DEFAULT_NAME, root
     try:
-        return real_path(text, base)
+        real = real_path(text, base)
+        refuse_foreign_links(base / Path(text).expanduser())
+    except StateDirError as error:
+        raise ConfigError(f"{place}: {error}") from None
     except ValueError as error:
         raise ConfigError(f"{place}: {error}; name a directory, or a new one") from None
+    return real
 
 
 def check_order(definitions: Iterable[Definition]) -> None:

@@ -38,7 +38,7 @@ class Reader:
 
     def error(self, key: str, value: Any, problem: str, remedy: str) -> ConfigError:
         """The one line."""
-        shown = "" if value is UNSET else f" = {show(value)}"
+        shown = "" if value is UNSET else f" = {_mask(value) if _may_be_secret(key) else show(value)}"
         return ConfigError(f"{self.source}: {self.prefix}{key}{shown}: {problem}; {remedy}")
 
     def refuse_unusable(self, value: Any, key: str = "", depth: int = 0) -> None:
@@ -104,7 +104,7 @@ class Reader:
             return self.error(join(where, field[1]), UNSET, "missing", wanted or _REMEDIES["type"])
         if not remedy and str in map(_bare, _members(kind)):
             if isinstance(value, int | float):
-                remedy = f'write it in quotes: "{show(value)}"'
+                remedy = "write it in quotes" + ("" if _may_be_secret(where) else f': "{show(value)}"')
             elif value == "":
                 remedy = "fill it, or remove the key"
         return self.error(where, value, _translate(message), remedy or f"write {_wanted(kind, self.prefix + where)}")
@@ -118,6 +118,21 @@ class Reader:
         else:
             remedy = f"remove it, or use one of: {', '.join(sorted(allowed))}"
         return self.error(join(where, name), value, "unknown key", remedy)
+
+
+def _may_be_secret(key: str) -> bool:
+    """Whether the value belongs in no message: terminals, logs of CI and bug reports keep those."""
+    return re.match(r"daemons\.[^.]+\.(?:env|exports|(?:ready|live)(?:\[\d+\])?\.(?:headers|json))\b", key) is not None
+
+
+def _mask(value: Any) -> str:
+    """Of a value that may be secret what cannot be: whether it is true, and the references in it."""
+    if isinstance(value, bool):
+        return show(value)
+    if not isinstance(value, str):
+        return "***"
+    parts = re.split(r"(\$\{[\w.-]*\})", value)
+    return show("".join(part if number % 2 else "***" for number, part in enumerate(parts) if part))
 
 
 def join(key: str, step: str | int) -> str:

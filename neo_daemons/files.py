@@ -12,8 +12,9 @@ from pathlib import Path
 import msgspec
 
 
-def write_whole(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Replace the file by one with `data`. `sync` makes it outlast a power cut, not only the death of a process.
+def write_whole(path: Path, data: bytes, *, sync: bool = False, mode: int | None = None) -> None:
+    """Replace the file by one with `data`. `sync` makes it outlast a power cut, not only the death of a process;
+    `mode` gives it these permissions before there is anything in it.
 
     Raises:
         OSError: nothing was changed.
@@ -21,6 +22,8 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(data)
             if sync:
                 file.flush()

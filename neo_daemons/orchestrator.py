@@ -9,6 +9,7 @@ await orchestrator.stop()
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ from .supervision.platform import MARK_VARIABLE
 from .supervision.supervisor import PARALLEL, Supervisor
 
 if TYPE_CHECKING:
+    from .control.address import Loopback
     from .control.server import Session
 
 
@@ -36,15 +38,22 @@ class AgentOrchestrator:
         configuration: what to run, and where.
         config_file: read again by `reload`; None: looked for anew.
         on_demand: see `Supervisor`.
+        listen: where the control API is to be reached over TCP besides, for who has the token.
     """
 
     session: Session | None = None
     """See `neo_daemons.ephemeral`."""
 
     def __init__(
-        self, configuration: Configuration, *, config_file: Path | None = None, on_demand: bool = False
+        self,
+        configuration: Configuration,
+        *,
+        config_file: Path | None = None,
+        on_demand: bool = False,
+        listen: Loopback | None = None,
     ) -> None:
         self.configuration = configuration
+        self._listen = listen
         self._config_file = config_file
         self._stop_asked = asyncio.Event()
         self._detach = False
@@ -82,15 +91,26 @@ class AgentOrchestrator:
 
         Raises:
             AlreadyRunning: another supervisor has the state directory.
-            StateDirError: it cannot be used.
+            StateDirError: it cannot be used, or `listen` cannot.
         """
         from .control.address import socket_path
 
+        state = self.configuration.state
         self.supervisor.claim()
+        door = None
         try:
-            path = socket_path(self.configuration.state.path)
+            path = socket_path(state.path)
+            with contextlib.suppress(OSError):
+                state.token.unlink()  # of one that was killed
+            if self._listen is not None:
+                from .control.door import TcpDoor
+
+                door = TcpDoor(self._listen, state.token)
+                self.supervisor.url = door.listens.url
             self.supervisor.announce(str(path))
         except BaseException:
+            if door is not None:
+                door.close()
             self.supervisor.release()
             raise
         self.supervisor.launch()
@@ -98,7 +118,7 @@ class AgentOrchestrator:
         await asyncio.sleep(0)
         from .control.server import ControlServer
 
-        self._control = ControlServer(self, path)
+        self._control = ControlServer(self, path, door)
         try:
             self._control.start()
         except BaseException:

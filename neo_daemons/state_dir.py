@@ -14,6 +14,28 @@ class StateDirError(Exception):
     """The state directory cannot be used; ``str()`` says which, why, and what to do."""
 
 
+def refuse_foreign_links(path: Path) -> None:
+    """In a directory that all may write to, such as /tmp, anybody can lay a link that has us work in a directory of
+    his choice, with our rights.
+
+    Args:
+        path: absolute, and with its links.
+
+    Raises:
+        StateDirError: it leads through a link that belongs to neither this user nor root.
+    """
+    for step in (*reversed(path.parents), path):
+        try:
+            found = step.lstat()
+        except OSError:
+            return  # what is not there yet, or cannot be seen, is found when it is used
+        if stat.S_ISLNK(found.st_mode) and found.st_uid not in (os.geteuid(), 0):
+            raise StateDirError(
+                f"{step} is a link that belongs to user id {found.st_uid}, and this is {os.geteuid()}; "
+                f"name the directory itself with --state-dir"
+            )
+
+
 class StateDir:
     """The paths inside one state directory. Making this object touches nothing."""
 
@@ -24,6 +46,7 @@ class StateDir:
         self.intentions = path / "intentions.json"
         self.journal = path / "journal.jsonl"
         self.supervisor_log = path / "supervisor.log"
+        self.token = path / "control.token"
         self.daemons = path / "daemons"
         self.logs = path / "logs"
         self.data = path / "data"
@@ -58,7 +81,10 @@ class StateDir:
             ) from None
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = self.path.stat()
+            found = self.path.lstat()
+            if not stat.S_ISDIR(found.st_mode):
+                # The path was made real when it was read: somebody has put a link there since.
+                raise StateDirError(f"{self.path} is no directory; choose another with --state-dir")
             if found.st_uid != os.geteuid():
                 raise StateDirError(
                     f"{self.path} belongs to user id {found.st_uid}, and this is {os.geteuid()}; "

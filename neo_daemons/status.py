@@ -66,6 +66,8 @@ class SupervisorStatus(Struct, frozen=True, kw_only=True):
     started_at: float
     """Seconds since the epoch."""
     config: str | None = None
+    url: str | None = None
+    """Of the control API over TCP, where that was asked for."""
     stopping: bool = False
     warning: str | None = None
     """A fault of its own that it survives, e.g. a journal that cannot be written."""

@@ -13,9 +13,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from neo_daemons.version import VERSION
+
+if TYPE_CHECKING:
+    from neo_daemons.control.address import Loopback
 
 DONE, FAILED, USAGE, NO_SUPERVISOR, ALREADY_RUNNING, REQUIRED = range(6)
 UNKNOWN = 3
@@ -137,6 +140,12 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument(
             "--takeover", action="store_true", help="take over from a running supervisor; the daemons stay up"
         )
+        one.add_argument(
+            "--listen",
+            type=_loopback,
+            metavar="[HOST:]PORT",
+            help="offer the control API over TCP too, to who has the token in control.token (0: any free port)",
+        )
     serve.add_argument(
         "--detach-on-exit", action="store_true", help="leave the daemons running for the next supervisor"
     )
@@ -202,6 +211,15 @@ def _directory(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("it is empty: write a directory")
     return Path(text)
+
+
+def _loopback(text: str) -> Loopback:
+    from neo_daemons.control.address import Loopback
+
+    try:
+        return Loopback.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
 def _seconds(text: str) -> float:

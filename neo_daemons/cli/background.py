@@ -43,7 +43,8 @@ def up(options: argparse.Namespace) -> int:
     else:
         print(f"already up: supervisor pid {running.pid}", flush=True)
     status = _wait(Client(state), options.wait)
-    print(f"supervisor pid {status.supervisor.pid}, state in {state.path}")
+    reached = f", control API on {status.supervisor.url}" if status.supervisor.url else ""
+    print(f"supervisor pid {status.supervisor.pid}, state in {state.path}{reached}")
     # What somebody else runs, or nobody wants to run, is no failure of ours, unless it is required.
     failed = [d for d in status.daemons if not d.ready and (d.state not in ALIEN or d.name in options.require)]
     if not failed:
@@ -60,6 +61,8 @@ def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
         command += ["--config", str(options.config.resolve())]
     if options.takeover:
         command.append("--takeover")
+    if options.listen is not None:
+        command += ["--listen", options.listen.url.removeprefix("http://")]
     env = {name: value for name, value in os.environ.items() if name != MARK_VARIABLE}
     output = os.open(state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:

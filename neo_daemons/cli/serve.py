@@ -13,7 +13,7 @@ import threading
 from neo_daemons.config import ConfigError, Configuration, load
 from neo_daemons.control.server import settled
 from neo_daemons.orchestrator import AgentOrchestrator
-from neo_daemons.supervision.supervisor import AlreadyRunning
+from neo_daemons.supervision.supervisor import AlreadyRunning, Supervisor
 
 from . import ALREADY_RUNNING, DONE, REQUIRED, complain, render
 from .takeover import take_over
@@ -52,7 +52,7 @@ def load_with_requirements(options: argparse.Namespace) -> Configuration:
 
 
 async def _serve(configuration: Configuration, options: argparse.Namespace) -> int:
-    orchestrator = AgentOrchestrator(configuration, config_file=options.config)
+    orchestrator = AgentOrchestrator(configuration, config_file=options.config, listen=options.listen)
     tasks: list[asyncio.Task[None]] = []
     missing: list[str] = []
 
@@ -88,10 +88,14 @@ async def _show(orchestrator: AgentOrchestrator) -> None:
             await _show_lines(orchestrator)
 
 
+def _reached(supervisor: Supervisor) -> str:
+    return f", control API on {supervisor.url}" if supervisor.url else ""
+
+
 async def _show_lines(orchestrator: AgentOrchestrator) -> None:
     supervisor = orchestrator.supervisor
     printer = Printer()
-    printer.write(f"supervising {supervisor.state.path} as pid {os.getpid()}")
+    printer.write(f"supervising {supervisor.state.path} as pid {os.getpid()}{_reached(supervisor)}")
     lines = render.Lines(printer.write)
     try:
         while True:
@@ -137,7 +141,7 @@ async def _show_table(orchestrator: AgentOrchestrator) -> None:
 
     supervisor = orchestrator.supervisor
     console = render.console()
-    console.print(f"supervising {supervisor.state.path}; Ctrl-C stops")
+    console.print(f"supervising {supervisor.state.path}{_reached(supervisor)}; Ctrl-C stops")
     table = render.table(orchestrator.status(), console.width)
     # rich's own thread draws what we made last, for the reason that Printer gives.
     with Live(get_renderable=lambda: table, console=console, refresh_per_second=REFRESHES):

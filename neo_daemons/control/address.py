@@ -1,22 +1,21 @@
-"""Where the control socket is: in the state directory, or in a short private one where that path is too long."""
+"""Where the control API is reached: a Unix socket in the state directory, or in a short private one where that path is
+too long; and a TCP port of the loopback interface, if one is asked for."""
 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import socket
 import stat
-import struct
-import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from neo_daemons.state_dir import StateDirError
 
 MAX_PATH_BYTES = 103
 """sun_path holds 104 bytes on macOS, 108 on Linux, with the final zero."""
-UCRED = struct.Struct("=iII")
-"""struct ucred: pid, uid, gid; unix(7)."""
 
 
 def socket_path(state_dir: Path) -> Path:
@@ -62,9 +61,50 @@ def bind(path: Path) -> socket.socket:
     return listener
 
 
-def peer_may_enter(connection: socket.socket) -> bool:
-    """Whether the other end is this user or root. Where the system does not tell, the directory's mode decides."""
-    if sys.platform != "linux":
-        return True
-    _, uid, _ = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
-    return uid in (os.geteuid(), 0)
+class Loopback(NamedTuple):
+    """A TCP address that only this machine reaches."""
+
+    host: str
+    port: int
+    """0: any that is free."""
+
+    @classmethod
+    def parse(cls, text: str) -> Loopback:
+        """From ``PORT`` or ``HOST:PORT``.
+
+        Raises:
+            ValueError: it is none; ``str()`` says why.
+        """
+        host, _, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+        if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
+            raise ValueError("write a port, from 0 to 65535, or HOST:PORT")
+        host = "127.0.0.1" if host == "localhost" else host
+        try:
+            inside = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            inside = False
+        if not inside:
+            raise ValueError("only 127.0.0.1, ::1 or localhost: what goes over it is not encrypted")
+        return cls(host, int(port))
+
+    @property
+    def url(self) -> str:
+        """Of the API there."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    def bind(self) -> socket.socket:
+        """A listening socket there.
+
+        Raises:
+            StateDirError: it cannot be made.
+        """
+        listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(self)
+            listener.listen(128)
+        except OSError as error:
+            listener.close()
+            raise StateDirError(f"cannot listen on {self.url}: {error.strerror}; choose another --listen") from None
+        return listener

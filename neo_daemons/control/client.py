@@ -24,7 +24,7 @@ from neo_daemons.records import DamagedRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Status
 
-from . import api
+from . import api, peer
 
 ANSWER_S = 30.0
 """A supervisor that has not begun to answer by then is taken to hang."""
@@ -218,6 +218,9 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+        if not peer.may_be_trusted(self.sock):
+            self.close()
+            raise ControlError(f"{self._path} is served by another user; is that the right state directory?")
 
 
 def _fault(response: http.client.HTTPResponse) -> str:

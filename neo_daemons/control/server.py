@@ -7,9 +7,9 @@ import contextlib
 import itertools
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 import uvicorn
@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from neo_daemons.definitions import Definition
@@ -26,15 +26,29 @@ from neo_daemons.supervision.daemon import Daemon
 from neo_daemons.supervision.machine import SETTLING, Event, Refused, State
 from neo_daemons.supervision.supervisor import Supervisor, UnknownDaemon
 
-from . import address, api
+from . import address, api, openapi, peer
+from .door import TcpDoor
 
 MAX_CONNECTIONS = 512
+"""With more, requests are answered with status 503."""
+SPARE_CONNECTIONS = 64
+"""So many more are there to be told that; any further is closed."""
+MAX_TCP_CONNECTIONS = 64
+"""Any further is closed: who has no right to anything cannot keep others out."""
+HEAD_S = 10.0
+"""In which a connection must come to its first request."""
+BODY_S = 30.0
+"""In which a request's body must be there."""
 GRACE_S = 1
 """Requests that are under way at a shutdown get this long."""
 PATIENT_FAILURES = 2
 """A daemon that has failed this often in a row is reported as failing to whoever waits for it, instead of letting him
 wait through the whole backoff."""
 
+MAX_DISCARDED_BYTES = 1_000_000
+"""Of a body that is too large: who sends it is told so, unless it does not come to an end."""
+
+Handler = Callable[[Request], Awaitable[Response]]
 B = TypeVar("B", bound=msgspec.Struct)
 T = TypeVar("T")
 
@@ -95,6 +109,14 @@ class Session(Protocol):
 class BadRequest(Exception):
     """A request that cannot be understood; ``str()`` says why."""
 
+    status = 400
+
+
+class Endless(BadRequest):
+    """A request that does not come to its end, or not in time: the connection is closed with the answer."""
+
+    status = 408
+
 
 def settled(daemon: Daemon) -> bool:
     """It is ready, or will not be without somebody's help, or keeps failing."""
@@ -109,14 +131,43 @@ def settled(daemon: Daemon) -> bool:
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 for this user's processes only."""
+    """HTTP/1.1 for this user's processes, and over TCP for those that `Guard` lets in."""
+
+    guard: Callable[[ASGIApp], ASGIApp] | None = None
+    """Set by the server where TCP is asked for."""
+    _patience: asyncio.TimerHandle | None = None
+    """None for a connection that was not let in."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         connection = transport.get_extra_info("socket")
-        if not address.peer_may_enter(connection):
+        if connection.family != socket.AF_UNIX and self.guard is not None:
+            self.app = self.guard(self.app)
+            others = sum(isinstance(other, _Protocol) and other.client is not None for other in self.connections)
+            allowed = others < MAX_TCP_CONNECTIONS
+        else:
+            allowed = len(self.connections) < MAX_CONNECTIONS + SPARE_CONNECTIONS and peer.may_enter(connection)
+        if not allowed:
             transport.abort()
             return
         super().connection_made(transport)
+        self._patience = self.loop.call_later(HEAD_S, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            super().connection_lost(exc)
+
+    def _give_up(self) -> None:
+        """On a client that has not come to a request."""
+        if cast("object | None", self.cycle) is None:
+            self.transport.abort()
+
+
+def _behind(door: TcpDoor) -> type[_Protocol]:
+    class Guarded(_Protocol):
+        guard = staticmethod(door.guard)
+
+    return Guarded
 
 
 class _Uvicorn(uvicorn.Server):
@@ -135,11 +186,18 @@ class _Uvicorn(uvicorn.Server):
 
 
 class ControlServer:
-    """Serves the control API of one supervisor."""
+    """Serves the control API of one supervisor.
 
-    def __init__(self, controlled: Controlled, path: Path) -> None:
+    Args:
+        controlled: the supervisor and its owner.
+        path: of the Unix socket.
+        door: another way in, over TCP.
+    """
+
+    def __init__(self, controlled: Controlled, path: Path, door: TcpDoor | None = None) -> None:
         self._controlled = controlled
         self._path = path
+        self._door = door
         self._leases = itertools.count(1)
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
@@ -153,9 +211,14 @@ class ControlServer:
         """
         self._socket = address.bind(self._path)
         self._inode = self._path.stat().st_ino
+        sockets = [self._socket]
+        protocol: type[_Protocol] = _Protocol
+        if self._door is not None:
+            sockets.append(self._door.listener)
+            protocol = _behind(self._door)
         config = uvicorn.Config(
             self._app(),
-            http=_Protocol,
+            http=protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -168,40 +231,32 @@ class ControlServer:
             timeout_graceful_shutdown=GRACE_S,
         )
         self._server = _Uvicorn(config)
-        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
+        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=sockets))
 
     async def stop(self) -> None:
         """Close, and remove the socket."""
         if self._server is not None and self._task is not None:
             self._server.stop_asked.set()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._door is not None:
+            self._door.close()
         with contextlib.suppress(FileNotFoundError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
 
     def _app(self) -> Starlette:
-        def route(path: str, handler: Callable[[Request], Awaitable[Response]], method: str) -> Route:
-            return Route(f"/{api.VERSION}{path}", self._answering(handler), methods=[method])
-
+        paths: dict[str, dict[str, Handler]] = {}
+        for operation in openapi.OPERATIONS:
+            handler = self._answering(getattr(self, f"_{operation.handler}"))
+            paths.setdefault(operation.path, {})[operation.method] = handler
         return Starlette(
             routes=[
-                route("/status", self._status, "GET"),
-                route("/events", self._events, "GET"),
-                route("/session", self._set_up, "PUT"),
-                route("/daemons/{name}", self._define, "PUT"),
-                route("/daemons/{name}", self._remove, "DELETE"),
-                route("/daemons/{name}/why", self._why, "GET"),
-                route("/daemons/{name}/logs", self._logs, "GET"),
-                route("/daemons/{name}/need", self._need, "POST"),
-                route("/daemons/{name}/signal", self._signal, "POST"),
-                route("/daemons/{name}/{order}", self._order, "POST"),
-                route("/reload", self._reload, "POST"),
-                route("/shutdown", self._shutdown, "POST"),
-                route("/leases", self._lease, "POST"),
+                Route(f"/{api.VERSION}{path}", _by_method(handlers), methods=list(handlers))
+                for path, handlers in paths.items()
             ]
         )
 
-    def _answering(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    def _answering(self, handler: Handler) -> Handler:
         """Every fault is an answer."""
         from neo_daemons.config import ConfigError
 
@@ -209,7 +264,8 @@ class ControlServer:
             try:
                 return await handler(request)
             except BadRequest as error:
-                return _json(api.Fault(str(error)), 400)
+                headers = {"connection": "close"} if isinstance(error, Endless) else None
+                return _json(api.Fault(str(error)), error.status, headers)
             except UnknownDaemon as error:
                 return _json(api.Fault(str(error)), 404)
             except (Refused, ConfigError) as error:
@@ -220,6 +276,9 @@ class ControlServer:
     @property
     def _supervisor(self) -> Supervisor:
         return self._controlled.supervisor
+
+    async def _document(self, request: Request) -> Response:
+        return Response(openapi.document(), media_type="application/json")
 
     async def _status(self, request: Request) -> Response:
         return _json(self._supervisor.status())
@@ -250,6 +309,8 @@ class ControlServer:
 
     async def _order(self, request: Request) -> Response:
         name, order = request.path_params["name"], request.path_params["order"]
+        if (methods := openapi.methods(f"/daemons/{{name}}/{order}")) and request.method not in methods:
+            return Response("Method Not Allowed", 405, {"allow": ", ".join(methods)}, "text/plain")
         if order not in api.ORDERS:
             raise BadRequest(f"unknown order {order!r}; known: {', '.join(api.ORDERS)}")
         body = await _body(request, api.Order)
@@ -304,7 +365,7 @@ class ControlServer:
     async def _define(self, request: Request) -> Response:
         definition = await _body(request, Definition, api.MAX_DEFINITIONS_BYTES)
         if definition.name != request.path_params["name"]:
-            raise BadRequest(f"the definition is of {definition.name!r}")
+            raise Refused(f"the definition is of {definition.name!r}")
         daemon = await self._session().define(definition)
         return _json(daemon.status(None))
 
@@ -352,6 +413,13 @@ class _Lease(Response):
                 self._controlled.session.lease_dropped(self._number)
 
 
+def _by_method(handlers: Mapping[str, Handler]) -> Handler:
+    async def answer(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return answer
+
+
 async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
     """The result of `work`, unless the client hangs up first: nobody waits for nobody."""
 
@@ -369,8 +437,8 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T 
         await asyncio.gather(working, listening, return_exceptions=True)
 
 
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), status, headers, "application/json")
 
 
 def _window(request: Request) -> tuple[int, bool]:
@@ -384,14 +452,21 @@ def _window(request: Request) -> tuple[int, bool]:
 
 
 async def _body(request: Request, kind: type[B], limit: int = api.MAX_BODY_BYTES) -> B:
-    data = b""
+    data, size = b"", 0
     try:
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > limit:
-                raise BadRequest(f"the body is larger than {limit} bytes")
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= limit:
+                    data += chunk
+                elif size > limit + MAX_DISCARDED_BYTES:
+                    raise Endless(f"the body is larger than {limit} bytes")
+    except TimeoutError:
+        raise Endless("the body did not come in time") from None
     except ClientDisconnect:
         raise BadRequest("the body is not complete") from None
+    if size > limit:
+        raise BadRequest(f"the body is larger than {limit} bytes")
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

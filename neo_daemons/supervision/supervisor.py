@@ -93,6 +93,8 @@ class Supervisor:
         self.platform = platform or current_platform()
         self.prober = prober or Prober(self.platform)
         self.config = config
+        self.url: str | None = None
+        """Of the control API over TCP, if there is one."""
         self.started_at = time.time()
         self.stopping = False
         self.inhibitors: dict[int, str | None] = {}
@@ -409,6 +411,7 @@ class Supervisor:
                 state_dir=str(self.state.path),
                 started_at=self.started_at,
                 config=self.config,
+                url=self.url,
                 stopping=self.stopping,
                 warning=self._warning or self.journal.fault,
             ),

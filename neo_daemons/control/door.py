@@ -1,0 +1,92 @@
+"""The control API's other door, over TCP: a request must show the token, and that no page in a browser makes it.
+
+Everybody on the machine can connect there, and so can every page in a browser of this user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import secrets
+import socket
+from pathlib import Path
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from neo_daemons.files import write_whole
+from neo_daemons.state_dir import StateDirError
+
+from . import api
+from .address import Loopback
+
+TOKEN_BYTES = 32
+SCHEME = "Bearer "
+
+
+class TcpDoor:
+    """A listening port and the token that opens it, in a file that only this user can read.
+
+    Args:
+        listens: where; with port 0 any that is free is taken.
+        token_file: is written, with a token that was never used before.
+
+    Raises:
+        StateDirError: the port is taken, or the file cannot be written.
+    """
+
+    def __init__(self, listens: Loopback, token_file: Path) -> None:
+        self.listener: socket.socket = listens.bind()
+        self.listens = Loopback(listens.host, self.listener.getsockname()[1])
+        self._token_file = token_file
+        self._token = secrets.token_urlsafe(TOKEN_BYTES)
+        try:
+            write_whole(token_file, f"{self._token}\n".encode(), mode=0o600)
+        except OSError as error:
+            self.close()
+            raise StateDirError(f"cannot write {token_file}: {error.strerror}; make room") from None
+
+    def guard(self, app: ASGIApp) -> ASGIApp:
+        """`app`, behind this door."""
+        return Guard(app, self.listens, self._token)
+
+    def close(self) -> None:
+        """Listen no more; the token is worth nothing any more."""
+        self.listener.close()
+        with contextlib.suppress(OSError):
+            self._token_file.unlink(missing_ok=True)
+
+
+class Guard:
+    """Lets requests through to `app` that were made for `listens`, by who knows `token`, and not by a browser."""
+
+    def __init__(self, app: ASGIApp, listens: Loopback, token: str) -> None:
+        self._app = app
+        self._expected = f"{SCHEME}{token}".encode()
+        host = f"[{listens.host}]" if ":" in listens.host else listens.host
+        self._hosts = (f"{host}:{listens.port}", f"localhost:{listens.port}")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = self._refuse(Headers(scope=scope))
+        if refused is None:
+            await self._app(scope, receive, send)
+        else:
+            await refused(scope, receive, send)
+
+    def _refuse(self, headers: Headers) -> Response | None:
+        if headers.get("host", "").lower() not in self._hosts:
+            # A page whose name was made to point to this machine keeps its name.
+            return _answer(421, f"this is not the host that was asked for; it is {' or '.join(self._hosts)}")
+        if "origin" in headers or "sec-fetch-site" in headers:
+            return _answer(403, "pages in a browser are not let in")
+        said = headers.get("authorization", "").encode("latin-1")
+        if not hmac.compare_digest(said, self._expected):
+            return _answer(401, "the token is missing or wrong; it is in control.token in the state directory")
+        return None
+
+
+def _answer(status: int, error: str) -> Response:
+    headers = {"connection": "close"} | ({"www-authenticate": SCHEME.strip()} if status == 401 else {})
+    return Response(msgspec.json.encode(api.Fault(error)), status, headers, "application/json")

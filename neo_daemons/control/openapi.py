@@ -1,0 +1,219 @@
+"""The control API's requests as a table: the server makes its routes from it, and the OpenAPI document is made from it
+too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from neo_daemons.definitions import Definition
+from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Status
+from neo_daemons.version import VERSION
+
+from . import api
+
+LINES = "application/x-ndjson"
+JSON = "application/json"
+TEXT = "text/plain"
+REFERENCE = "#/components/schemas/{name}"
+WINDOW = {
+    "n": ({"type": "integer", "minimum": 0, "maximum": api.MAX_LINES, "default": 20}, "how many of the latest"),
+    "follow": ({"enum": [0, 1], "default": 0}, "1: and what comes after, without end"),
+}
+SESSION = "Only a session's supervisor can do that; any other refuses."
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One request."""
+
+    handler: str
+    """Names the method of the server."""
+    method: str
+    path: str
+    summary: str
+    answer: Any = None
+    """Type of the answer."""
+    media_type: str = JSON
+    body: type[Struct] | None = None
+    query: dict[str, tuple[dict[str, Any], str]] = {}
+    """Name → schema, description."""
+
+
+OPERATIONS = (
+    Operation(handler="status", method="GET", path="/status", summary="Everything, now.", answer=Status),
+    Operation(
+        handler="events",
+        method="GET",
+        path="/events",
+        summary="The latest entries of the journal; with follow one a line.",
+        answer=list[JournalEntry],
+        query={**WINDOW, "daemon": ({"type": "string"}, "only of this one")},
+    ),
+    Operation(
+        handler="why",
+        method="GET",
+        path="/daemons/{name}/why",
+        summary="Why a daemon is in the state it is in.",
+        answer=Explanation,
+    ),
+    Operation(
+        handler="logs",
+        method="GET",
+        path="/daemons/{name}/logs",
+        summary="The last lines of a daemon's log.",
+        answer=str,
+        media_type=TEXT,
+        query=WINDOW,
+    ),
+    Operation(
+        handler="reload",
+        method="POST",
+        path="/reload",
+        summary="Read the configuration again, and bring the daemons in line with it.",
+        answer=list[Change],
+        body=api.Reload,
+    ),
+    Operation(
+        handler="shutdown",
+        method="POST",
+        path="/shutdown",
+        summary="Stop the supervisor. A second request cuts every grace.",
+        answer=Status,
+        body=api.Shutdown,
+    ),
+    Operation(
+        handler="lease",
+        method="POST",
+        path="/leases",
+        summary="Hold a lease for as long as the connection lasts.",
+        answer=api.LeaseGranted,
+        media_type=LINES,
+        body=api.LeaseRequest,
+    ),
+    Operation(
+        handler="need",
+        method="POST",
+        path="/daemons/{name}/need",
+        summary=f"Start a daemon unless it runs, and wait for the outcome. {SESSION}",
+        answer=api.Needed,
+        body=api.Need,
+    ),
+    Operation(
+        handler="signal",
+        method="POST",
+        path="/daemons/{name}/signal",
+        summary=f"Send a signal to a daemon, as a fault. {SESSION}",
+        answer=DaemonStatus,
+        body=api.Signal,
+    ),
+    Operation(
+        handler="order",
+        method="POST",
+        path="/daemons/{name}/{order}",
+        summary="Start, stop, restart, hold or release a daemon.",
+        answer=DaemonStatus,
+        body=api.Order,
+    ),
+    Operation(
+        handler="define",
+        method="PUT",
+        path="/daemons/{name}",
+        summary=f"Add a daemon, or change it. {SESSION}",
+        answer=DaemonStatus,
+        body=Definition,
+    ),
+    Operation(
+        handler="remove",
+        method="DELETE",
+        path="/daemons/{name}",
+        summary=f"End a daemon, and forget it with its log and data. {SESSION}",
+        answer=dict[str, Any],
+    ),
+    Operation(
+        handler="set_up",
+        method="PUT",
+        path="/session",
+        summary=f"What a session that was kept warm is to be. {SESSION}",
+        answer=list[Change],
+        body=api.SessionSettings,
+    ),
+    Operation(
+        handler="document", method="GET", path="/openapi.json", summary="This document.", answer=dict[str, Any]
+    ),
+)  # fmt: skip
+"""In the order in which they are tried: ``{order}`` fits more than one path."""
+
+FAULTS = {
+    400: "the query or the body cannot be understood",
+    401: "over TCP: the token is missing or wrong",
+    403: "over TCP: the request is a browser's",
+    404: "there is no such daemon",
+    408: "the body does not come to an end",
+    409: "it makes no sense as things are",
+    421: "over TCP: the request is for another host",
+}
+
+
+def methods(path: str) -> list[str]:
+    """With which `path`, as it is written in the table, can be asked."""
+    return [operation.method for operation in OPERATIONS if operation.path == path]
+
+
+def document() -> bytes:
+    """The OpenAPI 3.1 document, as JSON."""
+    paths: dict[str, dict[str, Any]] = {}
+    bodies = {operation.body for operation in OPERATIONS if operation.body is not None}
+    types = [*_answers(), *bodies, api.Fault]
+    schemas, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
+    found = dict(zip(map(repr, types), schemas, strict=True))
+    for operation in OPERATIONS:
+        paths.setdefault(f"/{api.VERSION}{operation.path}", {})[operation.method.lower()] = _describe(operation, found)
+    return json.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "neo-daemons",
+                "version": VERSION,
+                "description": "The control API of one supervisor. Fields are only ever added.",
+            },
+            "paths": paths,
+            "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+            "security": [{}, {"token": []}],
+        }
+    ).encode()
+
+
+def _answers() -> Iterable[Any]:
+    return [operation.answer for operation in OPERATIONS]
+
+
+def _describe(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+    parameters = [_parameter("query", name, *told) for name, told in operation.query.items()]
+    if "{name}" in operation.path:
+        parameters.append(_parameter("path", "name", {"type": "string", "minLength": 1}, "the daemon"))
+    if "{order}" in operation.path:
+        parameters.append(_parameter("path", "order", {"enum": list(api.ORDERS)}, "what to do"))
+    answer = schemas[repr(operation.answer)]
+    content = {operation.media_type: {"schema": answer}}
+    if "follow" in operation.query and operation.media_type == JSON:
+        content[LINES] = {"schema": {}}
+    fault = {JSON: {"schema": schemas[repr(api.Fault)]}}
+    responses = {str(status): {"description": text, "content": fault} for status, text in FAULTS.items()}
+    told: dict[str, Any] = {
+        "operationId": operation.handler,
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": {"200": {"description": "done", "content": content}, **responses},
+    }
+    if operation.body is not None:
+        required = any(field.required for field in msgspec.structs.fields(operation.body))
+        told["requestBody"] = {"required": required, "content": {JSON: {"schema": schemas[repr(operation.body)]}}}
+    return told
+
+
+def _parameter(place: str, name: str, schema: dict[str, Any], text: str) -> dict[str, Any]:
+    return {"in": place, "name": name, "required": place == "path", "schema": schema, "description": text}

@@ -1,0 +1,31 @@
+"""Whose process is at the other end of a connection on this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+
+UCRED = struct.Struct("=iII")
+"""struct ucred: pid, uid, gid; unix(7)."""
+
+
+def may_enter(connection: socket.socket) -> bool:
+    """Whether the client is a process of this user, or of root. Where the system does not tell, the mode of the
+    socket and of its directory decide."""
+    uid = _uid(connection)
+    return uid is None or uid in (os.geteuid(), 0)
+
+
+def may_be_trusted(connection: socket.socket) -> bool:
+    """Whether the server is: to a process of somebody else nothing is told, and nothing of it believed. Root, who
+    looks after others, believes what theirs say."""
+    return os.geteuid() == 0 or may_enter(connection)
+
+
+def _uid(connection: socket.socket) -> int | None:
+    if sys.platform != "linux":
+        return None
+    _, uid, _ = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    return int(uid)
