@@ -1,5 +1,5 @@
-"""Clients of the control API, in processes of their own: followers, watchers and holders of leases, some of which nobody
-reads, and which are killed or stopped in the middle of it."""
+"""Clients of the control API, in processes of their own: followers, watchers and holders of leases, some of which
+nobody reads, and which are killed or stopped in the middle of it."""
 
 from __future__ import annotations
 

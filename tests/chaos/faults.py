@@ -1,5 +1,5 @@
-"""What strikes: each fault by its name, with how often it is to be chosen. One that found nothing to strike says so, and
-is not counted."""
+"""What strikes: each fault by its name, with how often it is to be chosen. One that found nothing to strike says so,
+and is not counted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _daemon(signum: int) -> Callable[[Stage], bool]:
 
 def _daemon_pauses(stage: Stage) -> bool:
     name = stage.rng.choice(DAEMONS)
-    stage.later(stage.rng.uniform(0.2, 5.0), lambda: stage.signal(name, signal.SIGCONT) and None)
+    stage.later(stage.rng.uniform(0.2, 5.0), lambda: stage.signal(name, signal.SIGCONT))
     return stage.signal(name, signal.SIGSTOP)
 
 

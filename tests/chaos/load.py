@@ -120,7 +120,8 @@ def chroma_collection(port: int) -> Any:
 
 def chroma_contents(port: int) -> dict[str, str]:
     """Every document, by its id."""
-    collection, found, page = chroma_collection(port), {}, 500
+    collection, page = chroma_collection(port), 500
+    found: dict[str, str] = {}
     while True:
         got = collection.get(include=["documents"], limit=page, offset=len(found))
         if not got["ids"]:

@@ -1,4 +1,4 @@
-"""The project that is struck: its configuration, its supervisors one after the other, and what is put off till later."""
+"""The project that is struck: its configuration, its supervisors one after the other, and what is put off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from neo_daemons.control.client import ControlError, NoSupervisor
 from neo_daemons.status import DaemonStatus
@@ -22,6 +22,7 @@ from .bystander import Bystander
 from .clients import Clients
 from .watch import PROGRAMS, processes, resume
 
+T = TypeVar("T")
 PATIENCE_S = 240.0
 """For what takes seconds, on a machine that others use as well: only a hang is meant to reach it."""
 PROVISIONING_S = 600.0
@@ -84,7 +85,7 @@ class Stage:
         self.all: list[subprocess.Popen[str]] = []
         self.supervisor: subprocess.Popen[str] | None = None
         self.ports: set[int] = set()
-        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._later: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self.configure()
 
@@ -174,7 +175,7 @@ class Stage:
 
     # Time
 
-    def later(self, delay_s: float, act: Callable[[], None]) -> None:
+    def later(self, delay_s: float, act: Callable[[], object]) -> None:
         """Do something when the chaos has gone on for so long; at the latest when it calms down."""
         heapq.heappush(self._later, (time.monotonic() + delay_s, next(self._order), act))
 
@@ -220,8 +221,8 @@ class Stage:
 
 
 def wait_for(
-    look: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S, explain: Callable[[], str] = lambda: ""
-) -> Any:
+    look: Callable[[], T | None], what: str, timeout_s: float = PATIENCE_S, explain: Callable[[], str] = lambda: ""
+) -> T:
     """As `harness.until`, with a longer patience and an explanation of what is there instead."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()):

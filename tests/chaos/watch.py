@@ -22,8 +22,8 @@ PROGRAMS = {
     "worker": "/toy.py",
     "client": "/toy.py",
 }
-"""What an argument of the daemon's own processes ends with. What the supervisor runs for a daemon (to make its database,
-say) is none of them."""
+"""What an argument of the daemon's own processes ends with. What the supervisor runs for a daemon (to make its
+database, say) is none of them."""
 SAMPLE_S = 0.1
 
 
