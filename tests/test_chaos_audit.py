@@ -74,7 +74,7 @@ def test_an_orphan_and_a_second_tree_are_noticed(project: Project) -> None:
             env = {**os.environ, MARK_VARIABLE: str(mark)}
             child = subprocess.Popen([*TOY, "quiet"], env=env, stdout=subprocess.PIPE)
             started.append(child)
-            until(lambda n=len(started): len(audit.orphans(state.path)) == n, "the mark")
+            until(lambda: len(audit.orphans(state.path)) == len(started), "the mark")
             assert len(twins(state)) == len(started) - 1
     finally:
         for child in started:

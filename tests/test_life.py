@@ -12,8 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from neo_daemons import records
 from neo_daemons.control.client import ControlError, NoSupervisor
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord
@@ -229,6 +231,34 @@ def test_a_forged_record_that_names_an_innocent_process_hurts_nobody(project: Pr
             assert f"pid {innocent.pid}" in str(told[0])
             project.stop()
             assert innocent.poll() is None
+        finally:
+            innocent.kill()
+
+
+def test_a_lock_that_the_daemon_itself_holds_proves_no_stranger_to_be_it(project: Project) -> None:
+    """Found by chaos: a record with a stranger's full identity, while the true daemon lived, had the stranger ended."""
+    project.configure(api=toy())
+    project.serve()
+    true = project.reaches("api", "ready").pid
+    project.kill_supervisor()
+    platform = current_platform()
+    path = project.state.daemon_record("api")
+    record = records.read(path, DaemonRecord)
+    assert record is not None
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as innocent:
+        try:
+            process = platform._open(innocent.pid)  # type: ignore[attr-defined]
+            write_struct(path, msgspec.structs.replace(record, pid=innocent.pid, identity=process.identity))
+            process.close()
+            project.serve()
+            found = project.reaches("api", "ready")
+            assert found.pid != innocent.pid
+            told = [str(detail) for event, detail in project.events("api") if event == "record-foreign"]
+            assert any(f"pid {innocent.pid}" in detail for detail in told)
+            project.stop()
+            assert innocent.poll() is None
+            assert true is not None
+            assert not Path(f"/proc/{true}").exists()
         finally:
             innocent.kill()
 

@@ -90,10 +90,13 @@ def find_living(platform: Platform, record: DaemonRecord, state_dir: Path) -> tu
         return None, None
     mark = platform.mark_of(record.pid)
     if mark is None or mark.token != record.token or mark.state_dir != str(state_dir):
-        # A programme may overwrite its environment; then the lock that it inherited speaks for it.
-        lock = platform.lock(state_dir / "daemons" / f"{record.name}.lock")
-        if lock is not None:
-            lock.release()
+        # A programme may overwrite its environment; then the lock that it inherited speaks for it. That somebody holds
+        # the lock proves nothing: it may be the daemon itself, and the record be wrong about who that is.
+        heirs = platform.heirs(state_dir / "daemons" / f"{record.name}.lock")
+        is_heir = any(heir.pid == process.pid for heir in heirs)
+        for heir in heirs:
+            heir.close()
+        if not is_heir:
             process.close()
             return (
                 None,
