@@ -258,7 +258,7 @@ def test_a_lock_that_the_daemon_itself_holds_proves_no_stranger_to_be_it(project
             project.stop()
             assert innocent.poll() is None
             assert true is not None
-            assert not Path(f"/proc/{true}").exists()
+            assert not is_alive(true)
         finally:
             innocent.kill()
 
