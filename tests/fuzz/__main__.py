@@ -48,9 +48,10 @@ def feed(name: str, seconds: float, seed: int) -> bool:
     )
     with tempfile.TemporaryDirectory(prefix="fuzz-") as directory, TARGETS[name](Path(directory).resolve()) as fuzz:
         deadline = time.monotonic() + seconds
+        seeded = settings(fuzz)
         while time.monotonic() < deadline:
             try:
-                hypothesis.seed(seed)(settings(fuzz))()
+                hypothesis.seed(seed)(seeded)()
             except Exception:
                 traceback.print_exc()
                 print(
