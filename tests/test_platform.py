@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from neo_daemons.definitions import Definition, Launch, LogProbe
@@ -206,6 +208,11 @@ def test_ports_and_their_holders(platform: Platform) -> None:
         assert holder is not None
         assert holder.pid == os.getpid()
     assert platform.port_is_free("127.0.0.1", platform.free_port("127.0.0.1"))
+
+
+def test_the_age_of_a_process_is_told_by_its_identity(platform: Platform) -> None:
+    age_s = platform.age_s(platform.own_identity())
+    assert age_s == pytest.approx(time.time() - psutil.Process().create_time(), abs=1.5)
 
 
 def test_usage_counts_the_whole_tree(platform: Platform) -> None:

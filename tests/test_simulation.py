@@ -11,7 +11,7 @@ import pytest
 from .simulation.mutations import MUTATIONS, Mutation
 from .simulation.world import live
 
-BATCHES, SEEDS = 12, 100
+BATCHES, SEEDS = 20, 100
 ENOUGH = 300
 """Seeds within which every mutation is noticed."""
 

@@ -263,7 +263,7 @@ class Daemon:
 
     @property
     def age_s(self) -> float:
-        """Seconds since the spawn: by the monotonic clock, and for the time before an adoption by the wall clock."""
+        """Seconds since the spawn, by an earlier supervisor too. The wall clock, which may be set, has no say in it."""
         return self._age_before_s + (time.monotonic() - self._taken_at if self._taken_at is not None else 0.0)
 
     @property
@@ -443,7 +443,8 @@ class Daemon:
         self.adopted = adopted
         self._followed = False
         self._taken_at = time.monotonic()
-        self._age_before_s = max(time.time() - record.spawned_at, 0.0) if adopted else 0.0
+        main = self.tree.main
+        self._age_before_s = self.site.platform.age_s(main.identity) if adopted and main is not None else 0.0
         self._cpu_sample = None
         self.target = self._new_target(record.log_offset)
         self.handle(Event.SPAWNED, "adopted" if adopted else None)

@@ -16,9 +16,9 @@ from neo_daemons.supervision.platform import MARK_VARIABLE, ExitStatus, Lock, Ma
 from neo_daemons.supervision.platform.contract import PortHolder, Usage
 from tests.virtual import VirtualLoop
 
-BOOT = "simulated"
 FIRST_PID, PIDS = 300, 40
 """So few that a pid is soon somebody else's."""
+FIRST_INODE = 10
 FIRST_DESCRIPTOR = 1_000_000
 """Of simulated locks: far from those of files."""
 
@@ -102,9 +102,9 @@ class Behaviour:
 class Proc:
     """A process."""
 
-    def __init__(self, pid: int, inode: int, started: float, kind: str, name: str) -> None:
+    def __init__(self, pid: int, inode: int, boot_id: str, started: float, kind: str, name: str) -> None:
         self.pid = pid
-        self.identity = Identity(boot_id=BOOT, start_time=started, inode=inode)
+        self.identity = Identity(boot_id=boot_id, start_time=started, inode=inode)
         self.kind = kind
         """daemon, stray, or stranger."""
         self.name = name
@@ -151,7 +151,8 @@ class Kernel:
         self.table: dict[int, Proc] = {}
         self.descriptions: dict[int, Description] = {}
         self._locks: dict[str, Description] = {}
-        self._inodes = 10
+        self._inodes = FIRST_INODE
+        self._boots = 1
         self.decide: Callable[[str, SpawnSpec], Behaviour] = lambda name, spec: Behaviour()
         self.on_signal: Callable[[Proc, int], None] = lambda proc, signum: None
         self.on_spawn: Callable[[Proc], None] = lambda proc: None
@@ -163,13 +164,31 @@ class Kernel:
     def living(self, *kinds: str) -> list[Proc]:
         return [proc for proc in self.table.values() if proc.alive and (not kinds or proc.kind in kinds)]
 
+    @property
+    def boot_id(self) -> str:
+        return f"boot {self._boots}"
+
+    def reboot(self) -> None:
+        """All processes are gone, without a word to anybody; pids and inodes begin anew."""
+        for proc in self.table.values():
+            proc.status = proc.status or ExitStatus(signal="SIGKILL")
+            proc.ports.clear()
+            proc.watchers.clear()
+        self.table.clear()
+        for description in self._locks.values():
+            description.holders.clear()
+        self._boots += 1
+        self._inodes = FIRST_INODE
+
     # Processes
 
     def make(self, kind: str, name: str, pid: int | None = None) -> Proc:
         taken = {*self.table, *(proc.group for proc in self.table.values())}
         free = [pid for pid in range(FIRST_PID, FIRST_PID + PIDS) if pid not in taken]
         self._inodes += 1
-        proc = Proc(pid if pid in free else self.rng.choice(free), self._inodes, round(self.now, 2), kind, name)
+        proc = Proc(
+            pid if pid in free else self.rng.choice(free), self._inodes, self.boot_id, round(self.now, 2), kind, name
+        )
         self.table[proc.pid] = proc
         return proc
 
@@ -412,10 +431,10 @@ class SimPlatform:
         self.effect = effect
 
     def boot_id(self) -> str:
-        return BOOT
+        return self.kernel.boot_id
 
     def own_identity(self) -> Identity:
-        return Identity(boot_id=BOOT, start_time=0.0, inode=self.incarnation.number)
+        return Identity(boot_id=self.kernel.boot_id, start_time=0.0, inode=self.incarnation.number)
 
     def spawn(self, spec: SpawnSpec) -> Process:
         self.effect("before-spawn")
@@ -470,6 +489,9 @@ class SimPlatform:
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         return {pid: Usage(0.0, 1_000_000, 1) for pid in pids if pid in self.kernel.table}
+
+    def age_s(self, identity: Identity) -> float:
+        return self.kernel.now - identity.start_time
 
     def describe(self, pid: int) -> str | None:
         proc = self.kernel.table.get(pid)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from unittest import mock
 import msgspec
 
 from neo_daemons.definitions import Stop
+from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord
 from neo_daemons.supervision import daemon, pidfile, starting, supervisor, watching
 from neo_daemons.supervision.machine import Event, State
@@ -135,6 +138,59 @@ def records_outlive_the_stop() -> contextlib.AbstractContextManager[Any]:
     return mock.patch.object(pidfile.PidFile, "clear", lambda self: None)
 
 
+def no_data_lock() -> contextlib.AbstractContextManager[Any]:
+    def lock(made: Any, data_dir: Path) -> Any:
+        return made.site.platform.lock(data_dir / secrets.token_hex(4))
+
+    return mock.patch.object(starting, "_lock_data", lock)
+
+
+@contextlib.contextmanager
+def no_sync() -> Iterator[None]:
+    """What is written is left for the kernel to put on the disk."""
+
+    def write(path: Path, value: Any, *, sync: bool = False) -> None:
+        write_struct(path, value)
+
+    with mock.patch.object(supervisor, "write_struct", write):
+        yield
+
+
+def a_held_lock_proves_the_record() -> contextlib.AbstractContextManager[Any]:
+    def believe(platform: SimPlatform, record: DaemonRecord, state_dir: Path) -> tuple[Process | None, str | None]:
+        found = pidfile.find_living(platform, record, state_dir)
+        proc = platform.kernel.table.get(record.pid or 0)
+        if found[1] is None or proc is None or record.identity is None or not proc.identity.matches(record.identity):
+            return found
+        if platform.kernel.held(str(state_dir / "daemons" / f"{record.name}.lock")) is None:
+            return found
+        return SimProcess(platform, proc, is_child=False), None
+
+    return mock.patch.object(starting, "find_living", believe)
+
+
+@contextlib.contextmanager
+def leases_inhibit_nothing() -> Iterator[None]:
+    worn_out = watching._worn_out
+
+    def regardless(made: Any) -> str | None:
+        made.site.inhibited = lambda name: False
+        return worn_out(made)
+
+    with mock.patch.object(watching, "_worn_out", regardless):
+        yield
+
+
+def age_by_the_wall_clock() -> contextlib.AbstractContextManager[Any]:
+    spawned = daemon.Daemon.spawned
+
+    def mutated(self: Any, record: DaemonRecord, *, adopted: bool) -> None:
+        spawned(self, record, adopted=adopted)
+        self._age_before_s = max(time.time() - record.spawned_at, 0.0) if adopted else 0.0
+
+    return mock.patch.object(daemon.Daemon, "spawned", mutated)
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     no_supervisor_lock,
     no_identity_check,
@@ -150,4 +206,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     survivors_are_replaced,
     exits_go_unnoticed,
     records_outlive_the_stop,
+    no_data_lock,
+    no_sync,
+    a_held_lock_proves_the_record,
+    leases_inhibit_nothing,
+    age_by_the_wall_clock,
 )

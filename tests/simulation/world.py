@@ -12,6 +12,7 @@ import pathlib
 import random
 import shutil
 import signal
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,9 +32,22 @@ from neo_daemons.supervision import supervisor as supervisor_module
 from neo_daemons.supervision.machine import Event, Refused, State
 from neo_daemons.supervision.platform import ExitStatus
 from neo_daemons.supervision.probes import Result, Target
+from neo_daemons.supervision.starting import DATA_LOCK
 from neo_daemons.supervision.supervisor import AlreadyRunning, Supervisor
 
-from .kernel import Behaviour, Incarnation, Kernel, Killed, Loop, Proc, SimPlatform, Violation, no_space, running
+from .kernel import (
+    Behaviour,
+    Description,
+    Incarnation,
+    Kernel,
+    Killed,
+    Loop,
+    Proc,
+    SimPlatform,
+    Violation,
+    no_space,
+    running,
+)
 
 TROUBLE_S = 40.0
 """How long things go wrong."""
@@ -50,6 +64,7 @@ UNWELL_S = FAILURES * (INTERVAL_S + TIMEOUT_S) + 1.0
 SAVED_S = 1.5
 PATIENCE_S = 30.0
 """Of a stop."""
+MAX_RUNTIME_S = 15.0
 
 
 class SimFileLock:
@@ -74,6 +89,55 @@ class SimFileLock:
             assert World.current is not None
             World.current.kernel.drop(*self._held)
             self._held = None
+
+
+class Disk:
+    """What would be left of the files after a power cut: those that were synced, and of the others anything."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._synced: set[int] = set()
+        self._at_risk: dict[Path, tuple[bytes | None, bool]] = {}
+        """File → what it was when its directory was last synced, and whether its own content is on the disk."""
+        self.torn: set[bytes] = set()
+        """What a power cut has left of some."""
+
+    def sync(self, descriptor: int) -> None:
+        entry = os.fstat(descriptor)
+        if not stat.S_ISDIR(entry.st_mode):
+            self._synced.add(entry.st_ino)
+            return
+        directory = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        for path, (_, whole) in list(self._at_risk.items()):
+            if path.parent == directory and whole:
+                del self._at_risk[path]
+
+    def replacing(self, source: Path, target: Path) -> None:
+        self._at_risk[target] = (self._before(target), source.stat().st_ino in self._synced)
+        self._synced.discard(source.stat().st_ino)
+
+    def unlinking(self, path: Path) -> None:
+        if path.exists() and path.suffix == ".json":
+            self._at_risk[path] = (self._before(path), True)
+
+    def _before(self, path: Path) -> bytes | None:
+        if path in self._at_risk:
+            return self._at_risk[path][0]
+        return path.read_bytes() if path.exists() else None
+
+    def cut(self) -> None:
+        for path, (before, whole) in self._at_risk.items():
+            if self._rng.random() < 0.4:
+                if before is None:
+                    path.unlink(missing_ok=True)
+                else:
+                    path.write_bytes(before)
+            elif not whole and path.exists() and self._rng.random() < 0.5:
+                content = path.read_bytes()
+                left = content[: self._rng.choice((0, self._rng.randrange(len(content) + 1)))]
+                path.write_bytes(left)
+                self.torn.add(left)
+        self._at_risk.clear()
 
 
 class SimProber:
@@ -129,6 +193,10 @@ class World:
         self.held: set[str] = set()
         self.held_saved = True
         self.spawns: dict[str, list[float]] = {}
+        self.disk = Disk(self.rng)
+        self.leases: list[tuple[Supervisor, int]] = []
+        self.rivals: dict[str, tuple[int, Description]] = {}
+        """Daemon → the lock on its data directory, in the hands of another project's supervisor."""
         self.violation: Violation | None = None
         self.ended = False
         self.counts: dict[str, int] = {}
@@ -167,6 +235,7 @@ class World:
                     start_grace_s=5.0,
                     stop=Stop(grace_s=GRACE_S),
                     requires=tuple(earlier[-1:]) if self.rng.random() < 0.3 else (),
+                    max_runtime_s=MAX_RUNTIME_S if self.rng.random() < 0.25 else None,
                     after=tuple(earlier[:1]) if self.rng.random() < 0.3 else (),
                     restart=Restart(
                         base_s=0.2,
@@ -199,6 +268,8 @@ class World:
         runs = {other.mark for other in self.kernel.living("daemon", "stray") if other.name == proc.name}
         if len(runs) > 1:
             self.violated(f"I1: {proc.name} has been started while another run of it lives")
+        if proc.name in self.rivals:
+            self.violated(f"I1: {proc.name} has been started on data that somebody else has")
         now = self.kernel.now
         times = [at for at in self.spawns.get(proc.name, []) if at > now - WINDOW_S]
         self.spawns[proc.name] = [*times, now]
@@ -216,13 +287,20 @@ class World:
         if signum == signal.SIGKILL and (proc.termed_at is None or now - proc.termed_at < GRACE_S - 0.001):
             self.violated(f"grace: {proc} was killed without its {GRACE_S:g} s")
         unasked = now > self.licensed.get(proc.name, -1.0) and proc.termed_at in (None, now)
-        if signum not in (signal.SIGTERM, signal.SIGKILL) or not unasked or not proc.ports:
+        if signum not in (signal.SIGTERM, signal.SIGKILL) or not unasked or not proc.ports or self._worn_out(proc):
             return
         silent_s = now - proc.silent_since
         if proc.hung and silent_s < (FAILURES - 1) * INTERVAL_S:
             self.violated(f"impatience: {proc} has been silent for {silent_s:.2f} s only")
         if not (proc.stopped or proc.hung) and now - proc.unwell_at > UNWELL_S:
             self.violated(f"I4: signal {signum} to {proc}, which is healthy, and nobody asked for it")
+
+    def _worn_out(self, proc: Proc) -> bool:
+        """Whether it may be recycled."""
+        limits = [made.max_runtime_s for made in self.definitions if made.name == proc.name]
+        made = self.serving
+        inhibited = made is not None and bool({proc.name, None} & set(made.inhibitors.values()))
+        return not inhibited and limits != [None] and self.kernel.now - proc.identity.start_time >= MAX_RUNTIME_S - 0.1
 
     def judge(self) -> None:
         """What must hold at any time."""
@@ -242,7 +320,8 @@ class World:
             try:
                 records.read(path, kind)
             except DamagedRecord as error:
-                self.violated(f"I5: {error}")
+                if path.read_bytes() not in self.disk.torn:
+                    self.violated(f"I5: {error}")
         with contextlib.suppress(FileNotFoundError):
             for line in self.state.journal.read_bytes().splitlines()[:-1]:
                 if line:
@@ -380,6 +459,18 @@ class World:
                 # It is written as soon as it can be.
                 await asyncio.sleep(SAVED_S)
                 self.held_saved = self.held_saved or (self.serving is not None and not self.disk_full)
+            case "power-cut":
+                self.cut_power()
+            case "forgery" if target is not None:
+                self._forge(target)
+            case "lease":
+                self._lease()
+            case "client-vanishes" if self.leases:
+                self._drop_lease()
+            case "rival":
+                self._rival()
+            case "rivals-leave":
+                self._rivals_leave()
             case "clock":
                 self.wall_offset_s += rng.choice((-86_400.0, -1.0, 3600.0, 400 * 86_400.0))
             case "reload":
@@ -392,6 +483,56 @@ class World:
             if incarnation.supervisor is not None:
                 self.die(incarnation)
         self.judge_files()
+
+    def cut_power(self) -> None:
+        """Nothing lives on, and what was not synced may be lost."""
+        for incarnation in self.incarnations:
+            self.die(incarnation)
+        self.trace("power-cut")
+        self.rivals.clear()
+        self.kernel.reboot()
+        self.disk.cut()
+
+    def _forge(self, target: Proc) -> None:
+        """While nobody looks, the record of a daemon comes to name a stranger, truly and in full."""
+        self.kill_now()
+        strangers, path = self.kernel.living("stranger"), self.state.daemon_record(target.name)
+        with contextlib.suppress(OSError, DamagedRecord):
+            record = records.read(path, DaemonRecord)
+            if record is not None and strangers:
+                stranger = self.rng.choice(strangers)
+                self.trace("forgery", target, stranger)
+                forged = msgspec.structs.replace(record, pid=stranger.pid, identity=stranger.identity)
+                path.write_bytes(msgspec.json.encode(forged))
+                # What lives of it cannot be told from a leftover any more.
+                self.licensed[target.name] = self.kernel.now + CALM_S
+
+    def _lease(self) -> None:
+        made = self.serving
+        if made is not None:
+            number = len(self.log)
+            made.inhibitors[number] = self.rng.choice((None, *made.daemons))
+            self.leases.append((made, number))
+            self.trace("lease", made.inhibitors[number])
+
+    def _drop_lease(self) -> None:
+        made, number = self.leases.pop(self.rng.randrange(len(self.leases)))
+        made.inhibitors.pop(number, None)
+        self.trace("client-vanishes", number)
+
+    def _rival(self) -> None:
+        definition = self.rng.choice(self.definitions)
+        if definition.data_dir is not None:
+            # The name is the contract between projects: not to be changed without a thought for earlier versions.
+            taken = self.kernel.take(str(Path(definition.data_dir) / DATA_LOCK), "rival")
+            if taken is not None:
+                self.rivals[definition.name] = taken
+                self.trace("rival", definition.name)
+
+    def _rivals_leave(self) -> None:
+        for _, description in self.rivals.values():
+            self.kernel.drop(description, "rival")
+        self.rivals.clear()
 
     def _stranger(self, port: int | None) -> None:
         if len(self.kernel.living("stranger")) > 8:
@@ -475,8 +616,11 @@ class World:
         self.calm, self.disk_full, self.kill_in = True, False, None
         for proc in self.kernel.living("stranger"):
             self.kernel.exit(proc, ExitStatus(code=0))
+        self._rivals_leave()
         if self.serving is None:
             await self.supervise()
+        if self.serving is not None:
+            self.serving.inhibitors[0] = None
         calm_until = loop.time() + CALM_S
         while loop.time() < calm_until and self.violation is None:
             await asyncio.sleep(1.0)
@@ -583,14 +727,18 @@ class World:
         """Time, files and what is random, for all code that runs meanwhile."""
         replace, unlink, write, opened = os.replace, os.unlink, os.write, pathlib.Path.open
 
-        def sim_replace(*args: Any, **options: Any) -> None:
+        def sim_replace(source: Any, target: Any) -> None:
             self.effect("before-replace")
-            replace(*args, **options)
+            if Path(target).parent in (self.state.path, self.state.daemons):
+                self.disk.replacing(Path(source), Path(target))
+            replace(source, target)
             self.effect("after-replace")
 
-        def sim_unlink(*args: Any, **options: Any) -> None:
+        def sim_unlink(path: Any, **options: Any) -> None:
             self.effect("before-unlink")
-            unlink(*args, **options)
+            if running.get() is not None and Path(path).parent in (self.state.path, self.state.daemons):
+                self.disk.unlinking(Path(path))
+            unlink(path, **options)
             self.effect("after-unlink")
 
         def sim_write(descriptor: int, data: bytes) -> int:
@@ -649,7 +797,7 @@ class World:
             mock.patch.object(os, "replace", sim_replace),
             mock.patch.object(os, "unlink", sim_unlink),
             mock.patch.object(os, "write", sim_write),
-            mock.patch.object(os, "fsync", lambda descriptor: None),
+            mock.patch.object(os, "fsync", self.disk.sync),
             mock.patch.object(pathlib.Path, "open", sim_open),
             mock.patch.object(time, "time", lambda: 1.8e9 + self.wall_offset_s + now()),
             mock.patch.object(time, "time_ns", lambda: int((1.8e9 + self.wall_offset_s + now()) * 1e9)),
@@ -664,6 +812,7 @@ CALAMITIES = (
     *("crash",) * 4, *("exit",) * 3, "stop", "continue", "hang", "hiccup", "hiccup", "stray", "stray",
     "stranger", "stranger", "strangers-leave", *("kill-supervisor",) * 2, *("kill-at-an-effect",) * 4,
     "second-supervisor", *("order",) * 4, "disk-full", "disk-free", "disk-free", "clock", "reload", "recycle",
+    "power-cut", "forgery", *("lease",) * 2, "client-vanishes", *("rival",) * 2, *("rivals-leave",) * 2,
 )  # fmt: skip
 ORDERS = (Event.START, Event.STOP, Event.RESTART, Event.HOLD, Event.RELEASE)
 

@@ -206,6 +206,10 @@ class Platform(Protocol):
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         """CPU time and memory of the living among `pids`, each with its descendants."""
 
+    def age_s(self, identity: Identity) -> float:
+        """Seconds since the process was started, whatever was done to the wall clock meanwhile where the system
+        allows that."""
+
     def describe(self, pid: int) -> str | None:
         """The command line of `pid`, shortened, or None if there is no such process."""
 

@@ -13,6 +13,7 @@ import select
 import signal
 import struct
 import subprocess
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -203,6 +204,9 @@ class LinuxPlatform(PosixPlatform):
 
     def boot_id(self) -> str:
         return procfs.boot_id()
+
+    def age_s(self, identity: Identity) -> float:
+        return max(time.clock_gettime(time.CLOCK_BOOTTIME) - identity.start_time / self._ticks, 0.0)
 
     def own_identity(self) -> Identity:
         pidfd = os.pidfd_open(os.getpid())

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -181,6 +182,9 @@ class PosixPlatform:
     def boot_id(self) -> str:
         # psutil's start times are absolute: they settle what a boot id would.
         return ""
+
+    def age_s(self, identity: Identity) -> float:
+        return max(time.time() - identity.start_time, 0.0)
 
     def own_identity(self) -> Identity:
         identity = identity_by_psutil(os.getpid())
