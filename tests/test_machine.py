@@ -282,6 +282,9 @@ class World:
     def describe(self, pid: int) -> str | None:
         return None
 
+    def age_s(self, identity: Identity) -> float:
+        return asyncio.get_running_loop().time() - identity.start_time
+
     def become_subreaper(self) -> bool:
         return False
 

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -469,3 +470,11 @@ def test_a_lease_holder_that_reads_nothing_stalls_nobody(project: Project) -> No
         assert Client(project.state).status().daemon("api").ready
         project.stop()
     assert not is_alive(supervisor.pid)
+
+
+def test_every_line_of_the_threat_model_names_tests_that_exist() -> None:
+    here = Path(__file__).parent
+    told = re.findall(r"`(test_\w+)`", (here.parent / "docs" / "security.md").read_text())
+    written = "".join(path.read_text() for path in here.glob("test_*.py"))
+    assert len(told) > 20
+    assert [name for name in told if f"def {name}(" not in written] == []

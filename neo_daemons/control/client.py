@@ -162,7 +162,7 @@ class Client:
             raise ControlError(f"the supervisor of {self.state.path} does not answer; look at its log") from None
         except (http.client.HTTPException, ConnectionError):
             raise NoSupervisor(f"the supervisor of {self.state.path} has ended meanwhile") from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, ValueError) as error:  # a ValueError is http.client's, of a length below zero
             raise ControlError(f"the supervisor's answer is of another version: {error}") from None
         finally:
             connection.close()

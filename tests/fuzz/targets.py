@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neo_daemons import Client, procfs, records, references, urls
@@ -309,6 +309,7 @@ def client(root: Path) -> Iterator[Fuzz]:
         bodies,
     )  # fmt: skip
 
+    @example(b"HTTP/1.1 200\nTransfer-Encoding: chunked\n\n-2")
     @given(st.one_of(st.binary(max_size=120), answers))
     def fuzz(data: bytes) -> None:
         TRIED["client"] += 1
