@@ -21,6 +21,10 @@ from msgspec import UNSET, Struct, UnsetType
 MAX_DEPTH = 32
 
 
+_TOLD = re.compile(r"(.*?)(?: - at `((?:key` in `)?\$(?:\.\w+|\[[\d.]+\])*)`)?", re.DOTALL)
+"""What msgspec says of a value: what is wrong, and where. The first may quote any key of the file."""
+
+
 class ConfigError(Exception):
     """A configuration that cannot be used. ``str()`` is one line: file, key, value, remedy."""
 
@@ -68,8 +72,9 @@ class Reader:
         try:
             return msgspec.convert(raw, kind)
         except msgspec.ValidationError as error:
-            message, _, path = str(error).rpartition(" - at `")
-            raise self._explain(raw, kind, key, message or str(error), path, known) from None
+            told = _TOLD.fullmatch(str(error))
+            message, path = told.groups("") if told is not None else (str(error), "")
+            raise self._explain(raw, kind, key, message, path, known) from None
 
     def _explain(
         self, raw: Any, kind: Any, key: str, message: str, path: str, known: Mapping[str, Any] | None

@@ -21,6 +21,10 @@ Pid = Annotated[int, Meta(ge=2, le=2**31 - 1)]
 """A daemon's process id; 0, 1 and negative numbers mean something else to kill(2) and never name a daemon."""
 
 
+Moment = Annotated[float, Meta(ge=0, le=253_402_300_799)]
+"""Seconds since the epoch, up to the end of the year 9999: what can be shown as a date."""
+
+
 class Identity(Struct, frozen=True):
     """What tells a process from every other that had or will have its pid."""
 
@@ -74,7 +78,7 @@ class SupervisorRecord(Struct, frozen=True, kw_only=True):
     version: str
     socket: str
     config: str | None
-    started_at: float
+    started_at: Moment
 
 
 class Intentions(Struct, frozen=True, kw_only=True):

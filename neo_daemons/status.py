@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from .records import Moment
+
 
 class Exit(Struct, frozen=True, kw_only=True):
     """How a daemon's last run ended."""
 
     code: int | None
     signal: str | None
-    at: float
+    at: Moment
     """Seconds since the epoch."""
     pid: int
     text: str
@@ -63,7 +65,7 @@ class SupervisorStatus(Struct, frozen=True, kw_only=True):
     pid: int
     version: str
     state_dir: str
-    started_at: float
+    started_at: Moment
     """Seconds since the epoch."""
     config: str | None = None
     url: str | None = None
@@ -94,7 +96,7 @@ class Status(Struct, frozen=True, kw_only=True):
 class JournalEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that happened."""
 
-    at: float
+    at: Moment
     """Seconds since the epoch."""
     event: str
     daemon: str | None = None
@@ -117,7 +119,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """The answer to ``why``."""
 
     daemon: DaemonStatus
-    since: float
+    since: Moment
     """When it came into this state; seconds since the epoch."""
     next_try_s: float | None
     first_cause: str | None

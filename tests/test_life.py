@@ -1018,3 +1018,13 @@ def test_nohup_is_respected(project: Project) -> None:
     # By the time that this is answered the signal has been met; it would have left its own refusal in the journal.
     assert project.run("reload").returncode == 1
     assert {event for event, _ in project.events()}.isdisjoint({"supervisor-stopping", "reload-refused"})
+
+
+def test_a_start_by_hand_brings_back_what_is_just_being_stopped(project: Project) -> None:
+    project.configure(api=toy("ignore-term", stop={"grace_s": 1.0}), user=toy(requires=["api"]))
+    project.serve()
+    project.reaches("user", "ready")
+    project.client.order("api", "stop")
+    project.client.order("user", "restart")
+    project.reaches("user", "ready")
+    assert project.daemon("api").ready

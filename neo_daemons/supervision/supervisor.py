@@ -254,7 +254,9 @@ class Supervisor:
         if event in (Event.START, Event.RESTART):
             for required in daemon.definition.requires:
                 other = self.daemons.get(required)
-                if other is not None and other.state is State.STOPPED and required not in self.changing:
+                if other is None or other.held or required in self.changing:
+                    continue
+                if other.state in (State.STOPPED, State.STOPPING):
                     self.order(required, Event.START)
         return daemon
 

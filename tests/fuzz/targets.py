@@ -101,6 +101,7 @@ def configuration(root: Path) -> Iterator[Fuzz]:
     """Any configuration is read, or refused in one line that does nothing to a terminal."""
     file = root / "neo-daemons.toml"
 
+    @example(b'[daemons."a"]\n".0"=[]')
     @given(_configurations)
     def fuzz(data: bytes) -> None:
         TRIED["configuration"] += 1
@@ -147,6 +148,7 @@ def journal_file(root: Path) -> Iterator[Fuzz]:
         lambda changes: json.dumps({"at": 1.0, "event": "running", **changes}).encode()
     )
 
+    @example(b'{"at":1e20,"event":""}')
     @given(st.lists(st.one_of(st.binary(max_size=60), entry), max_size=12).map(b"\n".join))
     def fuzz(data: bytes) -> None:
         TRIED["journal"] += 1
