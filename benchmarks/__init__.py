@@ -1,1 +1,1 @@
-"""Timed comparisons. Never part of the tests: what is fast on one machine is slow on another."""
+"""Ours beside its peers, on the same programs and in the same run: ``python -m benchmarks``. No part of the tests."""
