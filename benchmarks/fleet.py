@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import shutil
@@ -235,15 +236,10 @@ def _pss(pid: int) -> int:
 
 def slopes(results: Results) -> dict[str, float]:
     """How what ours costs grows with n: the slope of a line through the logarithms."""
-    import math
-
     found = {}
     for what in ("up", "memory", "all killed at once", "stop", "status", "crash to restart"):
-        points = [(n, results.median(what, Ours.name, n)) for n in results.sizes(what, Ours.name)]
-        points = [(n, value) for n, value in points if value > 0]
-        if len(points) > 1:
-            fit = statistics.linear_regression(
-                *zip(*((math.log(n), math.log(value)) for n, value in points), strict=True)
-            )
-            found[what] = fit.slope
+        sizes = results.sizes(what, Ours.name)
+        costs = [results.median(what, Ours.name, n) for n in sizes]
+        if len(sizes) > 1 and min(costs) > 0:
+            found[what] = statistics.linear_regression(list(map(math.log, sizes)), list(map(math.log, costs))).slope
     return found

@@ -52,18 +52,17 @@ class Results:
                     median, unit = self.median(what, who, n), self.units[what]
                     ours = self.median(what, OURS, n) if (what, OURS, n) in self.samples else 0.0
                     ratio = f"{median / ours:.2f}" if ours and who != OURS else ""
-                    p95, p99 = (self.quantile(what, who, n, share) for share in (0.95, 0.99))
+                    p95, p99 = (f"{self.quantile(what, who, n, share):.3g}" for share in (0.95, 0.99))
                     lines.append(
-                        f"| {what} | {n} | {who} | {len(values)} | {median:.3g} {unit} | {p95:.3g} | {p99:.3g} | {ratio} |"
+                        f"| {what} | {n} | {who} | {len(values)} | {median:.3g} {unit} | {p95} | {p99} | {ratio} |"
                     )
         return "\n".join(lines)
 
     def about(self) -> str:
         """The machine and the versions."""
+        system = f"{platform.system()} {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}"
         load = " ".join(f"{value:.2f}" for value in os.getloadavg())
-        lines = [f"{platform.system()} {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-                 f"load {load}.", ""]  # fmt: skip
-        return "\n".join([*lines, *(f"* {who} {version}" for who, version in self.versions.items())])
+        return "\n".join([f"{system}, load {load}.", "", *(f"* {who} {what}" for who, what in self.versions.items())])
 
     def json(self) -> dict[str, Any]:
         """All samples."""
