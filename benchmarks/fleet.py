@@ -77,7 +77,7 @@ class Fleet:
         """Seconds until the supervisor and all of them are gone."""
         began = time.monotonic()
         self.peer.stop()
-        while any(psutil.pid_exists(pid) for pid in self.reports.pids.values()):
+        while any(map(_runs, self.reports.pids.values())):
             if time.monotonic() - began > 60:
                 raise TimeoutError("some are left")
             time.sleep(0.005)
@@ -210,6 +210,14 @@ def _followers(peer: Ours) -> Iterator[None]:
             follower.sendall(b"GET /v1/daemons/v0/logs?follow=1 HTTP/1.1\r\nHost: x\r\n\r\n")
             follower.recv(4096)
         yield
+
+
+def _runs(pid: int) -> bool:
+    """Not a zombie: those of a supervisor that was killed are the init's to reap, which takes its time."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _used(pids: list[int]) -> tuple[float, int]:

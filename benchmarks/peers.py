@@ -24,7 +24,7 @@ PYTHON = CACHE / "python"
 NODE = CACHE / "node"
 FROM_PYPI = ("supervisor", "circus", "honcho", "setuptools<81")
 STOP_S = 60.0
-FILES = 65536
+FILES = 20_000
 
 Programs = Mapping[str, Sequence[str]]
 """Name → command."""

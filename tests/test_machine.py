@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +252,7 @@ class World:
     def open(self, pid: int, identity: Identity) -> Process | None:
         return None
 
-    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
+    def marked(self, match: Callable[[Mark], bool], known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
         return []
 
     def mark_of(self, pid: int) -> Mark | None:

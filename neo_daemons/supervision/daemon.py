@@ -11,7 +11,7 @@ import contextlib
 import signal
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 from neo_daemons.definitions import Definition, HttpProbe, Launch, Unavailable
@@ -40,6 +40,32 @@ STOPPED_S = 1.0
 LAUNCHER_S = 5.0
 """A command without a readiness probe that exits with 0 within this, and leaves processes, was a launcher."""
 REMEMBERED_RESULTS = 20
+
+
+class _Values(Mapping[str, str]):
+    """A daemon's own values, and those of all others. Of these only what is asked for is made: there may be many."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._own = daemon.values_of_its_own()
+        self._daemon = daemon
+
+    def __getitem__(self, name: str) -> str:
+        if name in self._own:
+            return self._own[name]
+        kind, _, rest = name.partition(".")
+        other, _, key = rest.partition(".")
+        if kind != "daemons" or other == self._daemon.name:
+            raise KeyError(name)
+        return self._daemon.site.daemons[other].values_for_others()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._own
+        for name, other in self._daemon.site.daemons.items():
+            if other is not self._daemon:
+                yield from (f"daemons.{name}.{key}" for key in other.values_for_others())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Daemon:
@@ -76,7 +102,8 @@ class Daemon:
         self.log = DaemonLog(site.state.daemon_log(self.name), definition.log)
         self.pidfile = PidFile(site.state.daemon_record(self.name))
         self.ports = Ports(site.platform, definition, self._ports_of_others)
-        self.tree = Tree(site.platform, self.name, str(site.state.path), site.state.daemon_lock(self.name), self.note)
+        lock = site.state.daemon_lock(self.name)
+        self.tree = Tree(site.platform, self.name, str(site.state.path), lock, self.note, self._mains_of_others)
         self.target: Target | None = None
         """What the probes of the present run are aimed at."""
         self.data_lock: Lock | None = None
@@ -231,7 +258,7 @@ class Daemon:
             return definition.external
         if definition.url is not None:
             with contextlib.suppress(UnknownReference):  # its ports are not settled yet
-                return expand(definition.url, {**self.site.values, **self._own_values()})
+                return expand(definition.url, self.values_of_its_own())
             return None
         if not self.ports.numbers:
             return None
@@ -239,14 +266,17 @@ class Daemon:
         scheme = "http" if any(isinstance(probe, HttpProbe) for probe in definition.ready) else "tcp"
         return f"{scheme}://{host}:{next(iter(self.ports.numbers.values()))}"
 
-    def values(self) -> dict[str, str]:
-        """Everything that this daemon's strings can refer to."""
-        values = {**self.site.values, **self._own_values()}
-        for other in self.site.daemons.values():
-            if other is not self:
-                theirs = {**other._own_values(), "url": other.url or ""}
-                values |= {f"daemons.{other.name}.{key}": value for key, value in theirs.items()}
-        return values
+    def values(self) -> Mapping[str, str]:
+        """Everything that this daemon's strings can refer to, as things are when it is looked up."""
+        return _Values(self)
+
+    def values_for_others(self) -> dict[str, str]:
+        """What theirs can refer to, as ``daemons.NAME.…``."""
+        return {**self._own_values(), "url": self.url or ""}
+
+    def values_of_its_own(self) -> dict[str, str]:
+        """What its own can refer to of itself, and of the project."""
+        return {**self.site.values, **self._own_values()}
 
     def _own_values(self) -> dict[str, str]:
         values = {"name": self.name, "host": self.definition.host, "log_path": str(self.log.path)}
@@ -256,6 +286,10 @@ class Daemon:
         if self.definition.data_dir is not None:
             values["data_dir"] = self.definition.data_dir
         return values
+
+    def _mains_of_others(self) -> set[int]:
+        mains = [other.tree.main for other in self.site.daemons.values() if other is not self]
+        return {main.pid for main in mains if main is not None and main.is_alive()}
 
     def _ports_of_others(self) -> set[int]:
         others = (other for other in self.site.daemons.values() if other is not self)

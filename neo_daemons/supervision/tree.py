@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,24 @@ class Tree:
     Args:
         name, state_dir: what its marks say.
         lock: the file whose lock its processes inherit.
+        others: the main processes of other daemons, each alive and in somebody's hand.
     """
 
-    def __init__(self, platform: Platform, name: str, state_dir: str, lock: Path, note: Note) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        name: str,
+        state_dir: str,
+        lock: Path,
+        note: Note,
+        others: Callable[[], Container[int]] = frozenset,
+    ) -> None:
         self._platform = platform
         self._name = name
         self._state_dir = state_dir
         self._lock = lock
         self._note = note
+        self._others = others
         self._hurry = asyncio.Event()
         self._exited: asyncio.Future[ExitStatus] | None = None
         self.main: Process | None = None
@@ -112,7 +122,7 @@ class Tree:
         deadline = loop.time() + grace_s
         asked: set[int] = set()
         while True:
-            left = [process for process, _ in self._platform.marked(self.is_mine)]
+            left = [process for process, _ in self._platform.marked(self.is_mine, self._others())]
             if not left:
                 if self._lock_is_free():
                     return

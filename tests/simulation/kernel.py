@@ -7,7 +7,7 @@ import contextvars
 import errno
 import random
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -450,11 +450,11 @@ class SimPlatform:
             raise NotOurs(f"pid {pid} is another process now ({proc.kind})")
         return SimProcess(self, proc, is_child=False)
 
-    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
+    def marked(self, match: Callable[[Mark], bool], known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
         found: list[tuple[Process, Mark]] = []
         for proc in self.kernel.living():
             mark = Mark.parse(proc.mark or "")
-            if mark is not None and match(mark):
+            if mark is not None and proc.pid not in known and match(mark):
                 found.append((SimProcess(self, proc, is_child=False), mark))
         return found
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -172,8 +172,9 @@ class Platform(Protocol):
             Unverifiable: its identity cannot be read.
         """
 
-    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
-        """The living processes whose environment holds a mark that `match` accepts."""
+    def marked(self, match: Callable[[Mark], bool], known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
+        """The living processes whose environment holds a mark that `match` accepts. Those in `known` are not looked
+        at: to look at one takes time, and there may be many that are known to be something else."""
 
     def mark_of(self, pid: int) -> Mark | None:
         """The mark in the environment of `pid`; None if there is none, it cannot be read, or the process is another

@@ -71,6 +71,9 @@ def _ask_late(
         on_learned(status)
 
 
+_MARKED = MARK_VARIABLE.encode() + b"="
+
+
 class LinuxProcess(Process):
     """A process held by a pidfd."""
 
@@ -298,18 +301,16 @@ class LinuxPlatform(PosixPlatform):
         return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != own]
 
     def mark_of(self, pid: int) -> Mark | None:
+        # All processes of the machine are asked this after each exit: no object more than it takes.
         try:
-            if Path(f"/proc/{pid}").stat().st_uid != os.geteuid():
-                return None
-            with open(f"/proc/{pid}/environ", "rb") as file:
+            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
                 environ = file.read()
+            start = 0 if environ.startswith(_MARKED) else environ.find(b"\0" + _MARKED) + 1
+            if not environ.startswith(_MARKED, start) or os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+                return None
         except OSError:
             return None
-        prefix = MARK_VARIABLE.encode() + b"="
-        start = 0 if environ.startswith(prefix) else environ.find(b"\0" + prefix) + 1
-        if not environ.startswith(prefix, start):
-            return None
-        value = environ[start + len(prefix) :].partition(b"\0")[0]
+        value = environ[start + len(_MARKED) :].partition(b"\0")[0]
         return Mark.parse(os.fsdecode(value))
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:

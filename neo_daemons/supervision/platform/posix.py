@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 
 import psutil
@@ -220,9 +220,11 @@ class PosixPlatform:
             raise NotOurs(f"pid {pid} is another process now ({self.describe(pid)})")
         return PosixProcess(pid, found, None)
 
-    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
+    def marked(self, match: Callable[[Mark], bool], known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
         found = []
         for pid in self._pids():
+            if pid in known:
+                continue
             mark = self.mark_of(pid)
             if mark is not None and match(mark):
                 process = self._claim(pid, lambda pid=pid, mark=mark: self.mark_of(pid) == mark)  # type: ignore[misc]
