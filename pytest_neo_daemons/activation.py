@@ -435,6 +435,10 @@ class Active:
         if watch is None:
             return report
         concerning = self._concerning(item)
+        if report.failed and concerning:
+            # The test may be quicker than the supervisor: what happened before it was asked is told before it answers.
+            with _whatever_comes():
+                self.session.client.status()
         incidents = [incident for incident in watch.incidents() if incident.daemon in concerning]
         if incidents:
             reporting.set_properties(item, report, incidents)

@@ -151,6 +151,27 @@ def test_a_daemon_that_dies_during_a_passing_test_is_told_in_xml_and_summary(inn
 
 
 @MODES
+def test_a_failure_waits_for_what_the_supervisor_has_yet_to_see(inner: Inner, mode: tuple[str, ...]) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_dies.py",
+        """
+        import os, psutil, signal, subprocess
+
+        def test_killed(api):
+            supervisor = psutil.Process(api.pid).ppid()
+            os.kill(supervisor, signal.SIGSTOP)
+            later = subprocess.Popen(["sh", "-c", f"sleep 1; kill -CONT {supervisor}"])
+            os.kill(api.pid, signal.SIGKILL)
+            assert later.pid is None
+        """,
+    )
+    outcome = inner.run(*mode)
+    assert outcome.counts() == {"failed": 1}, outcome.text
+    assert "killed by SIGKILL" in failures(outcome)["test_killed"]
+
+
+@MODES
 def test_a_failure_while_a_daemon_was_dead_says_so(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())
     inner.write(
