@@ -159,10 +159,11 @@ def test_a_failure_waits_for_what_the_supervisor_has_yet_to_see(inner: Inner, mo
         import os, psutil, signal, subprocess
 
         def test_killed(api):
-            supervisor = psutil.Process(api.pid).ppid()
+            pid = api.pid
+            supervisor = psutil.Process(pid).ppid()
             os.kill(supervisor, signal.SIGSTOP)
             later = subprocess.Popen(["sh", "-c", f"sleep 1; kill -CONT {supervisor}"])
-            os.kill(api.pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
             assert later.pid is None
         """,
     )
