@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from . import fleet, peers, plugin, real
+from . import fleet, flood, peers, plugin, real
 from .results import Results
 
-NAMES = ("fleet", "real", "plugin")
+NAMES = ("fleet", "real", "flood", "plugin")
 
 
 def main() -> int:
@@ -38,8 +38,11 @@ def main() -> int:
         fleet.measure(results, quick=options.quick, repeat=options.repeat, names=frozenset(options.peer))
     if "real" in names:
         real.measure(results, repeat=1 if options.quick else options.repeat)
+    if "flood" in names:
+        flood.measure(results, quick=options.quick, repeat=1 if options.quick else options.repeat)
     if "plugin" in names:
         plugin.measure(results, pairs=3 if options.quick else 20)
+        plugin.measure_failure(results, repeat=1 if options.quick else options.repeat)
     print(results.about(), "", results.table(), sep="\n")
     for what, slope in fleet.slopes(results).items():
         print(f"\n{what}: grows as n to the power of {slope:.2f}", end="")

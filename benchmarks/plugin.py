@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -11,11 +12,24 @@ import time
 from pathlib import Path
 
 from .results import OURS, Results
+from .victims import Reports, build
 
 TESTS = 2000
 OTHERS = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "xdist", "timeout")
 """Plugins that are left out: each takes longer than what is to be measured."""
 TOY = '[daemons.api]\ncommand = ["{python}", "-m", "http.server", "--bind", "${{host}}", "${{port}}"]\nport = "auto"\n'
+
+
+NEVER_READY = 'ready = { type = "log", pattern = "never" }\nrestart = "never"\n'
+FAILED = """
+import pathlib, time
+def pytest_runtest_logreport(report):
+    import os
+    if report.failed and "PYTEST_XDIST_WORKER" in os.environ:
+        with pathlib.Path(__file__).with_name("errors").open("a") as file:
+            file.write(f"{time.monotonic()}\\n")
+"""
+"""In each worker: when it told."""
 
 
 def run(directory: Path, *arguments: str) -> float:
@@ -50,3 +64,32 @@ def measure(results: Results, *, pairs: int) -> None:
             results.add("plugin: one daemon (http.server), start to end", OURS, 1, 1e3 * difference, "ms")
         per_test = (statistics.median(many) - statistics.median(start)) / TESTS
         results.add("plugin: per test, switched on", OURS, TESTS, 1e6 * per_test, "us")
+
+
+def measure_failure(results: Results, *, repeat: int, workers: int = 4) -> None:
+    """Measure 10: a daemon dies at its start, and all workers wait for it."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name).resolve()
+        victim = build(directory)
+        for number in range(workers):
+            (directory / f"test_{number}.py").write_text("def test(api): pass\n")
+        (directory / "conftest.py").write_text(FAILED)
+        for number in range(repeat):
+            reports, errors = Reports(directory / f"reports{number}"), directory / "errors"
+            errors.write_text("")
+            command = json.dumps([str(victim), str(reports.path), "api", "fail", "2"])
+            (directory / "neo-daemons.toml").write_text(f"[daemons.api]\ncommand = {command}\n{NEVER_READY}")
+            subprocess.run(
+                [sys.executable, "-m", "pytest", "-q", "--neo-daemons", "-n", str(workers)],
+                cwd=directory,
+                check=False,
+                stdout=subprocess.DEVNULL,
+            )
+            reports.read()
+            died = next(report.at for report in reversed(reports.all) if report.pid < 0)
+            told = [float(line) for line in errors.read_text().split()]
+            if len(told) != workers:
+                results.faults.append(f"only {len(told)} of {workers} workers told of a daemon that died")
+            for at in told:
+                results.add("plugin: dead at start to error", OURS, workers, 1e3 * (at - died), "ms")
+            reports.close()

@@ -1,0 +1,110 @@
+"""A daemon that writes faster than anybody reads, while its supervisor is killed and started again. Measure 7."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from .fleet import fleet
+from .peers import Ours, Programs
+from .results import OURS, Results
+from .victims import Reports, build
+
+MEGABYTES, RATE = 400, 100
+LINE = 100
+BARE = "bare"
+
+
+class _Loud(Ours):
+    """With logs of so many bytes."""
+
+    log: str = ""
+
+    def configure(self, programs: Programs) -> list[str]:
+        lines = [f"[daemons.{name}]\ncommand = {json.dumps(list(command))}\n" for name, command in programs.items()]
+        (self.root / "neo-daemons.toml").write_text("".join(f"{line}log = {self.log}\n" for line in lines))
+        return list(self.command())
+
+
+class _Kept(_Loud):
+    log = "{ max_bytes = 50000000, keep = 100 }"
+
+
+class _Bounded(_Loud):
+    log = "{ max_bytes = 10000000, keep = 2 }"
+
+
+def measure(results: Results, *, quick: bool, repeat: int) -> None:
+    """In turns: into a file without anybody, into a log that keeps all, into one that is bounded."""
+    megabytes = 100 if quick else MEGABYTES
+    with tempfile.TemporaryDirectory() as directory:
+        victim = build(Path(directory).resolve())
+        for _ in range(repeat):
+            results.add("flood: the daemon took", BARE, megabytes, _bare(victim, Path(directory), megabytes), "s")
+            for kind in (_Kept, _Bounded):
+                print(f"flood: {kind.log}", file=sys.stderr, flush=True)
+                _one(results, kind, victim, megabytes)
+
+
+def _one(results: Results, kind: type[_Loud], victim: Path, megabytes: int) -> None:
+    with fleet(kind, 1, victim) as made:
+        made.programs["v0"] += ["flood", str(megabytes), str(RATE)]
+        made.up()
+        began = made.reports.all[0].at
+        logs, most, crashed = made.peer.root / "state" / "logs", 0, False
+        while not any(report.pid == 0 for report in made.reports.all):
+            most = max(most, _size(logs))
+            if not crashed and time.monotonic() - began > megabytes / RATE / 3:
+                crashed = True
+                assert isinstance(made.peer, Ours)
+                made.peer.crash()
+            made.reports.read()
+            time.sleep(0.01)
+        results.add("flood: the daemon took", OURS, megabytes, made.reports.all[-1].at - began, "s")
+        time.sleep(2)
+        if kind is _Kept:
+            results.add("flood: lines lost", OURS, megabytes, megabytes * 1e6 / LINE - _numbered(logs), "lines")
+        else:
+            results.add("flood: most on the disk, of 30 MB", OURS, megabytes, most / 1e6, "MB")
+            results.add("flood: on the disk afterwards, of 30 MB", OURS, megabytes, _size(logs) / 1e6, "MB")
+        made.down()
+
+
+def _bare(victim: Path, directory: Path, megabytes: int) -> float:
+    reports = Reports(directory / f"reports-{time.monotonic_ns()}")
+    path = directory / "bare.log"
+    with path.open("wb") as output:
+        process = subprocess.Popen(
+            [str(victim), str(reports.path), "v0", "flood", str(megabytes), str(RATE)], stdout=output
+        )
+        try:
+            reports.wait(lambda: any(report.pid == 0 for report in reports.all), "the flood does not end")
+        finally:
+            process.terminate()
+            process.wait()
+            reports.close()
+            path.unlink()
+    return reports.all[-1].at - reports.all[0].at
+
+
+def _numbered(logs: Path) -> int:
+    """How many of the lines are there, each once."""
+    seen: set[int] = set()
+    for path in logs.glob("v0.log*"):
+        with path.open("rb") as file:
+            seen.update(int(line[:11]) for line in file if line[:11].isdigit() and len(line) == LINE)
+    return len(seen)
+
+
+def _size(logs: Path) -> int:
+    total = 0
+    for path in logs.glob("v0.log*"):
+        try:
+            total += path.stat().st_blocks * 512
+        except FileNotFoundError:
+            continue
+    return total
