@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME…]``: a table on stdout; exits with 2 for wrong usage."""
+"""``python -m benchmarks [NAME…]``: tables on stdout. Exits with 2 for wrong usage, with 1 if a ``--check`` fails."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from . import fleet, flood, peers, plugin, real
+from . import fleet, flood, goals, peers, plots, plugin, real, suite
 from .results import Results
 
-NAMES = ("fleet", "real", "flood", "plugin")
+NAMES = ("fleet", "real", "flood", "plugin", "suite")
 
 
 def main() -> int:
@@ -20,8 +20,11 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small and rough, to see that it works")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="rounds (default: 3)")
     parser.add_argument("--peer", action="append", default=[], metavar="PEER", help="only this one (repeatable)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
-    parser.add_argument("--install-peers", action="store_true", help=f"fetch those of PyPI and npm into {peers.CACHE}")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write results.md, results.json and plots there")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a figure that was measured is missed")
+    parser.add_argument(
+        "--install-peers", action="store_true", help=f"fetch those of PyPI and npm into {peers.CACHE}, and no more"
+    )
     options = parser.parse_args()
     known = [kind.name for kind in peers.ALL]
     for wrong in [name for name in options.names if name not in NAMES]:
@@ -32,26 +35,46 @@ def main() -> int:
         parser.error("--repeat: write a number from 1 on")
     if options.install_peers:
         peers.install()
+        return 0
     names = options.names or NAMES
     results = Results()
     if "fleet" in names:
         fleet.measure(results, quick=options.quick, repeat=options.repeat, names=frozenset(options.peer))
+    rounds = 1 if options.quick else options.repeat
     if "real" in names:
-        real.measure(results, repeat=1 if options.quick else options.repeat)
+        real.measure(results, quick=options.quick, repeat=rounds)
     if "flood" in names:
-        flood.measure(results, quick=options.quick, repeat=1 if options.quick else options.repeat)
+        flood.measure(results, quick=options.quick, repeat=rounds)
     if "plugin" in names:
         plugin.measure(results, pairs=3 if options.quick else 20)
-        plugin.measure_failure(results, repeat=1 if options.quick else options.repeat)
-    print(results.about(), "", results.table(), sep="\n")
-    for what, slope in fleet.slopes(results).items():
-        print(f"\n{what}: grows as n to the power of {slope:.2f}", end="")
-    for fault in results.faults:
-        print(f"\nnot measured: {fault}", end="")
-    print()
-    if options.json is not None:
-        options.json.write_text(json.dumps(results.json(), indent=1) + "\n")
-    return 0
+        plugin.measure_failure(results, repeat=rounds)
+    if "suite" in names:
+        suite.measure(results, quick=options.quick, repeat=rounds)
+    report = _report(results)
+    print(report)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "results.md").write_text(f"# Results\n\n{report}")
+        (options.out / "results.json").write_text(json.dumps(results.json(), indent=1) + "\n")
+        try:
+            plots.draw(results, options.out)
+        except ImportError:
+            print("no plots: matplotlib is not installed", file=sys.stderr)
+    return int(options.check and any(goal.reached is False for goal in goals.goals(results)))
+
+
+def _report(results: Results) -> str:
+    slopes = [f"* {what}: n to the power of {slope:.2f}" for what, slope in fleet.slopes(results).items()]
+    parts = [
+        results.about(),
+        goals.table(results),
+        results.table(),
+        "How what ours costs grows with n:\n\n" + "\n".join(slopes) if slopes else "",
+        "Not measured, or not as it should be:\n\n" + "\n".join(f"* {fault}" for fault in results.faults)
+        if results.faults
+        else "",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 if __name__ == "__main__":

@@ -86,9 +86,9 @@ class Fleet:
     def idle(self, seconds: float) -> tuple[float, float]:
         """CPU in % of one core, and context switches per second."""
         pids = self.peer.own(self.victim)
-        before, began = _used(pids), time.monotonic()
+        before, began = used(pids), time.monotonic()
         time.sleep(seconds)
-        after, took = _used(pids), time.monotonic() - began
+        after, took = used(pids), time.monotonic() - began
         return 100 * (after[0] - before[0]) / took, (after[1] - before[1]) / took
 
     def pss(self) -> int:
@@ -220,7 +220,8 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def _used(pids: list[int]) -> tuple[float, int]:
+def used(pids: list[int]) -> tuple[float, int]:
+    """Seconds of CPU that these processes have used, and their context switches."""
     cpu, switches = 0.0, 0
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):

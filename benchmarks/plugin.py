@@ -15,7 +15,7 @@ from .results import OURS, Results
 from .victims import Reports, build
 
 TESTS = 2000
-OTHERS = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "xdist", "timeout")
+OTHERS = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "xdist", "timeout", "xprocess")
 """Plugins that are left out: each takes longer than what is to be measured."""
 TOY = '[daemons.api]\ncommand = ["{python}", "-m", "http.server", "--bind", "${{host}}", "${{port}}"]\nport = "auto"\n'
 
@@ -46,7 +46,7 @@ def compare(directory: Path, pairs: int, without: list[str], with_: list[str]) -
 
 
 def measure(results: Results, *, pairs: int) -> None:
-    """Measure 8, as far as it goes: unused, per test, and one daemon from start to end."""
+    """Measure 8 but for what `suite` measures: unused, per test, one daemon from start to end, and found warm."""
     few = max(pairs // 4, 3)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -56,14 +56,28 @@ def measure(results: Results, *, pairs: int) -> None:
         (directory / "neo-daemons.toml").write_text(TOY.format(python=sys.executable))
         (directory / "test_two.py").write_text("def test_two(api): pass\n")
         start = compare(directory, few, [], ["--neo-daemons"])
+        warm = _warm(directory, few)
         (directory / "test_one.py").write_text(
             f"import pytest\n@pytest.mark.parametrize('n', range({TESTS}))\ndef test_one(n): pass\n"
         )
         many = compare(directory, few, [], ["--neo-daemons"])
         for difference in start:
             results.add("plugin: one daemon (http.server), start to end", OURS, 1, 1e3 * difference, "ms")
+        for difference in warm:
+            results.add("plugin: warm run, more than one without", OURS, 1, 1e3 * difference, "ms")
         per_test = (statistics.median(many) - statistics.median(start)) / TESTS
         results.add("plugin: per test, switched on", OURS, TESTS, 1e6 * per_test, "us")
+
+
+def _warm(directory: Path, pairs: int) -> list[float]:
+    """By how much a run takes longer that finds the daemon warm than one that needs none."""
+    (directory / "test_two.py").write_text("def test_two(api): pass\n")
+    keep = ["--neo-daemons", "--neo-daemons-keep", "10m", "test_two.py"]
+    run(directory, *keep)
+    try:
+        return compare(directory, pairs, ["-p", "no:neo_daemons", "test_one.py"], keep)
+    finally:
+        run(directory, *keep[:-2], "0", "test_two.py")  # the last one to use it takes it with it
 
 
 def measure_failure(results: Results, *, repeat: int, workers: int = 4) -> None:

@@ -1,4 +1,4 @@
-"""The real three, under ours and started bare. Measures 2 and 3."""
+"""The real three, under ours and started bare. Measures 2 and 3, and what 5 says of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ import psutil
 
 from neo_daemons import Client, ControlError
 
+from .fleet import used
 from .results import OURS, Results
 
 PATIENCE_S = 180.0
@@ -35,32 +36,56 @@ class Command(NamedTuple):
     url: str | None
 
 
-def measure(results: Results, *, repeat: int) -> None:
-    """Bare and supervised starts in turns, and chroma's way back from a SIGKILL."""
+def measure(results: Results, *, quick: bool, repeat: int) -> None:
+    """Bare and supervised starts in turns, chroma's way back from a SIGKILL, and what watching costs."""
     with tempfile.TemporaryDirectory(prefix="real-") as directory:
         root = Path(directory).resolve()
-        with (root / "output").open("wb") as output:
-            commands: dict[str, Command] = {}
-            for number in range(repeat + 1):
-                print(f"real: round {number} of {repeat}", file=sys.stderr, flush=True)
-                client = Client(root / ".neo-daemons")
-                began = time.monotonic()
-                serve = subprocess.Popen(
-                    [sys.executable, "-m", "neo_daemons", "serve"], cwd=root, stdout=output, stderr=output
-                )
-                try:
-                    _until(lambda client=client: _ready(client, *NAMES))  # type: ignore[misc]
-                    taken = time.monotonic() - began
-                    commands = commands or {name: _command(client, name) for name in NAMES}
-                    if number:  # the first one provisions, and fills the caches
-                        results.add("serve to all ready", OURS, 3, taken, "s")
-                        results.add("chroma: crash to ready", OURS, 1, _crash(client), "s")
-                finally:
-                    serve.send_signal(signal.SIGINT)
-                    serve.wait(60)
-                if number:
-                    results.add("serve to all ready", BARE, 3, _bare(commands, NAMES, output), "s")
-                    results.add("chroma: crash to ready", BARE, 1, _bare(commands, NAMES[:1], output), "s")
+        commands: dict[str, Command] = {}
+        for number in range(repeat + 1):
+            print(f"real: round {number} of {repeat}", file=sys.stderr, flush=True)
+            began = time.monotonic()
+            with served(root) as client:
+                taken = time.monotonic() - began
+                commands = commands or commands_of(client)
+                if number:  # the first one provisions, and fills the caches
+                    results.add("serve to all ready", OURS, 3, taken, "s")
+                    results.add("chroma: crash to ready", OURS, 1, _crash(client), "s")
+                if number == repeat:
+                    _idle(results, client, 10.0 if quick else 60.0)
+            if number:
+                results.add("serve to all ready", BARE, 3, _bare(commands, NAMES, root), "s")
+                results.add("chroma: crash to ready", BARE, 1, _bare(commands, NAMES[:1], root), "s")
+
+
+@contextlib.contextmanager
+def served(root: Path) -> Iterator[Client]:
+    """The three under `serve`, all ready."""
+    root.mkdir(exist_ok=True)
+    client = Client(root / ".neo-daemons")
+    command = [sys.executable, "-m", "neo_daemons", "serve"]
+    with (root / "output").open("ab") as output:
+        serve = subprocess.Popen(command, cwd=root, stdout=output, stderr=output)
+    try:
+        _until(lambda: _ready(client, *NAMES))
+        yield client
+    finally:
+        serve.send_signal(signal.SIGINT)
+        serve.wait(60)
+
+
+def commands_of(client: Client) -> dict[str, Command]:
+    """What the three were started with."""
+    return {name: _command(client, name) for name in NAMES}
+
+
+def _idle(results: Results, client: Client, seconds: float) -> None:
+    pid = client.status().supervisor.pid
+    time.sleep(5)
+    before = used([pid])
+    time.sleep(seconds)
+    after = used([pid])
+    results.add("idle CPU, the real three with their probes", OURS, 3, 100 * (after[0] - before[0]) / seconds, "%")
+    results.add("idle context switches, the same", OURS, 3, (after[1] - before[1]) / seconds, "1/s")
 
 
 def _crash(client: Client) -> float:
@@ -73,16 +98,17 @@ def _crash(client: Client) -> float:
     return time.monotonic() - began
 
 
-def _bare(commands: dict[str, Command], names: tuple[str, ...], output: object) -> float:
+def _bare(commands: dict[str, Command], names: tuple[str, ...], root: Path) -> float:
     """Seconds until the slowest that answers HTTP is ready; the bridge, which does not and is up long before, runs."""
     began = time.monotonic()
-    started = [
-        subprocess.Popen(
-            commands[name].arguments, env=commands[name].env, cwd=commands[name].cwd,
-            stdout=output, stderr=output, start_new_session=True,  # type: ignore[call-overload]
-        )
-        for name in names
-    ]  # fmt: skip
+    with (root / "output").open("ab") as output:
+        started = [
+            subprocess.Popen(
+                commands[name].arguments, env=commands[name].env, cwd=commands[name].cwd,
+                stdout=output, stderr=output, start_new_session=True,
+            )
+            for name in names
+        ]  # fmt: skip
     try:
         _until(lambda: all(_answers(name, commands[name].url) for name in names))
         return time.monotonic() - began

@@ -53,8 +53,9 @@ class Results:
                     ours = self.median(what, OURS, n) if (what, OURS, n) in self.samples else 0.0
                     ratio = f"{median / ours:.2f}" if ours and who != OURS else ""
                     p95, p99 = (f"{self.quantile(what, who, n, share):.3g}" for share in (0.95, 0.99))
+                    unit = f" {unit}" if unit else ""
                     lines.append(
-                        f"| {what} | {n} | {who} | {len(values)} | {median:.3g} {unit} | {p95} | {p99} | {ratio} |"
+                        f"| {what} | {n} | {who} | {len(values)} | {median:.3g}{unit} | {p95} | {p99} | {ratio} |"
                     )
         return "\n".join(lines)
 
