@@ -56,9 +56,12 @@ def measure(results: Results, *, quick: bool, repeat: int) -> None:
             order.shuffle(contenders)
             for who in contenders:
                 print(f"suite: {who}, first fixture, round {number + 1}", file=sys.stderr, flush=True)
-                _first(results, root, who)
-                if who in (OURS, "file lock"):
-                    _attach(results, root, who)
+                try:
+                    _first(results, root, who)
+                    if who in (OURS, "file lock"):
+                        _attach(results, root, who)
+                except subprocess.CalledProcessError:
+                    results.faults.append(f"first fixture of {who}: {_last_line(root)}")
         for number in range(repeat):
             for workers in (2,) if quick else (1, 2, 4, 8):
                 order.shuffle(contenders)
@@ -144,10 +147,13 @@ def _one(results: Results, root: Path, who: str, workers: int, scripts: dict[str
     if run.returncode == 0:
         results.add("suite of 200 tests, by workers", who, workers, took, "s")
     else:
-        last = (root / "output").read_text(errors="replace").strip().splitlines()[-1:]
-        results.faults.append(f"suite of {who}, -n {workers}: not green: {''.join(last)}")
+        results.faults.append(f"suite of {who}, -n {workers}: not green: {_last_line(root)}")
     results.add("suite: daemons started", who, workers, len(seen), "")
     results.add("suite: daemons left behind", who, workers, len(left), "")
+
+
+def _last_line(root: Path) -> str:
+    return "".join((root / "output").read_text(errors="replace").strip().splitlines()[-1:])
 
 
 @contextlib.contextmanager

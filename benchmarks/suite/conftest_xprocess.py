@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +12,10 @@ from daemons import Daemon  # type: ignore[import-not-found]
 from xprocess import ProcessStarter
 
 
-def _run(name: str, xprocess: Any, worker: str, factory: pytest.TempPathFactory) -> Iterator[str]:
+def _run(name: str, xprocess: Any, factory: pytest.TempPathFactory) -> Iterator[str]:
     daemon = Daemon(name, factory.mktemp(name))
-    own = f"{name}-{worker}"
-    daemon.log = xprocess.rootdir.join(own, "xprocess.log")
+    own = f"{name}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    daemon.log = Path(str(xprocess.rootdir), own, "xprocess.log")
 
     class Starter(ProcessStarter):  # type: ignore[misc]
         args = daemon.command
@@ -30,15 +32,15 @@ def _run(name: str, xprocess: Any, worker: str, factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
-def chroma_url(xprocess: Any, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from _run("chroma", xprocess, worker_id, tmp_path_factory)
+def chroma_url(xprocess: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from _run("chroma", xprocess, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def mlx_url(xprocess: Any, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from _run("mlx", xprocess, worker_id, tmp_path_factory)
+def mlx_url(xprocess: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from _run("mlx", xprocess, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def graph(xprocess: Any, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from _run("bridge", xprocess, worker_id, tmp_path_factory)
+def graph(xprocess: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from _run("bridge", xprocess, tmp_path_factory)
