@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def main() -> int:
     if options.install_peers:
         peers.install()
         return 0
+    # Installed programs have their bytecode; a checkout's would be compiled anew at each start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     names = options.names or NAMES
     results = Results()
     if "fleet" in names:
