@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 from neo_daemons.config import find_state_dir
-from neo_daemons.control.client import Client, NoSupervisor
+from neo_daemons.control.client import Client, ControlError, NoSupervisor
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus, Status
 from neo_daemons.supervision import survey
@@ -23,6 +24,8 @@ POLL_S = 0.05
 GOODBYE_S = 2.0
 CONNECT_S = 30.0
 """From the spawn of a supervisor to its first answer."""
+END_S = 10.0
+"""For a supervisor that did not answer to end, with what it has begun."""
 GIVEN_UP = frozenset({"parked", "unavailable", "held", "stopped", "external", "degraded"})
 ALIEN = frozenset({"stopped", "external"})
 PATIENT_RESTARTS = 2
@@ -72,22 +75,43 @@ def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
 
 
 def _connect(supervisor: Process, state: StateDir) -> int | None:
-    """Wait for its first answer; an exit code if there is none."""
+    """Wait for its first answer; an exit code if there is none, and then the process is ended."""
+    try:
+        code = _first_answer(supervisor, state)
+    except BaseException:
+        _end(supervisor)
+        raise
+    if code is not None:
+        _end(supervisor)
+    return code
+
+
+def _end(supervisor: Process) -> None:
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        supervisor.signal(signum)
+        if wait_until_ended(supervisor, END_S):
+            return
+
+
+def _first_answer(supervisor: Process, state: StateDir) -> int | None:
     deadline = time.monotonic() + CONNECT_S
     while time.monotonic() < deadline:
         alive = supervisor.is_alive()
+        fault = ""
         try:
             if Client(state).status().supervisor.pid == supervisor.pid:
                 return None
         except NoSupervisor:
             pass
+        except ControlError as error:
+            fault = f" ({error})"  # of one before it, whose record it is about to replace unless that one lives
         if not alive:
             other = supervisor_process(state)
             if other is not None:  # somebody was faster
                 other.close()
                 return None
             said = state.supervisor_log.read_text(errors="replace").strip().splitlines()
-            return complain(f"the supervisor ended at once: {said[-1] if said else 'without a word'}", FAILED)
+            return complain(f"the supervisor ended at once: {said[-1] if said else 'without a word'}{fault}", FAILED)
         time.sleep(POLL_S)
     return complain(f"supervisor pid {supervisor.pid} does not answer; see {state.supervisor_log}", FAILED)
 

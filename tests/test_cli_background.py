@@ -1,0 +1,66 @@
+"""``up``, ``down``, ``reap`` and ``doctor``: what they do when the state directory is not what they expect."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import psutil
+
+from .harness import Project, toy
+
+
+def spawned_by_up(project: Project) -> list[int]:
+    """The supervisors that `up` has started here, which name the state directory."""
+    path = str(project.state.path)
+    return [process.pid for process in psutil.process_iter() if path in _command(process)]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@contextlib.contextmanager
+def unreadable(project: Project) -> Iterator[None]:
+    """The record of the project's living supervisor, damaged for a while."""
+    record = project.state.record.read_text()
+    project.state.record.write_text("{")
+    try:
+        yield
+    finally:
+        project.state.record.write_text(record)
+
+
+def test_a_living_supervisors_daemons_are_not_ended_though_its_record_is_damaged(project: Project) -> None:
+    project.configure(api=toy("quiet"))
+    supervisor = project.serve()
+    pid = project.reaches("api", "ready").pid
+    with unreadable(project):
+        down = project.run("down")
+        assert down.returncode == 1
+        assert "nothing was ended" in down.stderr
+        assert f"pid {supervisor.pid} " in down.stderr
+        assert "is damaged" in down.stderr
+        doctor = project.run("doctor")
+        assert doctor.returncode == 1
+        assert "is damaged" in doctor.stdout
+        assert f"pid {supervisor.pid} " in doctor.stdout
+        assert f"pid {pid} " not in doctor.stdout  # nobody is told to reap it
+    project.state.record.rename(project.root / "aside")
+    reap = project.run("reap")
+    assert (reap.returncode, "is missing" in reap.stderr) == (1, True)
+    (project.root / "aside").rename(project.state.record)
+    assert project.daemon("api").pid == pid
+
+
+def test_up_leaves_no_process_behind_when_it_cannot_connect(project: Project) -> None:
+    project.configure(api=toy("quiet"))
+    project.serve()
+    with unreadable(project):
+        up = project.run("up")
+        assert up.returncode == 1
+        assert "supervisor.json" in up.stderr
+        assert spawned_by_up(project) == []
