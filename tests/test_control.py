@@ -162,6 +162,13 @@ def test_a_lease_ends_with_its_holder(project: Project) -> None:
     project.back("api", first.pid)
 
 
+@pytest.mark.parametrize("fault", [FileNotFoundError("mine"), ValueError("mine"), TimeoutError("mine")])
+def test_what_fails_under_a_lease_is_its_users_own(shared: Project, fault: Exception) -> None:
+    with pytest.raises(type(fault)) as raised, shared.client.lease("a user"):
+        raise fault
+    assert raised.value is fault
+
+
 def test_a_long_state_directory_gets_a_socket_in_a_short_private_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
