@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 
 import psutil
@@ -64,3 +65,24 @@ def test_up_leaves_no_process_behind_when_it_cannot_connect(project: Project) ->
         assert up.returncode == 1
         assert "supervisor.json" in up.stderr
         assert spawned_by_up(project) == []
+
+
+def test_a_takeover_that_cannot_listen_leaves_the_old_supervisor_in_charge(project: Project) -> None:
+    project.configure(api=toy("quiet"))
+    supervisor = project.serve()
+    pid = project.reaches("api", "ready").pid
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        up = project.run("up", "--takeover", "--listen", str(taken.getsockname()[1]))
+    assert (up.returncode, "cannot listen on" in up.stderr) == (1, True), up
+    assert supervisor.poll() is None
+    assert project.daemon("api").pid == pid
+
+
+def test_a_takeover_may_listen_where_the_old_supervisor_does(project: Project) -> None:
+    project.configure(api=toy("quiet"))
+    old = project.serve("--listen", "0")
+    url = project.client.status().supervisor.url
+    assert url is not None
+    project.serve("--takeover", "--listen", url.removeprefix("http://"))
+    assert old.wait(30) == 0
+    assert project.client.status().supervisor.url == url

@@ -40,7 +40,7 @@ def up(options: argparse.Namespace) -> int:
     if running is None or options.takeover:
         state.create()
         supervisor = _spawn(options, state)
-        code = _connect(supervisor, state)
+        code = _connect(supervisor, state, running.pid if running is not None else None)
         if code is not None:
             return code
     else:
@@ -74,10 +74,11 @@ def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
         os.close(output)
 
 
-def _connect(supervisor: Process, state: StateDir) -> int | None:
-    """Wait for its first answer; an exit code if there is none, and then the process is ended."""
+def _connect(supervisor: Process, state: StateDir, replaced: int | None) -> int | None:
+    """Wait for the first answer of a supervisor that takes the place of that with pid `replaced`; an exit code if
+    there is none, and then the process is ended."""
     try:
-        code = _first_answer(supervisor, state)
+        code = _first_answer(supervisor, state, replaced)
     except BaseException:
         _end(supervisor)
         raise
@@ -93,7 +94,7 @@ def _end(supervisor: Process) -> None:
             return
 
 
-def _first_answer(supervisor: Process, state: StateDir) -> int | None:
+def _first_answer(supervisor: Process, state: StateDir, replaced: int | None) -> int | None:
     deadline = time.monotonic() + CONNECT_S
     while time.monotonic() < deadline:
         alive = supervisor.is_alive()
@@ -107,9 +108,10 @@ def _first_answer(supervisor: Process, state: StateDir) -> int | None:
             fault = f" ({error})"  # of one before it, whose record it is about to replace unless that one lives
         if not alive:
             other = supervisor_process(state)
-            if other is not None:  # somebody was faster
+            if other is not None:
                 other.close()
-                return None
+                if other.pid != replaced:  # somebody was faster
+                    return None
             said = state.supervisor_log.read_text(errors="replace").strip().splitlines()
             return complain(f"the supervisor ended at once: {said[-1] if said else 'without a word'}{fault}", FAILED)
         time.sleep(POLL_S)

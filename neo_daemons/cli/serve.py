@@ -34,7 +34,7 @@ def serve(options: argparse.Namespace) -> int:
     """Supervise until a signal or a request ends it."""
     configuration = load_with_requirements(options)
     if options.takeover:
-        take_over(configuration.state)
+        take_over(configuration.state, options.listen)
     try:
         return asyncio.run(_serve(configuration, options))
     except AlreadyRunning as error:
