@@ -86,3 +86,31 @@ def test_a_takeover_may_listen_where_the_old_supervisor_does(project: Project) -
     project.serve("--takeover", "--listen", url.removeprefix("http://"))
     assert old.wait(30) == 0
     assert project.client.status().supervisor.url == url
+
+
+def test_up_says_what_has_no_effect_on_the_supervisor_that_runs(project: Project) -> None:
+    project.configure(api=toy("quiet"))
+    project.serve()
+    project.reaches("api", "ready")
+    other = project.root / "other.toml"
+    other.write_text("[daemons.late]\ncommand = ['true']\n")
+    again = project.run("up", "--listen", "0", "--config", str(other), "--state-dir", str(project.state.path))
+    assert again.returncode == 0
+    assert "--listen has no effect (the control API is not on TCP)" in again.stderr
+    assert f"--config has no effect (it has {project.root / 'neo-daemons.toml'})" in again.stderr
+    assert "up --takeover" in again.stderr
+    assert project.run("up", "--config", "neo-daemons.toml").stderr == ""
+
+
+def test_up_fails_with_5_if_the_supervisor_that_runs_does_not_know_what_is_required(project: Project) -> None:
+    project.configure(api=toy("quiet"))
+    project.serve("--listen", "0")
+    project.reaches("api", "ready")
+    project.configure(api=toy("quiet"), late=toy("quiet"))
+    up = project.run("up", "--require", "late", "--listen", "0")
+    assert up.returncode == 5
+    assert "required: late: " in up.stderr
+    assert "neo-daemons reload" in up.stderr
+    assert "no effect" not in up.stderr
+    project.client.reload()
+    assert project.run("up", "--require", "late").returncode == 0

@@ -9,7 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from neo_daemons.config import find_state_dir
+from neo_daemons.config import Configuration, find_state_dir
+from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import Client, ControlError, NoSupervisor
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus, Status
@@ -37,15 +38,24 @@ def up(options: argparse.Namespace) -> int:
     configuration = load_with_requirements(options)
     state = configuration.state
     running = supervisor_process(state)
+    spawned = None
     if running is None or options.takeover:
         state.create()
-        supervisor = _spawn(options, state)
-        code = _connect(supervisor, state, running.pid if running is not None else None)
+        spawned = _spawn(options, state)
+        code = _connect(spawned, state, running.pid if running is not None else None)
         if code is not None:
             return code
     else:
         print(f"already up: supervisor pid {running.pid}", flush=True)
-    status = _wait(Client(state), options.wait)
+    client = Client(state)
+    status = client.status()
+    if spawned is None or status.supervisor.pid != spawned.pid:
+        _say_what_has_no_effect(status, options, configuration)
+        unknown = sorted(set(options.require) - {daemon.name for daemon in status.daemons})
+        if unknown:
+            who = f"supervisor pid {status.supervisor.pid}, which runs here, knows no such daemon"
+            return complain(f"required: {', '.join(unknown)}: {who}; mend it with: neo-daemons reload", REQUIRED)
+    status = _wait(client, options.wait)
     reached = f", control API on {status.supervisor.url}" if status.supervisor.url else ""
     print(f"supervisor pid {status.supervisor.pid}, state in {state.path}{reached}")
     # What somebody else runs, or nobody wants to run, is no failure of ours, unless it is required.
@@ -56,6 +66,23 @@ def up(options: argparse.Namespace) -> int:
     for daemon in required or failed:
         complain(render.line(daemon), FAILED)
     return REQUIRED if required else FAILED
+
+
+def _say_what_has_no_effect(status: Status, options: argparse.Namespace, configuration: Configuration) -> None:
+    """On a supervisor that is not of our making."""
+    own = status.supervisor
+    remedy = f"on supervisor pid {own.pid}, which runs already; to replace it and keep the daemons: up --takeover"
+    if options.listen is not None and not _listens(own.url, options.listen):
+        is_reached = f"the control API is on {own.url}" if own.url else "the control API is not on TCP"
+        complain(f"--listen has no effect ({is_reached}) {remedy}", DONE)
+    if options.config is not None and own.config != str(configuration.source):
+        complain(f"--config has no effect (it has {own.config or 'the built-in daemons'}) {remedy}", DONE)
+
+
+def _listens(url: str | None, wanted: Loopback) -> bool:
+    if url is None or wanted.port:
+        return url == wanted.url
+    return url.rpartition(":")[0] == wanted.url.rpartition(":")[0]
 
 
 def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
