@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from neo_daemons.config import Configuration, find_state_dir
 from neo_daemons.control.address import Loopback
@@ -94,11 +97,19 @@ def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
     if options.listen is not None:
         command += ["--listen", options.listen.url.removeprefix("http://")]
     env = {name: value for name, value in os.environ.items() if name != MARK_VARIABLE}
-    output = os.open(state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    output = _open_log(state)
     try:
         return current_platform().spawn(SpawnSpec(command, env, str(Path.cwd()), output))
     finally:
         os.close(output)
+
+
+def _open_log(state: StateDir) -> int:
+    """The supervisor's log, begun anew unless a supervisor lives that may be writing into it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    with contextlib.suppress(Timeout), FileLock(state.lock, blocking=False):
+        return os.open(state.supervisor_log, flags | os.O_TRUNC, 0o600)
+    return os.open(state.supervisor_log, flags, 0o600)
 
 
 def _connect(supervisor: Process, state: StateDir, replaced: int | None) -> int | None:
