@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import psutil
@@ -114,3 +116,55 @@ def test_up_fails_with_5_if_the_supervisor_that_runs_does_not_know_what_is_requi
     assert "no effect" not in up.stderr
     project.client.reload()
     assert project.run("up", "--require", "late").returncode == 0
+
+
+def test_a_down_ends_who_follows_and_the_supervisor_does_not_complain(project: Project) -> None:
+    project.configure(api=toy("quiet", "write=said once"))
+    supervisor = project.serve()
+    project.reaches("api", "ready")
+    with contextlib.ExitStack() as stack:
+        followers = [stack.enter_context(follow(project, *what)) for what in (["logs", "api"], ["events"])]
+        assert [follower.stdout.readline() != "" for follower in followers if follower.stdout] == [True, True]
+        project.client.shutdown()
+        said, events = [follower.stdout.read() for follower in followers if follower.stdout]
+        assert [follower.wait(30) for follower in followers] == [0, 0]
+    assert said == "quiet and ready\n"
+    assert "supervisor-stopped" in events
+    assert supervisor.wait(30) == 0
+    assert "Traceback" not in project.output()
+
+
+def test_who_follows_a_supervisor_that_is_killed_comes_to_an_end(project: Project) -> None:
+    project.configure(api=toy("quiet"))
+    project.serve()
+    project.reaches("api", "ready")
+    with follow(project, "logs", "api") as follower:
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == "quiet and ready\n"
+        project.kill_supervisor()
+        assert follower.stdout.read() == ""
+        assert follower.wait(30) == 0
+    project.run("down")
+
+
+def follow(project: Project, *what: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "neo_daemons", *what, "-f"]
+    return subprocess.Popen(command, cwd=project.root, env=project.env, text=True, stdout=subprocess.PIPE)
+
+
+def test_each_up_begins_the_supervisors_log_anew(project: Project) -> None:
+    project.configure(api=toy("quiet"))
+    project.state.create()
+    project.state.supervisor_log.write_text("of an earlier one\n")
+    assert project.run("up").returncode == 0
+    assert "of an earlier one" not in project.state.supervisor_log.read_text()
+    assert project.run("down").returncode == 0
+
+
+def test_up_does_not_begin_the_log_of_a_living_supervisor_anew(project: Project) -> None:
+    project.configure(api=toy("quiet"))
+    project.serve()
+    project.state.supervisor_log.write_text("of the living one\n")
+    with unreadable(project):
+        assert project.run("up").returncode == 1
+    assert project.state.supervisor_log.read_text().startswith("of the living one\n")

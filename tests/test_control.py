@@ -139,6 +139,7 @@ def test_a_follower_that_does_not_read_holds_up_nobody(project: Project) -> None
         project.reaches("api", "ready")
         assert project.run("restart", "api").returncode == 0
         project.stop()
+        assert "Traceback" not in project.output()
 
 
 def test_a_lease_ends_with_its_holder(project: Project) -> None:

@@ -40,6 +40,10 @@ class NoSupervisor(ControlError):
     """Nobody supervises this state directory."""
 
 
+class SupervisorEnded(NoSupervisor):
+    """It was there, and has ended before its answer was whole."""
+
+
 class Client:
     """Talks to the supervisor of a state directory.
 
@@ -85,7 +89,8 @@ class Client:
                 yield msgspec.json.decode(line, type=JournalEntry)
 
     def logs(self, name: str, lines: int, *, follow: bool = False) -> Iterator[str]:
-        """The last lines of a daemon's log, and with `follow` what comes after, in pieces of text."""
+        """The last lines of a daemon's log, and with `follow` what comes after, in pieces of text. Ends with
+        the supervisor."""
         query = {"n": str(lines), "follow": "1" if follow else "0"}
         with self._exchange("GET", f"/daemons/{name}/logs", query, None, None if follow else ANSWER_S) as response:
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -166,7 +171,7 @@ class Client:
         except TimeoutError:
             raise ControlError(f"the supervisor of {self.state.path} does not answer; look at its log") from None
         except (http.client.HTTPException, ConnectionError):
-            raise NoSupervisor(f"the supervisor of {self.state.path} has ended meanwhile") from None
+            raise SupervisorEnded(f"the supervisor of {self.state.path} has ended meanwhile") from None
         except (msgspec.DecodeError, ValueError) as error:  # a ValueError is http.client's, of a length below zero
             raise ControlError(f"the supervisor's answer is of another version: {error}") from None
 
