@@ -168,3 +168,19 @@ def test_up_does_not_begin_the_log_of_a_living_supervisor_anew(project: Project)
     with unreadable(project):
         assert project.run("up").returncode == 1
     assert project.state.supervisor_log.read_text().startswith("of the living one\n")
+
+
+def test_doctor_looks_for_a_program_where_the_daemon_will_be_started(project: Project) -> None:
+    for where in ("sub", "sub/bin"):
+        (project.root / where).mkdir()
+        (project.root / where / "run.sh").write_text("#!/bin/sh\n")
+        (project.root / where / "run.sh").chmod(0o755)
+    project.configure(
+        near={"command": ["./run.sh"], "cwd": "sub"},
+        on_path={"command": ["run.sh"], "cwd": "sub", "env": {"PATH": "bin:/usr/bin"}},
+        gone={"command": ["./run.sh"]},
+        not_on_path={"command": ["run.sh"], "cwd": "sub"},
+    )
+    doctor = project.run("doctor")
+    found = {line.split()[1].rstrip(":"): line.split()[0] for line in doctor.stdout.splitlines() if "run.sh" in line}
+    assert found == {"near": "ok", "on_path": "ok", "gone": "problem", "not_on_path": "problem"}, doctor.stdout

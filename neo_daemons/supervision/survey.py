@@ -249,7 +249,7 @@ def _installed(definition: Definition, resolve: Callable[[Definition], Launch | 
         return [Finding(level="problem", subject=definition.name, text=launch.reason, remedy=launch.remedy)]
     version = f" {launch.version}" if launch.version else ""
     program = launch.command[0]
-    if "$" not in program and shutil.which(program) is None:
+    if not _is_there(program, definition, launch):
         remedy = f"install it, or correct daemons.{definition.name}.command"
         return [Finding(level="problem", subject=definition.name, text=f"{program} is not found", remedy=remedy)]
     findings = [Finding(level="ok", subject=definition.name, text=f"{program}{version}")]
@@ -260,6 +260,18 @@ def _installed(definition: Definition, resolve: Callable[[Definition], Launch | 
     if launch.note:
         findings.append(Finding(level="note", subject=definition.name, text=launch.note))
     return findings
+
+
+def _is_there(program: str, definition: Definition, launch: Launch) -> bool:
+    """Whether the start will find it: from the daemon's own working directory, in its own PATH. What only the start
+    can resolve is taken to be there."""
+    path = {**os.environ, **launch.env, **definition.env}.get("PATH", os.defpath)
+    if "$" in program or ("/" not in program and "$" in path):
+        return True
+    if "/" in program:
+        return shutil.which(os.path.join(definition.cwd, program)) is not None
+    directories = (os.path.join(definition.cwd, directory) for directory in path.split(os.pathsep))
+    return shutil.which(program, path=os.pathsep.join(directories)) is not None
 
 
 def _ports(definition: Definition, state: StateDir, platform: Platform) -> list[Finding]:
