@@ -165,7 +165,7 @@ async def _show_table(orchestrator: AgentOrchestrator) -> None:
 
     supervisor = orchestrator.supervisor
     console = render.console()
-    console.print(f"supervising {supervisor.state.path}{_reached(supervisor)}; Ctrl-C stops")
+    console.print(f"supervising {supervisor.state.path}{_reached(supervisor)}; Ctrl-C stops", markup=False)
     table = render.table(orchestrator.status(), console.width)
     # rich's own thread draws what we made last, for the reason that Printer gives.
     with Live(get_renderable=lambda: table, console=console, refresh_per_second=REFRESHES):
