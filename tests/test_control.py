@@ -139,6 +139,19 @@ def test_a_follower_that_does_not_read_holds_up_nobody(project: Project) -> None
         project.reaches("api", "ready")
         assert project.run("restart", "api").returncode == 0
         project.stop()
+        assert "Traceback" not in project.output()
+
+
+def test_an_ipv6_host_stands_in_brackets_in_the_urls_of_the_built_ins(project: Project) -> None:
+    own = toy("quiet", host="::1", port="auto", live=[])
+    project.configure(chroma=own, mlx=own, **{"neural-link": own})
+    project.serve()
+    chroma, mlx, link = (project.reaches(name, "ready") for name in ("chroma", "mlx", "neural-link"))
+    assert chroma.url == chroma.env["CHROMA_URL"] == f"http://[::1]:{chroma.ports['main']}"
+    assert chroma.env["CHROMA_HOST"] == "::1"
+    assert mlx.env["OPENAI_BASE_URL"] == f"{mlx.url}/v1" == f"http://[::1]:{mlx.ports['main']}/v1"
+    assert link.url == f"ws://[::1]:{link.ports['main']}"
+    assert {change.action for change in project.client.reload()} <= {"keep"}
 
 
 def test_a_lease_ends_with_its_holder(project: Project) -> None:
@@ -160,6 +173,13 @@ def test_a_lease_ends_with_its_holder(project: Project) -> None:
         assert project.daemon("api").pid == first.pid
         holder.kill()
     project.back("api", first.pid)
+
+
+@pytest.mark.parametrize("fault", [FileNotFoundError("mine"), ValueError("mine"), TimeoutError("mine")])
+def test_what_fails_under_a_lease_is_its_users_own(shared: Project, fault: Exception) -> None:
+    with pytest.raises(type(fault)) as raised, shared.client.lease("a user"):
+        raise fault
+    assert raised.value is fault
 
 
 def test_a_long_state_directory_gets_a_socket_in_a_short_private_one(

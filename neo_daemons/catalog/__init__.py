@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from neo_daemons.definitions import Definition, Launch, Unavailable
@@ -16,7 +17,7 @@ from neo_daemons.definitions import Definition, Launch, Unavailable
 from . import bridge, chroma, mlx, neural_link
 from .project import Project
 
-__all__ = ["BUILTINS", "Builtin", "Project", "resolve"]
+__all__ = ["BUILTINS", "Builtin", "Project", "bracketed", "resolve"]
 
 
 class Builtin(Struct, frozen=True):
@@ -50,6 +51,19 @@ BUILTINS: Mapping[str, Builtin] = {
         by_default=False,
     ),
 }
+
+
+def bracketed(definition: Definition) -> Definition:
+    """`definition`, with an IPv6 host in brackets where its URLs begin with it: RFC 3986, section 3.2.2."""
+    if ":" not in definition.host:
+        return definition
+
+    def mend(text: str) -> str:
+        return text.replace("://${host}", "://[${host}]")
+
+    url = mend(definition.url) if definition.url is not None else None
+    exports = {name: mend(text) for name, text in definition.exports.items()}
+    return msgspec.structs.replace(definition, url=url, exports=exports)
 
 
 def resolve(definition: Definition, project: Project) -> Launch | Unavailable:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
-from neo_daemons.config import find_state_dir
-from neo_daemons.control.client import Client, NoSupervisor
+from filelock import FileLock, Timeout
+
+from neo_daemons.config import Configuration, find_state_dir
+from neo_daemons.control.address import Loopback
+from neo_daemons.control.client import Client, ControlError, NoSupervisor
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus, Status
 from neo_daemons.supervision import survey
@@ -23,6 +28,8 @@ POLL_S = 0.05
 GOODBYE_S = 2.0
 CONNECT_S = 30.0
 """From the spawn of a supervisor to its first answer."""
+END_S = 10.0
+"""For a supervisor that did not answer to end, with what it has begun."""
 GIVEN_UP = frozenset({"parked", "unavailable", "held", "stopped", "external", "degraded"})
 ALIEN = frozenset({"stopped", "external"})
 PATIENT_RESTARTS = 2
@@ -34,15 +41,24 @@ def up(options: argparse.Namespace) -> int:
     configuration = load_with_requirements(options)
     state = configuration.state
     running = supervisor_process(state)
+    spawned = None
     if running is None or options.takeover:
         state.create()
-        supervisor = _spawn(options, state)
-        code = _connect(supervisor, state)
+        spawned = _spawn(options, state)
+        code = _connect(spawned, state, running.pid if running is not None else None)
         if code is not None:
             return code
     else:
         print(f"already up: supervisor pid {running.pid}", flush=True)
-    status = _wait(Client(state), options.wait)
+    client = Client(state)
+    status = client.status()
+    if spawned is None or status.supervisor.pid != spawned.pid:
+        _say_what_has_no_effect(status, options, configuration)
+        unknown = sorted(set(options.require) - {daemon.name for daemon in status.daemons})
+        if unknown:
+            who = f"supervisor pid {status.supervisor.pid}, which runs here, knows no such daemon"
+            return complain(f"required: {', '.join(unknown)}: {who}; mend it with: neo-daemons reload", REQUIRED)
+    status = _wait(client, options.wait)
     reached = f", control API on {status.supervisor.url}" if status.supervisor.url else ""
     print(f"supervisor pid {status.supervisor.pid}, state in {state.path}{reached}")
     # What somebody else runs, or nobody wants to run, is no failure of ours, unless it is required.
@@ -55,6 +71,23 @@ def up(options: argparse.Namespace) -> int:
     return REQUIRED if required else FAILED
 
 
+def _say_what_has_no_effect(status: Status, options: argparse.Namespace, configuration: Configuration) -> None:
+    """On a supervisor that is not of our making."""
+    own = status.supervisor
+    remedy = f"on supervisor pid {own.pid}, which runs already; to replace it and keep the daemons: up --takeover"
+    if options.listen is not None and not _listens(own.url, options.listen):
+        is_reached = f"the control API is on {own.url}" if own.url else "the control API is not on TCP"
+        complain(f"--listen has no effect ({is_reached}) {remedy}", DONE)
+    if options.config is not None and own.config != str(configuration.source):
+        complain(f"--config has no effect (it has {own.config or 'the built-in daemons'}) {remedy}", DONE)
+
+
+def _listens(url: str | None, wanted: Loopback) -> bool:
+    if url is None or wanted.port:
+        return url == wanted.url
+    return url.rpartition(":")[0] == wanted.url.rpartition(":")[0]
+
+
 def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
     command = [sys.executable, "-m", "neo_daemons", "serve", "--state-dir", str(state.path)]
     if options.config is not None:
@@ -64,30 +97,61 @@ def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
     if options.listen is not None:
         command += ["--listen", options.listen.url.removeprefix("http://")]
     env = {name: value for name, value in os.environ.items() if name != MARK_VARIABLE}
-    output = os.open(state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    output = _open_log(state)
     try:
         return current_platform().spawn(SpawnSpec(command, env, str(Path.cwd()), output))
     finally:
         os.close(output)
 
 
-def _connect(supervisor: Process, state: StateDir) -> int | None:
-    """Wait for its first answer; an exit code if there is none."""
+def _open_log(state: StateDir) -> int:
+    """The supervisor's log, begun anew unless a supervisor lives that may be writing into it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    with contextlib.suppress(Timeout), FileLock(state.lock, blocking=False):
+        return os.open(state.supervisor_log, flags | os.O_TRUNC, 0o600)
+    return os.open(state.supervisor_log, flags, 0o600)
+
+
+def _connect(supervisor: Process, state: StateDir, replaced: int | None) -> int | None:
+    """Wait for the first answer of a supervisor that takes the place of that with pid `replaced`; an exit code if
+    there is none, and then the process is ended."""
+    try:
+        code = _first_answer(supervisor, state, replaced)
+    except BaseException:
+        _end(supervisor)
+        raise
+    if code is not None:
+        _end(supervisor)
+    return code
+
+
+def _end(supervisor: Process) -> None:
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        supervisor.signal(signum)
+        if wait_until_ended(supervisor, END_S):
+            return
+
+
+def _first_answer(supervisor: Process, state: StateDir, replaced: int | None) -> int | None:
     deadline = time.monotonic() + CONNECT_S
     while time.monotonic() < deadline:
         alive = supervisor.is_alive()
+        fault = ""
         try:
             if Client(state).status().supervisor.pid == supervisor.pid:
                 return None
         except NoSupervisor:
             pass
+        except ControlError as error:
+            fault = f" ({error})"  # of one before it, whose record it is about to replace unless that one lives
         if not alive:
             other = supervisor_process(state)
-            if other is not None:  # somebody was faster
+            if other is not None:
                 other.close()
-                return None
+                if other.pid != replaced:  # somebody was faster
+                    return None
             said = state.supervisor_log.read_text(errors="replace").strip().splitlines()
-            return complain(f"the supervisor ended at once: {said[-1] if said else 'without a word'}", FAILED)
+            return complain(f"the supervisor ended at once: {said[-1] if said else 'without a word'}{fault}", FAILED)
         time.sleep(POLL_S)
     return complain(f"supervisor pid {supervisor.pid} does not answer; see {state.supervisor_log}", FAILED)
 

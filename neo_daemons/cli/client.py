@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from neo_daemons.config import find_state_dir
-from neo_daemons.control.client import Client, ControlError, NoSupervisor
+from neo_daemons.control.client import Client, ControlError, NoSupervisor, SupervisorEnded
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import Explanation, JournalEntry
 
@@ -91,7 +91,9 @@ def _logs(client: Client, state: StateDir, options: argparse.Namespace) -> int:
     try:
         for text in client.logs(options.name, options.lines, follow=options.follow):
             write(text)
-    except NoSupervisor:
+    except NoSupervisor as error:
+        if options.follow and isinstance(error, SupervisorEnded):
+            return DONE
         path = state.daemon_log(options.name)
         if not path.is_file():
             raise
@@ -132,7 +134,9 @@ def _events(client: Client, state: StateDir, options: argparse.Namespace) -> int
         entries = client.follow_events(options.lines) if options.follow else client.events(options.lines)
         for entry in entries:
             show(entry)
-    except NoSupervisor:
+    except NoSupervisor as error:
+        if options.follow and isinstance(error, SupervisorEnded):
+            return DONE
         from neo_daemons.supervision import journal
 
         if options.follow or not state.journal.is_file():

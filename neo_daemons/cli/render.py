@@ -62,7 +62,7 @@ def table(status: Status, width: int) -> Group:
             daemon.name,
             Text(state(daemon), style=STYLES.get(daemon.state, "")),
             str(daemon.pid or "-"),
-            daemon.url or "-",
+            Text(daemon.url or "-"),  # no markup: an IPv6 address stands in brackets
             duration(daemon.uptime_s),
             str(daemon.restarts),
             f"{daemon.cpu_percent:.1f}%" if daemon.cpu_percent is not None else "-",

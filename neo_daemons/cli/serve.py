@@ -13,6 +13,8 @@ import threading
 from neo_daemons.config import ConfigError, Configuration, load
 from neo_daemons.control.server import settled
 from neo_daemons.orchestrator import AgentOrchestrator
+from neo_daemons.supervision.daemon import Daemon
+from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.supervisor import AlreadyRunning, Supervisor
 
 from . import ALREADY_RUNNING, DONE, REQUIRED, complain, render
@@ -22,6 +24,8 @@ REFRESH_S = 1.0
 """Of the table, when nothing changes but uptimes."""
 REFRESHES = 4
 """A second."""
+RECENT = 20
+"""Entries of the journal among which a daemon's last steps are."""
 MAX_UNPRINTED = 1000
 CLOSE_S = 2.0
 
@@ -30,7 +34,7 @@ def serve(options: argparse.Namespace) -> int:
     """Supervise until a signal or a request ends it."""
     configuration = load_with_requirements(options)
     if options.takeover:
-        take_over(configuration.state)
+        take_over(configuration.state, options.listen)
     try:
         return asyncio.run(_serve(configuration, options))
     except AlreadyRunning as error:
@@ -72,11 +76,31 @@ async def _serve(configuration: Configuration, options: argparse.Namespace) -> i
 
 
 async def _require(orchestrator: AgentOrchestrator, name: str, missing: list[str]) -> None:
-    daemon = orchestrator.supervisor.daemon(name)
-    await daemon.wait_for(settled)
-    if not daemon.ready:
-        missing.append(f"required: {render.line(daemon.status(None))}")
-        orchestrator.ask_to_stop()
+    """Until the daemon is ready; if that cannot come, and nobody wanted it so, the supervisor is asked to stop."""
+    supervisor = orchestrator.supervisor
+    while not supervisor.stopping:
+        daemon = supervisor.daemons.get(name)
+        if daemon is None or daemon.ready:  # a reload has removed it: it is required no more
+            return
+        on_the_way = [daemon]  # it, and whom it waits for
+        while (other := supervisor.daemons.get(on_the_way[-1].waiting_for or "")) is not None:
+            on_the_way.append(other)
+        in_hand = any(one.name in supervisor.changing or _is_stopped_by_wish(supervisor, one) for one in on_the_way)
+        if not in_hand and settled(daemon):
+            missing.append(f"required: {render.line(daemon.status(None))}")
+            orchestrator.ask_to_stop()
+            return
+        await supervisor.site.changed.wait()
+
+
+def _is_stopped_by_wish(supervisor: Supervisor, daemon: Daemon) -> bool:
+    """Whether it is an operator who has stopped it, or it has not been begun yet."""
+    if daemon.state is not State.STOPPED or not daemon.definition.enabled:
+        return False
+    if daemon.detail is None:
+        return True  # what an earlier supervisor left is ended first
+    steps = [entry for entry in supervisor.journal.latest(RECENT, daemon.name) if entry.event == entry.state][-2:]
+    return any(entry.detail == f"{Event.STOP} by an operator" for entry in steps)
 
 
 async def _show(orchestrator: AgentOrchestrator) -> None:
@@ -141,7 +165,7 @@ async def _show_table(orchestrator: AgentOrchestrator) -> None:
 
     supervisor = orchestrator.supervisor
     console = render.console()
-    console.print(f"supervising {supervisor.state.path}{_reached(supervisor)}; Ctrl-C stops")
+    console.print(f"supervising {supervisor.state.path}{_reached(supervisor)}; Ctrl-C stops", markup=False)
     table = render.table(orchestrator.status(), console.width)
     # rich's own thread draws what we made last, for the reason that Printer gives.
     with Live(get_renderable=lambda: table, console=console, refresh_per_second=REFRESHES):

@@ -6,6 +6,7 @@ import contextlib
 import time
 
 from neo_daemons import records
+from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import Client, ControlError, NoSupervisor
 from neo_daemons.records import DamagedRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir
@@ -60,17 +61,22 @@ def _record_pid(state: StateDir) -> int | None:
     return None
 
 
-def take_over(state: StateDir) -> None:
-    """Have a running supervisor, if there is one, leave its daemons to us and go.
+def take_over(state: StateDir, listen: Loopback | None = None) -> None:
+    """Have a running supervisor, if there is one, leave its daemons to us and go; not before it is known that we can
+    `listen`, or nobody would supervise them.
 
     Raises:
         ControlError: it does not.
+        StateDirError: we cannot listen there.
     """
     process = supervisor_process(state)
     if process is None:
         return
+    client = Client(state)
     with contextlib.suppress(NoSupervisor):
-        Client(state).shutdown(detach=True)
+        if listen is not None and listen.url != client.status().supervisor.url:  # its own port will be free
+            listen.bind().close()
+        client.shutdown(detach=True)
     if not wait_until_released(state, process, TAKEOVER_S):
         raise ControlError(f"supervisor pid {process.pid} does not let go; end it by its pid, then serve again")
     process.close()

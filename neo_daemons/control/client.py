@@ -40,6 +40,10 @@ class NoSupervisor(ControlError):
     """Nobody supervises this state directory."""
 
 
+class SupervisorEnded(NoSupervisor):
+    """It was there, and has ended before its answer was whole."""
+
+
 class Client:
     """Talks to the supervisor of a state directory.
 
@@ -80,14 +84,15 @@ class Client:
     def follow_events(self, count: int, name: str | None = None) -> Iterator[JournalEntry]:
         """The latest entries, then each new one. Ends with the supervisor."""
         query = {"n": str(count), "follow": "1"} | ({"daemon": name} if name else {})
-        with self._stream("GET", "/events", query, None) as response:
+        with self._exchange("GET", "/events", query, None, None) as response:
             for line in response:
                 yield msgspec.json.decode(line, type=JournalEntry)
 
     def logs(self, name: str, lines: int, *, follow: bool = False) -> Iterator[str]:
-        """The last lines of a daemon's log, and with `follow` what comes after, in pieces of text."""
+        """The last lines of a daemon's log, and with `follow` what comes after, in pieces of text. Ends with
+        the supervisor."""
         query = {"n": str(lines), "follow": "1" if follow else "0"}
-        with self._stream("GET", f"/daemons/{name}/logs", query, None if follow else ANSWER_S) as response:
+        with self._exchange("GET", f"/daemons/{name}/logs", query, None, None if follow else ANSWER_S) as response:
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
             while piece := response.read1(CHUNK):
                 yield decoder.decode(piece)
@@ -96,10 +101,12 @@ class Client:
     def lease(self, holder: str, *, inhibit: str | None = None, owner: bool = False) -> Iterator[Lease]:
         """Hold a lease: it is armed when this has been entered. See `api.LeaseRequest`."""
         body = api.LeaseRequest(holder, inhibit, owner)
-        with self._exchange("POST", "/leases", {}, body, ANSWER_S) as (response, connection):
-            granted = msgspec.json.decode(response.readline(), type=api.LeaseGranted)
-            connection.settimeout(None)
-            yield Lease(granted.lease, connection)
+        with contextlib.closing(_Connection(self._socket(), ANSWER_S)) as connection:
+            with self._translating():
+                response, link = self._request(connection, "POST", "/leases", {}, body)
+                granted = msgspec.json.decode(response.readline(), type=api.LeaseGranted)
+                link.settimeout(None)
+            yield Lease(granted.lease, link)  # what fails in here is its user's own
 
     def need(self, name: str, *, wait_s: float = 0.0) -> api.Needed:
         """Have a session's supervisor start a daemon unless it runs; the answer waits up to `wait_s` until it is
@@ -132,40 +139,41 @@ class Client:
         wait_s: float = 0.0,
         query: dict[str, str] | None = None,
     ) -> T:
-        with self._exchange(method, path, query or {}, body, ANSWER_S + wait_s) as (response, _):
+        with self._exchange(method, path, query or {}, body, ANSWER_S + wait_s) as response:
             return msgspec.json.decode(response.read(), type=kind)
-
-    @contextlib.contextmanager
-    def _stream(
-        self, method: str, path: str, query: dict[str, str], timeout_s: float | None
-    ) -> Iterator[http.client.HTTPResponse]:
-        with self._exchange(method, path, query, None, timeout_s) as (response, _):
-            yield response
 
     @contextlib.contextmanager
     def _exchange(
         self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None, timeout_s: float | None
-    ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
-        connection = _Connection(self._socket(), timeout_s)
+    ) -> Iterator[http.client.HTTPResponse]:
+        """For calls and streams of ours only: what fails within is taken for the supervisor's fault."""
+        with contextlib.closing(_Connection(self._socket(), timeout_s)) as connection, self._translating():
+            yield self._request(connection, method, path, query, body)[0]
+
+    def _request(
+        self, connection: _Connection, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None
+    ) -> tuple[http.client.HTTPResponse, socket.socket]:
         content = msgspec.json.encode(body) if body is not None else None
         target = f"/{api.VERSION}{urllib.parse.quote(path)}?{urllib.parse.urlencode(query)}"
+        connection.request(method, target, content)
+        link = connection.sock
+        response = connection.getresponse()
+        if response.status >= 400:
+            raise ControlError(_fault(response))
+        return response, link
+
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
         try:
-            connection.request(method, target, content)
-            link = connection.sock
-            response = connection.getresponse()
-            if response.status >= 400:
-                raise ControlError(_fault(response))
-            yield response, link
+            yield
         except (FileNotFoundError, ConnectionRefusedError):
             raise NoSupervisor(self._nobody()) from None
         except TimeoutError:
             raise ControlError(f"the supervisor of {self.state.path} does not answer; look at its log") from None
         except (http.client.HTTPException, ConnectionError):
-            raise NoSupervisor(f"the supervisor of {self.state.path} has ended meanwhile") from None
+            raise SupervisorEnded(f"the supervisor of {self.state.path} has ended meanwhile") from None
         except (msgspec.DecodeError, ValueError) as error:  # a ValueError is http.client's, of a length below zero
             raise ControlError(f"the supervisor's answer is of another version: {error}") from None
-        finally:
-            connection.close()
 
     def _socket(self) -> str:
         try:

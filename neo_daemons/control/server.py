@@ -39,6 +39,8 @@ HEAD_S = 10.0
 """In which a connection must come to its first request."""
 BODY_S = 30.0
 """In which a request's body must be there."""
+LAST_WORDS_S = 0.05
+"""In which a follower gets what is there at a shutdown; reading it takes far less."""
 GRACE_S = 1
 """Requests that are under way at a shutdown get this long."""
 PATIENT_FAILURES = 2
@@ -202,6 +204,7 @@ class ControlServer:
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
         self._socket: socket.socket | None = None
+        self._closing = asyncio.Event()
 
     def start(self) -> None:
         """Listen.
@@ -217,7 +220,7 @@ class ControlServer:
             sockets.append(self._door.listener)
             protocol = _behind(self._door)
         config = uvicorn.Config(
-            self._app(),
+            self._until_cut_off(self._app()),
             http=protocol,
             ws="none",
             lifespan="off",
@@ -236,6 +239,9 @@ class ControlServer:
     async def stop(self) -> None:
         """Close, and remove the socket."""
         if self._server is not None and self._task is not None:
+            self._closing.set()
+            for daemon in self._supervisor.daemons.values():
+                daemon.log.rotated.notify()  # its followers look for its last words
             self._server.stop_asked.set()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._door is not None:
@@ -255,6 +261,37 @@ class ControlServer:
                 for path, handlers in paths.items()
             ]
         )
+
+    def _until_cut_off(self, app: ASGIApp) -> ASGIApp:
+        """`app`; that its grace is over at a shutdown is no fault to be reported."""
+
+        async def run(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:
+                if not self._closing.is_set():
+                    raise
+
+        return run
+
+    async def _until_closing(self, pieces: AsyncIterator[T]) -> AsyncIterator[T]:
+        """What a follower gets: `pieces` as they come, and at a shutdown what is there yet."""
+        closing = asyncio.ensure_future(self._closing.wait())
+        following: asyncio.Future[T] | None = None
+        try:
+            while True:
+                following = asyncio.ensure_future(anext(pieces))
+                await asyncio.wait({following, closing}, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    await asyncio.wait({following}, timeout=LAST_WORDS_S)
+                if not following.done():
+                    return
+                yield following.result()
+        finally:
+            tasks = [task for task in (following, closing) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _answering(self, handler: Handler) -> Handler:
         """Every fault is an answer."""
@@ -298,14 +335,14 @@ class ControlServer:
             async for entry in self._supervisor.journal.follow(count, name):
                 yield msgspec.json.encode(entry) + b"\n"
 
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
+        return StreamingResponse(self._until_closing(lines()), media_type="application/x-ndjson")
 
     async def _logs(self, request: Request) -> Response:
         count, follow = _window(request)
         log = self._supervisor.daemon(request.path_params["name"]).log
         if not follow:
             return Response("".join(f"{line}\n" for line in log.tail(count)), media_type="text/plain")
-        return StreamingResponse(log.follow(count), media_type="text/plain")
+        return StreamingResponse(self._until_closing(log.follow(count)), media_type="text/plain")
 
     async def _order(self, request: Request) -> Response:
         name, order = request.path_params["name"], request.path_params["order"]

@@ -1,6 +1,7 @@
 """A look at a project from outside: what is installed, who has its ports and directories, what was left behind.
 
-Read-only, but for `reap`, which ends what is provably this state directory's and supervised by nobody.
+Read-only, but for `reap`, which ends what is provably this state directory's and supervised by nobody. That somebody
+supervises is told by the lock: the record beside it may be damaged or deleted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from msgspec import Struct
 from neo_daemons import records
 from neo_daemons.definitions import Definition, Launch, Log, Unavailable
 from neo_daemons.records import DaemonRecord, DamagedRecord, SupervisorRecord
-from neo_daemons.state_dir import StateDir
+from neo_daemons.state_dir import StateDir, StateDirError
 
 from .logs import DaemonLog
 from .pidfile import find_living
@@ -27,6 +28,8 @@ from .starting import DATA_LOCK
 
 REAP_GRACE_S = 10.0
 POLL_S = 0.05
+LOCK_S = 0.5
+"""Others who only look whether the lock is free have it for a moment."""
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -100,14 +103,22 @@ def orphans(platform: Platform) -> list[Orphan]:
 
 def reap(state: StateDir, platform: Platform) -> Reaped:
     """End what bears the mark of `state` and is supervised by nobody: SIGTERM, a grace, SIGKILL. While a supervisor
-    runs there, only what is not of its daemons' present runs."""
+    runs there, only what is not of its daemons' present runs.
+
+    Raises:
+        StateDirError: somebody holds the directory who does not say what he supervises; nothing was ended.
+    """
     lock = FileLock(state.lock)
-    try:
-        # Nobody may start to adopt what we are about to end.
-        if state.path.is_dir():
-            lock.acquire(blocking=False)
-    except (Timeout, OSError):
-        pass
+    if state.path.is_dir():
+        running = running_supervisor(state, platform)
+        try:
+            # Nobody may start to adopt what we are about to end.
+            lock.acquire(timeout=0 if running is not None else LOCK_S, poll_interval=POLL_S)
+        except Timeout:
+            if running is None and running_supervisor(state, platform) is None:
+                raise StateDirError(f"nothing was ended: {_held(state, platform)}; {_end_holder(state)}") from None
+        except OSError as error:
+            raise StateDirError(f"nothing was ended: cannot lock {state.lock}: {error.strerror}") from None
     try:
         mine = [(p, m) for p, m in _unsupervised(platform) if m.state_dir == str(state.path)]
         ended = [_describe(platform, process, mark) for process, mark in mine]
@@ -118,6 +129,33 @@ def reap(state: StateDir, platform: Platform) -> Reaped:
     finally:
         lock.release()
     return Reaped(ended=tuple(ended), left=tuple(orphans(platform)))
+
+
+def _lock_holders(state: StateDir, platform: Platform) -> list[str]:
+    """Who has the state directory, whatever its record says; [] if nobody, or where the system does not say."""
+    holders = platform.heirs(state.lock)
+    for process in holders:
+        process.close()
+    return [f"pid {process.pid} ({platform.describe(process.pid)})" for process in holders]
+
+
+def _held(state: StateDir, platform: Platform) -> str:
+    holders = " and ".join(_lock_holders(state, platform)) or "a process that this system does not name"
+    return f"{state.lock} is held by {holders}, and {state.record} {_fault(state)}"
+
+
+def _fault(state: StateDir) -> str:
+    try:
+        record = records.read(state.record, SupervisorRecord)
+    except DamagedRecord as error:
+        return f"is damaged ({str(error).removeprefix(f'{state.record}: ')})"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "is missing" if record is None else f"names pid {record.pid}, which is not it"
+
+
+def _end_holder(state: StateDir) -> str:
+    return f"if it is the supervisor of {state.path}, SIGTERM to its pid stops it with its daemons"
 
 
 def _end(processes: list[Process]) -> None:
@@ -138,17 +176,20 @@ def _unsupervised(platform: Platform) -> list[tuple[Process, Mark]]:
     supervised: dict[str, set[str] | None] = {}
 
     def tokens(state_dir: str) -> set[str] | None:
-        """The runs that a living supervisor watches; None where there is no supervisor."""
+        """The runs that a living supervisor watches; None where one lives that does not say."""
         if state_dir not in supervised:
             state = StateDir(Path(state_dir))
             running = running_supervisor(state, platform)
-            supervised[state_dir] = {*_tokens(state), running.token} if running is not None else None
+            if running is not None:
+                supervised[state_dir] = {*_tokens(state), running.token}
+            else:
+                supervised[state_dir] = None if _lock_holders(state, platform) else set()
         return supervised[state_dir]
 
     found = []
     for process, mark in platform.marked(lambda mark: True):
         watched = tokens(mark.state_dir)
-        if watched is None or mark.token not in watched:
+        if watched is not None and mark.token not in watched:
             found.append((process, mark))
         else:
             process.close()
@@ -176,6 +217,8 @@ def _supervisor(state: StateDir, platform: Platform) -> Finding:
     record = running_supervisor(state, platform)
     if record is not None:
         return Finding(level="ok", subject="supervisor", text=f"pid {record.pid}, version {record.version}")
+    if _lock_holders(state, platform):
+        return Finding(level="problem", subject="supervisor", text=_held(state, platform), remedy=_end_holder(state))
     if state.record.exists():
         text = f"none is running; {state.record} is left from one that was killed"
         return Finding(level="note", subject="supervisor", text=text, remedy="up starts one, which adopts what lives")
@@ -206,7 +249,7 @@ def _installed(definition: Definition, resolve: Callable[[Definition], Launch | 
         return [Finding(level="problem", subject=definition.name, text=launch.reason, remedy=launch.remedy)]
     version = f" {launch.version}" if launch.version else ""
     program = launch.command[0]
-    if "$" not in program and shutil.which(program) is None:
+    if not _is_there(program, definition, launch):
         remedy = f"install it, or correct daemons.{definition.name}.command"
         return [Finding(level="problem", subject=definition.name, text=f"{program} is not found", remedy=remedy)]
     findings = [Finding(level="ok", subject=definition.name, text=f"{program}{version}")]
@@ -217,6 +260,18 @@ def _installed(definition: Definition, resolve: Callable[[Definition], Launch | 
     if launch.note:
         findings.append(Finding(level="note", subject=definition.name, text=launch.note))
     return findings
+
+
+def _is_there(program: str, definition: Definition, launch: Launch) -> bool:
+    """Whether the start will find it: from the daemon's own working directory, in its own PATH. What only the start
+    can resolve is taken to be there."""
+    path = {**os.environ, **launch.env, **definition.env}.get("PATH", os.defpath)
+    if "$" in program or ("/" not in program and "$" in path):
+        return True
+    if "/" in program:
+        return shutil.which(os.path.join(definition.cwd, program)) is not None
+    directories = (os.path.join(definition.cwd, directory) for directory in path.split(os.pathsep))
+    return shutil.which(program, path=os.pathsep.join(directories)) is not None
 
 
 def _ports(definition: Definition, state: StateDir, platform: Platform) -> list[Finding]:
