@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from neo_daemons.control.client import ControlError
-from neo_daemons.definitions import Definition, Launch, LogProbe, Provision, Step
+from neo_daemons.definitions import Definition, Launch, LogProbe, Provision, Step, Stop
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord, DamagedRecord, Intentions, read
 from neo_daemons.state_dir import StateDir
@@ -284,6 +284,34 @@ def test_nothing_is_begun_after_a_supervisor_has_let_go(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         assert api.tree.main is None
         assert not supervisor.state.daemon_record("api").exists()
+
+    asyncio.run(work())
+
+
+def test_daemons_are_on_their_way_while_orphans_are_ended(tmp_path: Path) -> None:
+    """They read `stopped`: `up` was content with nothing started, and `serve --require` gave up."""
+
+    async def work() -> None:
+        first, definition = one(tmp_path, stop=Stop(grace_s=600.0))
+        first._definitions = (msgspec.structs.replace(definition, command=(*TOY, "ignore-term", "quiet")),)
+        await first.start()
+        await first.daemon("api").wait_for(lambda daemon: daemon.ready)
+        await first.stop(detach=True)
+        first.release()
+        second, definition = one(tmp_path)
+        old = msgspec.structs.replace(definition, enabled=False, stop=Stop(grace_s=600.0))
+        second._definitions = (old, msgspec.structs.replace(definition, name="web"))
+        await second.start()
+        web = second.daemon("web")
+        assert web.state is State.STARTING
+        await web.wait_for(lambda daemon: daemon.detail is not None)
+        assert web.detail == "waiting for the end of api, which is no longer configured to run"
+        assert second.state.daemon_record("api").exists()
+        second.hurry()
+        await web.wait_for(lambda daemon: daemon.ready)
+        assert not second.state.daemon_record("api").exists()
+        await second.stop()
+        second.release()
 
     asyncio.run(work())
 

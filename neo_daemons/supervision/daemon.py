@@ -419,6 +419,7 @@ class Daemon:
 
     async def _prepare(self) -> None:
         try:
+            await self._wait_for_orphans()
             resolved = self.site.resolve(self.definition)
             self._launch = resolved if isinstance(resolved, Launch) else None
             # Only the first start can find survivors: later ones follow an end that was seen.
@@ -443,6 +444,13 @@ class Daemon:
             self.handle(Event.REFUSED, why)
         except (OSError, ProvisionFailed, ValueError) as error:
             self._start_failed(_describe(error))
+
+    async def _wait_for_orphans(self) -> None:
+        while orphans := self.site.ending_orphans:
+            names = ", ".join(orphan.name for orphan in orphans)
+            self.progress(f"waiting for the end of {names}, which is no longer configured to run")
+            await self.site.changed.wait()
+        self.progress(None)
 
     async def _wait_for_others(self) -> None:
         def unmet() -> tuple[Daemon, str] | None:

@@ -111,12 +111,9 @@ class Supervisor:
         self._reloading = asyncio.Lock()
         self._log_keeper: asyncio.Task[None] | None = None
         self._clearing: asyncio.Task[None] | None = None
-        self._ending_orphans: list[Daemon] = []
         self.changing: dict[str, bool] = {}
         """Daemons that a reload is stopping or replacing, which nobody starts meanwhile → whether they are to run
         afterwards by somebody's order."""
-        self._ordered: set[str] = set()
-        """Daemons about which an operator has spoken: what he said is not overridden by a late first start."""
         self._site: Site | None = None
         self._record: SupervisorRecord | None = None
         self._warning: str | None = None
@@ -199,26 +196,20 @@ class Supervisor:
         self._log_keeper = asyncio.get_running_loop().create_task(self._keep_logs())
         orphans = self._orphans()
         if orphans:
-            # They may have what our daemons need: ports, directories.
-            self._clearing = asyncio.get_running_loop().create_task(self._begin_after(orphans))
-        else:
-            self._begin_all()
+            self._site.ending_orphans = orphans
+            self._clearing = asyncio.get_running_loop().create_task(self._end_orphans(orphans))
+        for daemon in self.daemons.values():
+            survives = daemon.pidfile.record is not None or daemon.name in self._site.leftovers
+            if survives or daemon.definition.external or not self._on_demand:
+                self._begin(daemon)
 
-    async def _begin_after(self, orphans: list[Daemon]) -> None:
-        self._ending_orphans = orphans
+    async def _end_orphans(self, orphans: list[Daemon]) -> None:
         ends = await asyncio.gather(*(orphan.end_leftovers() for orphan in orphans), return_exceptions=True)
-        self._ending_orphans = []
         for orphan, end in zip(orphans, ends, strict=True):
             if isinstance(end, Exception):
                 self.journal.add("orphan-not-ended", daemon=orphan.name, detail=str(end))
-        if not self.stopping:
-            self._begin_all()
-
-    def _begin_all(self) -> None:
-        for daemon in self.daemons.values():
-            survives = daemon.pidfile.record is not None or daemon.name in self.site.leftovers
-            if daemon.name not in self._ordered and (survives or daemon.definition.external or not self._on_demand):
-                self._begin(daemon)
+        self.site.ending_orphans = []
+        self.site.changed.notify()
 
     @property
     def site(self) -> Site:
@@ -249,7 +240,6 @@ class Supervisor:
             raise Refused("the supervisor is stopping")
         if name in self.changing:
             return self._order_later(daemon, event)
-        self._ordered.add(name)
         daemon.order(event, f"{event} by an operator")
         if event in (Event.START, Event.RESTART):
             for required in daemon.definition.requires:
@@ -320,7 +310,7 @@ class Supervisor:
 
     def hurry(self) -> None:
         """Cut every grace: SIGKILL now."""
-        for daemon in (*self.daemons.values(), *self._ending_orphans):
+        for daemon in (*self.daemons.values(), *self.site.ending_orphans):
             daemon.tree.hurry()
 
     def release(self) -> None:
