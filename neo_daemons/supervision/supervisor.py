@@ -325,12 +325,13 @@ class Supervisor:
         self._lock.release()
 
     async def _stop_in_order(self, daemons: list[Daemon]) -> None:
-        await asyncio.gather(*(self._stop_after_dependants(daemon, daemons) for daemon in daemons))
+        given_up: set[str] = set()
+        await asyncio.gather(*(self._stop_after_dependants(daemon, daemons, given_up) for daemon in daemons))
 
-    async def _stop_after_dependants(self, daemon: Daemon, daemons: list[Daemon]) -> None:
+    async def _stop_after_dependants(self, daemon: Daemon, daemons: list[Daemon], given_up: set[str]) -> None:
         for other in daemons:
             if daemon.name in (*other.definition.after, *other.definition.requires) and other is not daemon:
-                await other.wait_for(_is_down)
+                await other.wait_for(lambda other: _is_down(other) or other.name in given_up)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + daemon.definition.stop.grace_s + UNKILLABLE_S
         while not _is_down(daemon):
@@ -340,6 +341,8 @@ class Supervisor:
                 continue
             if loop.time() > deadline:
                 daemon.note("not-stopped", "it cannot be ended; it is left to the next supervisor")
+                given_up.add(daemon.name)
+                self.site.changed.notify()
                 return
             await self.site.changed.wait(deadline - loop.time())
 
@@ -509,7 +512,8 @@ class Supervisor:
             if change.action == "apply" and daemon is not None:
                 daemon.apply(new[change.name])
             elif change.action == "stop" and change.name not in new:
-                await self.daemons.pop(change.name).detach()
+                gone = self.daemons.pop(change.name)
+                await gone.detach(finish=_is_down(gone))
             elif change.action == "stop" and daemon is not None:
                 daemon.apply(new[change.name])
                 daemon.detail = "not enabled in the configuration"
@@ -526,7 +530,7 @@ class Supervisor:
         wanted = old is None or old.state is not State.STOPPED or not old.definition.enabled
         if old is not None:
             await self._stop_in_order([old])
-            await old.detach()
+            await old.detach(finish=_is_down(old))
         if self.stopping:
             return
         daemon = self._add(definition)
