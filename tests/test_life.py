@@ -165,6 +165,21 @@ def test_a_taken_port_that_is_not_fixed_is_left_for_another(project: Project) ->
     assert any(event == "port-taken" for event, _ in project.events("api"))
 
 
+def test_a_stranger_on_another_address_of_the_same_port_is_none_of_a_daemons_business(project: Project) -> None:
+    """It was taken for who answers, and the healthy daemon ended for that again and again."""
+    port = free_port()
+    with subprocess.Popen([*TOY, f"port={port}", "host=127.0.0.2"]) as stranger:
+        try:
+            until(lambda: not current_platform().port_is_free("127.0.0.2", port), "the stranger to listen")
+            project.configure(api=toy(port=port))
+            project.serve()
+            assert project.reaches("api", "ready", "parked", "backoff", "stopping").ready
+            assert project.daemon("api").restarts == 0
+            assert project.client.why("api").port_holders == {str(port): "this daemon"}
+        finally:
+            stranger.kill()
+
+
 @pytest.mark.parametrize("supervised", [True, False], ids=["supervised", "its supervisor was killed"])
 def test_two_state_directories_never_run_two_daemons_on_one_data_directory(
     project: Project, tmp_path: Path, supervised: bool

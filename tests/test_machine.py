@@ -275,7 +275,7 @@ class World:
     def free_port(self, host: str) -> int:
         return 1
 
-    def port_holder(self, port: int) -> PortHolder | None:
+    def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
         return None
 
     def usage(self, pids: Any) -> Mapping[int, Usage]:

@@ -428,7 +428,7 @@ class Supervisor:
         pid = daemon.tree.main.pid if daemon.tree.main is not None else None
         holders = {}
         for port in daemon.ports.numbers.values():
-            holder = self.platform.port_holder(port)
+            holder = self.platform.port_holder(port, daemon.definition.host)
             if holder is not None:
                 holders[str(port)] = "this daemon" if holder.pid == pid and pid is not None else str(holder)
         return Explanation(
