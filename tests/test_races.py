@@ -18,10 +18,11 @@ import msgspec
 import pytest
 
 from neo_daemons.control.client import ControlError
-from neo_daemons.definitions import Definition, Launch, LogProbe, Provision, Step, Stop
+from neo_daemons.definitions import Definition, ExecProbe, Launch, LogProbe, Provision, Step, Stop
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord, DamagedRecord, Intentions, read
 from neo_daemons.state_dir import StateDir
+from neo_daemons.supervision import watching
 from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
 from neo_daemons.supervision.policy import Cause
@@ -310,6 +311,38 @@ def test_daemons_are_on_their_way_while_orphans_are_ended(tmp_path: Path) -> Non
         second.hurry()
         await web.wait_for(lambda daemon: daemon.ready)
         assert not second.state.daemon_record("api").exists()
+        await second.stop()
+        second.release()
+
+    asyncio.run(work())
+
+
+def test_an_adopted_daemon_that_is_still_booting_has_the_rest_of_its_grace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A takeover ended a daemon that was still loading its model."""
+    monkeypatch.setattr(watching, "ADOPTED_GRACE_S", 0.0)
+    loaded = tmp_path / "loaded"
+    ready = (ExecProbe(command=("test", "-e", str(loaded))),)
+
+    async def work() -> None:
+        first, definition = one(tmp_path)
+        first._definitions = second_definitions = (msgspec.structs.replace(definition, ready=ready),)
+        await first.start()
+        await first.daemon("api").wait_for(lambda daemon: bool(daemon.probe_results))
+        main = first.daemon("api").tree.main
+        await first.stop(detach=True)
+        first.release()
+        second, _ = one(tmp_path)
+        second._definitions = second_definitions
+        await second.start()
+        api = second.daemon("api")
+        await api.wait_for(lambda daemon: bool(daemon.probe_results))
+        loaded.touch()
+        await api.wait_for(lambda daemon: daemon.ready)
+        assert main is not None
+        assert api.tree.main is not None
+        assert (api.tree.main.pid, api.adopted) == (main.pid, True)
         await second.stop()
         second.release()
 
