@@ -482,6 +482,49 @@ def test_reload_touches_only_what_changed_and_a_dry_run_nothing(project: Project
     assert not is_alive(before["gone"])
 
 
+def test_a_reload_keeps_to_what_an_operator_has_ordered(project: Project) -> None:
+    def configure(value: str) -> None:
+        project.configure(
+            wanted=toy("quiet", enabled=False, env={"X": value}),
+            unwanted=toy("quiet", enabled=False, env={"X": value}),
+            stopped=toy("quiet", env={"X": value}),
+        )
+
+    configure("1")
+    project.serve()
+    project.reaches("stopped", "ready")
+    project.client.order("stopped", "stop", wait_s=60)
+    first = project.client.order("wanted", "start", wait_s=60)
+    assert first.ready
+    configure("2")
+    assert project.run("reload").returncode == 0
+    project.back("wanted", first.pid)
+    assert project.daemon("stopped").state == "stopped"
+    assert project.daemon("unwanted").state == "stopped"
+
+
+def test_an_external_daemon_is_observed_after_a_reload_while_it_is_enabled(project: Project) -> None:
+    port = free_port()
+    live = {"type": "http", "url": f"http://127.0.0.1:{port}", "interval_s": 0.05, "timeout_s": 1.0}
+    external = {"external": f"http://127.0.0.1:{port}", "live": live}
+    with subprocess.Popen([*TOY, f"port={port}"]) as theirs:
+        try:
+            project.configure(theirs=toy("quiet"))
+            project.serve()
+            project.reaches("theirs", "ready")
+            project.client.order("theirs", "stop", wait_s=60)
+            for enabled in (True, False, True):
+                project.configure(theirs={**external, "enabled": enabled})
+                assert project.run("reload").returncode == 0
+                if enabled:
+                    until(lambda: project.daemon("theirs").ready, "the external daemon to be ready")
+                else:
+                    assert not project.daemon("theirs").ready
+                    assert project.daemon("theirs").detail == "not enabled in the configuration"
+        finally:
+            theirs.kill()
+
+
 def test_sighup_reloads_and_a_bad_configuration_changes_nothing(project: Project) -> None:
     project.configure(api=toy())
     supervisor = project.serve()

@@ -229,9 +229,12 @@ class Daemon:
         """Take over a definition that differs in policies only: the process is left alone."""
         self.definition = definition
         self.log.limits = definition.log
-        if self.state is State.EXTERNAL and definition.enabled:
+        if self.state is State.EXTERNAL:
             self._stop_probing()
-            self.observe()
+            if definition.enabled:
+                self.observe()
+            else:
+                self.external_ready = False
         elif self.state is State.RUNNING:
             self._stop_probing()
             self._probing = self._task(watching.await_ready(self))

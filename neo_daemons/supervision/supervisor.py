@@ -274,8 +274,8 @@ class Supervisor:
         return daemon
 
     @staticmethod
-    def _begin(daemon: Daemon) -> None:
-        if not daemon.definition.enabled:
+    def _begin(daemon: Daemon, *, by_hand: bool = False) -> None:
+        if not daemon.definition.enabled and not by_hand:
             daemon.detail = "not enabled in the configuration"
         elif daemon.definition.external:
             daemon.observe()
@@ -527,7 +527,10 @@ class Supervisor:
 
     async def _replace(self, definition: Definition) -> None:
         old = self.daemons.get(definition.name)
-        wanted = old is None or old.state is not State.STOPPED or not old.definition.enabled
+        # Down by an operator's word, or by its own restart rule; nobody can give that word for an external one.
+        down = old is not None and old.state in (State.STOPPED, State.STOPPING)
+        disabled = old is not None and not old.definition.enabled
+        by_hand = old is not None and disabled and not down and old.state is not State.EXTERNAL
         if old is not None:
             await self._stop_in_order([old])
             await old.detach(finish=_is_down(old))
@@ -540,7 +543,9 @@ class Supervisor:
             daemon.held = old.held
             daemon.last_exit = old.last_exit
             daemon.ports.settle(old.ports.numbers)
-        if wanted or self.changing.get(definition.name):
+        if by_hand or self.changing.get(definition.name):
+            self._begin(daemon, by_hand=not definition.external)
+        elif disabled or not down or definition.external:
             self._begin(daemon)
 
     # Logs
