@@ -18,14 +18,16 @@ import msgspec
 import pytest
 
 from neo_daemons.control.client import ControlError
-from neo_daemons.definitions import Definition, ExecProbe, Launch, LogProbe, Provision, Step, Stop
+from neo_daemons.definitions import Definition, ExecProbe, FileProbe, Launch, Log, LogProbe, Provision, Step, Stop
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord, DamagedRecord, Intentions, read
 from neo_daemons.state_dir import StateDir
 from neo_daemons.supervision import watching
+from neo_daemons.supervision.logs import DaemonLog
 from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
 from neo_daemons.supervision.policy import Cause
+from neo_daemons.supervision.probes import Prober, Target
 from neo_daemons.supervision.provision import Runner
 from neo_daemons.supervision.supervisor import Supervisor
 
@@ -250,12 +252,40 @@ def test_a_pipe_in_the_place_of_a_record_or_a_probed_file_holds_up_nobody(projec
     os.mkfifo(project.root / "position")
     database = project.root / "log.sqlite"
     sqlite3.connect(database).close()
-    query = {"database": str(database), "query": "SELECT 1"}
-    project.configure(api=toy(), odd=toy(ready={"type": "file", "path": str(project.root / "position"), **query}))
+    pipe = str(project.root / "position")
+    probes = [
+        {"type": "file", "path": pipe, "database": str(database), "query": "SELECT 1"},
+        {"type": "file", "path": str(database), "database": pipe, "query": "SELECT 1"},
+    ]
+    project.configure(api=toy(), odd=toy(ready=probes[0]), odder=toy(ready=probes[1]))
     project.serve()
     project.reaches("api", "ready")
-    until(lambda: "not a regular file" in str(project.daemon("odd").detail), "the probe's answer")
-    assert project.daemon("odd").state == "running"
+    for name in ("odd", "odder"):
+        until(lambda name=name: "not a regular file" in str(project.daemon(name).detail), "its answer")  # type: ignore[misc]
+        assert project.daemon(name).state == "running"
+
+
+def test_a_query_without_end_ends_with_its_probe_and_holds_up_nobody_meanwhile(tmp_path: Path) -> None:
+    database = tmp_path / "log.sqlite"
+    sqlite3.connect(database).close()
+    probe = FileProbe(
+        path=str(tmp_path / "position"),
+        database=str(database),
+        query="WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n FROM t) SELECT count(*) FROM t",
+        timeout_s=0.2,
+    )
+
+    async def work() -> None:
+        log = DaemonLog(tmp_path / "api.log", Log())
+        target = Target("127.0.0.1", {}, {}, "/", log, 0, {})
+        check = asyncio.create_task(Prober(current_platform()).check(probe, target))
+        await asyncio.sleep(0.01)  # somebody else's turn
+        assert not check.done()
+        result = await check
+        assert not result.ok
+        assert "no answer in 0.2 s" in result.detail or "interrupted" in result.detail
+
+    asyncio.run(work())  # which waits for the thread
 
 
 def one(root: Path, **changes: object) -> tuple[Supervisor, Definition]:
