@@ -641,6 +641,25 @@ def test_a_daemon_that_does_not_restart_rests(project: Project) -> None:
         assert project.reaches(name, "stopped").restarts == 0
 
 
+def test_a_daemon_that_never_restarts_and_could_not_start_is_parked_with_its_cause(project: Project) -> None:
+    """It read `stopped`, and `up` was content."""
+    project.configure(
+        missing={"command": ["./no-such-program"], "restart": "never"},
+        deaf=toy("mute", start_grace_s=0.1, restart="never", ready={"type": "http", "timeout_s": 0.1}),
+    )
+    up = project.run("up")
+    try:
+        assert up.returncode == 1
+        for name, cause in (("missing", "cannot start missing"), ("deaf", "not ready after 0.1 s")):
+            found = project.daemon(name)
+            assert (found.state, found.restarts) == ("parked", 0)
+            assert str(found.detail).startswith(cause)
+            assert project.client.why(name).next_try_s is None
+            assert cause in up.stderr
+    finally:
+        project.run("down")
+
+
 def test_a_recycled_daemon_is_replaced_unless_a_client_inhibits_it(project: Project) -> None:
     live = {"type": "http", "interval_s": 0.05}
     project.configure(old=toy(live=live, max_runtime_s=0.3), fat=toy("eat=60", live=live, max_rss_bytes=40_000_000))

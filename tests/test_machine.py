@@ -142,9 +142,14 @@ def test_the_restart_rule_decides_on_exits(when: Any, clean: bool, event: Event)
     assert failure(History(), 0, Restart(when=when), clean=clean).event is event
 
 
-@pytest.mark.parametrize("cause", [Cause.EXIT, Cause.START_FAILED, Cause.PROBE])
-def test_never_means_never_and_on_failure_means_any_failure(cause: Cause) -> None:
-    assert failure(History(), 0, Restart(when="never"), cause=cause).event is Event.REST
+@pytest.mark.parametrize(
+    ("cause", "event"), [(Cause.EXIT, Event.REST), (Cause.START_FAILED, Event.PARK), (Cause.PROBE, Event.PARK)]
+)
+def test_never_means_never_and_on_failure_means_any_failure(cause: Cause, event: Event) -> None:
+    """And what never came to run, or was ended by its probes, is not taken for what has done its work."""
+    verdict = failure(History(), 0, Restart(when="never"), cause=cause)
+    assert (verdict.event, verdict.delay_s) == (event, None)
+    assert verdict.reason == "exit code 1; restart = 'never'"
     assert failure(History(), 0, Restart(when="on-failure"), cause=cause).event is Event.RETRY
 
 

@@ -24,7 +24,7 @@ from .logs import DaemonLog
 from .machine import ALIVE, Action, Event, State, step
 from .pidfile import PidFile
 from .platform import MARK_VARIABLE, ExitStatus, Lock, Mark, Process, Usage
-from .policy import Cause, History, Verdict, decide
+from .policy import Cause, History, Verdict, decide, revival_s
 from .ports import Ports
 from .probes import Result, Target
 from .provision import ProvisionFailed
@@ -443,7 +443,7 @@ class Daemon:
                 await self.wait_for(lambda daemon: daemon.state is not State.RUNNING, GATE_S)
         except starting.StartRefused as error:
             why = f"cannot start {self.name}: {error}"
-            self._verdict = Verdict(Event.PARK, self.definition.restart.revive_s or None, why)
+            self._verdict = Verdict(Event.PARK, revival_s(self.definition.restart), why)
             self.handle(Event.REFUSED, why)
         except (OSError, ProvisionFailed, ValueError) as error:
             self._start_failed(_describe(error))
