@@ -112,6 +112,44 @@ def test_a_log_is_followed_across_a_rotation(tmp_path: Path) -> None:
     assert asyncio.run(follow()) == ["old\n", "new\n"]
 
 
+def test_a_tail_goes_on_into_what_was_just_rotated_away(tmp_path: Path) -> None:
+    """Right after a rotation, a handful of lines was all there was."""
+    log = DaemonLog(tmp_path / "api.log", Log(max_bytes=8192, keep=2))
+    lines = [f"{number:06}" for number in range(1500)]
+    log.path.write_text("".join(f"{line}\n" for line in lines))
+    assert log.rotate()
+    assert log.size < 7 * 500
+    assert log.tail(1000) == lines[-1000:]
+    assert log.tail(1000, since=7 * 900) == lines[900:]
+    assert log.tail(1000, since=log.end) == []
+    assert DaemonLog(log.path, log.limits).tail(1000) == lines[-1000:]  # of one who has not seen the rotation
+    assert len(DaemonLog(log.path, Log(keep=0)).tail(1000)) < 500  # what is there may be from long ago
+
+
+def test_a_followed_log_is_decoded_as_a_whole(tmp_path: Path) -> None:
+    log = DaemonLog(tmp_path / "api.log", Log())
+    log.path.write_text("old\n")
+    text = "x" + "äöü€𝄞" * 30_000
+
+    async def follow() -> str:
+        pieces = log.follow(1, poll_s=0.01)
+        assert await anext(pieces) == "old\n"
+        seen = ""
+        with log.path.open("ab") as file:
+            file.write(text.encode()[:-1])
+        async for piece in pieces:
+            seen += piece
+            if len(seen) == len(text) - 1:
+                break
+        with log.path.open("ab") as file:
+            file.write(text.encode()[-1:])
+        seen += await anext(pieces)
+        await pieces.aclose()  # type: ignore[attr-defined]
+        return seen
+
+    assert asyncio.run(follow()) == text
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\n", b"x" * 5_000_000, b"\n" * 100_000, b"no end"])
 def test_any_log_can_be_read(tmp_path: Path, content: bytes) -> None:
     log = DaemonLog(tmp_path / "api.log", Log())

@@ -165,6 +165,21 @@ def test_a_taken_port_that_is_not_fixed_is_left_for_another(project: Project) ->
     assert any(event == "port-taken" for event, _ in project.events("api"))
 
 
+def test_a_stranger_on_another_address_of_the_same_port_is_none_of_a_daemons_business(project: Project) -> None:
+    """It was taken for who answers, and the healthy daemon ended for that again and again."""
+    port = free_port()
+    with subprocess.Popen([*TOY, f"port={port}", "host=127.0.0.2"]) as stranger:
+        try:
+            until(lambda: not current_platform().port_is_free("127.0.0.2", port), "the stranger to listen")
+            project.configure(api=toy(port=port))
+            project.serve()
+            assert project.reaches("api", "ready", "parked", "backoff", "stopping").ready
+            assert project.daemon("api").restarts == 0
+            assert project.client.why("api").port_holders == {str(port): "this daemon"}
+        finally:
+            stranger.kill()
+
+
 @pytest.mark.parametrize("supervised", [True, False], ids=["supervised", "its supervisor was killed"])
 def test_two_state_directories_never_run_two_daemons_on_one_data_directory(
     project: Project, tmp_path: Path, supervised: bool
@@ -467,6 +482,49 @@ def test_reload_touches_only_what_changed_and_a_dry_run_nothing(project: Project
     assert not is_alive(before["gone"])
 
 
+def test_a_reload_keeps_to_what_an_operator_has_ordered(project: Project) -> None:
+    def configure(value: str) -> None:
+        project.configure(
+            wanted=toy("quiet", enabled=False, env={"X": value}),
+            unwanted=toy("quiet", enabled=False, env={"X": value}),
+            stopped=toy("quiet", env={"X": value}),
+        )
+
+    configure("1")
+    project.serve()
+    project.reaches("stopped", "ready")
+    project.client.order("stopped", "stop", wait_s=60)
+    first = project.client.order("wanted", "start", wait_s=60)
+    assert first.ready
+    configure("2")
+    assert project.run("reload").returncode == 0
+    project.back("wanted", first.pid)
+    assert project.daemon("stopped").state == "stopped"
+    assert project.daemon("unwanted").state == "stopped"
+
+
+def test_an_external_daemon_is_observed_after_a_reload_while_it_is_enabled(project: Project) -> None:
+    port = free_port()
+    live = {"type": "http", "url": f"http://127.0.0.1:{port}", "interval_s": 0.05, "timeout_s": 1.0}
+    external = {"external": f"http://127.0.0.1:{port}", "live": live}
+    with subprocess.Popen([*TOY, f"port={port}"]) as theirs:
+        try:
+            project.configure(theirs=toy("quiet"))
+            project.serve()
+            project.reaches("theirs", "ready")
+            project.client.order("theirs", "stop", wait_s=60)
+            for enabled in (True, False, True):
+                project.configure(theirs={**external, "enabled": enabled})
+                assert project.run("reload").returncode == 0
+                if enabled:
+                    until(lambda: project.daemon("theirs").ready, "the external daemon to be ready")
+                else:
+                    assert not project.daemon("theirs").ready
+                    assert project.daemon("theirs").detail == "not enabled in the configuration"
+        finally:
+            theirs.kill()
+
+
 def test_sighup_reloads_and_a_bad_configuration_changes_nothing(project: Project) -> None:
     project.configure(api=toy())
     supervisor = project.serve()
@@ -581,6 +639,25 @@ def test_a_daemon_that_does_not_restart_rests(project: Project) -> None:
     project.serve()
     for name in ("once", "never"):
         assert project.reaches(name, "stopped").restarts == 0
+
+
+def test_a_daemon_that_never_restarts_and_could_not_start_is_parked_with_its_cause(project: Project) -> None:
+    """It read `stopped`, and `up` was content."""
+    project.configure(
+        missing={"command": ["./no-such-program"], "restart": "never"},
+        deaf=toy("mute", start_grace_s=0.1, restart="never", ready={"type": "http", "timeout_s": 0.1}),
+    )
+    up = project.run("up")
+    try:
+        assert up.returncode == 1
+        for name, cause in (("missing", "cannot start missing"), ("deaf", "not ready after 0.1 s")):
+            found = project.daemon(name)
+            assert (found.state, found.restarts) == ("parked", 0)
+            assert str(found.detail).startswith(cause)
+            assert project.client.why(name).next_try_s is None
+            assert cause in up.stderr
+    finally:
+        project.run("down")
 
 
 def test_a_recycled_daemon_is_replaced_unless_a_client_inhibits_it(project: Project) -> None:

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neo_daemons.definitions import Definition, Launch, Restart
+from neo_daemons.definitions import Definition, Launch, Restart, Stop
 from neo_daemons.records import Identity
 from neo_daemons.state_dir import StateDir
 from neo_daemons.supervision.machine import ALIVE, TABLE, Action, Event, Refused, State, step
 from neo_daemons.supervision.platform import ExitStatus, Lock, Mark, PortHolder, Process, SpawnSpec, Usage
 from neo_daemons.supervision.policy import Cause, History, decide, delay_s, may_kill
-from neo_daemons.supervision.supervisor import Supervisor
+from neo_daemons.supervision.supervisor import UNKILLABLE_S, Supervisor
 
 from .virtual import VirtualLoop
 
@@ -142,9 +142,14 @@ def test_the_restart_rule_decides_on_exits(when: Any, clean: bool, event: Event)
     assert failure(History(), 0, Restart(when=when), clean=clean).event is event
 
 
-@pytest.mark.parametrize("cause", [Cause.EXIT, Cause.START_FAILED, Cause.PROBE])
-def test_never_means_never_and_on_failure_means_any_failure(cause: Cause) -> None:
-    assert failure(History(), 0, Restart(when="never"), cause=cause).event is Event.REST
+@pytest.mark.parametrize(
+    ("cause", "event"), [(Cause.EXIT, Event.REST), (Cause.START_FAILED, Event.PARK), (Cause.PROBE, Event.PARK)]
+)
+def test_never_means_never_and_on_failure_means_any_failure(cause: Cause, event: Event) -> None:
+    """And what never came to run, or was ended by its probes, is not taken for what has done its work."""
+    verdict = failure(History(), 0, Restart(when="never"), cause=cause)
+    assert (verdict.event, verdict.delay_s) == (event, None)
+    assert verdict.reason == "exit code 1; restart = 'never'"
     assert failure(History(), 0, Restart(when="on-failure"), cause=cause).event is Event.RETRY
 
 
@@ -201,7 +206,7 @@ class _Process(Process):
 
     def signal(self, signum: int) -> bool:
         alive = self.is_alive()
-        if alive and signum:
+        if alive and signum and self.world.mortal:
             asyncio.get_running_loop().call_soon(self.end, ExitStatus(signal="SIGTERM"))
         return alive
 
@@ -230,6 +235,8 @@ class World:
 
     def __init__(self, lives: Callable[[float], float | None]) -> None:
         self.lives = lives
+        self.mortal = True
+        """A signal ends them."""
         self.spawned: list[float] = []
         self.living: set[int] = set()
 
@@ -273,7 +280,7 @@ class World:
     def free_port(self, host: str) -> int:
         return 1
 
-    def port_holder(self, port: int) -> PortHolder | None:
+    def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
         return None
 
     def usage(self, pids: Any) -> Mapping[int, Usage]:
@@ -357,3 +364,39 @@ def test_a_parked_daemon_that_is_not_revived_stays_parked(state: StateDir) -> No
     seen = a_day(state, world, Restart(jitter=0, revive_s=0))
     assert len(world.spawned) == 11
     assert seen[DAY_S] == "parked"
+
+
+def test_what_cannot_be_ended_is_given_up_and_holds_up_neither_a_reload_nor_the_stop_of_what_it_requires(
+    state: StateDir,
+) -> None:
+    """Both waited for ever."""
+    world = World(lambda now: None)
+    base = Definition(name="base", command=("base",), stop=Stop(grace_s=1.0))
+    user = Definition(name="user", command=("user",), requires=("base",), stop=Stop(grace_s=1.0))
+    loner = Definition(name="loner", command=("loner",), stop=Stop(grace_s=1.0))
+
+    async def live() -> None:
+        supervisor = Supervisor(
+            [base, user, loner],
+            state=state,
+            resolve=lambda definition: Launch(command=definition.command),
+            platform=world,
+        )
+        await supervisor.start()
+        await supervisor.daemon("user").wait_for(lambda daemon: daemon.ready)
+        world.mortal = False
+        async with asyncio.timeout(2 * UNKILLABLE_S):
+            await supervisor.reload([base, user])
+        assert state.daemon_record("loner").exists()
+        async with asyncio.timeout(3 * UNKILLABLE_S):
+            await supervisor.stop()
+        assert state.daemon_record("base").exists()
+        assert [entry.daemon for entry in supervisor.journal.latest(500) if entry.event == "not-stopped"] == [
+            "loner",
+            "user",
+            "base",
+        ]
+        supervisor.release()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(live())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -208,6 +209,62 @@ def test_ports_and_their_holders(platform: Platform) -> None:
         assert holder is not None
         assert holder.pid == os.getpid()
     assert platform.port_is_free("127.0.0.1", platform.free_port("127.0.0.1"))
+
+
+LISTEN = (
+    "import socket, sys\n"
+    "listener = socket.create_server((sys.argv[1], int(sys.argv[2])))\n"
+    "print('listening', flush=True)\n"
+    "listener.accept()"
+)
+
+
+def test_who_holds_a_port_is_told_by_the_address(platform: Platform) -> None:
+    """A stranger on another address of the same number was taken for who answers."""
+    port = free_port()
+    command = (sys.executable, "-IS", "-c", LISTEN)
+
+    def listening(host: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen([*command, host, str(port)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "listening\n"
+        return process
+
+    with contextlib.ExitStack() as ends:
+
+        def begin(host: str) -> int:
+            process = ends.enter_context(listening(host))
+            ends.callback(process.kill)
+            return process.pid
+
+        def holder(host: str | None) -> int | None:
+            found = platform.port_holder(port, host)
+            return found.pid if found is not None else None
+
+        exact = begin("127.0.0.2")
+        assert [holder(host) for host in ("127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", None)] == [
+            None,
+            exact,
+            exact,
+            None,
+            exact,
+        ]
+        other = begin("127.0.0.1")
+        assert [holder(host) for host in ("127.0.0.1", "127.0.0.2", "localhost")] == [other, exact, other]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_who_listens_on_every_address_holds_the_port_of_each(platform: Platform, host: str) -> None:
+    port = free_port()
+    dual = host == "::"
+    if dual and not socket.has_dualstack_ipv6():
+        pytest.skip("no socket takes both kinds of address here")
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    with socket.create_server((host, port), family=family, dualstack_ipv6=dual):
+        for address in ("127.0.0.1", "127.0.0.2", "0.0.0.0", *(["::1"] if dual else [])):
+            found = platform.port_holder(port, address)
+            assert found is not None
+            assert found.pid == os.getpid()
 
 
 def test_the_age_of_a_process_is_told_by_its_identity(platform: Platform) -> None:

@@ -18,13 +18,16 @@ import msgspec
 import pytest
 
 from neo_daemons.control.client import ControlError
-from neo_daemons.definitions import Definition, Launch, LogProbe, Provision, Step
+from neo_daemons.definitions import Definition, ExecProbe, FileProbe, Launch, Log, LogProbe, Provision, Step, Stop
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord, DamagedRecord, Intentions, read
 from neo_daemons.state_dir import StateDir
+from neo_daemons.supervision import watching
+from neo_daemons.supervision.logs import DaemonLog
 from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
 from neo_daemons.supervision.policy import Cause
+from neo_daemons.supervision.probes import Prober, Target
 from neo_daemons.supervision.provision import Runner
 from neo_daemons.supervision.supervisor import Supervisor
 
@@ -249,12 +252,40 @@ def test_a_pipe_in_the_place_of_a_record_or_a_probed_file_holds_up_nobody(projec
     os.mkfifo(project.root / "position")
     database = project.root / "log.sqlite"
     sqlite3.connect(database).close()
-    query = {"database": str(database), "query": "SELECT 1"}
-    project.configure(api=toy(), odd=toy(ready={"type": "file", "path": str(project.root / "position"), **query}))
+    pipe = str(project.root / "position")
+    probes = [
+        {"type": "file", "path": pipe, "database": str(database), "query": "SELECT 1"},
+        {"type": "file", "path": str(database), "database": pipe, "query": "SELECT 1"},
+    ]
+    project.configure(api=toy(), odd=toy(ready=probes[0]), odder=toy(ready=probes[1]))
     project.serve()
     project.reaches("api", "ready")
-    until(lambda: "not a regular file" in str(project.daemon("odd").detail), "the probe's answer")
-    assert project.daemon("odd").state == "running"
+    for name in ("odd", "odder"):
+        until(lambda name=name: "not a regular file" in str(project.daemon(name).detail), "its answer")  # type: ignore[misc]
+        assert project.daemon(name).state == "running"
+
+
+def test_a_query_without_end_ends_with_its_probe_and_holds_up_nobody_meanwhile(tmp_path: Path) -> None:
+    database = tmp_path / "log.sqlite"
+    sqlite3.connect(database).close()
+    probe = FileProbe(
+        path=str(tmp_path / "position"),
+        database=str(database),
+        query="WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n FROM t) SELECT count(*) FROM t",
+        timeout_s=0.2,
+    )
+
+    async def work() -> None:
+        log = DaemonLog(tmp_path / "api.log", Log())
+        target = Target("127.0.0.1", {}, {}, "/", log, 0, {})
+        check = asyncio.create_task(Prober(current_platform()).check(probe, target))
+        await asyncio.sleep(0.01)  # somebody else's turn
+        assert not check.done()
+        result = await check
+        assert not result.ok
+        assert "no answer in 0.2 s" in result.detail or "interrupted" in result.detail
+
+    asyncio.run(work())  # which waits for the thread
 
 
 def one(root: Path, **changes: object) -> tuple[Supervisor, Definition]:
@@ -284,6 +315,66 @@ def test_nothing_is_begun_after_a_supervisor_has_let_go(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         assert api.tree.main is None
         assert not supervisor.state.daemon_record("api").exists()
+
+    asyncio.run(work())
+
+
+def test_daemons_are_on_their_way_while_orphans_are_ended(tmp_path: Path) -> None:
+    """They read `stopped`: `up` was content with nothing started, and `serve --require` gave up."""
+
+    async def work() -> None:
+        first, definition = one(tmp_path, stop=Stop(grace_s=600.0))
+        first._definitions = (msgspec.structs.replace(definition, command=(*TOY, "ignore-term", "quiet")),)
+        await first.start()
+        await first.daemon("api").wait_for(lambda daemon: daemon.ready)
+        await first.stop(detach=True)
+        first.release()
+        second, definition = one(tmp_path)
+        old = msgspec.structs.replace(definition, enabled=False, stop=Stop(grace_s=600.0))
+        second._definitions = (old, msgspec.structs.replace(definition, name="web"))
+        await second.start()
+        web = second.daemon("web")
+        assert web.state is State.STARTING
+        await web.wait_for(lambda daemon: daemon.detail is not None)
+        assert web.detail == "waiting for the end of api, which is no longer configured to run"
+        assert second.state.daemon_record("api").exists()
+        second.hurry()
+        await web.wait_for(lambda daemon: daemon.ready)
+        assert not second.state.daemon_record("api").exists()
+        await second.stop()
+        second.release()
+
+    asyncio.run(work())
+
+
+def test_an_adopted_daemon_that_is_still_booting_has_the_rest_of_its_grace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A takeover ended a daemon that was still loading its model."""
+    monkeypatch.setattr(watching, "ADOPTED_GRACE_S", 0.0)
+    loaded = tmp_path / "loaded"
+    ready = (ExecProbe(command=("test", "-e", str(loaded))),)
+
+    async def work() -> None:
+        first, definition = one(tmp_path)
+        first._definitions = second_definitions = (msgspec.structs.replace(definition, ready=ready),)
+        await first.start()
+        await first.daemon("api").wait_for(lambda daemon: bool(daemon.probe_results))
+        main = first.daemon("api").tree.main
+        await first.stop(detach=True)
+        first.release()
+        second, _ = one(tmp_path)
+        second._definitions = second_definitions
+        await second.start()
+        api = second.daemon("api")
+        await api.wait_for(lambda daemon: bool(daemon.probe_results))
+        loaded.touch()
+        await api.wait_for(lambda daemon: daemon.ready)
+        assert main is not None
+        assert api.tree.main is not None
+        assert (api.tree.main.pid, api.adopted) == (main.pid, True)
+        await second.stop()
+        second.release()
 
     asyncio.run(work())
 

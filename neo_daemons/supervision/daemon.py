@@ -24,7 +24,7 @@ from .logs import DaemonLog
 from .machine import ALIVE, Action, Event, State, step
 from .pidfile import PidFile
 from .platform import MARK_VARIABLE, ExitStatus, Lock, Mark, Process, Usage
-from .policy import Cause, History, Verdict, decide
+from .policy import Cause, History, Verdict, decide, revival_s
 from .ports import Ports
 from .probes import Result, Target
 from .provision import ProvisionFailed
@@ -229,9 +229,12 @@ class Daemon:
         """Take over a definition that differs in policies only: the process is left alone."""
         self.definition = definition
         self.log.limits = definition.log
-        if self.state is State.EXTERNAL and definition.enabled:
+        if self.state is State.EXTERNAL:
             self._stop_probing()
-            self.observe()
+            if definition.enabled:
+                self.observe()
+            else:
+                self.external_ready = False
         elif self.state is State.RUNNING:
             self._stop_probing()
             self._probing = self._task(watching.await_ready(self))
@@ -419,6 +422,7 @@ class Daemon:
 
     async def _prepare(self) -> None:
         try:
+            await self._wait_for_orphans()
             resolved = self.site.resolve(self.definition)
             self._launch = resolved if isinstance(resolved, Launch) else None
             # Only the first start can find survivors: later ones follow an end that was seen.
@@ -439,10 +443,17 @@ class Daemon:
                 await self.wait_for(lambda daemon: daemon.state is not State.RUNNING, GATE_S)
         except starting.StartRefused as error:
             why = f"cannot start {self.name}: {error}"
-            self._verdict = Verdict(Event.PARK, self.definition.restart.revive_s or None, why)
+            self._verdict = Verdict(Event.PARK, revival_s(self.definition.restart), why)
             self.handle(Event.REFUSED, why)
         except (OSError, ProvisionFailed, ValueError) as error:
             self._start_failed(_describe(error))
+
+    async def _wait_for_orphans(self) -> None:
+        while orphans := self.site.ending_orphans:
+            names = ", ".join(orphan.name for orphan in orphans)
+            self.progress(f"waiting for the end of {names}, which is no longer configured to run")
+            await self.site.changed.wait()
+        self.progress(None)
 
     async def _wait_for_others(self) -> None:
         def unmet() -> tuple[Daemon, str] | None:

@@ -8,6 +8,7 @@ file is truncated after the copy, which can lose what is written between the two
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import errno
 import itertools
@@ -71,24 +72,36 @@ class DaemonLog:
             return b"", position
         return data, self.removed + start + len(data)
 
-    def tail(self, lines: int, since: int = 0) -> list[str]:
-        """The last `lines` lines, not from before position `since`. Bytes that are no UTF-8 are replaced."""
-        end = self.size
-        floor = max(since - self.removed, 0)
-        start = end
-        data = b""
+    def tail(self, lines: int, since: int | None = None) -> list[str]:
+        """The last `lines` lines, not from before position `since`; where the log has just been rotated, they begin in
+        the part before. Bytes that are no UTF-8 are replaced."""
+        if not lines:
+            return []
+        data = self._before(b"", lines, self.path, max(since - self.removed, 0) if since is not None else 0)
+        if self.limits.keep and (since is None or since < self.removed):
+            # Cut at a block's bounds, not at a line's: only one after the other are the two complete.
+            older, floor = self._numbered(1), 0
+            if since is not None and older.exists():
+                floor = max(older.stat().st_size - (self.removed - since), 0)
+            data = self._before(data, lines, older, floor)
+        found = data.decode("utf-8", "replace").splitlines()
+        return [line[:LONGEST_LINE] for line in found[-lines:]]
+
+    @staticmethod
+    def _before(data: bytes, lines: int, path: Path, floor: int) -> bytes:
+        """`data`, and before it as much of the end of a file as makes it so many lines."""
         limit = min(lines * LONGEST_LINE, 4_000_000)
         try:
-            with self.path.open("rb") as file:
+            with path.open("rb") as file:
+                start = file.seek(0, os.SEEK_END)
                 while start > floor and data.count(b"\n") <= lines and len(data) < limit:
                     step = min(CHUNK, start - floor)
                     start -= step
                     file.seek(start)
                     data = file.read(step) + data
         except FileNotFoundError:
-            return []
-        found = data.decode("utf-8", "replace").splitlines()
-        return [line[:LONGEST_LINE] for line in found[-lines:]] if lines else []
+            pass
+        return data
 
     async def follow(self, lines: int, poll_s: float = 0.1) -> AsyncIterator[str]:
         """The last `lines` lines, then what is written as it is written."""
@@ -96,10 +109,12 @@ class DaemonLog:
         last = self.tail(lines)
         if last:
             yield "\n".join(last) + "\n"
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a piece may end within a character
         while True:
             data, position = self.read(position)
             if data:
-                yield data.decode("utf-8", "replace")
+                if text := decoder.decode(data):
+                    yield text
             else:
                 await self.rotated.wait(poll_s)
 

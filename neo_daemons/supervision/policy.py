@@ -108,6 +108,11 @@ def may_kill(restart: Restart, history: History, now: float) -> bool:
     return len(history.kills) < restart.kills
 
 
+def revival_s(restart: Restart) -> float | None:
+    """Seconds until a parked daemon is tried again; None: by hand only."""
+    return None if restart.when == "never" else restart.revive_s or None
+
+
 def decide(
     restart: Restart,
     history: History,
@@ -134,22 +139,25 @@ def decide(
         return Verdict(Event.KEEP, None, f"held by an operator ({detail})")
     if cause is Cause.RECYCLED:
         return Verdict(Event.RETRY, 0.0, detail)
-    if restart.when == "never" or (restart.when == "on-failure" and cause is Cause.EXIT and clean):
+    by_itself = cause in (Cause.EXIT, Cause.FAULT)
+    if by_itself and (restart.when == "never" or (restart.when == "on-failure" and cause is Cause.EXIT and clean)):
         return Verdict(Event.REST, None, f"{detail}; restart = {restart.when!r}")
-
     if cause is Cause.FAULT:
         return Verdict(Event.RETRY, 0.0, detail)
 
     history.failures += 1
     history.first_cause = history.first_cause or detail
+    if restart.when == "never":
+        # It did not do what it was to do: that is no rest.
+        return Verdict(Event.PARK, None, f"{detail}; restart = {restart.when!r}")
     _drop_before(history.restarts, now - restart.window_s)
     history.restarts.append(now)
     if stop_after_attempt(restart.limit + 1)(_attempt(len(history.restarts))):
         reason = f"{restart.limit} restarts in {restart.window_s:g} s; first: {history.first_cause}"
-        return Verdict(Event.PARK, restart.revive_s or None, reason)
+        return Verdict(Event.PARK, revival_s(restart), reason)
     if cause is Cause.PROBE and not may_kill(restart, history, now):
         reason = f"ended by its probes {len(history.kills)} times within the hour; first: {history.first_cause}"
-        return Verdict(Event.PARK, restart.revive_s or None, reason)
+        return Verdict(Event.PARK, revival_s(restart), reason)
     return Verdict(Event.RETRY, delay_s(restart, history.failures, rng), detail)
 
 

@@ -52,7 +52,7 @@ class Ports:
             number = self.numbers[name]
             if self._platform.port_is_free(definition.host, number):
                 continue
-            holder = self._platform.port_holder(number) or "a process that cannot be seen"
+            holder = self._platform.port_holder(number, definition.host) or "a process that cannot be seen"
             if port.fixed is not None:
                 key = "port" if len(self.numbers) == 1 else f"ports.{name}"
                 raise PortHeld(f"port {number} is held by {holder}; stop it or set daemons.{definition.name}.{key}")
@@ -72,7 +72,7 @@ class Ports:
         """Somebody else may have got a port between `claim` and the daemon's own bind, and answer for it: the number
         and who, if that is so."""
         for number in self.numbers.values():
-            holder = self._platform.port_holder(number)
+            holder = self._platform.port_holder(number, self._definition.host)
             if holder is not None and holder.pid is not None and holder.pid != pid and not owns(holder.pid):
                 return number, holder
         return None

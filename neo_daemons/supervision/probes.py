@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import signal
 import sqlite3
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_POSITION_BYTES = 100
+QUERY_STEPS = 10_000
+"""Instructions of SQLite's machine, well below a millisecond, between two looks at the clock."""
 MAX_BODY = 1_000_000
 """Bytes of an answer that a body condition looks at."""
 
@@ -83,7 +87,7 @@ class Prober:
                     case LogProbe():
                         return self._log(probe, target)
                     case FileProbe():
-                        return self._file(probe, target)
+                        return await self._file(probe, target)
         except TimeoutError:
             return Result(False, f"{name_of(probe, target)}: no answer in {probe.timeout_s:g} s")
         except Exception as error:  # whatever it met is an answer: who asks must go on asking
@@ -179,14 +183,15 @@ class Prober:
         return Result(False, f"{name_of(probe, target)}: not written yet")
 
     @staticmethod
-    def _file(probe: FileProbe, target: Target) -> Result:
+    async def _file(probe: FileProbe, target: Target) -> Result:
         what = name_of(probe, target)
         now = time.monotonic()
         path = Path(probe.path)
         end: int | None = None
         try:
             if probe.database is not None and probe.query is not None:
-                end = _query(probe.database, probe.query)
+                # Somebody else's SQL may take as long as it likes: not in the way of everybody else.
+                end = await asyncio.to_thread(_query, probe.database, probe.query, now + probe.timeout_s)
                 position: Any = int(read_regular(path, MAX_POSITION_BYTES)) if path.exists() else None
             else:
                 found = path.stat()
@@ -242,8 +247,12 @@ async def _reaped(ended: asyncio.Future[ExitStatus]) -> None:
         await asyncio.wait_for(asyncio.shield(ended), 5)
 
 
-def _query(database: str, query: str) -> int:
+def _query(database: str, query: str, deadline: float) -> int:
+    """The query's single value; given up at `deadline` (monotonic seconds)."""
+    if not stat.S_ISREG(os.stat(database).st_mode):  # a pipe would keep us waiting
+        raise OSError(errno.EINVAL, "not a regular file", database)
     connection = sqlite3.connect(f"{Path(database).as_uri()}?mode=ro", uri=True, timeout=0.1)
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, QUERY_STEPS)
     try:
         row = connection.execute(query).fetchone()
     finally:

@@ -53,3 +53,6 @@ class Site:
         self.inhibited: Callable[[str], bool] = lambda name: False
         self.leftovers: dict[str, list[Process]] = {}
         """Marked processes found when the supervisor started, by daemon."""
+        self.ending_orphans: list[Daemon] = []
+        """What an earlier supervisor left, is no longer configured to run, and has not ended yet. It may have what our
+        daemons need (ports, directories): none of them is started, or adopted, before it has."""

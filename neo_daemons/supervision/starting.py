@@ -73,7 +73,8 @@ def _heir(daemon: Daemon, record: DaemonRecord) -> Process | None:
     daemon itself while nobody supervised."""
     if record.identity is not None and record.identity.boot_id != daemon.site.platform.boot_id():
         return None
-    holders = {daemon.site.platform.port_holder(number) for number in record.ports.values()}
+    host = daemon.definition.host
+    holders = {daemon.site.platform.port_holder(number, host) for number in record.ports.values()}
     pids = {holder.pid for holder in holders if holder is not None}
     heir: Process | None = None
     for process in daemon.tree.of_run(record.token):

@@ -111,12 +111,9 @@ class Supervisor:
         self._reloading = asyncio.Lock()
         self._log_keeper: asyncio.Task[None] | None = None
         self._clearing: asyncio.Task[None] | None = None
-        self._ending_orphans: list[Daemon] = []
         self.changing: dict[str, bool] = {}
         """Daemons that a reload is stopping or replacing, which nobody starts meanwhile → whether they are to run
         afterwards by somebody's order."""
-        self._ordered: set[str] = set()
-        """Daemons about which an operator has spoken: what he said is not overridden by a late first start."""
         self._site: Site | None = None
         self._record: SupervisorRecord | None = None
         self._warning: str | None = None
@@ -199,26 +196,20 @@ class Supervisor:
         self._log_keeper = asyncio.get_running_loop().create_task(self._keep_logs())
         orphans = self._orphans()
         if orphans:
-            # They may have what our daemons need: ports, directories.
-            self._clearing = asyncio.get_running_loop().create_task(self._begin_after(orphans))
-        else:
-            self._begin_all()
+            self._site.ending_orphans = orphans
+            self._clearing = asyncio.get_running_loop().create_task(self._end_orphans(orphans))
+        for daemon in self.daemons.values():
+            survives = daemon.pidfile.record is not None or daemon.name in self._site.leftovers
+            if survives or daemon.definition.external or not self._on_demand:
+                self._begin(daemon)
 
-    async def _begin_after(self, orphans: list[Daemon]) -> None:
-        self._ending_orphans = orphans
+    async def _end_orphans(self, orphans: list[Daemon]) -> None:
         ends = await asyncio.gather(*(orphan.end_leftovers() for orphan in orphans), return_exceptions=True)
-        self._ending_orphans = []
         for orphan, end in zip(orphans, ends, strict=True):
             if isinstance(end, Exception):
                 self.journal.add("orphan-not-ended", daemon=orphan.name, detail=str(end))
-        if not self.stopping:
-            self._begin_all()
-
-    def _begin_all(self) -> None:
-        for daemon in self.daemons.values():
-            survives = daemon.pidfile.record is not None or daemon.name in self.site.leftovers
-            if daemon.name not in self._ordered and (survives or daemon.definition.external or not self._on_demand):
-                self._begin(daemon)
+        self.site.ending_orphans = []
+        self.site.changed.notify()
 
     @property
     def site(self) -> Site:
@@ -249,7 +240,6 @@ class Supervisor:
             raise Refused("the supervisor is stopping")
         if name in self.changing:
             return self._order_later(daemon, event)
-        self._ordered.add(name)
         daemon.order(event, f"{event} by an operator")
         if event in (Event.START, Event.RESTART):
             for required in daemon.definition.requires:
@@ -284,8 +274,8 @@ class Supervisor:
         return daemon
 
     @staticmethod
-    def _begin(daemon: Daemon) -> None:
-        if not daemon.definition.enabled:
+    def _begin(daemon: Daemon, *, by_hand: bool = False) -> None:
+        if not daemon.definition.enabled and not by_hand:
             daemon.detail = "not enabled in the configuration"
         elif daemon.definition.external:
             daemon.observe()
@@ -320,7 +310,7 @@ class Supervisor:
 
     def hurry(self) -> None:
         """Cut every grace: SIGKILL now."""
-        for daemon in (*self.daemons.values(), *self._ending_orphans):
+        for daemon in (*self.daemons.values(), *self.site.ending_orphans):
             daemon.tree.hurry()
 
     def release(self) -> None:
@@ -335,12 +325,13 @@ class Supervisor:
         self._lock.release()
 
     async def _stop_in_order(self, daemons: list[Daemon]) -> None:
-        await asyncio.gather(*(self._stop_after_dependants(daemon, daemons) for daemon in daemons))
+        given_up: set[str] = set()
+        await asyncio.gather(*(self._stop_after_dependants(daemon, daemons, given_up) for daemon in daemons))
 
-    async def _stop_after_dependants(self, daemon: Daemon, daemons: list[Daemon]) -> None:
+    async def _stop_after_dependants(self, daemon: Daemon, daemons: list[Daemon], given_up: set[str]) -> None:
         for other in daemons:
             if daemon.name in (*other.definition.after, *other.definition.requires) and other is not daemon:
-                await other.wait_for(_is_down)
+                await other.wait_for(lambda other: _is_down(other) or other.name in given_up)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + daemon.definition.stop.grace_s + UNKILLABLE_S
         while not _is_down(daemon):
@@ -350,6 +341,8 @@ class Supervisor:
                 continue
             if loop.time() > deadline:
                 daemon.note("not-stopped", "it cannot be ended; it is left to the next supervisor")
+                given_up.add(daemon.name)
+                self.site.changed.notify()
                 return
             await self.site.changed.wait(deadline - loop.time())
 
@@ -435,7 +428,7 @@ class Supervisor:
         pid = daemon.tree.main.pid if daemon.tree.main is not None else None
         holders = {}
         for port in daemon.ports.numbers.values():
-            holder = self.platform.port_holder(port)
+            holder = self.platform.port_holder(port, daemon.definition.host)
             if holder is not None:
                 holders[str(port)] = "this daemon" if holder.pid == pid and pid is not None else str(holder)
         return Explanation(
@@ -519,7 +512,8 @@ class Supervisor:
             if change.action == "apply" and daemon is not None:
                 daemon.apply(new[change.name])
             elif change.action == "stop" and change.name not in new:
-                await self.daemons.pop(change.name).detach()
+                gone = self.daemons.pop(change.name)
+                await gone.detach(finish=_is_down(gone))
             elif change.action == "stop" and daemon is not None:
                 daemon.apply(new[change.name])
                 daemon.detail = "not enabled in the configuration"
@@ -533,10 +527,13 @@ class Supervisor:
 
     async def _replace(self, definition: Definition) -> None:
         old = self.daemons.get(definition.name)
-        wanted = old is None or old.state is not State.STOPPED or not old.definition.enabled
+        # Down by an operator's word, or by its own restart rule; nobody can give that word for an external one.
+        down = old is not None and old.state in (State.STOPPED, State.STOPPING)
+        disabled = old is not None and not old.definition.enabled
+        by_hand = old is not None and disabled and not down and old.state is not State.EXTERNAL
         if old is not None:
             await self._stop_in_order([old])
-            await old.detach()
+            await old.detach(finish=_is_down(old))
         if self.stopping:
             return
         daemon = self._add(definition)
@@ -546,7 +543,9 @@ class Supervisor:
             daemon.held = old.held
             daemon.last_exit = old.last_exit
             daemon.ports.settle(old.ports.numbers)
-        if wanted or self.changing.get(definition.name):
+        if by_hand or self.changing.get(definition.name):
+            self._begin(daemon, by_hand=not definition.external)
+        elif disabled or not down or definition.external:
             self._begin(daemon)
 
     # Logs

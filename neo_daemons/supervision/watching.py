@@ -20,7 +20,8 @@ POLL_SHARE = 0.015
 boot, however long."""
 POLL_FLOOR_S, POLL_CEILING_S = 0.01, 1.0
 ADOPTED_GRACE_S = 30.0
-"""An adopted daemon has had its time to start: it must answer within this, or is started anew."""
+"""An adopted daemon that has had its time to start must answer within this, or is started anew. One that is younger
+than its grace has the rest of that, if it is more."""
 LIMITS_INTERVAL_S = 10.0
 """How often max_runtime_s and max_rss_bytes are looked at where no liveness probe sets a pace."""
 
@@ -34,7 +35,7 @@ async def await_ready(daemon: Daemon) -> None:
     if daemon.adopted:
         # Its log says nothing new, and may have been rotated: health is what counts now.
         probes = (*(probe for probe in probes if not isinstance(probe, LogProbe)), *definition.live)
-        grace_s = min(grace_s, ADOPTED_GRACE_S)
+        grace_s = min(grace_s, max(ADOPTED_GRACE_S, grace_s - daemon.age_s))
     while True:
         result, _ = await _check(daemon, probes)
         if result.stranger:

@@ -483,7 +483,7 @@ class SimPlatform:
             pass
         return port
 
-    def port_holder(self, port: int) -> PortHolder | None:
+    def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
         found = next((proc for proc in self.kernel.living() if port in proc.ports), None)
         return PortHolder(found.pid, found.kind) if found is not None else None
 

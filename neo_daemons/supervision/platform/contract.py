@@ -201,8 +201,10 @@ class Platform(Protocol):
     def free_port(self, host: str) -> int:
         """A port that nobody listens on now."""
 
-    def port_holder(self, port: int) -> PortHolder | None:
-        """Who listens on TCP `port` on any local address; None if nobody is seen to."""
+    def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
+        """Who answers a connection to TCP `port` of the local `host`: who listens on that very address, else on any
+        address of its kind, else on any of both kinds. Without a host: who listens on the port on any address. None
+        if nobody is seen to."""
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         """CPU time and memory of the living among `pids`, each with its descendants."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import ipaddress
 import os
 import signal
 import socket
@@ -162,6 +163,31 @@ class PosixProcess(Process):
             let_go(self._popen)
 
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _address(text: str) -> Address:
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _resolve(host: str) -> Address:
+    """As `PosixPlatform._bind` does it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return _address(str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0]))
+
+
+def _rank(bound: Address, wanted: Address) -> int | None:
+    """Who of several listeners gets a connection, lowest first; None: it does not."""
+    if bound == wanted:
+        return 0
+    if bound.is_unspecified and bound.version >= wanted.version:
+        return 1 + bound.version - wanted.version  # one of both kinds comes last
+    # Who wants all addresses meets whoever has one of them.
+    return 10 if wanted.is_unspecified and bound.version <= wanted.version else None
+
+
 def identity_by_psutil(pid: int) -> Identity | None:
     """The identity of a living process, None if it is gone or a zombie."""
     try:
@@ -295,16 +321,22 @@ class PosixPlatform:
             raise OSError(error.errno, error.strerror, f"{host}:{port}") from None
         return listener
 
-    def port_holder(self, port: int) -> PortHolder | None:
+    def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
         try:
             connections = psutil.net_connections(kind="tcp")
-        except psutil.AccessDenied:  # macOS, not root
+            wanted = _resolve(host) if host is not None else None
+        except (psutil.AccessDenied, OSError):  # macOS, not root; a name that leads nowhere
             return None
+        found: dict[int, int | None] = {}
         for connection in connections:
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr[1] == port:
-                pid = connection.pid
-                return PortHolder(pid, (self.describe(pid) or "?") if pid else "?")
-        return None
+                rank = _rank(_address(connection.laddr[0]), wanted) if wanted is not None else 0
+                if rank is not None:
+                    found.setdefault(rank, connection.pid)
+        if not found:
+            return None
+        pid = found[min(found)]
+        return PortHolder(pid, (self.describe(pid) or "?") if pid else "?")
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         result = {}
