@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from .catalog import BUILTINS, Project
+from .catalog import BUILTINS, Project, bracketed
 from .catalog.project import CACHE_VARIABLE, default_cache, real_path
 from .config_errors import MAX_DEPTH, ConfigError, Reader, fits, join
 from .definitions import (
@@ -429,7 +429,7 @@ class _Builder:
             enabled=settings.enabled,
         )
         self._check_probes(definition)
-        return self._settle_paths(definition)
+        return self._settle_paths(bracketed(definition))
 
     def _option(self, name: str, option: str, value: Any) -> str:
         if not isinstance(value, str) or not value:

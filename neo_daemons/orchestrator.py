@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from .catalog import bracketed, resolve
+from .catalog import resolve
 from .config import ConfigError, Configuration, load
 from .definitions import Definition, Launch, Unavailable
 from .status import Change, Status
@@ -64,7 +64,7 @@ class AgentOrchestrator:
         # The mark of a supervisor's supervisor is not for our daemons.
         env = {name: value for name, value in project.environ.items() if name != MARK_VARIABLE}
         self.supervisor = Supervisor(
-            [bracketed(definition) for definition in configuration.definitions],
+            configuration.definitions,
             state=configuration.state,
             resolve=self._resolve,
             values={"project": str(project.root), "cache_dir": str(project.cache)},
@@ -167,10 +167,9 @@ class AgentOrchestrator:
             directory=current.project.root,
             environ=current.project.environ,
         )
-        definitions = [bracketed(definition) for definition in new.definitions]
         if dry_run:
-            return self.supervisor.plan(definitions)
-        changes = await self.supervisor.reload(definitions, config=str(new.source) if new.source else None)
+            return self.supervisor.plan(new.definitions)
+        changes = await self.supervisor.reload(new.definitions, config=str(new.source) if new.source else None)
         self.configuration = new
         return changes
 

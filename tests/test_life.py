@@ -49,7 +49,7 @@ def test_a_stop_leaves_no_process_port_or_socket_and_keeps_the_log(project: Proj
 
 
 def test_a_killed_daemon_comes_back_and_why_and_events_tell_the_story(project: Project) -> None:
-    project.configure(api=toy("write=last words"))
+    project.configure(api=toy("write=last words\n\n"))  # some end with empty lines, which tell nothing
     project.serve()
     first = project.reaches("api", "ready")
     kill(first.pid)
@@ -480,6 +480,18 @@ def test_reload_touches_only_what_changed_and_a_dry_run_nothing(project: Project
     assert [daemon.name for daemon in project.client.status().daemons] == ["a", "b", "c", "new"]
     assert before["gone"] is not None
     assert not is_alive(before["gone"])
+
+
+def test_a_run_is_as_stable_as_the_reloaded_configuration_says(project: Project) -> None:
+    project.configure(api=toy(restart={"stable_s": 600.0}))
+    project.serve()
+    first = project.reaches("api", "ready")
+    kill(first.pid)
+    project.back("api", first.pid)
+    assert project.client.why("api").failures == 1
+    project.configure(api=toy(restart={"stable_s": 0.01}))
+    assert project.run("reload").stdout.startswith("apply")
+    until(lambda: project.client.why("api").failures == 0, "what failed before is forgotten")
 
 
 def test_a_reload_keeps_to_what_an_operator_has_ordered(project: Project) -> None:

@@ -40,6 +40,8 @@ STOPPED_S = 1.0
 LAUNCHER_S = 5.0
 """A command without a readiness probe that exits with 0 within this, and leaves processes, was a launcher."""
 REMEMBERED_RESULTS = 20
+LAST_LINES = 10
+"""Among these the last words of a daemon are looked for: some end with empty lines."""
 
 
 class _Values(Mapping[str, str]):
@@ -239,6 +241,9 @@ class Daemon:
             self._stop_probing()
             self._probing = self._task(watching.await_ready(self))
         elif self.state in (State.READY, State.DEGRADED):
+            if self._stable is not None:
+                self._stable.cancel()
+                self._stable = self._later(definition.restart.stable_s, self.history.forget)
             self._stop_probing()
             self._guard()
             if not definition.live:
@@ -559,8 +564,9 @@ class Daemon:
         last = self.last_exit
         text = last.text if last is not None else "not started"
         if unprompted and self.target is not None:
-            tail = self.log.tail(1, since=self.target.log_start)
-            text = f"{text}; last line: {tail[0][:200]}" if tail else text
+            lines = filter(str.strip, reversed(self.log.tail(LAST_LINES, since=self.target.log_start)))
+            last_line = next(lines, None)
+            text = f"{text}; last line: {last_line[:200]}" if last_line is not None else text
         if self._cause in (Cause.PROBE, Cause.RECYCLED):
             text = self.detail or text
         cause = Cause.OPERATOR if self.state is State.STOPPING else self._cause
