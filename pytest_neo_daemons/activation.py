@@ -21,7 +21,7 @@ from . import fixtures, reporting
 from .handles import NOT_OURS, Daemon, Daemons, obtain
 from .incidents import Incident, JournalReader
 from .options import Options, resolve
-from .plugin import fixture_name
+from .plugin import fixture_name, shared_fixture_name
 from .progress import Progress
 from .sessions import AttachedSession, JoinedSession, OwnSession, Session, Unavailable, is_reachable
 
@@ -190,10 +190,15 @@ class Active:
         assert self._session is not None
         return self._session
 
-    @property
-    def daemons(self) -> Daemons:
+    def daemons(self, request: pytest.FixtureRequest) -> Daemons:
         """For the fixture."""
-        return Daemons(self.names, lambda name: self.obtain(name, None, isolated_for=None), self.session.state.path)
+
+        def get(name: str) -> Daemon:
+            # Only pytest knows whose definition of it counts.
+            made: Daemon = self._handles.get(name) or request.getfixturevalue(shared_fixture_name(name))
+            return made
+
+        return Daemons(self.names, get, self.session.state.path)
 
     # Daemons for tests
 
@@ -266,9 +271,9 @@ class Active:
         if USES not in item.stash:
             fixtures: Iterable[str] = getattr(item, "fixturenames", ())
             names = [self._by_fixture[name] for name in fixtures if name in self._by_fixture]
+            names += self._marked(item)
             isolated: set[str] = set()
             for marker in item.iter_markers("neo_daemons"):
-                names += [name for name in marker.args if name in self.names]
                 isolated |= set(marker.args) if marker.kwargs.get("isolated") else set()
             item.stash[USES] = tuple(name for name in dict.fromkeys(names) if name not in isolated)
         return item.stash[USES]
@@ -354,6 +359,20 @@ class Active:
         if not marker.args or set(marker.kwargs) - {"isolated"}:
             pytest.fail('@pytest.mark.neo_daemons: write ("NAME", …) or ("NAME", …, isolated=True)', pytrace=False)
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Have pytest make the fixtures of what is only marked: the definition may be overridden beside the test."""
+        for item in items:
+            names = getattr(item, "fixturenames", None)
+            if names is not None:
+                # A list of its own: those of the other parameters may be marked otherwise.
+                setattr(item, "fixturenames", [*map(shared_fixture_name, self._marked(item)), *names])  # noqa: B010
+
+    def _marked(self, item: pytest.Item) -> dict[str, None]:
+        """The shared daemons that a test's markers name."""
+        markers = [marker for marker in item.iter_markers("neo_daemons") if not marker.kwargs.get("isolated")]
+        return dict.fromkeys(name for marker in markers for name in marker.args if name in self.names)
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Have what the selected tests use started, all at once, while the first of them are set up."""
         if self._session is None or not self._session.ours:
@@ -368,7 +387,6 @@ class Active:
 
     # Hooks: a test
 
-    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if self._session is None:
             return
@@ -392,10 +410,9 @@ class Active:
                     # Something has happened: a daemon that died between two tests is no reason for the second to fail.
                     obtain(self.session, name, lambda: None)
                     self._looked_at[name] = journal.position
-        for marker in item.iter_markers("neo_daemons"):
-            if not marker.kwargs.get("isolated"):
-                for name in marker.args:
-                    self.obtain(name, None, isolated_for=None)
+        if not hasattr(item, "fixturenames"):
+            for name in self._marked(item):
+                self.obtain(name, None, isolated_for=None)
         if journal is not None:
             item.stash[WATCH] = reporting.Watch(journal, self._logs)
 

@@ -15,7 +15,7 @@ from neo_daemons.control.client import ControlError
 
 from .bridge_graph import BridgeGraph
 from .handles import NOT_OURS, Daemon, Daemons
-from .plugin import BUILTINS, fixture_name
+from .plugin import BUILTINS, fixture_name, shared_fixture_name
 from .sessions import Unavailable
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def of_daemons(active: Active) -> types.ModuleType:
     """A plugin with the fixtures that are called like the daemons of this run."""
     made = types.ModuleType("pytest_neo_daemons.of_daemons")
     for daemon in active.names:
+        setattr(made, shared_fixture_name(daemon), _shared(daemon, active))
         name = fixture_name(daemon)
         if name is not None:
             for wanted in (name, f"{name}_definition"):
@@ -58,12 +59,28 @@ def _daemon(name: str, daemon: str, active: Active) -> Any:
     @pytest.fixture(name=name, scope="session")
     def fixture(request: pytest.FixtureRequest) -> Daemon:
         """A daemon, ready for use; see `pytest_neo_daemons.Daemon`."""
-        definition = None
-        if active.session.ours or active.is_overridden(daemon, request.session.items):
-            definition = request.getfixturevalue(f"{name}_definition")
+        definition = _defined(daemon, active, request)
         return active.obtain(daemon, definition, isolated_for=getattr(request, "param", None))
 
     return fixture
+
+
+def _shared(daemon: str, active: Active) -> Any:
+    @pytest.fixture(name=shared_fixture_name(daemon), scope="session")
+    def fixture(request: pytest.FixtureRequest) -> Daemon:
+        """The daemon that tests share, for markers and ``neo_daemons["NAME"]``."""
+        return active.obtain(daemon, _defined(daemon, active, request), isolated_for=None)
+
+    return fixture
+
+
+def _defined(daemon: str, active: Active, request: pytest.FixtureRequest) -> Definition | None:
+    """What a daemon is to be; None if nobody but the session says so."""
+    name = fixture_name(daemon)
+    if name is None or not (active.session.ours or active.is_overridden(daemon, request.session.items)):
+        return None
+    definition: Definition | None = request.getfixturevalue(f"{name}_definition")
+    return definition
 
 
 def _definition(name: str, daemon: str, active: Active) -> Any:
@@ -90,7 +107,7 @@ def _missing(daemon: str, names: tuple[str, ...]) -> Any:
 @pytest.fixture(scope="session")
 def neo_daemons(request: pytest.FixtureRequest) -> Daemons:
     """All daemons by name; one is started when it is asked for."""
-    return _active(request).daemons
+    return _active(request).daemons(request)
 
 
 @pytest.fixture

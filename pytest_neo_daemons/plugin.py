@@ -134,13 +134,17 @@ def fixture_name(daemon: str) -> str | None:
     return None if name in RESERVED or name.startswith("pytest_") else name
 
 
+def shared_fixture_name(daemon: str) -> str:
+    """Of the fixture that makes the handle of a shared daemon, whatever a project makes of ``NAME``."""
+    return f"_neo_daemons_shared_{daemon}"
+
+
 class _Off:
     """Skips the tests that are marked to use daemons."""
 
     def __init__(self, required: bool) -> None:
         self._required = required
 
-    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if any(item.iter_markers("neo_daemons")):
             _refuse(self._required)

@@ -525,6 +525,63 @@ def test_an_overridden_definition_is_all_that_is_ever_started(inner: Inner, mode
     assert inner.starts() == 1
 
 
+def test_an_overridden_definition_counts_too_where_a_daemon_is_reached_by_a_marker_or_by_its_name(
+    inner: Inner,
+) -> None:
+    inner.configure(api=inner.toy(), other=inner.toy(), config=inner.toy())
+    inner.write(
+        "conftest.py", OVERRIDE.format(colour="'blue'") + OVERRIDE.format(colour="'red'").replace("api", "other")
+    )
+    inner.write(
+        "test_over.py",
+        """
+        import pathlib, pytest
+
+        def colour(daemon):
+            lines = pathlib.Path(f"/proc/{daemon.pid}/environ").read_text().split(chr(0))
+            return [line for line in lines if line.startswith("COLOUR=")]
+
+        @pytest.mark.neo_daemons("api", "config")
+        def test_marker(): pass
+
+        @pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.neo_daemons("api"))])
+        def test_parameter(number, request):
+            assert any("api" in name for name in request.fixturenames) == (number == 2)
+
+        def test_marked(neo_daemons):
+            assert colour(neo_daemons["api"]) == ["COLOUR=blue"]
+            assert colour(neo_daemons["config"]) == []
+
+        def test_index(neo_daemons):
+            assert colour(neo_daemons["other"]) == ["COLOUR=red"]
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 5}, outcome.text
+    assert inner.starts() == 3
+
+
+@pytest.mark.parametrize("arguments", [(), ("-o", "neo_daemons_required=true")], ids=["on", "off"])
+def test_a_marked_test_that_is_skipped_needs_no_daemon(inner: Inner, arguments: tuple[str, ...]) -> None:
+    inner.configure(api=toy("exit=3"))
+    inner.write(
+        "test_skip.py",
+        """
+        import pytest
+
+        @pytest.mark.skip(reason="known to be broken")
+        @pytest.mark.neo_daemons("api")
+        def test_skip(): raise AssertionError
+
+        @pytest.mark.xfail(run=False)
+        @pytest.mark.neo_daemons("api")
+        def test_xfail(): raise AssertionError
+        """,
+    )
+    outcome = inner.run(*arguments, on=not arguments)
+    assert outcome.counts() == {"skipped": 2}, outcome.text
+
+
 def test_definitions_that_differ_from_worker_to_worker_are_refused(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("conftest.py", OVERRIDE.format(colour="str(tmp_path_factory.getbasetemp())"))
