@@ -119,13 +119,23 @@ def _load(config: pytest.Config, options: Options, state: StateDir) -> tuple[Con
         raise pytest.UsageError(f"--neo-daemons-url {error}") from None
     config.hook.pytest_neo_daemons_definitions(config=config, definitions=definitions)
     for name, definition in definitions.items():
-        if not isinstance(definition, Definition) or definition.name != name:
-            raise pytest.UsageError(
-                f"pytest_neo_daemons_definitions: definitions[{name!r}] must be a Definition of that name, "
-                f"and is {definition!r:.200}"
-            )
+        wrong = _wrong_with(definition, name)
+        if wrong is not None:
+            raise pytest.UsageError(f"pytest_neo_daemons_definitions: definitions[{name!r}] {wrong}")
     check_order(definitions.values())
     return configuration, definitions
+
+
+def _wrong_with(definition: object, name: str) -> str | None:
+    """Why that is no definition of a daemon called `name`; None if it is one. Making one does not validate it, and a
+    supervisor could not even read what is wrong."""
+    if not isinstance(definition, Definition) or definition.name != name:
+        return f"must be a Definition of that name, and is {definition!r:.200}"
+    try:
+        msgspec.convert(msgspec.to_builtins(definition), Definition)
+    except (msgspec.ValidationError, TypeError) as error:
+        return f"cannot be used: {error}"
+    return None
 
 
 def _own(config: pytest.Config, options: Options) -> OwnSession:
@@ -204,6 +214,9 @@ class Active:
 
     def obtain(self, name: str, definition: Definition | None, *, isolated_for: str | None) -> Daemon:
         """The shared daemon of that name; or a new one, like it, for the test with the id `isolated_for`."""
+        wrong = _wrong_with(definition, name) if definition is not None else None
+        if wrong is not None:
+            pytest.fail(f"what the fixture {fixture_name(name)}_definition returns {wrong}", pytrace=False)
         if isolated_for is not None:
             return self._isolate(name, definition)
         if definition is not None and definition != self.session.definition(name):
@@ -217,8 +230,6 @@ class Active:
         return handle
 
     def _change(self, name: str, definition: Definition) -> None:
-        if not isinstance(definition, Definition) or definition.name != name:
-            pytest.fail(f"the fixture {fixture_name(name)}_definition must return a Definition of that name", False)
         if not self.session.ours:
             pytest.fail(f"cannot change the definition of {name}: {NOT_OURS}", pytrace=False)
         self._define(definition)

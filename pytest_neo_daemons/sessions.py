@@ -222,6 +222,7 @@ class OwnSession(_Leased):
         self._owned = owned
         self._set_up = not found
         self._deaths = 0
+        self._answered = False
         os.register_at_fork(after_in_child=owned.release)  # our lock is for us alone
         self._keeper = Keeper(self.client, f"pytest, pid {os.getpid()}", self._lost, owner=True)
 
@@ -233,13 +234,13 @@ class OwnSession(_Leased):
 
     def _lost(self, answered: bool) -> None:
         if answered:
-            self._deaths = 0
+            self._deaths, self._answered = 0, True
         if self._owned.supervisor_lives():
             return
         self._deaths += 1
         if self._deaths >= MAX_DEATHS:
             raise Unavailable(f"it ends again and again; its last words: {self._owned.last_words()}")
-        self.replaced += 1
+        self.replaced += self._answered  # one that never answered had not begun
         self._owned.spawn()
 
     def close(self) -> None:

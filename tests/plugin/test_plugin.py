@@ -496,6 +496,56 @@ def test_a_hook_that_makes_a_wrong_definition_is_a_usage_error(inner: Inner) -> 
     refused(inner, inner.run(), ("pytest_neo_daemons_definitions", "api", "http://x"))
 
 
+WRONG = pytest.mark.parametrize(
+    ("setting", "field"), [("env={'N': 1}", "env"), ("start_grace_s=-3", "start_grace_s"), ("name='x'", "name")]
+)
+
+
+@WRONG
+def test_a_hook_that_makes_what_no_supervisor_could_read_is_a_usage_error(
+    inner: Inner, setting: str, field: str
+) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "conftest.py",
+        f"""
+        import msgspec
+
+        def pytest_neo_daemons_definitions(definitions):
+            definitions["api"] = msgspec.structs.replace(definitions["api"], {setting})
+        """,
+    )
+    inner.write("test_on.py", "def test_api(api): pass\n")
+    refused(inner, inner.run(), ("pytest_neo_daemons_definitions", "api", field))
+
+
+@WRONG
+def test_a_definition_fixture_that_makes_what_no_supervisor_could_read_fails_the_test_and_no_supervisor(
+    inner: Inner, setting: str, field: str
+) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_on.py",
+        f"""
+        import msgspec, pytest
+
+        @pytest.fixture(scope="session")
+        def api_definition(api_definition):
+            return msgspec.structs.replace(api_definition, {setting})
+
+        def test_api(api): pass
+
+        @pytest.mark.neo_daemons("api", isolated=True)
+        def test_isolated(api): pass
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"error": 2}, outcome.text
+    assert [text for text in messages(outcome).values() if "api_definition" not in text or field not in text] == []
+    assert "the supervisor was killed" not in outcome.text
+    assert inner.starts() == 0
+
+
 # Definitions that fixtures change
 
 
