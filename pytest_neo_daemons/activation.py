@@ -212,12 +212,12 @@ class Active:
 
     # Daemons for tests
 
-    def obtain(self, name: str, definition: Definition | None, *, isolated_for: str | None) -> Daemon:
-        """The shared daemon of that name; or a new one, like it, for the test with the id `isolated_for`."""
+    def obtain(self, name: str, definition: Definition | None, *, isolated: bool = False) -> Daemon:
+        """The shared daemon of that name; or a new one, like it, for the present test."""
         wrong = _wrong_with(definition, name) if definition is not None else None
         if wrong is not None:
             pytest.fail(f"what the fixture {fixture_name(name)}_definition returns {wrong}", pytrace=False)
-        if isolated_for is not None:
+        if isolated:
             return self._isolate(name, definition)
         if definition is not None and definition != self.session.definition(name):
             self._change(name, definition)
@@ -349,7 +349,7 @@ class Active:
                     pytrace=False,
                 )
             # A parameter of its own has pytest make the fixture, and all that is built on it, for this test.
-            metafunc.parametrize(fixture, [metafunc.definition.nodeid], indirect=True, ids=[pytest.HIDDEN_PARAM])
+            metafunc.parametrize(fixture, [fixtures.Isolated()], indirect=True, ids=[pytest.HIDDEN_PARAM])
 
     def _isolated_for(self, node: pytest.Item) -> dict[str, None]:
         """The daemons that a test is to have for itself, in order."""
@@ -403,7 +403,7 @@ class Active:
             return
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         for name in self._isolated_for(item):
-            if fixture_name(name) not in parameters:
+            if not isinstance(parameters.get(fixture_name(name)), fixtures.Isolated):
                 pytest.fail(
                     f"neo_daemons({name!r}, isolated=True) is for test functions and classes: "
                     "it has no effect in pytest.param(…, marks=…) and on unittest.TestCase",
@@ -423,12 +423,12 @@ class Active:
                     self._looked_at[name] = journal.position
         if not hasattr(item, "fixturenames"):
             for name in self._marked(item):
-                self.obtain(name, None, isolated_for=None)
+                self.obtain(name, None)
         if journal is not None:
             item.stash[WATCH] = reporting.Watch(journal, self._logs)
 
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: Any) -> None:
-        if fixturedef.argname in self._by_fixture and getattr(request, "param", None) is not None:
+        if fixturedef.argname in self._by_fixture and fixtures.is_isolated(request):
             self._isolated_fixtures.append((fixturedef, request))
 
     @pytest.hookimpl(wrapper=True)

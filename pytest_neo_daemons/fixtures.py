@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TENANT = "default_tenant"
 """chroma's own."""
+DATABASES = f"/api/v2/tenants/{TENANT}/databases"
 TIMEOUT_S = 120.0
 REMOVAL_S = 5.0
 """chroma answers that its database is locked when several are removed at once."""
@@ -33,6 +34,15 @@ REMOVAL_S = 5.0
 def _active(request: pytest.FixtureRequest) -> Active:
     active: Any = request.config.pluginmanager.get_plugin("neo_daemons_active")
     return cast("Active", active)
+
+
+class Isolated:
+    """The parameter with which a fixture makes an instance for one test; those of a project are anything else."""
+
+
+def is_isolated(request: Any) -> bool:
+    """Whether a fixture is to make an instance for one test."""
+    return isinstance(getattr(request, "param", None), Isolated)
 
 
 def of_daemons(active: Active) -> types.ModuleType:
@@ -60,7 +70,7 @@ def _daemon(name: str, daemon: str, active: Active) -> Any:
     def fixture(request: pytest.FixtureRequest) -> Daemon:
         """A daemon, ready for use; see `pytest_neo_daemons.Daemon`."""
         definition = _defined(daemon, active, request)
-        return active.obtain(daemon, definition, isolated_for=getattr(request, "param", None))
+        return active.obtain(daemon, definition, isolated=is_isolated(request))
 
     return fixture
 
@@ -69,7 +79,7 @@ def _shared(daemon: str, active: Active) -> Any:
     @pytest.fixture(name=shared_fixture_name(daemon), scope="session")
     def fixture(request: pytest.FixtureRequest) -> Daemon:
         """The daemon that tests share, for markers and ``neo_daemons["NAME"]``."""
-        return active.obtain(daemon, _defined(daemon, active, request), isolated_for=None)
+        return active.obtain(daemon, _defined(daemon, active, request))
 
     return fixture
 
@@ -119,18 +129,15 @@ def chroma_client(request: pytest.FixtureRequest, chroma: Daemon) -> Iterator[An
     except ImportError:
         pytest.fail("chroma_client needs chromadb: pip install chromadb; chroma alone does not", pytrace=False)
 
+    import httpx
+
     database = f"test-{uuid.uuid4().hex}"
+    # By hand: each client of chromadb, an AdminClient too, has descriptors of its own.
+    with httpx.Client(timeout=TIMEOUT_S) as admin:
+        admin.post(f"{chroma.url.rstrip('/')}{DATABASES}", json={"name": database}).raise_for_status()
     settings = Settings(anonymized_telemetry=False)
-    admin = chromadb.AdminClient(
-        Settings(
-            chroma_api_impl="chromadb.api.fastapi.FastAPI",
-            chroma_server_host=chroma.host,
-            chroma_server_http_port=chroma.port,
-            chroma_server_ssl_enabled=chroma.url.startswith("https:"),
-            anonymized_telemetry=False,
-        )
-    )
-    admin.create_database(database, TENANT)
+    if hasattr(settings, "chroma_http_max_keepalive_connections"):
+        settings.chroma_http_max_keepalive_connections = 0  # chromadb's close() leaves idle connections open
     client = chromadb.HttpClient(
         host=chroma.host,
         port=chroma.port,
@@ -140,16 +147,18 @@ def chroma_client(request: pytest.FixtureRequest, chroma: Daemon) -> Iterator[An
         database=database,
     )
     yield client
-    active = _active(request)
-    if not active.is_isolated(chroma):
+    getattr(client, "close", lambda: None)()  # chromadb has it since 1.5
+    if not _active(request).is_isolated(chroma):
         from tenacity import RetryError, Retrying, stop_after_delay, wait_random_exponential
 
         # No test fails because of what could not be cleaned up after it: names are never used twice.
-        with contextlib.suppress(RetryError, Unavailable, ControlError):
-            active.session.need("chroma")  # a test may have killed it
+        with contextlib.suppress(RetryError, Unavailable, ControlError), httpx.Client(timeout=TIMEOUT_S) as admin:
+            chroma.wait_ready()  # a test may have killed it
             for attempt in Retrying(stop=stop_after_delay(REMOVAL_S), wait=wait_random_exponential(0.02, max=0.5)):
                 with attempt:
-                    admin.delete_database(database, TENANT)
+                    answer = admin.delete(f"{chroma.url.rstrip('/')}{DATABASES}/{database}")
+                    if answer.status_code != httpx.codes.NOT_FOUND:  # the test has removed it
+                        answer.raise_for_status()
 
 
 @pytest.fixture

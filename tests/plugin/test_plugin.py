@@ -216,6 +216,35 @@ def test_a_setting_that_makes_no_sense_is_a_usage_error(inner: Inner, setting: s
     refused(inner, inner.run(*PARALLEL, on=False), words)
 
 
+# Clients
+
+
+@pytest.mark.real
+def test_a_client_of_chroma_leaves_no_descriptor_and_no_database_behind(inner: Inner) -> None:
+    inner.configure(chroma={})
+    inner.write(
+        "test_client.py",
+        """
+        import json, os, pytest, urllib.request
+
+        SEEN = []
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_client(chroma_client, chroma, number):
+            chroma_client.create_collection("things").add(ids=["1"], embeddings=[[0.0, 1.0]])
+            SEEN.append(len(os.listdir("/proc/self/fd")))
+
+        def test_left(chroma):
+            assert SEEN[-1] == SEEN[1], SEEN
+            url = f"{chroma.url}/api/v2/tenants/default_tenant/databases"
+            databases = json.load(urllib.request.urlopen(url, timeout=20))
+            assert [database["name"] for database in databases] == ["default_database"]
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 5}, outcome.text
+
+
 # What is started
 
 
@@ -656,6 +685,34 @@ def test_an_isolated_test_has_the_definition_that_is_overridden_beside_it(inner:
     inner.write("c/test_last.py", COLOURED.format(expected=plain))
     assert inner.run().counts() == {"passed": 12}, inner.output()
     assert inner.starts() == 1 + 4
+
+
+def test_a_parameter_of_a_projects_own_isolates_nothing(inner: Inner) -> None:
+    inner.configure(api=inner.toy(), other=inner.toy())
+    inner.write(
+        "test_own.py",
+        """
+        import pytest
+
+        @pytest.fixture(params=["a", "b"], scope="session")
+        def other(request, other):
+            return request.param, other
+
+        @pytest.mark.parametrize("api", ["x"], indirect=True)
+        def test_indirect(api):
+            assert api.name == "api"
+
+        def test_overridden(other):
+            assert other[0] in "ab" and other[1].name == "other"
+
+        @pytest.mark.neo_daemons("other")
+        def test_marked(neo_daemons):
+            assert neo_daemons["other"].name == "other"
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 4}, outcome.text
+    assert inner.starts() == 2
 
 
 # The marker
