@@ -13,7 +13,7 @@ import pytest
 
 from neo_daemons.control.client import ControlError
 
-from .bridge_graph import BridgeGraph
+from .bridge_graph import DATABASE_VARIABLE, DIRECTORY_VARIABLE, BridgeGraph
 from .handles import NOT_OURS, Daemon, Daemons
 from .plugin import BUILTINS, fixture_name, shared_fixture_name
 from .sessions import Unavailable
@@ -180,6 +180,13 @@ def mlx_client(mlx: Daemon) -> Iterator[Any]:
 @pytest.fixture
 def bridge_graph(bridge: Daemon) -> Iterator[BridgeGraph]:
     """The bridge's graph database, to subscribe, send and await deliveries."""
+    missing = [variable for variable in (DATABASE_VARIABLE, DIRECTORY_VARIABLE) if variable not in bridge.env]
+    if missing:
+        pytest.fail(
+            f"bridge_graph needs the files of the bridge, and this one does not export {' and '.join(missing)}: "
+            "it cannot be used with a bridge that is given by its URL; give it exports, or run one here",
+            pytrace=False,
+        )
     graph = BridgeGraph(bridge.env)
     yield graph
     graph.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from neo_daemons.control.client import ControlError
+from neo_daemons.urls import host_and_port
 
 from .sessions import FOREVER_S, Session, Unavailable
 
@@ -55,15 +56,16 @@ class Daemon:
 
     @property
     def port(self) -> int:
-        """The first of `ports`.
+        """The first of `ports`; of an external daemon, that of `url`, which may be the one of its scheme.
 
         Raises:
             LookupError: it has none.
         """
-        number = next(iter(self._status.ports.values()), None) or urllib.parse.urlsplit(self.url).port
-        if number is None:
+        if self._status.ports:
+            return next(iter(self._status.ports.values()))
+        if not self.url:
             raise LookupError(f"{self.name} has no port")
-        return number
+        return host_and_port(self.url)[1]
 
     @property
     def ports(self) -> dict[str, int]:

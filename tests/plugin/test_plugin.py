@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import pty
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from neo_daemons.config import external
+from pytest_neo_daemons import BridgeGraph, Daemon
 from tests.harness import PATIENCE_S, TOY, Project, free_port, is_alive, toy, until
 
 from .inner import Inner, Outcome
@@ -1082,6 +1087,63 @@ def test_a_daemon_given_by_its_url_is_used_and_never_signalled(inner: Inner) -> 
     assert "api cannot be isolated: it is external" in said["test_isolated"]
     assert f"http://127.0.0.1:{dead} is not usable" in said["test_dead"]
     assert inner.starts() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "exports"),
+    [
+        ("mlx", "http://llm:8080", {"OPENAI_BASE_URL": "http://llm:8080/v1"}),
+        ("mlx", "https://llm.example.com/", {"OPENAI_BASE_URL": "https://llm.example.com/v1"}),
+        ("mlx", "https://llm.example.com/api/v1", {"OPENAI_BASE_URL": "https://llm.example.com/api/v1"}),
+        ("chroma", "https://db", {"CHROMA_HOST": "db", "CHROMA_PORT": "443", "CHROMA_URL": "https://db"}),
+        ("chroma", "http://db/$x", {"CHROMA_HOST": "db", "CHROMA_PORT": "80", "CHROMA_URL": "http://db/$$x"}),
+    ],
+)
+def test_the_exports_of_an_external_daemon_lead_where_its_url_leads(
+    name: str, url: str, exports: dict[str, str]
+) -> None:
+    assert external(name, url).exports == exports
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("http://host", 80), ("https://host/v1", 443), ("http://host:8", 8), (None, None)]
+)
+def test_a_daemon_given_by_a_url_without_a_port_has_that_of_its_scheme(url: str | None, port: int | None) -> None:
+    session: Any = SimpleNamespace(need=lambda name: SimpleNamespace(url=url, ports={}))
+    handle = Daemon(session, "api", lambda: None)
+    if port is None:
+        with pytest.raises(LookupError, match="api has no port"):
+            _ = handle.port
+    else:
+        assert handle.port == port
+
+
+def test_a_bridge_given_by_its_url_has_no_graph_and_says_why(inner: Inner) -> None:
+    inner.write("test_graph.py", "def test_graph(bridge_graph): pass\n")
+    port = free_port()
+    with subprocess.Popen([*TOY, f"port={port}"]) as process:
+        try:
+            until(lambda: accepts(port), "the toy's port")
+            outcome = inner.run("--neo-daemons-url", f"bridge=http://127.0.0.1:{port}")
+        finally:
+            process.kill()
+    assert outcome.counts() == {"error": 1}, outcome.text
+    assert "NEO_MEMORY_DB_PATH and NEO_AI_DAEMON_DIR" in messages(outcome)["test_graph"]
+
+
+def test_deliveries_to_an_agent_are_not_those_to_one_whose_name_ends_alike(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "graph.db")) as connection, connection:
+        connection.execute("CREATE TABLE Nodes (id, data)")
+        connection.execute("CREATE TABLE Edges (id, source, target, type, data)")
+    graph = BridgeGraph({"NEO_MEMORY_DB_PATH": str(tmp_path / "graph.db"), "NEO_AI_DAEMON_DIR": str(tmp_path)})
+    for agent in ("@ada", "@team-ada"):
+        graph.subscribe(agent)
+    with contextlib.closing(sqlite3.connect(tmp_path / "graph.db")) as connection:
+        nodes = [name for (name,) in connection.execute("SELECT id FROM Nodes WHERE id LIKE 'wake-%-team-ada'")]
+    graph.log.write_text(f"Delivered to {nodes[0]}\n")
+    assert graph.deliveries("@team-ada") == [f"Delivered to {nodes[0]}"]
+    assert graph.deliveries("@ada") == []
+    graph.close()
 
 
 # Beside and without others
