@@ -41,6 +41,8 @@ LOOKING = (
     "cacheshow",
 )
 """Options with which no test is run."""
+NOWHERE = StateDir(Path("/nowhere"))
+"""Where nothing will be run."""
 USES = pytest.StashKey[tuple[str, ...]]()
 WATCH = pytest.StashKey[reporting.Watch]()
 PARALLEL = (
@@ -67,6 +69,16 @@ def activate(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures.of_daemons(active), "neo_daemons_fixtures_of_daemons")
 
 
+def hooked(config: pytest.Config) -> Iterable[str]:
+    """The daemons that this run would have, switched on."""
+    from neo_daemons.config import ConfigError
+
+    try:
+        return _load(config, resolve(config), NOWHERE)[1]
+    except (ConfigError, StateDirError, pytest.UsageError):
+        return ()  # what is wrong will be said when it is used
+
+
 def _join(config: pytest.Config, options: Options) -> tuple[Session | None, tuple[str, ...], str | None]:
     """The session of this process (None where no test will be run), the names of its daemons, and something to say."""
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
@@ -78,7 +90,7 @@ def _join(config: pytest.Config, options: Options) -> tuple[Session | None, tupl
         if is_reachable(told["state_dir"]):
             return JoinedSession(state, names, workerinput["workerid"]), names, None
     if any(config.getoption(name, False) for name in LOOKING):
-        return None, tuple(_load(config, options, StateDir(Path("/nowhere")))[1]), None
+        return None, tuple(_load(config, options, NOWHERE)[1]), None
     if options.attach is not None:
         attached = _attach(options.attach)
         return attached, attached.names, None

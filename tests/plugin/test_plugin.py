@@ -135,6 +135,42 @@ def test_without_the_flag_a_configuration_above_the_root_directory_counts_too(in
     assert inner.run("package").counts() == {"passed": 1}, inner.output()
 
 
+HOOK = """
+    import msgspec
+
+    def pytest_neo_daemons_definitions(definitions):
+        definitions["second-one"] = msgspec.structs.replace(definitions["api"], name="second-one")
+"""
+
+
+@pytest.mark.parametrize("hook", ["", HOOK], ids=["file", "hook"])
+def test_without_the_flag_daemons_of_urls_hooks_and_definition_fixtures_are_known_too(inner: Inner, hook: str) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("conftest.py", hook)
+    inner.write("pytest.ini", "[pytest]\nneo_daemons_url = ext=http://127.0.0.1:1\n")
+    second = "def test_second(second_one): pass" if hook else ""
+    inner.write(
+        "test_off.py",
+        f"""
+        def test_api(api): pass
+        def test_definition(api_definition): pass
+        def test_ext(ext): pass
+        def test_ext_definition(ext_definition): pass
+        {second}
+        """,
+    )
+    outcome = inner.run(on=False)
+    assert outcome.counts() == {"skipped": 5 if hook else 4}, outcome.text
+    assert list(inner.tmp.iterdir()) == []
+
+
+def test_without_the_flag_what_a_hook_cannot_use_is_no_error(inner: Inner) -> None:
+    inner.write("neo-daemons.toml", "[daemons.api\n")
+    inner.write("conftest.py", HOOK)
+    inner.write("test_off.py", "def test_plain(): pass\n")
+    assert inner.run(on=False).counts() == {"passed": 1}, inner.output()
+
+
 # On
 
 
