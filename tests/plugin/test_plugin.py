@@ -13,6 +13,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ import pytest
 
 from neo_daemons.config import external
 from pytest_neo_daemons import BridgeGraph, Daemon
+from pytest_neo_daemons.sessions import RECOVERY_S
 from tests.harness import PATIENCE_S, TOY, Project, free_port, is_alive, toy, until
 
 from .inner import Inner, Outcome
@@ -1071,6 +1073,33 @@ def test_attached_tests_use_the_daemons_of_a_serve_and_leave_them_alone(
     assert "not for tests to change" in said["test_down"]
     project.stop()
     assert "cannot change the definition of changed: it belongs to a serve" in said["test_changed"], outcome.text
+
+
+def test_once_the_serve_is_gone_nobody_waits_for_it(inner: Inner, project: Project) -> None:
+    inner.configure(api=inner.toy())
+    serve = project.serve()
+    inner.write(
+        "test_gone.py",
+        f"""
+        import os, signal, time
+        import pytest
+        from pytest_neo_daemons import Unavailable
+
+        def test_gone(api):
+            os.kill({serve.pid}, signal.SIGTERM)
+            with pytest.raises(Unavailable, match="no supervisor"):
+                while time.sleep(0.01) is None:
+                    api.pid
+
+        def test_after(api):
+            with pytest.raises(Unavailable, match="no supervisor"):
+                api.pid
+        """,
+    )
+    began = time.monotonic()
+    outcome = inner.run("--neo-daemons-attach")
+    assert time.monotonic() - began < RECOVERY_S, outcome.text
+    assert results(outcome) == {"test_gone": "passed", "test_after": "error"}, outcome.text
 
 
 # Daemons of somebody else

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -15,7 +16,8 @@ from neo_daemons.config import load
 from neo_daemons.control.client import ControlError
 from neo_daemons.definitions import Definition, Port
 from neo_daemons.ephemeral.launch import own
-from pytest_neo_daemons.sessions import OwnSession
+from neo_daemons.state_dir import StateDir
+from pytest_neo_daemons.sessions import RECOVERY_S, JoinedSession, OwnSession, Unavailable
 from tests.harness import is_alive, until
 
 from .inner import Inner
@@ -274,3 +276,17 @@ def test_a_record_of_a_session_is_whole_after_every_change(run: Run) -> None:
     content = json.loads((run.session.state.path / "session.json").read_text())
     assert [definition["name"] for definition in content["definitions"]] == ["api", "stubborn"]
     assert [definition["name"] for definition in content["changed"]] == ["own"]
+
+
+def test_a_supervisor_that_was_waited_for_in_vain_is_not_waited_for_again(inner: Inner) -> None:
+    session = JoinedSession(StateDir(inner.tmp / "gone"), ["api"], "gw0")
+    try:
+        with pytest.raises(Unavailable, match="has not answered"):
+            session._keeper.wait(0.05)
+        began = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="has not answered"):
+                session.need("api")
+        assert time.monotonic() - began < RECOVERY_S
+    finally:
+        session.close()
