@@ -301,15 +301,16 @@ class Active:
             item.stash[USES] = tuple(name for name in dict.fromkeys(names) if name not in isolated)
         return item.stash[USES]
 
-    def is_overridden(self, name: str, items: Iterable[pytest.Item]) -> bool:
-        """Whether somebody has a definition fixture of his own: then starting the daemon waits for that."""
-        attribute = f"{fixture_name(name)}_definition"
+    def is_overridden(self, name: str, items: Iterable[pytest.Item], *, itself: bool = False) -> bool:
+        """Whether somebody has a definition fixture of his own, or one in the place of the daemon's `itself`: then
+        starting the daemon waits for that."""
+        attributes = [f"{fixture_name(name)}_definition", *([str(fixture_name(name))] if itself else [])]
         holders: set[Any] = set()
         for item in items:
             holders |= {getattr(item, "module", None), getattr(item, "cls", None)}
         manager = self._config.pluginmanager
         holders |= manager.get_plugins() - {manager.get_plugin("neo_daemons_fixtures_of_daemons")}
-        return any(hasattr(holder, attribute) for holder in holders)
+        return any(hasattr(holder, attribute) for holder in holders for attribute in attributes)
 
     # Hooks: the run
 
@@ -400,9 +401,13 @@ class Active:
         """Have what the selected tests use started, all at once, while the first of them are set up."""
         if self._session is None or not self._session.ours:
             return
-        used = dict.fromkeys(name for item in session.items for name in self._used_by(item))
+        used: dict[str, None] = {}
+        for item in session.items:
+            if not _is_left_out(item):
+                parameters = _parameters(item)  # may be values, and no fixtures
+                used |= dict.fromkeys(name for name in self._used_by(item) if fixture_name(name) not in parameters)
         for name in used:
-            if not self.is_overridden(name, session.items):
+            if not self.is_overridden(name, session.items, itself=True):
                 try:
                     self._session.need(name, 0.0)
                 except (Unavailable, ControlError):
@@ -413,7 +418,7 @@ class Active:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if self._session is None:
             return
-        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        parameters = _parameters(item)
         for name in self._isolated_for(item):
             if not isinstance(parameters.get(fixture_name(name)), fixtures.Isolated):
                 pytest.fail(
@@ -568,6 +573,20 @@ class Active:
             self._progress.close()
         if self._session is not None:
             self._session.close()
+
+
+def _parameters(item: pytest.Item) -> dict[str | None, Any]:
+    parameters: dict[str | None, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return parameters
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    """Whether a test's marks say, whatever else is so, that it will not run."""
+    if any(item.iter_markers("skip")):
+        return True
+    if any(condition for mark in item.iter_markers("skipif") for condition in mark.args if isinstance(condition, bool)):
+        return True
+    return any(mark.kwargs.get("run") is False and not mark.args for mark in item.iter_markers("xfail"))
 
 
 def _describe(daemon: DaemonStatus, starts: int, *, ours: bool) -> str:

@@ -200,6 +200,9 @@ class Daemons(Mapping[str, Daemon]):
             raise KeyError(f"there is no daemon {name!r}; configured: {', '.join(self._names)}")
         return self._get(name)
 
+    def __contains__(self, name: object) -> bool:  # Mapping's own would start it
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

@@ -327,6 +327,44 @@ def test_only_what_the_selected_tests_use_and_what_that_requires_is_started_once
     assert "other" not in summary
 
 
+def test_what_no_test_uses_in_truth_is_not_started(inner: Inner) -> None:
+    names = ("skipped", "conditional", "unrun", "value", "mine", "asked")
+    inner.configure(api=inner.toy(), **{name: inner.toy() for name in names})
+    inner.write(
+        "test_on.py",
+        """
+        import pytest
+
+        @pytest.fixture
+        def mine():
+            return "mine"
+
+        @pytest.mark.skip(reason="known to be broken")
+        def test_skip(skipped): raise AssertionError
+
+        @pytest.mark.skipif(True, reason="not here")
+        @pytest.mark.neo_daemons("conditional")
+        def test_skipif(): raise AssertionError
+
+        @pytest.mark.xfail(run=False)
+        def test_xfail(unrun): raise AssertionError
+
+        @pytest.mark.parametrize("value", [1])
+        def test_value(value):
+            assert value == 1
+
+        def test_mine(mine):
+            assert mine == "mine"
+
+        def test_asked(neo_daemons, api):
+            assert "asked" in neo_daemons and "nobody" not in neo_daemons
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 3, "skipped": 3}, outcome.text
+    assert inner.starts() == 1
+
+
 # Handles
 
 
