@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import os
+import secrets
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,7 +183,6 @@ class Active:
         self._by_fixture = {fixture_name(name): name for name in names}
         self._workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
         self._parallel = self._workerinput is not None and self._workerinput["workercount"] > 1
-        self._serial = itertools.count(1)
         self._handles: dict[str, Daemon] = {}
         self._isolated: set[str] = set()
         """Daemons of the present test's own."""
@@ -235,9 +234,8 @@ class Active:
             self._change(name, definition)
         handle = self._handles.get(name)
         if handle is None:
-            handle = obtain(self.session, name, lambda: self._refusal(name))
+            handle = obtain(self.session, name, lambda: self._refusal(name), self._export)
             self._handles[name] = handle
-            self._export(handle)
             self._config.hook.pytest_neo_daemons_ready(config=self._config, daemon=handle)
         return handle
 
@@ -252,7 +250,8 @@ class Active:
         if definition.external:
             pytest.fail(f"{name} cannot be isolated: it is external, somebody else's", pytrace=False)
         worker = self._workerinput["workerid"] if self._workerinput is not None else "main"
-        own_name = f"{name[:40]}-{worker}-{next(self._serial)}"
+        # Random: a worker that takes a dead one's place counts anew, and a configured daemon may be called alike.
+        own_name = f"{name[:40]}-{worker}-{secrets.token_hex(4)}"
         own = msgspec.structs.replace(
             definition,
             name=own_name,

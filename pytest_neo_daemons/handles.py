@@ -32,14 +32,23 @@ class Daemon:
     Args:
         name: in the supervisor.
         refusal: why a fault is refused; None if it is not.
+        ready: called with the handle whenever it has seen that the daemon is ready, perhaps on another port.
     """
 
-    def __init__(self, session: Session, name: str, refusal: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        refusal: Callable[[], str | None],
+        ready: Callable[[Daemon], None] = lambda daemon: None,
+    ) -> None:
         self._session = session
         self._refusal = refusal
+        self._ready = ready
         self._paused = self._stopped = False
         self.name = name
         self._status = session.need(name)
+        ready(self)
 
     def __repr__(self) -> str:
         return f"<Daemon {self.name} {self.url or self.pid}>"
@@ -120,6 +129,7 @@ class Daemon:
         self._status = self._session.need(self.name, timeout_s)
         if not self._status.ready:
             raise TimeoutError(f"{self.name} is {self._status.state}, not ready after {timeout_s:g} s")
+        self._ready(self)
 
     def logs(self, lines: int = 100) -> str:
         """The end of its log."""
@@ -210,10 +220,15 @@ class Daemons(Mapping[str, Daemon]):
         return len(self._names)
 
 
-def obtain(session: Session, name: str, refusal: Callable[[], str | None]) -> Daemon:
+def obtain(
+    session: Session,
+    name: str,
+    refusal: Callable[[], str | None],
+    ready: Callable[[Daemon], None] = lambda daemon: None,
+) -> Daemon:
     """A handle on a daemon that is ready; the test fails, without a traceback, if it cannot be had."""
     try:
-        return Daemon(session, name, refusal)
+        return Daemon(session, name, refusal, ready)
     except (Unavailable, ControlError) as error:
         fault = str(error)
     pytest.fail(fault, pytrace=False)  # not in the except clause, whose error it would be shown with

@@ -40,11 +40,15 @@ def resolve(config: pytest.Config) -> Options:
             "--neo-daemons-url together with --neo-daemons-attach: name the external daemon in the configuration "
             "of that serve instead"
         )
+    named = [_url(text) for text in urls]
+    for name, _ in named:
+        if len({url for other, url in named if other == name}) > 1:
+            raise pytest.UsageError(f"--neo-daemons-url {name}: given twice, with different URLs; give one")
     return Options(
         config=stated_configuration(config),
         keep_s=_duration_s(keep) if keep else 0.0,
         attach=attach,
-        urls=tuple(_url(text) for text in urls),
+        urls=tuple(named),
         export_env=config.getini("neo_daemons_export_env"),
     )
 
@@ -52,11 +56,13 @@ def resolve(config: pytest.Config) -> Options:
 def _duration_s(text: str) -> float:
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
     if match is None or not any(match.groups()):
-        raise pytest.UsageError(f"--neo-daemons-keep {text}: not a duration; write such as 90s, 10m or 1h30m")
-    hours, minutes, seconds = (int(group or 0) for group in match.groups())
+        raise pytest.UsageError(f"--neo-daemons-keep {text:.80}: not a duration; write such as 90s, 10m or 1h30m")
+    hours, minutes, seconds = (float(group or 0) for group in match.groups())
     duration_s = 3600.0 * hours + 60.0 * minutes + seconds
     if duration_s > LONGEST_S:
-        raise pytest.UsageError(f"--neo-daemons-keep {text}: longer than a week; use serve and --neo-daemons-attach")
+        raise pytest.UsageError(
+            f"--neo-daemons-keep {text:.80}: longer than a week; use serve and --neo-daemons-attach"
+        )
     return duration_s
 
 

@@ -226,6 +226,8 @@ def refused(inner: Inner, outcome: Outcome, words: tuple[str, ...]) -> None:
         ("--neo-daemons-keep soon", ("--neo-daemons-keep", "soon", "90s")),
         ("--neo-daemons-keep=-1s", ("--neo-daemons-keep", "-1s")),
         ("--neo-daemons-keep 99999h", ("--neo-daemons-keep", "99999h", "week")),
+        pytest.param(f"--neo-daemons-keep {'9' * 5000}", ("--neo-daemons-keep", "week"), id="keep-long"),
+        ("--neo-daemons-url x=http://y --neo-daemons-url x=http://z", ("--neo-daemons-url", "x", "twice")),
         ("--neo-daemons-url chroma", ("--neo-daemons-url", "chroma", "NAME=URL")),
         ("--neo-daemons-url x=ftp://y", ("--neo-daemons-url", "ftp://y")),
         ("--neo-daemons-url Bad!=http://x", ("--neo-daemons-url", "Bad!")),
@@ -768,6 +770,34 @@ def test_an_isolated_test_has_the_definition_that_is_overridden_beside_it(inner:
     assert inner.starts() == 1 + 4
 
 
+def test_an_isolated_instance_is_called_like_no_other(inner: Inner) -> None:
+    names = [f"api-main-{number}" for number in (1, 2)]
+    inner.configure(api=inner.toy(), **{name: inner.toy() for name in names})
+    inner.write(
+        "test_names.py",
+        """
+        import pytest
+
+        SEEN = set()
+
+        def test_first(api_main_1, api_main_2):
+            SEEN.update({api_main_1.pid, api_main_2.pid})
+
+        @pytest.mark.neo_daemons("api", isolated=True)
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_isolated(api, number):
+            assert api.name not in SEEN and api.pid not in SEEN
+            SEEN.update({api.pid, api.name})
+
+        def test_last(api_main_1, api_main_2):
+            assert {api_main_1.pid, api_main_2.pid} <= SEEN
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 4}, outcome.text
+    assert inner.starts() == 4
+
+
 def test_a_parameter_of_a_projects_own_isolates_nothing(inner: Inner) -> None:
     inner.configure(api=inner.toy(), other=inner.toy())
     inner.write(
@@ -973,6 +1003,35 @@ def test_exported_variables_are_in_the_environment_of_the_tests_only(inner: Inne
     outcome = inner.run("-o", "neo_daemons_export_env=true")
     assert (inner.root / "after").read_text() == "mine None"
     assert outcome.counts() == {"passed": 3}, outcome.text
+
+
+def test_exported_variables_follow_a_daemon_to_another_port(inner: Inner) -> None:
+    inner.configure(api=inner.toy(exports={"API_PORT": "${port}"}))
+    inner.write(
+        "test_env.py",
+        """
+        import os, socket, pytest
+
+        @pytest.fixture(scope="module")
+        def taken():
+            with socket.socket() as taken:
+                yield taken
+
+        def test_moves(api, taken):
+            old = api.port
+            api.stop()
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", old))
+            taken.listen()
+            api.start()
+            assert old != api.port and os.environ["API_PORT"] == str(api.port)
+
+        def test_next(api, taken):
+            assert os.environ["API_PORT"] == str(api.port)
+        """,
+    )
+    outcome = inner.run("-o", "neo_daemons_export_env=true")
+    assert outcome.counts() == {"passed": 2}, outcome.text
 
 
 # Daemons that are kept warm
