@@ -92,7 +92,7 @@ def _join(config: pytest.Config, options: Options) -> tuple[Session | None, tupl
     if any(config.getoption(name, False) for name in LOOKING):
         return None, tuple(_load(config, options, NOWHERE)[1]), None
     if options.attach is not None:
-        attached = _attach(options.attach)
+        attached = _attach(config, options, options.attach)
         return attached, attached.names, None
     own = _own(config, options)
     remark = None
@@ -101,11 +101,15 @@ def _join(config: pytest.Config, options: Options) -> tuple[Session | None, tupl
     return own, own.names, remark
 
 
-def _attach(stated: str) -> AttachedSession:
+def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSession:
     from neo_daemons.config import find_state_dir
     from neo_daemons.control.client import Client, NoSupervisor
 
-    state = find_state_dir(Path(stated) if stated else None)
+    if stated:
+        state = find_state_dir(Path(stated))
+    else:
+        with contextlib.chdir(config.rootpath):  # where a session of our own looks, too
+            state = find_state_dir(file=options.config)
     try:
         status = Client(state).status()
     except ControlError as error:

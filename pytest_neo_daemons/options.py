@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from .plugin import stated_configuration
+from .plugin import ini_directory, stated_configuration
 
 LONGEST_S = 7 * 86400.0
 
@@ -31,8 +31,8 @@ def resolve(config: pytest.Config) -> Options:
         pytest.UsageError: one of them makes no sense.
     """
     attach = config.getoption("--neo-daemons-attach")
-    if attach is None:
-        attach = config.getini("neo_daemons_attach") or None
+    if attach is None and config.getini("neo_daemons_attach"):
+        attach = str(ini_directory(config) / config.getini("neo_daemons_attach"))
     urls = config.getoption("--neo-daemons-url") or config.getini("neo_daemons_url")
     keep = config.getoption("--neo-daemons-keep") or config.getini("neo_daemons_keep")
     if attach is not None and urls:

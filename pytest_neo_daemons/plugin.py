@@ -105,7 +105,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("neo_daemons", "as --neo-daemons", type="bool", default=False)
     parser.addini("neo_daemons_config", "as --neo-daemons-config; relative to this file", default="")
     parser.addini("neo_daemons_keep", "as --neo-daemons-keep", default="")
-    parser.addini("neo_daemons_attach", "as --neo-daemons-attach", default="")
+    parser.addini("neo_daemons_attach", "as --neo-daemons-attach; relative to this file", default="")
     parser.addini("neo_daemons_url", "as --neo-daemons-url, one a line", type="linelist", default=[])
     parser.addini("neo_daemons_required", "without --neo-daemons, fail instead of skip", type="bool", default=False)
     parser.addini("neo_daemons_export_env", "set the variables that clients read", type="bool", default=False)
@@ -174,8 +174,13 @@ def stated_configuration(config: pytest.Config) -> Path | None:
     base = config.invocation_params.dir
     if not stated:
         stated = config.getini("neo_daemons_config")
-        base = config.inipath.parent if config.inipath is not None else config.rootpath
+        base = ini_directory(config)
     return base / stated if stated else None
+
+
+def ini_directory(config: pytest.Config) -> Path:
+    """What paths in settings are relative to."""
+    return config.inipath.parent if config.inipath is not None else config.rootpath
 
 
 def _configured(config: pytest.Config) -> Iterable[str]:

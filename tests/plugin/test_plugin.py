@@ -1172,6 +1172,32 @@ def test_attached_tests_use_the_daemons_of_a_serve_and_leave_them_alone(
     assert "cannot change the definition of changed: it belongs to a serve" in said["test_changed"], outcome.text
 
 
+@pytest.mark.parametrize(
+    ("setting", "arguments"),
+    [
+        ("neo_daemons_attach = ../../.neo-daemons", ["--rootdir=.."]),
+        ("", ["--neo-daemons-attach", "--rootdir=.."]),
+        ("", ["--neo-daemons-attach", "--neo-daemons-config=../neo-daemons.toml"]),
+    ],
+    ids=["setting", "root", "config"],
+)
+def test_the_serve_to_attach_to_is_looked_for_where_the_project_is(
+    inner: Inner, project: Project, setting: str, arguments: list[str]
+) -> None:
+    inner.configure(api=inner.toy())
+    project.serve()
+    project.reaches("api", "ready")
+    inner.write("ini/deep/pytest.ini", f"[pytest]\n{setting}\n")
+    inner.write("away/neo-daemons.toml", '[daemons.wrong]\nexternal = "http://127.0.0.1:1"\n')
+    inner.write("away/test_on.py", "def test_api(api): assert api.pid\n")
+    root = inner.root
+    inner.root = root / "away"
+    outcome = inner.run("-c", "../ini/deep/pytest.ini", *arguments)
+    inner.root = root
+    assert outcome.counts() == {"passed": 1}, outcome.text
+    assert inner.starts() == 1
+
+
 def test_once_the_serve_is_gone_nobody_waits_for_it(inner: Inner, project: Project) -> None:
     inner.configure(api=inner.toy())
     serve = project.serve()
