@@ -8,6 +8,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -290,3 +292,19 @@ def test_a_supervisor_that_was_waited_for_in_vain_is_not_waited_for_again(inner:
         assert time.monotonic() - began < RECOVERY_S
     finally:
         session.close()
+
+
+def test_a_supervisor_that_never_answered_was_not_replaced(inner: Inner) -> None:
+    owned: Any = SimpleNamespace(
+        state=StateDir(inner.tmp / "gone"),
+        keep_s=1.0,
+        release=lambda: None,
+        spawn=lambda: None,
+        supervisor_lives=lambda: False,
+        last_words=lambda: "cannot read it",
+    )
+    session = OwnSession(owned, ["api"], found=False)
+    with pytest.raises(Unavailable, match="again and again; its last words: cannot read it"):
+        session.need("api")
+    session.close()
+    assert session.replaced == 0
