@@ -188,6 +188,8 @@ class Active:
         self._workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
         self._parallel = self._workerinput is not None and self._workerinput["workercount"] > 1
         self._handles: dict[str, Daemon] = {}
+        self._touched: set[str] = set()
+        """Shared daemons whose handles the present test has looked at, however it came by them."""
         self._isolated: set[str] = set()
         """Daemons of the present test's own."""
         self._isolated_fixtures: list[tuple[pytest.FixtureDef[Any], Any]] = []
@@ -238,7 +240,7 @@ class Active:
             self._change(name, definition)
         handle = self._handles.get(name)
         if handle is None:
-            handle = obtain(self.session, name, lambda: self._refusal(name), self._export)
+            handle = obtain(self.session, name, lambda: self._refusal(name), self._export, self._touched.add)
             self._handles[name] = handle
             self._config.hook.pytest_neo_daemons_ready(config=self._config, daemon=handle)
         return handle
@@ -432,6 +434,7 @@ class Active:
         for name in self._isolated:
             self._logs.pop(name, None)
         self._isolated.clear()
+        self._touched.clear()
         used = self._used_by(item)
         journal = self._journal
         if journal is not None:
@@ -456,7 +459,8 @@ class Active:
         watch = item.stash.get(WATCH, None)
         incidents = watch.incidents() if watch is not None else []
         for name in {incident.daemon for incident in incidents if incident.back_after_s is None}:
-            if name in self._used_by(item) and name in self._handles and not self._handles[name].left_down:
+            used = name in self._touched or name in self._used_by(item)
+            if used and name in self._handles and not self._handles[name].left_down:
                 # So that the report can say after how long it was back; and the next test will need it.
                 with _whatever_comes():
                     self.session.need(name)
@@ -482,12 +486,15 @@ class Active:
         watch = item.stash.get(WATCH, None)
         if watch is None:
             return report
-        concerning = self._concerning(item)
-        if report.failed and concerning:
+        if report.failed and self._concerning(item):
             # The test may be quicker than the supervisor: what happened before it was asked is told before it answers.
             with _whatever_comes():
                 self.session.client.status()
-        incidents = [incident for incident in watch.incidents() if incident.daemon in concerning]
+        incidents = watch.incidents()
+        if not incidents and not report.failed:
+            return report
+        concerning = self._with_what_they_need(self._concerning(item))
+        incidents = [incident for incident in incidents if incident.daemon in concerning]
         if incidents:
             reporting.set_properties(item, report, incidents)
             self._tell(incidents)
@@ -503,7 +510,19 @@ class Active:
         """The daemons that may have to do with how a test ends."""
         if "neo_daemons" in getattr(item, "fixturenames", ()):
             return frozenset({*self.names, *self._isolated})
-        return frozenset({*self._used_by(item), *self._isolated})
+        return frozenset({*self._used_by(item), *self._touched, *self._isolated})
+
+    def _with_what_they_need(self, names: frozenset[str]) -> frozenset[str]:
+        """These daemons, and those that they are built on."""
+        found: set[str] = set()
+        ahead = [*names]
+        while ahead:
+            name = ahead.pop()
+            if name not in found:
+                found.add(name)
+                definition = self.session.definition(name)
+                ahead += [*definition.requires, *definition.after] if definition is not None else []
+        return frozenset(found)
 
     def _tell(self, incidents: Iterable[Incident]) -> None:
         for incident in incidents:

@@ -33,6 +33,7 @@ class Daemon:
         name: in the supervisor.
         refusal: why a fault is refused; None if it is not.
         ready: called with the handle whenever it has seen that the daemon is ready, perhaps on another port.
+        used: called with the name whenever somebody looks at the handle.
     """
 
     def __init__(
@@ -41,17 +42,24 @@ class Daemon:
         name: str,
         refusal: Callable[[], str | None],
         ready: Callable[[Daemon], None] = lambda daemon: None,
+        used: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._session = session
         self._refusal = refusal
         self._ready = ready
+        self._used = used
         self._paused = self._stopped = False
         self.name = name
-        self._status = session.need(name)
+        self._latest = session.need(name)
         ready(self)
 
     def __repr__(self) -> str:
         return f"<Daemon {self.name} {self.url or self.pid}>"
+
+    @property
+    def _status(self) -> DaemonStatus:
+        self._used(self.name)
+        return self._latest
 
     @property
     def url(self) -> str:
@@ -117,6 +125,7 @@ class Daemon:
         return self._now().restarts
 
     def _now(self) -> DaemonStatus:
+        self._used(self.name)
         return self._session.ask(lambda client: client.status().daemon(self.name))
 
     def wait_ready(self, timeout_s: float = FOREVER_S) -> None:
@@ -126,7 +135,7 @@ class Daemon:
             TimeoutError: it is not ready in time.
             Unavailable: it will not be ready; says why, with the end of its log.
         """
-        self._status = self._session.need(self.name, timeout_s)
+        self._latest = self._session.need(self.name, timeout_s)
         if not self._status.ready:
             raise TimeoutError(f"{self.name} is {self._status.state}, not ready after {timeout_s:g} s")
         self._ready(self)
@@ -225,10 +234,11 @@ def obtain(
     name: str,
     refusal: Callable[[], str | None],
     ready: Callable[[Daemon], None] = lambda daemon: None,
+    used: Callable[[str], None] = lambda name: None,
 ) -> Daemon:
     """A handle on a daemon that is ready; the test fails, without a traceback, if it cannot be had."""
     try:
-        return Daemon(session, name, refusal, ready)
+        return Daemon(session, name, refusal, ready, used)
     except (Unavailable, ControlError) as error:
         fault = str(error)
     pytest.fail(fault, pytrace=False)  # not in the except clause, whose error it would be shown with
