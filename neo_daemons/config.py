@@ -12,6 +12,7 @@ import json
 import os
 import re
 import tomllib
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -49,6 +50,8 @@ __all__ = ["ConfigError", "Configuration", "find_state_dir", "load"]
 FILE_NAME = "neo-daemons.toml"
 PYPROJECT = "pyproject.toml"
 MAX_FILE_BYTES = 1_000_000
+ORIGIN = "http://${host}:${port}"
+"""How exports of built-in daemons begin that are URLs."""
 PortSetting = PortNumber | Literal["auto"]
 PortName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\Z", description="use letters, digits, - and _")]
 VariableName = Annotated[str, Meta(pattern=r"^[^=\0]+\Z", description="write a name without =")]
@@ -294,6 +297,11 @@ def _answers(url: str) -> HttpProbe:
     return HttpProbe(url=escape(url), status=tuple(range(200, 500)))
 
 
+def _leads_further(url: str) -> bool:
+    """Whether a URL says itself where on its host the service is."""
+    return urllib.parse.urlsplit(url).path.strip("/") != ""
+
+
 def external(name: str, url: str) -> Definition:
     """The definition of a daemon that somebody else runs at `url`.
 
@@ -310,7 +318,9 @@ def external(name: str, url: str) -> Definition:
     exports = {}
     for variable, text in (builtin.settings({}).get("exports", {}) if builtin is not None else {}).items():
         with contextlib.suppress(UnknownReference):  # what only one of ours has
-            exports[variable] = escape(expand(text, values))
+            own = text.removeprefix(ORIGIN)
+            value = expand(text, values) if own == text else url if _leads_further(url) else url.rstrip("/") + own
+            exports[variable] = escape(value)
     return Definition(name=name, external=url, exports=exports, live=(_answers(url),))
 
 

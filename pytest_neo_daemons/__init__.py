@@ -1,6 +1,7 @@
 """The pytest door: ``pytest --neo-daemons`` gives tests real daemons as fixtures. See `plugin`.
 
-`Daemon`, `Daemons`, `BridgeGraph`, `Incident` and `FaultRefused` are here for annotations.
+`Daemon`, `Daemons`, `BridgeGraph` and `Incident` are here for annotations, `FaultRefused` and `Unavailable` to be
+expected.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ if TYPE_CHECKING:
     from .bridge_graph import BridgeGraph
     from .handles import Daemon, Daemons, FaultRefused
     from .incidents import Incident
+    from .sessions import Unavailable
 
-__all__ = ["BridgeGraph", "Daemon", "Daemons", "FaultRefused", "Incident"]
+__all__ = ["BridgeGraph", "Daemon", "Daemons", "FaultRefused", "Incident", "Unavailable"]
 
 _PUBLIC = {
     "BridgeGraph": "bridge_graph",
@@ -20,6 +22,7 @@ _PUBLIC = {
     "Daemons": "handles",
     "FaultRefused": "handles",
     "Incident": "incidents",
+    "Unavailable": "sessions",
 }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import os
+import secrets
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from . import fixtures, reporting
 from .handles import NOT_OURS, Daemon, Daemons, obtain
 from .incidents import Incident, JournalReader
 from .options import Options, resolve
-from .plugin import fixture_name
+from .plugin import fixture_name, shared_fixture_name
 from .progress import Progress
 from .sessions import AttachedSession, JoinedSession, OwnSession, Session, Unavailable, is_reachable
 
@@ -41,6 +41,8 @@ LOOKING = (
     "cacheshow",
 )
 """Options with which no test is run."""
+NOWHERE = StateDir(Path("/nowhere"))
+"""Where nothing will be run."""
 USES = pytest.StashKey[tuple[str, ...]]()
 WATCH = pytest.StashKey[reporting.Watch]()
 PARALLEL = (
@@ -67,6 +69,16 @@ def activate(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures.of_daemons(active), "neo_daemons_fixtures_of_daemons")
 
 
+def hooked(config: pytest.Config) -> Iterable[str]:
+    """The daemons that this run would have, switched on."""
+    from neo_daemons.config import ConfigError
+
+    try:
+        return _load(config, resolve(config), NOWHERE)[1]
+    except (ConfigError, StateDirError, pytest.UsageError):
+        return ()  # what is wrong will be said when it is used
+
+
 def _join(config: pytest.Config, options: Options) -> tuple[Session | None, tuple[str, ...], str | None]:
     """The session of this process (None where no test will be run), the names of its daemons, and something to say."""
     workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
@@ -78,9 +90,9 @@ def _join(config: pytest.Config, options: Options) -> tuple[Session | None, tupl
         if is_reachable(told["state_dir"]):
             return JoinedSession(state, names, workerinput["workerid"]), names, None
     if any(config.getoption(name, False) for name in LOOKING):
-        return None, tuple(_load(config, options, StateDir(Path("/nowhere")))[1]), None
+        return None, tuple(_load(config, options, NOWHERE)[1]), None
     if options.attach is not None:
-        attached = _attach(options.attach)
+        attached = _attach(config, options, options.attach)
         return attached, attached.names, None
     own = _own(config, options)
     remark = None
@@ -89,11 +101,15 @@ def _join(config: pytest.Config, options: Options) -> tuple[Session | None, tupl
     return own, own.names, remark
 
 
-def _attach(stated: str) -> AttachedSession:
+def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSession:
     from neo_daemons.config import find_state_dir
     from neo_daemons.control.client import Client, NoSupervisor
 
-    state = find_state_dir(Path(stated) if stated else None)
+    if stated:
+        state = find_state_dir(Path(stated))
+    else:
+        with contextlib.chdir(config.rootpath):  # where a session of our own looks, too
+            state = find_state_dir(file=options.config)
     try:
         status = Client(state).status()
     except ControlError as error:
@@ -119,13 +135,23 @@ def _load(config: pytest.Config, options: Options, state: StateDir) -> tuple[Con
         raise pytest.UsageError(f"--neo-daemons-url {error}") from None
     config.hook.pytest_neo_daemons_definitions(config=config, definitions=definitions)
     for name, definition in definitions.items():
-        if not isinstance(definition, Definition) or definition.name != name:
-            raise pytest.UsageError(
-                f"pytest_neo_daemons_definitions: definitions[{name!r}] must be a Definition of that name, "
-                f"and is {definition!r:.200}"
-            )
+        wrong = _wrong_with(definition, name)
+        if wrong is not None:
+            raise pytest.UsageError(f"pytest_neo_daemons_definitions: definitions[{name!r}] {wrong}")
     check_order(definitions.values())
     return configuration, definitions
+
+
+def _wrong_with(definition: object, name: str) -> str | None:
+    """Why that is no definition of a daemon called `name`; None if it is one. Making one does not validate it, and a
+    supervisor could not even read what is wrong."""
+    if not isinstance(definition, Definition) or definition.name != name:
+        return f"must be a Definition of that name, and is {definition!r:.200}"
+    try:
+        msgspec.convert(msgspec.to_builtins(definition), Definition)
+    except (msgspec.ValidationError, TypeError) as error:
+        return f"cannot be used: {error}"
+    return None
 
 
 def _own(config: pytest.Config, options: Options) -> OwnSession:
@@ -161,8 +187,9 @@ class Active:
         self._by_fixture = {fixture_name(name): name for name in names}
         self._workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
         self._parallel = self._workerinput is not None and self._workerinput["workercount"] > 1
-        self._serial = itertools.count(1)
         self._handles: dict[str, Daemon] = {}
+        self._touched: set[str] = set()
+        """Shared daemons whose handles the present test has looked at, however it came by them."""
         self._isolated: set[str] = set()
         """Daemons of the present test's own."""
         self._isolated_fixtures: list[tuple[pytest.FixtureDef[Any], Any]] = []
@@ -190,30 +217,35 @@ class Active:
         assert self._session is not None
         return self._session
 
-    @property
-    def daemons(self) -> Daemons:
+    def daemons(self, request: pytest.FixtureRequest) -> Daemons:
         """For the fixture."""
-        return Daemons(self.names, lambda name: self.obtain(name, None, isolated_for=None), self.session.state.path)
+
+        def get(name: str) -> Daemon:
+            # Only pytest knows whose definition of it counts.
+            made: Daemon = self._handles.get(name) or request.getfixturevalue(shared_fixture_name(name))
+            return made
+
+        return Daemons(self.names, get, self.session.state.path)
 
     # Daemons for tests
 
-    def obtain(self, name: str, definition: Definition | None, *, isolated_for: str | None) -> Daemon:
-        """The shared daemon of that name; or a new one, like it, for the test with the id `isolated_for`."""
-        if isolated_for is not None:
+    def obtain(self, name: str, definition: Definition | None, *, isolated: bool = False) -> Daemon:
+        """The shared daemon of that name; or a new one, like it, for the present test."""
+        wrong = _wrong_with(definition, name) if definition is not None else None
+        if wrong is not None:
+            pytest.fail(f"what the fixture {fixture_name(name)}_definition returns {wrong}", pytrace=False)
+        if isolated:
             return self._isolate(name, definition)
         if definition is not None and definition != self.session.definition(name):
             self._change(name, definition)
         handle = self._handles.get(name)
         if handle is None:
-            handle = obtain(self.session, name, lambda: self._refusal(name))
+            handle = obtain(self.session, name, lambda: self._refusal(name), self._export, self._touched.add)
             self._handles[name] = handle
-            self._export(handle)
             self._config.hook.pytest_neo_daemons_ready(config=self._config, daemon=handle)
         return handle
 
     def _change(self, name: str, definition: Definition) -> None:
-        if not isinstance(definition, Definition) or definition.name != name:
-            pytest.fail(f"the fixture {fixture_name(name)}_definition must return a Definition of that name", False)
         if not self.session.ours:
             pytest.fail(f"cannot change the definition of {name}: {NOT_OURS}", pytrace=False)
         self._define(definition)
@@ -224,7 +256,8 @@ class Active:
         if definition.external:
             pytest.fail(f"{name} cannot be isolated: it is external, somebody else's", pytrace=False)
         worker = self._workerinput["workerid"] if self._workerinput is not None else "main"
-        own_name = f"{name[:40]}-{worker}-{next(self._serial)}"
+        # Random: a worker that takes a dead one's place counts anew, and a configured daemon may be called alike.
+        own_name = f"{name[:40]}-{worker}-{secrets.token_hex(4)}"
         own = msgspec.structs.replace(
             definition,
             name=own_name,
@@ -266,22 +299,23 @@ class Active:
         if USES not in item.stash:
             fixtures: Iterable[str] = getattr(item, "fixturenames", ())
             names = [self._by_fixture[name] for name in fixtures if name in self._by_fixture]
+            names += self._marked(item)
             isolated: set[str] = set()
             for marker in item.iter_markers("neo_daemons"):
-                names += [name for name in marker.args if name in self.names]
                 isolated |= set(marker.args) if marker.kwargs.get("isolated") else set()
             item.stash[USES] = tuple(name for name in dict.fromkeys(names) if name not in isolated)
         return item.stash[USES]
 
-    def is_overridden(self, name: str, items: Iterable[pytest.Item]) -> bool:
-        """Whether somebody has a definition fixture of his own: then starting the daemon waits for that."""
-        attribute = f"{fixture_name(name)}_definition"
+    def is_overridden(self, name: str, items: Iterable[pytest.Item], *, itself: bool = False) -> bool:
+        """Whether somebody has a definition fixture of his own, or one in the place of the daemon's `itself`: then
+        starting the daemon waits for that."""
+        attributes = [f"{fixture_name(name)}_definition", *([str(fixture_name(name))] if itself else [])]
         holders: set[Any] = set()
         for item in items:
             holders |= {getattr(item, "module", None), getattr(item, "cls", None)}
         manager = self._config.pluginmanager
         holders |= manager.get_plugins() - {manager.get_plugin("neo_daemons_fixtures_of_daemons")}
-        return any(hasattr(holder, attribute) for holder in holders)
+        return any(hasattr(holder, attribute) for holder in holders for attribute in attributes)
 
     # Hooks: the run
 
@@ -333,7 +367,7 @@ class Active:
                     pytrace=False,
                 )
             # A parameter of its own has pytest make the fixture, and all that is built on it, for this test.
-            metafunc.parametrize(fixture, [metafunc.definition.nodeid], indirect=True, ids=[pytest.HIDDEN_PARAM])
+            metafunc.parametrize(fixture, [fixtures.Isolated()], indirect=True, ids=[pytest.HIDDEN_PARAM])
 
     def _isolated_for(self, node: pytest.Item) -> dict[str, None]:
         """The daemons that a test is to have for itself, in order."""
@@ -354,13 +388,31 @@ class Active:
         if not marker.args or set(marker.kwargs) - {"isolated"}:
             pytest.fail('@pytest.mark.neo_daemons: write ("NAME", …) or ("NAME", …, isolated=True)', pytrace=False)
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Have pytest make the fixtures of what is only marked: the definition may be overridden beside the test."""
+        for item in items:
+            names = getattr(item, "fixturenames", None)
+            if names is not None:
+                # A list of its own: those of the other parameters may be marked otherwise.
+                setattr(item, "fixturenames", [*map(shared_fixture_name, self._marked(item)), *names])  # noqa: B010
+
+    def _marked(self, item: pytest.Item) -> dict[str, None]:
+        """The shared daemons that a test's markers name."""
+        markers = [marker for marker in item.iter_markers("neo_daemons") if not marker.kwargs.get("isolated")]
+        return dict.fromkeys(name for marker in markers for name in marker.args if name in self.names)
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Have what the selected tests use started, all at once, while the first of them are set up."""
         if self._session is None or not self._session.ours:
             return
-        used = dict.fromkeys(name for item in session.items for name in self._used_by(item))
+        used: dict[str, None] = {}
+        for item in session.items:
+            if not _is_left_out(item):
+                parameters = _parameters(item)  # may be values, and no fixtures
+                used |= dict.fromkeys(name for name in self._used_by(item) if fixture_name(name) not in parameters)
         for name in used:
-            if not self.is_overridden(name, session.items):
+            if not self.is_overridden(name, session.items, itself=True):
                 try:
                     self._session.need(name, 0.0)
                 except (Unavailable, ControlError):
@@ -368,13 +420,12 @@ class Active:
 
     # Hooks: a test
 
-    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if self._session is None:
             return
-        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        parameters = _parameters(item)
         for name in self._isolated_for(item):
-            if fixture_name(name) not in parameters:
+            if not isinstance(parameters.get(fixture_name(name)), fixtures.Isolated):
                 pytest.fail(
                     f"neo_daemons({name!r}, isolated=True) is for test functions and classes: "
                     "it has no effect in pytest.param(…, marks=…) and on unittest.TestCase",
@@ -383,6 +434,7 @@ class Active:
         for name in self._isolated:
             self._logs.pop(name, None)
         self._isolated.clear()
+        self._touched.clear()
         used = self._used_by(item)
         journal = self._journal
         if journal is not None:
@@ -392,15 +444,14 @@ class Active:
                     # Something has happened: a daemon that died between two tests is no reason for the second to fail.
                     obtain(self.session, name, lambda: None)
                     self._looked_at[name] = journal.position
-        for marker in item.iter_markers("neo_daemons"):
-            if not marker.kwargs.get("isolated"):
-                for name in marker.args:
-                    self.obtain(name, None, isolated_for=None)
+        if not hasattr(item, "fixturenames"):
+            for name in self._marked(item):
+                self.obtain(name, None)
         if journal is not None:
             item.stash[WATCH] = reporting.Watch(journal, self._logs)
 
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: Any) -> None:
-        if fixturedef.argname in self._by_fixture and getattr(request, "param", None) is not None:
+        if fixturedef.argname in self._by_fixture and fixtures.is_isolated(request):
             self._isolated_fixtures.append((fixturedef, request))
 
     @pytest.hookimpl(wrapper=True)
@@ -408,7 +459,8 @@ class Active:
         watch = item.stash.get(WATCH, None)
         incidents = watch.incidents() if watch is not None else []
         for name in {incident.daemon for incident in incidents if incident.back_after_s is None}:
-            if name in self._used_by(item) and name in self._handles and not self._handles[name].left_down:
+            used = name in self._touched or name in self._used_by(item)
+            if used and name in self._handles and not self._handles[name].left_down:
                 # So that the report can say after how long it was back; and the next test will need it.
                 with _whatever_comes():
                     self.session.need(name)
@@ -434,12 +486,15 @@ class Active:
         watch = item.stash.get(WATCH, None)
         if watch is None:
             return report
-        concerning = self._concerning(item)
-        if report.failed and concerning:
+        if report.failed and self._concerning(item):
             # The test may be quicker than the supervisor: what happened before it was asked is told before it answers.
             with _whatever_comes():
                 self.session.client.status()
-        incidents = [incident for incident in watch.incidents() if incident.daemon in concerning]
+        incidents = watch.incidents()
+        if not incidents and not report.failed:
+            return report
+        concerning = self._with_what_they_need(self._concerning(item))
+        incidents = [incident for incident in incidents if incident.daemon in concerning]
         if incidents:
             reporting.set_properties(item, report, incidents)
             self._tell(incidents)
@@ -455,7 +510,19 @@ class Active:
         """The daemons that may have to do with how a test ends."""
         if "neo_daemons" in getattr(item, "fixturenames", ()):
             return frozenset({*self.names, *self._isolated})
-        return frozenset({*self._used_by(item), *self._isolated})
+        return frozenset({*self._used_by(item), *self._touched, *self._isolated})
+
+    def _with_what_they_need(self, names: frozenset[str]) -> frozenset[str]:
+        """These daemons, and those that they are built on."""
+        found: set[str] = set()
+        ahead = [*names]
+        while ahead:
+            name = ahead.pop()
+            if name not in found:
+                found.add(name)
+                definition = self.session.definition(name)
+                ahead += [*definition.requires, *definition.after] if definition is not None else []
+        return frozenset(found)
 
     def _tell(self, incidents: Iterable[Incident]) -> None:
         for incident in incidents:
@@ -528,6 +595,20 @@ class Active:
             self._progress.close()
         if self._session is not None:
             self._session.close()
+
+
+def _parameters(item: pytest.Item) -> dict[str | None, Any]:
+    parameters: dict[str | None, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return parameters
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    """Whether a test's marks say, whatever else is so, that it will not run."""
+    if any(item.iter_markers("skip")):
+        return True
+    if any(condition for mark in item.iter_markers("skipif") for condition in mark.args if isinstance(condition, bool)):
+        return True
+    return any(mark.kwargs.get("run") is False and not mark.args for mark in item.iter_markers("xfail"))
 
 
 def _describe(daemon: DaemonStatus, starts: int, *, ours: bool) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+DATABASE_VARIABLE = "NEO_MEMORY_DB_PATH"
+DIRECTORY_VARIABLE = "NEO_AI_DAEMON_DIR"
 DELIVERY_S = 30.0
 """The bridge looks into its log every three seconds."""
 POLL_S = 0.05
@@ -26,10 +28,12 @@ class BridgeGraph:
     """
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self.database = Path(env["NEO_MEMORY_DB_PATH"])
-        self.log = Path(env["NEO_AI_DAEMON_DIR"]) / "wake-daemon.log"
+        self.database = Path(env[DATABASE_VARIABLE])
+        self.log = Path(env[DIRECTORY_VARIABLE]) / "wake-daemon.log"
         self._nodes: list[str] = []
         self._edges: list[str] = []
+        self._subscriptions: dict[str, list[str]] = {}
+        """Of each agent."""
 
     def subscribe(self, agent: str | None = None) -> str:
         """Have the bridge wake an agent, a new one by default, for each message sent to it. The delivery is only
@@ -37,8 +41,10 @@ class BridgeGraph:
         if agent is None:
             agent = f"@agent-{uuid.uuid4().hex[:12]}"
             self.add_node(agent, "AgentIdentity", name=agent)
+        subscription = f"wake-{uuid.uuid4().hex[:12]}-{agent.lstrip('@')}"
+        self._subscriptions.setdefault(agent, []).append(subscription)
         self.add_node(
-            f"wake-{uuid.uuid4().hex[:12]}-{agent.lstrip('@')}",
+            subscription,
             "WAKE_SUBSCRIPTION",
             agentIdentity=agent,
             trigger="SENT_TO_ME",
@@ -58,8 +64,7 @@ class BridgeGraph:
 
     def deliveries(self, agent: str) -> list[str]:
         """The lines by which the bridge said that it delivered to an agent."""
-        suffix = f"-{agent.lstrip('@')}"
-        subscriptions = [node for node in self._nodes if node.startswith("wake-") and node.endswith(suffix)]
+        subscriptions = self._subscriptions.get(agent, ())
         with contextlib.suppress(FileNotFoundError):
             lines = self.log.read_text(errors="replace").splitlines()
             return [line for line in lines if "eliver" in line and any(name in line for name in subscriptions)]

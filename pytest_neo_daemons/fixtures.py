@@ -13,9 +13,9 @@ import pytest
 
 from neo_daemons.control.client import ControlError
 
-from .bridge_graph import BridgeGraph
+from .bridge_graph import DATABASE_VARIABLE, DIRECTORY_VARIABLE, BridgeGraph
 from .handles import NOT_OURS, Daemon, Daemons
-from .plugin import BUILTINS, fixture_name
+from .plugin import BUILTINS, fixture_name, shared_fixture_name
 from .sessions import Unavailable
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TENANT = "default_tenant"
 """chroma's own."""
+DATABASES = f"/api/v2/tenants/{TENANT}/databases"
 TIMEOUT_S = 120.0
 REMOVAL_S = 5.0
 """chroma answers that its database is locked when several are removed at once."""
@@ -35,10 +36,20 @@ def _active(request: pytest.FixtureRequest) -> Active:
     return cast("Active", active)
 
 
+class Isolated:
+    """The parameter with which a fixture makes an instance for one test; those of a project are anything else."""
+
+
+def is_isolated(request: Any) -> bool:
+    """Whether a fixture is to make an instance for one test."""
+    return isinstance(getattr(request, "param", None), Isolated)
+
+
 def of_daemons(active: Active) -> types.ModuleType:
     """A plugin with the fixtures that are called like the daemons of this run."""
     made = types.ModuleType("pytest_neo_daemons.of_daemons")
     for daemon in active.names:
+        setattr(made, shared_fixture_name(daemon), _shared(daemon, active))
         name = fixture_name(daemon)
         if name is not None:
             for wanted in (name, f"{name}_definition"):
@@ -58,12 +69,28 @@ def _daemon(name: str, daemon: str, active: Active) -> Any:
     @pytest.fixture(name=name, scope="session")
     def fixture(request: pytest.FixtureRequest) -> Daemon:
         """A daemon, ready for use; see `pytest_neo_daemons.Daemon`."""
-        definition = None
-        if active.session.ours or active.is_overridden(daemon, request.session.items):
-            definition = request.getfixturevalue(f"{name}_definition")
-        return active.obtain(daemon, definition, isolated_for=getattr(request, "param", None))
+        definition = _defined(daemon, active, request)
+        return active.obtain(daemon, definition, isolated=is_isolated(request))
 
     return fixture
+
+
+def _shared(daemon: str, active: Active) -> Any:
+    @pytest.fixture(name=shared_fixture_name(daemon), scope="session")
+    def fixture(request: pytest.FixtureRequest) -> Daemon:
+        """The daemon that tests share, for markers and ``neo_daemons["NAME"]``."""
+        return active.obtain(daemon, _defined(daemon, active, request))
+
+    return fixture
+
+
+def _defined(daemon: str, active: Active, request: pytest.FixtureRequest) -> Definition | None:
+    """What a daemon is to be; None if nobody but the session says so."""
+    name = fixture_name(daemon)
+    if name is None or not (active.session.ours or active.is_overridden(daemon, request.session.items)):
+        return None
+    definition: Definition | None = request.getfixturevalue(f"{name}_definition")
+    return definition
 
 
 def _definition(name: str, daemon: str, active: Active) -> Any:
@@ -90,7 +117,7 @@ def _missing(daemon: str, names: tuple[str, ...]) -> Any:
 @pytest.fixture(scope="session")
 def neo_daemons(request: pytest.FixtureRequest) -> Daemons:
     """All daemons by name; one is started when it is asked for."""
-    return _active(request).daemons
+    return _active(request).daemons(request)
 
 
 @pytest.fixture
@@ -102,18 +129,15 @@ def chroma_client(request: pytest.FixtureRequest, chroma: Daemon) -> Iterator[An
     except ImportError:
         pytest.fail("chroma_client needs chromadb: pip install chromadb; chroma alone does not", pytrace=False)
 
+    import httpx
+
     database = f"test-{uuid.uuid4().hex}"
+    # By hand: each client of chromadb, an AdminClient too, has descriptors of its own.
+    with httpx.Client(timeout=TIMEOUT_S) as admin:
+        admin.post(f"{chroma.url.rstrip('/')}{DATABASES}", json={"name": database}).raise_for_status()
     settings = Settings(anonymized_telemetry=False)
-    admin = chromadb.AdminClient(
-        Settings(
-            chroma_api_impl="chromadb.api.fastapi.FastAPI",
-            chroma_server_host=chroma.host,
-            chroma_server_http_port=chroma.port,
-            chroma_server_ssl_enabled=chroma.url.startswith("https:"),
-            anonymized_telemetry=False,
-        )
-    )
-    admin.create_database(database, TENANT)
+    if hasattr(settings, "chroma_http_max_keepalive_connections"):
+        settings.chroma_http_max_keepalive_connections = 0  # chromadb's close() leaves idle connections open
     client = chromadb.HttpClient(
         host=chroma.host,
         port=chroma.port,
@@ -123,16 +147,18 @@ def chroma_client(request: pytest.FixtureRequest, chroma: Daemon) -> Iterator[An
         database=database,
     )
     yield client
-    active = _active(request)
-    if not active.is_isolated(chroma):
+    getattr(client, "close", lambda: None)()  # chromadb has it since 1.5
+    if not _active(request).is_isolated(chroma):
         from tenacity import RetryError, Retrying, stop_after_delay, wait_random_exponential
 
         # No test fails because of what could not be cleaned up after it: names are never used twice.
-        with contextlib.suppress(RetryError, Unavailable, ControlError):
-            active.session.need("chroma")  # a test may have killed it
+        with contextlib.suppress(RetryError, Unavailable, ControlError), httpx.Client(timeout=TIMEOUT_S) as admin:
+            chroma.wait_ready()  # a test may have killed it
             for attempt in Retrying(stop=stop_after_delay(REMOVAL_S), wait=wait_random_exponential(0.02, max=0.5)):
                 with attempt:
-                    admin.delete_database(database, TENANT)
+                    answer = admin.delete(f"{chroma.url.rstrip('/')}{DATABASES}/{database}")
+                    if answer.status_code != httpx.codes.NOT_FOUND:  # the test has removed it
+                        answer.raise_for_status()
 
 
 @pytest.fixture
@@ -154,6 +180,13 @@ def mlx_client(mlx: Daemon) -> Iterator[Any]:
 @pytest.fixture
 def bridge_graph(bridge: Daemon) -> Iterator[BridgeGraph]:
     """The bridge's graph database, to subscribe, send and await deliveries."""
+    missing = [variable for variable in (DATABASE_VARIABLE, DIRECTORY_VARIABLE) if variable not in bridge.env]
+    if missing:
+        pytest.fail(
+            f"bridge_graph needs the files of the bridge, and this one does not export {' and '.join(missing)}: "
+            "it cannot be used with a bridge that is given by its URL; give it exports, or run one here",
+            pytrace=False,
+        )
     graph = BridgeGraph(bridge.env)
     yield graph
     graph.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from neo_daemons.control.client import ControlError
+from neo_daemons.urls import host_and_port
 
 from .sessions import FOREVER_S, Session, Unavailable
 
@@ -31,17 +32,34 @@ class Daemon:
     Args:
         name: in the supervisor.
         refusal: why a fault is refused; None if it is not.
+        ready: called with the handle whenever it has seen that the daemon is ready, perhaps on another port.
+        used: called with the name whenever somebody looks at the handle.
     """
 
-    def __init__(self, session: Session, name: str, refusal: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        refusal: Callable[[], str | None],
+        ready: Callable[[Daemon], None] = lambda daemon: None,
+        used: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self._session = session
         self._refusal = refusal
+        self._ready = ready
+        self._used = used
         self._paused = self._stopped = False
         self.name = name
-        self._status = session.need(name)
+        self._latest = session.need(name)
+        ready(self)
 
     def __repr__(self) -> str:
         return f"<Daemon {self.name} {self.url or self.pid}>"
+
+    @property
+    def _status(self) -> DaemonStatus:
+        self._used(self.name)
+        return self._latest
 
     @property
     def url(self) -> str:
@@ -55,15 +73,16 @@ class Daemon:
 
     @property
     def port(self) -> int:
-        """The first of `ports`.
+        """The first of `ports`; of an external daemon, that of `url`, which may be the one of its scheme.
 
         Raises:
             LookupError: it has none.
         """
-        number = next(iter(self._status.ports.values()), None) or urllib.parse.urlsplit(self.url).port
-        if number is None:
+        if self._status.ports:
+            return next(iter(self._status.ports.values()))
+        if not self.url:
             raise LookupError(f"{self.name} has no port")
-        return number
+        return host_and_port(self.url)[1]
 
     @property
     def ports(self) -> dict[str, int]:
@@ -106,6 +125,7 @@ class Daemon:
         return self._now().restarts
 
     def _now(self) -> DaemonStatus:
+        self._used(self.name)
         return self._session.ask(lambda client: client.status().daemon(self.name))
 
     def wait_ready(self, timeout_s: float = FOREVER_S) -> None:
@@ -115,9 +135,10 @@ class Daemon:
             TimeoutError: it is not ready in time.
             Unavailable: it will not be ready; says why, with the end of its log.
         """
-        self._status = self._session.need(self.name, timeout_s)
+        self._latest = self._session.need(self.name, timeout_s)
         if not self._status.ready:
             raise TimeoutError(f"{self.name} is {self._status.state}, not ready after {timeout_s:g} s")
+        self._ready(self)
 
     def logs(self, lines: int = 100) -> str:
         """The end of its log."""
@@ -198,6 +219,9 @@ class Daemons(Mapping[str, Daemon]):
             raise KeyError(f"there is no daemon {name!r}; configured: {', '.join(self._names)}")
         return self._get(name)
 
+    def __contains__(self, name: object) -> bool:  # Mapping's own would start it
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
@@ -205,10 +229,16 @@ class Daemons(Mapping[str, Daemon]):
         return len(self._names)
 
 
-def obtain(session: Session, name: str, refusal: Callable[[], str | None]) -> Daemon:
+def obtain(
+    session: Session,
+    name: str,
+    refusal: Callable[[], str | None],
+    ready: Callable[[Daemon], None] = lambda daemon: None,
+    used: Callable[[str], None] = lambda name: None,
+) -> Daemon:
     """A handle on a daemon that is ready; the test fails, without a traceback, if it cannot be had."""
     try:
-        return Daemon(session, name, refusal)
+        return Daemon(session, name, refusal, ready, used)
     except (Unavailable, ControlError) as error:
         fault = str(error)
     pytest.fail(fault, pytrace=False)  # not in the except clause, whose error it would be shown with

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from .plugin import stated_configuration
+from .plugin import ini_directory, stated_configuration
 
 LONGEST_S = 7 * 86400.0
 
@@ -31,8 +31,8 @@ def resolve(config: pytest.Config) -> Options:
         pytest.UsageError: one of them makes no sense.
     """
     attach = config.getoption("--neo-daemons-attach")
-    if attach is None:
-        attach = config.getini("neo_daemons_attach") or None
+    if attach is None and config.getini("neo_daemons_attach"):
+        attach = str(ini_directory(config) / config.getini("neo_daemons_attach"))
     urls = config.getoption("--neo-daemons-url") or config.getini("neo_daemons_url")
     keep = config.getoption("--neo-daemons-keep") or config.getini("neo_daemons_keep")
     if attach is not None and urls:
@@ -40,11 +40,15 @@ def resolve(config: pytest.Config) -> Options:
             "--neo-daemons-url together with --neo-daemons-attach: name the external daemon in the configuration "
             "of that serve instead"
         )
+    named = [_url(text) for text in urls]
+    for name, _ in named:
+        if len({url for other, url in named if other == name}) > 1:
+            raise pytest.UsageError(f"--neo-daemons-url {name}: given twice, with different URLs; give one")
     return Options(
         config=stated_configuration(config),
         keep_s=_duration_s(keep) if keep else 0.0,
         attach=attach,
-        urls=tuple(_url(text) for text in urls),
+        urls=tuple(named),
         export_env=config.getini("neo_daemons_export_env"),
     )
 
@@ -52,11 +56,13 @@ def resolve(config: pytest.Config) -> Options:
 def _duration_s(text: str) -> float:
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
     if match is None or not any(match.groups()):
-        raise pytest.UsageError(f"--neo-daemons-keep {text}: not a duration; write such as 90s, 10m or 1h30m")
-    hours, minutes, seconds = (int(group or 0) for group in match.groups())
+        raise pytest.UsageError(f"--neo-daemons-keep {text:.80}: not a duration; write such as 90s, 10m or 1h30m")
+    hours, minutes, seconds = (float(group or 0) for group in match.groups())
     duration_s = 3600.0 * hours + 60.0 * minutes + seconds
     if duration_s > LONGEST_S:
-        raise pytest.UsageError(f"--neo-daemons-keep {text}: longer than a week; use serve and --neo-daemons-attach")
+        raise pytest.UsageError(
+            f"--neo-daemons-keep {text:.80}: longer than a week; use serve and --neo-daemons-attach"
+        )
     return duration_s
 
 

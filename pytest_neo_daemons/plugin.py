@@ -48,7 +48,8 @@ class HookSpecs:
 
         Called once, before collection, in the process that starts the supervisor (the controller, with xdist). Only
         conftest files that pytest loads before collection are heard: those of the root directory and of the paths
-        given. See also the fixtures ``NAME_definition``.
+        given. Without ``--neo-daemons`` it is called in each process, only to know which tests are to be skipped. See
+        also the fixtures ``NAME_definition``.
         """
 
     @pytest.hookspec
@@ -104,7 +105,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("neo_daemons", "as --neo-daemons", type="bool", default=False)
     parser.addini("neo_daemons_config", "as --neo-daemons-config; relative to this file", default="")
     parser.addini("neo_daemons_keep", "as --neo-daemons-keep", default="")
-    parser.addini("neo_daemons_attach", "as --neo-daemons-attach", default="")
+    parser.addini("neo_daemons_attach", "as --neo-daemons-attach; relative to this file", default="")
     parser.addini("neo_daemons_url", "as --neo-daemons-url, one a line", type="linelist", default=[])
     parser.addini("neo_daemons_required", "without --neo-daemons, fail instead of skip", type="bool", default=False)
     parser.addini("neo_daemons_export_env", "set the variables that clients read", type="bool", default=False)
@@ -119,7 +120,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
         activate(config)
     else:
-        names = {*BUILTINS, *CLIENTS, "neo_daemons", *_configured(config)}
+        daemons = {*BUILTINS, *_configured(config)}
+        names = {*daemons, *(f"{name}_definition" for name in daemons), *CLIENTS, "neo_daemons"}
         required: bool = config.getini("neo_daemons_required")
         fixtures = types.ModuleType("pytest_neo_daemons.off")
         for name in names:
@@ -134,13 +136,17 @@ def fixture_name(daemon: str) -> str | None:
     return None if name in RESERVED or name.startswith("pytest_") else name
 
 
+def shared_fixture_name(daemon: str) -> str:
+    """Of the fixture that makes the handle of a shared daemon, whatever a project makes of ``NAME``."""
+    return f"_neo_daemons_shared_{daemon}"
+
+
 class _Off:
     """Skips the tests that are marked to use daemons."""
 
     def __init__(self, required: bool) -> None:
         self._required = required
 
-    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if any(item.iter_markers("neo_daemons")):
             _refuse(self._required)
@@ -168,12 +174,29 @@ def stated_configuration(config: pytest.Config) -> Path | None:
     base = config.invocation_params.dir
     if not stated:
         stated = config.getini("neo_daemons_config")
-        base = config.inipath.parent if config.inipath is not None else config.rootpath
+        base = ini_directory(config)
     return base / stated if stated else None
 
 
+def ini_directory(config: pytest.Config) -> Path:
+    """What paths in settings are relative to."""
+    return config.inipath.parent if config.inipath is not None else config.rootpath
+
+
 def _configured(config: pytest.Config) -> Iterable[str]:
-    """Names of the fixtures of a project that has a configuration of ours."""
+    """Names of the fixtures of the daemons that this run would have."""
+    if config.hook.pytest_neo_daemons_definitions.get_hookimpls():
+        from .activation import hooked  # only the hook knows
+
+        daemons = hooked(config)
+    else:
+        urls = config.getoption("--neo-daemons-url") or config.getini("neo_daemons_url")
+        daemons = [*_in_file(config), *(text.partition("=")[0].strip() for text in urls)]
+    return [name for name in map(fixture_name, daemons) if name is not None]
+
+
+def _in_file(config: pytest.Config) -> Iterable[str]:
+    """The daemons of a project that has a configuration of ours."""
     stated = stated_configuration(config)
     directories = (config.rootpath, *config.rootpath.parents)
     found = (directory / name for directory in directories for name in ("neo-daemons.toml", "pyproject.toml"))
@@ -190,8 +213,7 @@ def _configured(config: pytest.Config) -> Iterable[str]:
             content: Any = tomllib.loads(text)
             content = content["tool"]["neo_daemons"] if path.name == "pyproject.toml" else content
             # What is wrong with it will be said when it is used.
-            names = [fixture_name(str(name)) for name in content.get("daemons", ())]
-            return [name for name in names if name is not None]
+            return [str(name) for name in content.get("daemons", ())]
         except (ValueError, KeyError, TypeError, AttributeError):
             return ()
     return ()

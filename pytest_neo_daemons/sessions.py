@@ -98,6 +98,8 @@ class Keeper:
     def _set(self, lease: Lease | None) -> None:
         with self._changed:
             self._lease = lease
+            if lease is not None:
+                self.fault = None
             self._changed.notify_all()
 
     def _forget(self) -> None:
@@ -105,7 +107,7 @@ class Keeper:
             self._lease.forget()
 
     def wait(self, timeout_s: float) -> None:
-        """Until there is a lease.
+        """Until there is a lease. Whoever waited in vain has waited for those who come after him.
 
         Raises:
             Unavailable: there is none, and will be none.
@@ -113,7 +115,8 @@ class Keeper:
         with self._changed:
             self._changed.wait_for(lambda: self._lease is not None or self.fault is not None, timeout_s)
             if self._lease is None:
-                raise Unavailable(self.fault or f"the supervisor has not answered for {timeout_s:g} s")
+                self.fault = self.fault or f"the supervisor has not answered for {timeout_s:g} s"
+                raise Unavailable(self.fault)
 
     def close(self) -> bool:
         """Give the lease up; False if there was none just then."""
@@ -222,6 +225,7 @@ class OwnSession(_Leased):
         self._owned = owned
         self._set_up = not found
         self._deaths = 0
+        self._answered = False
         os.register_at_fork(after_in_child=owned.release)  # our lock is for us alone
         self._keeper = Keeper(self.client, f"pytest, pid {os.getpid()}", self._lost, owner=True)
 
@@ -233,13 +237,13 @@ class OwnSession(_Leased):
 
     def _lost(self, answered: bool) -> None:
         if answered:
-            self._deaths = 0
+            self._deaths, self._answered = 0, True
         if self._owned.supervisor_lives():
             return
         self._deaths += 1
         if self._deaths >= MAX_DEATHS:
             raise Unavailable(f"it ends again and again; its last words: {self._owned.last_words()}")
-        self.replaced += 1
+        self.replaced += self._answered  # one that never answered had not begun
         self._owned.spawn()
 
     def close(self) -> None:
@@ -306,8 +310,14 @@ class AttachedSession(Session):
                 )
             time.sleep(POLL_S)
 
+    def ask(self, request: Callable[[Client], T]) -> T:
+        try:
+            return request(self.client)
+        except NoSupervisor as error:  # nobody replaces it
+            raise Unavailable(str(error)) from None
+
     def need_supervisor(self) -> None:
-        self._keeper.wait(RECOVERY_S)
+        self.ask(Client.status)
 
     def definition(self, name: str) -> Definition | None:
         return None

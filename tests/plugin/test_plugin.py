@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import pty
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from neo_daemons.config import external
+from pytest_neo_daemons import BridgeGraph, Daemon
+from pytest_neo_daemons.sessions import RECOVERY_S
 from tests.harness import PATIENCE_S, TOY, Project, free_port, is_alive, toy, until
 
 from .inner import Inner, Outcome
@@ -130,6 +137,42 @@ def test_without_the_flag_a_configuration_above_the_root_directory_counts_too(in
     assert inner.run("package").counts() == {"passed": 1}, inner.output()
 
 
+HOOK = """
+    import msgspec
+
+    def pytest_neo_daemons_definitions(definitions):
+        definitions["second-one"] = msgspec.structs.replace(definitions["api"], name="second-one")
+"""
+
+
+@pytest.mark.parametrize("hook", ["", HOOK], ids=["file", "hook"])
+def test_without_the_flag_daemons_of_urls_hooks_and_definition_fixtures_are_known_too(inner: Inner, hook: str) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("conftest.py", hook)
+    inner.write("pytest.ini", "[pytest]\nneo_daemons_url = ext=http://127.0.0.1:1\n")
+    second = "def test_second(second_one): pass" if hook else ""
+    inner.write(
+        "test_off.py",
+        f"""
+        def test_api(api): pass
+        def test_definition(api_definition): pass
+        def test_ext(ext): pass
+        def test_ext_definition(ext_definition): pass
+        {second}
+        """,
+    )
+    outcome = inner.run(on=False)
+    assert outcome.counts() == {"skipped": 5 if hook else 4}, outcome.text
+    assert list(inner.tmp.iterdir()) == []
+
+
+def test_without_the_flag_what_a_hook_cannot_use_is_no_error(inner: Inner) -> None:
+    inner.write("neo-daemons.toml", "[daemons.api\n")
+    inner.write("conftest.py", HOOK)
+    inner.write("test_off.py", "def test_plain(): pass\n")
+    assert inner.run(on=False).counts() == {"passed": 1}, inner.output()
+
+
 # On
 
 
@@ -183,6 +226,8 @@ def refused(inner: Inner, outcome: Outcome, words: tuple[str, ...]) -> None:
         ("--neo-daemons-keep soon", ("--neo-daemons-keep", "soon", "90s")),
         ("--neo-daemons-keep=-1s", ("--neo-daemons-keep", "-1s")),
         ("--neo-daemons-keep 99999h", ("--neo-daemons-keep", "99999h", "week")),
+        pytest.param(f"--neo-daemons-keep {'9' * 5000}", ("--neo-daemons-keep", "week"), id="keep-long"),
+        ("--neo-daemons-url x=http://y --neo-daemons-url x=http://z", ("--neo-daemons-url", "x", "twice")),
         ("--neo-daemons-url chroma", ("--neo-daemons-url", "chroma", "NAME=URL")),
         ("--neo-daemons-url x=ftp://y", ("--neo-daemons-url", "ftp://y")),
         ("--neo-daemons-url Bad!=http://x", ("--neo-daemons-url", "Bad!")),
@@ -214,6 +259,35 @@ def test_a_setting_that_makes_no_sense_is_a_usage_error(inner: Inner, setting: s
     inner.write("pytest.ini", f"[pytest]\nneo_daemons = true\n{setting}\n")
     inner.write("test_on.py", "def test_api(api): pass\n")
     refused(inner, inner.run(*PARALLEL, on=False), words)
+
+
+# Clients
+
+
+@pytest.mark.real
+def test_a_client_of_chroma_leaves_no_descriptor_and_no_database_behind(inner: Inner) -> None:
+    inner.configure(chroma={})
+    inner.write(
+        "test_client.py",
+        """
+        import json, os, pytest, urllib.request
+
+        SEEN = []
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_client(chroma_client, chroma, number):
+            chroma_client.create_collection("things").add(ids=["1"], embeddings=[[0.0, 1.0]])
+            SEEN.append(len(os.listdir("/proc/self/fd")))
+
+        def test_left(chroma):
+            assert SEEN[-1] == SEEN[1], SEEN
+            url = f"{chroma.url}/api/v2/tenants/default_tenant/databases"
+            databases = json.load(urllib.request.urlopen(url, timeout=20))
+            assert [database["name"] for database in databases] == ["default_database"]
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 5}, outcome.text
 
 
 # What is started
@@ -253,6 +327,44 @@ def test_only_what_the_selected_tests_use_and_what_that_requires_is_started_once
     assert "api  http://127.0.0.1:" in summary
     assert "base  http://127.0.0.1:" in summary
     assert "other" not in summary
+
+
+def test_what_no_test_uses_in_truth_is_not_started(inner: Inner) -> None:
+    names = ("skipped", "conditional", "unrun", "value", "mine", "asked")
+    inner.configure(api=inner.toy(), **{name: inner.toy() for name in names})
+    inner.write(
+        "test_on.py",
+        """
+        import pytest
+
+        @pytest.fixture
+        def mine():
+            return "mine"
+
+        @pytest.mark.skip(reason="known to be broken")
+        def test_skip(skipped): raise AssertionError
+
+        @pytest.mark.skipif(True, reason="not here")
+        @pytest.mark.neo_daemons("conditional")
+        def test_skipif(): raise AssertionError
+
+        @pytest.mark.xfail(run=False)
+        def test_xfail(unrun): raise AssertionError
+
+        @pytest.mark.parametrize("value", [1])
+        def test_value(value):
+            assert value == 1
+
+        def test_mine(mine):
+            assert mine == "mine"
+
+        def test_asked(neo_daemons, api):
+            assert "asked" in neo_daemons and "nobody" not in neo_daemons
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 3, "skipped": 3}, outcome.text
+    assert inner.starts() == 1
 
 
 # Handles
@@ -496,6 +608,56 @@ def test_a_hook_that_makes_a_wrong_definition_is_a_usage_error(inner: Inner) -> 
     refused(inner, inner.run(), ("pytest_neo_daemons_definitions", "api", "http://x"))
 
 
+WRONG = pytest.mark.parametrize(
+    ("setting", "field"), [("env={'N': 1}", "env"), ("start_grace_s=-3", "start_grace_s"), ("name='x'", "name")]
+)
+
+
+@WRONG
+def test_a_hook_that_makes_what_no_supervisor_could_read_is_a_usage_error(
+    inner: Inner, setting: str, field: str
+) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "conftest.py",
+        f"""
+        import msgspec
+
+        def pytest_neo_daemons_definitions(definitions):
+            definitions["api"] = msgspec.structs.replace(definitions["api"], {setting})
+        """,
+    )
+    inner.write("test_on.py", "def test_api(api): pass\n")
+    refused(inner, inner.run(), ("pytest_neo_daemons_definitions", "api", field))
+
+
+@WRONG
+def test_a_definition_fixture_that_makes_what_no_supervisor_could_read_fails_the_test_and_no_supervisor(
+    inner: Inner, setting: str, field: str
+) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_on.py",
+        f"""
+        import msgspec, pytest
+
+        @pytest.fixture(scope="session")
+        def api_definition(api_definition):
+            return msgspec.structs.replace(api_definition, {setting})
+
+        def test_api(api): pass
+
+        @pytest.mark.neo_daemons("api", isolated=True)
+        def test_isolated(api): pass
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"error": 2}, outcome.text
+    assert [text for text in messages(outcome).values() if "api_definition" not in text or field not in text] == []
+    assert "the supervisor was killed" not in outcome.text
+    assert inner.starts() == 0
+
+
 # Definitions that fixtures change
 
 
@@ -525,6 +687,63 @@ def test_an_overridden_definition_is_all_that_is_ever_started(inner: Inner, mode
     assert inner.starts() == 1
 
 
+def test_an_overridden_definition_counts_too_where_a_daemon_is_reached_by_a_marker_or_by_its_name(
+    inner: Inner,
+) -> None:
+    inner.configure(api=inner.toy(), other=inner.toy(), config=inner.toy())
+    inner.write(
+        "conftest.py", OVERRIDE.format(colour="'blue'") + OVERRIDE.format(colour="'red'").replace("api", "other")
+    )
+    inner.write(
+        "test_over.py",
+        """
+        import pathlib, pytest
+
+        def colour(daemon):
+            lines = pathlib.Path(f"/proc/{daemon.pid}/environ").read_text().split(chr(0))
+            return [line for line in lines if line.startswith("COLOUR=")]
+
+        @pytest.mark.neo_daemons("api", "config")
+        def test_marker(): pass
+
+        @pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.neo_daemons("api"))])
+        def test_parameter(number, request):
+            assert any("api" in name for name in request.fixturenames) == (number == 2)
+
+        def test_marked(neo_daemons):
+            assert colour(neo_daemons["api"]) == ["COLOUR=blue"]
+            assert colour(neo_daemons["config"]) == []
+
+        def test_index(neo_daemons):
+            assert colour(neo_daemons["other"]) == ["COLOUR=red"]
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 5}, outcome.text
+    assert inner.starts() == 3
+
+
+@pytest.mark.parametrize("arguments", [(), ("-o", "neo_daemons_required=true")], ids=["on", "off"])
+def test_a_marked_test_that_is_skipped_needs_no_daemon(inner: Inner, arguments: tuple[str, ...]) -> None:
+    inner.configure(api=toy("exit=3"))
+    inner.write(
+        "test_skip.py",
+        """
+        import pytest
+
+        @pytest.mark.skip(reason="known to be broken")
+        @pytest.mark.neo_daemons("api")
+        def test_skip(): raise AssertionError
+
+        @pytest.mark.xfail(run=False)
+        @pytest.mark.neo_daemons("api")
+        def test_xfail(): raise AssertionError
+        """,
+    )
+    outcome = inner.run(*arguments, on=not arguments)
+    assert outcome.counts() == {"skipped": 2}, outcome.text
+
+
 def test_definitions_that_differ_from_worker_to_worker_are_refused(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("conftest.py", OVERRIDE.format(colour="str(tmp_path_factory.getbasetemp())"))
@@ -549,6 +768,62 @@ def test_an_isolated_test_has_the_definition_that_is_overridden_beside_it(inner:
     inner.write("c/test_last.py", COLOURED.format(expected=plain))
     assert inner.run().counts() == {"passed": 12}, inner.output()
     assert inner.starts() == 1 + 4
+
+
+def test_an_isolated_instance_is_called_like_no_other(inner: Inner) -> None:
+    names = [f"api-main-{number}" for number in (1, 2)]
+    inner.configure(api=inner.toy(), **{name: inner.toy() for name in names})
+    inner.write(
+        "test_names.py",
+        """
+        import pytest
+
+        SEEN = set()
+
+        def test_first(api_main_1, api_main_2):
+            SEEN.update({api_main_1.pid, api_main_2.pid})
+
+        @pytest.mark.neo_daemons("api", isolated=True)
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_isolated(api, number):
+            assert api.name not in SEEN and api.pid not in SEEN
+            SEEN.update({api.pid, api.name})
+
+        def test_last(api_main_1, api_main_2):
+            assert {api_main_1.pid, api_main_2.pid} <= SEEN
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 4}, outcome.text
+    assert inner.starts() == 4
+
+
+def test_a_parameter_of_a_projects_own_isolates_nothing(inner: Inner) -> None:
+    inner.configure(api=inner.toy(), other=inner.toy())
+    inner.write(
+        "test_own.py",
+        """
+        import pytest
+
+        @pytest.fixture(params=["a", "b"], scope="session")
+        def other(request, other):
+            return request.param, other
+
+        @pytest.mark.parametrize("api", ["x"], indirect=True)
+        def test_indirect(api):
+            assert api.name == "api"
+
+        def test_overridden(other):
+            assert other[0] in "ab" and other[1].name == "other"
+
+        @pytest.mark.neo_daemons("other")
+        def test_marked(neo_daemons):
+            assert neo_daemons["other"].name == "other"
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 4}, outcome.text
+    assert inner.starts() == 2
 
 
 # The marker
@@ -730,6 +1005,35 @@ def test_exported_variables_are_in_the_environment_of_the_tests_only(inner: Inne
     assert outcome.counts() == {"passed": 3}, outcome.text
 
 
+def test_exported_variables_follow_a_daemon_to_another_port(inner: Inner) -> None:
+    inner.configure(api=inner.toy(exports={"API_PORT": "${port}"}))
+    inner.write(
+        "test_env.py",
+        """
+        import os, socket, pytest
+
+        @pytest.fixture(scope="module")
+        def taken():
+            with socket.socket() as taken:
+                yield taken
+
+        def test_moves(api, taken):
+            old = api.port
+            api.stop()
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", old))
+            taken.listen()
+            api.start()
+            assert old != api.port and os.environ["API_PORT"] == str(api.port)
+
+        def test_next(api, taken):
+            assert os.environ["API_PORT"] == str(api.port)
+        """,
+    )
+    outcome = inner.run("-o", "neo_daemons_export_env=true")
+    assert outcome.counts() == {"passed": 2}, outcome.text
+
+
 # Daemons that are kept warm
 
 
@@ -868,6 +1172,59 @@ def test_attached_tests_use_the_daemons_of_a_serve_and_leave_them_alone(
     assert "cannot change the definition of changed: it belongs to a serve" in said["test_changed"], outcome.text
 
 
+@pytest.mark.parametrize(
+    ("setting", "arguments"),
+    [
+        ("neo_daemons_attach = ../../.neo-daemons", ["--rootdir=.."]),
+        ("", ["--neo-daemons-attach", "--rootdir=.."]),
+        ("", ["--neo-daemons-attach", "--neo-daemons-config=../neo-daemons.toml"]),
+    ],
+    ids=["setting", "root", "config"],
+)
+def test_the_serve_to_attach_to_is_looked_for_where_the_project_is(
+    inner: Inner, project: Project, setting: str, arguments: list[str]
+) -> None:
+    inner.configure(api=inner.toy())
+    project.serve()
+    project.reaches("api", "ready")
+    inner.write("ini/deep/pytest.ini", f"[pytest]\n{setting}\n")
+    inner.write("away/neo-daemons.toml", '[daemons.wrong]\nexternal = "http://127.0.0.1:1"\n')
+    inner.write("away/test_on.py", "def test_api(api): assert api.pid\n")
+    root = inner.root
+    inner.root = root / "away"
+    outcome = inner.run("-c", "../ini/deep/pytest.ini", *arguments)
+    inner.root = root
+    assert outcome.counts() == {"passed": 1}, outcome.text
+    assert inner.starts() == 1
+
+
+def test_once_the_serve_is_gone_nobody_waits_for_it(inner: Inner, project: Project) -> None:
+    inner.configure(api=inner.toy())
+    serve = project.serve()
+    inner.write(
+        "test_gone.py",
+        f"""
+        import os, signal, time
+        import pytest
+        from pytest_neo_daemons import Unavailable
+
+        def test_gone(api):
+            os.kill({serve.pid}, signal.SIGTERM)
+            with pytest.raises(Unavailable, match="no supervisor"):
+                while time.sleep(0.01) is None:
+                    api.pid
+
+        def test_after(api):
+            with pytest.raises(Unavailable, match="no supervisor"):
+                api.pid
+        """,
+    )
+    began = time.monotonic()
+    outcome = inner.run("--neo-daemons-attach")
+    assert time.monotonic() - began < RECOVERY_S, outcome.text
+    assert results(outcome) == {"test_gone": "passed", "test_after": "error"}, outcome.text
+
+
 # Daemons of somebody else
 
 
@@ -918,6 +1275,63 @@ def test_a_daemon_given_by_its_url_is_used_and_never_signalled(inner: Inner) -> 
     assert "api cannot be isolated: it is external" in said["test_isolated"]
     assert f"http://127.0.0.1:{dead} is not usable" in said["test_dead"]
     assert inner.starts() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "exports"),
+    [
+        ("mlx", "http://llm:8080", {"OPENAI_BASE_URL": "http://llm:8080/v1"}),
+        ("mlx", "https://llm.example.com/", {"OPENAI_BASE_URL": "https://llm.example.com/v1"}),
+        ("mlx", "https://llm.example.com/api/v1", {"OPENAI_BASE_URL": "https://llm.example.com/api/v1"}),
+        ("chroma", "https://db", {"CHROMA_HOST": "db", "CHROMA_PORT": "443", "CHROMA_URL": "https://db"}),
+        ("chroma", "http://db/$x", {"CHROMA_HOST": "db", "CHROMA_PORT": "80", "CHROMA_URL": "http://db/$$x"}),
+    ],
+)
+def test_the_exports_of_an_external_daemon_lead_where_its_url_leads(
+    name: str, url: str, exports: dict[str, str]
+) -> None:
+    assert external(name, url).exports == exports
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("http://host", 80), ("https://host/v1", 443), ("http://host:8", 8), (None, None)]
+)
+def test_a_daemon_given_by_a_url_without_a_port_has_that_of_its_scheme(url: str | None, port: int | None) -> None:
+    session: Any = SimpleNamespace(need=lambda name: SimpleNamespace(url=url, ports={}))
+    handle = Daemon(session, "api", lambda: None)
+    if port is None:
+        with pytest.raises(LookupError, match="api has no port"):
+            _ = handle.port
+    else:
+        assert handle.port == port
+
+
+def test_a_bridge_given_by_its_url_has_no_graph_and_says_why(inner: Inner) -> None:
+    inner.write("test_graph.py", "def test_graph(bridge_graph): pass\n")
+    port = free_port()
+    with subprocess.Popen([*TOY, f"port={port}"]) as process:
+        try:
+            until(lambda: accepts(port), "the toy's port")
+            outcome = inner.run("--neo-daemons-url", f"bridge=http://127.0.0.1:{port}")
+        finally:
+            process.kill()
+    assert outcome.counts() == {"error": 1}, outcome.text
+    assert "NEO_MEMORY_DB_PATH and NEO_AI_DAEMON_DIR" in messages(outcome)["test_graph"]
+
+
+def test_deliveries_to_an_agent_are_not_those_to_one_whose_name_ends_alike(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "graph.db")) as connection, connection:
+        connection.execute("CREATE TABLE Nodes (id, data)")
+        connection.execute("CREATE TABLE Edges (id, source, target, type, data)")
+    graph = BridgeGraph({"NEO_MEMORY_DB_PATH": str(tmp_path / "graph.db"), "NEO_AI_DAEMON_DIR": str(tmp_path)})
+    for agent in ("@ada", "@team-ada"):
+        graph.subscribe(agent)
+    with contextlib.closing(sqlite3.connect(tmp_path / "graph.db")) as connection:
+        nodes = [name for (name,) in connection.execute("SELECT id FROM Nodes WHERE id LIKE 'wake-%-team-ada'")]
+    graph.log.write_text(f"Delivered to {nodes[0]}\n")
+    assert graph.deliveries("@team-ada") == [f"Delivered to {nodes[0]}"]
+    assert graph.deliveries("@ada") == []
+    graph.close()
 
 
 # Beside and without others

@@ -195,3 +195,45 @@ def test_a_failure_while_a_daemon_was_dead_says_so(inner: Inner, mode: tuple[str
     assert "killed by SIGKILL" in told
     assert "This failure may be the daemon's, not the test's." in told
     assert "during test_dies.py::test_killed" in outcome.text
+
+
+def test_a_daemon_that_a_test_reaches_by_detours_concerns_it(inner: Inner) -> None:
+    inner.configure(db=inner.toy(), api=inner.toy(requires=["db"]), other=inner.toy())
+    inner.write(
+        "test_detours.py",
+        """
+        import os, signal
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def client(request):
+            return request.getfixturevalue("api")
+
+        def killed(daemon):
+            pid = daemon.pid
+            os.kill(pid, signal.SIGKILL)
+            while daemon.pid in (pid, None):
+                pass
+            raise AssertionError
+
+        def test_reached(client):
+            killed(client)
+
+        def test_reached_again(client):
+            killed(client)
+
+        def test_required(api, request):
+            db = request.getfixturevalue("db")
+            db._used = lambda name: None  # it is what api needs that counts here
+            killed(db)
+
+        def test_other(other):
+            raise AssertionError
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"failed": 4}, outcome.text
+    said = failures(outcome)
+    for name, daemon in (("test_reached", "api"), ("test_reached_again", "api"), ("test_required", "db")):
+        assert f"{daemon} was killed" in said[name] or re.search(rf"{daemon}\b.*SIGKILL", said[name]), said[name]
+    assert "SIGKILL" not in said["test_other"]

@@ -6,7 +6,10 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,7 +18,8 @@ from neo_daemons.config import load
 from neo_daemons.control.client import ControlError
 from neo_daemons.definitions import Definition, Port
 from neo_daemons.ephemeral.launch import own
-from pytest_neo_daemons.sessions import OwnSession
+from neo_daemons.state_dir import StateDir
+from pytest_neo_daemons.sessions import RECOVERY_S, JoinedSession, OwnSession, Unavailable
 from tests.harness import is_alive, until
 
 from .inner import Inner
@@ -274,3 +278,33 @@ def test_a_record_of_a_session_is_whole_after_every_change(run: Run) -> None:
     content = json.loads((run.session.state.path / "session.json").read_text())
     assert [definition["name"] for definition in content["definitions"]] == ["api", "stubborn"]
     assert [definition["name"] for definition in content["changed"]] == ["own"]
+
+
+def test_a_supervisor_that_was_waited_for_in_vain_is_not_waited_for_again(inner: Inner) -> None:
+    session = JoinedSession(StateDir(inner.tmp / "gone"), ["api"], "gw0")
+    try:
+        with pytest.raises(Unavailable, match="has not answered"):
+            session._keeper.wait(0.05)
+        began = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="has not answered"):
+                session.need("api")
+        assert time.monotonic() - began < RECOVERY_S
+    finally:
+        session.close()
+
+
+def test_a_supervisor_that_never_answered_was_not_replaced(inner: Inner) -> None:
+    owned: Any = SimpleNamespace(
+        state=StateDir(inner.tmp / "gone"),
+        keep_s=1.0,
+        release=lambda: None,
+        spawn=lambda: None,
+        supervisor_lives=lambda: False,
+        last_words=lambda: "cannot read it",
+    )
+    session = OwnSession(owned, ["api"], found=False)
+    with pytest.raises(Unavailable, match="again and again; its last words: cannot read it"):
+        session.need("api")
+    session.close()
+    assert session.replaced == 0
