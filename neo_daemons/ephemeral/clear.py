@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
 from msgspec import Struct
 
 from neo_daemons.control.address import socket_path
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.supervision.platform import Platform, current_platform
-from neo_daemons.supervision.survey import Orphan, reap
 
 from .session import lock_of, remove
+
+if TYPE_CHECKING:
+    from neo_daemons.supervision.survey import Orphan
 
 PATTERNS = ("run-*", "warm-*")
 
@@ -38,27 +40,28 @@ def clear(base: Path, *, skip: str) -> Iterator[Cleared]:
                 continue
             try:
                 # Its users hold its lock while they live; its supervisor may outlive them for a moment, or be warm.
-                if directory.is_dir() and not is_supervised(state):
+                if directory.is_dir() and not is_supervised(state, platform):
                     yield Cleared(state, end_what_is_left(state, platform))
                     remove(state, lock)
             finally:
                 lock.release()
 
 
-def is_supervised(state: StateDir) -> bool:
+def is_supervised(state: StateDir, platform: Platform) -> bool:
     """Whether a supervisor holds the state directory: by its lock, which it has as long as it lives."""
     if not state.lock.exists():
         return False
-    try:
-        with FileLock(state.lock, blocking=False):
-            return False
-    except Timeout:
-        return True
+    lock = platform.lock(state.lock)
+    if lock is not None:
+        lock.release()
+    return lock is None
 
 
 def end_what_is_left(state: StateDir, platform: Platform) -> tuple[Orphan, ...]:
     """End the processes of a session whose lock the caller holds and whose supervisor is dead, also where its
     directory is gone; who they were."""
+    from neo_daemons.supervision.survey import reap  # a test run that finds its session warm has no use for it
+
     ended = reap(state, platform).ended
     with contextlib.suppress(OSError, StateDirError):
         socket_path(state.path).unlink(missing_ok=True)

@@ -53,7 +53,7 @@ class Owned:
         owner = Owner(os.getpid(), self._platform.own_identity())
         self._session = sessions.new(configuration, owner, keep_s=self.keep_s)
         try:
-            if is_supervised(self.state):
+            if is_supervised(self.state, self._platform):
                 kept = sessions.read(self.state)
                 if kept is not None and kept.surroundings == self._session.surroundings:
                     return True
@@ -75,7 +75,7 @@ class Owned:
         with contextlib.suppress(ControlError):
             Client(self.state).shutdown()
         deadline = time.monotonic() + ENDED_S
-        while is_supervised(self.state):
+        while is_supervised(self.state, self._platform):
             if time.monotonic() > deadline:
                 raise StateDirError(
                     f"the supervisor that an earlier run kept warm in {self.state.path} is to be replaced, and does "
@@ -108,7 +108,7 @@ class Owned:
         """Whether the supervisor that was started, or found, runs."""
         if self._supervisor is not None:
             return self._supervisor.is_alive()
-        return is_supervised(self.state)
+        return is_supervised(self.state, self._platform)
 
     def last_words(self) -> str:
         """What the supervisor wrote last: why it ended."""
@@ -124,7 +124,7 @@ class Owned:
 
     def abandon(self) -> None:
         """Give the session up before it has begun."""
-        if self._supervisor is None and not is_supervised(self.state):
+        if self._supervisor is None and not is_supervised(self.state, self._platform):
             sessions.remove(self.state, self._lock)
         self._lock.release()
 
