@@ -132,8 +132,9 @@ def chroma_client(request: pytest.FixtureRequest, chroma: Daemon) -> Iterator[An
     import httpx
 
     database = f"test-{uuid.uuid4().hex}"
-    # By hand: each client of chromadb, an AdminClient too, has descriptors of its own.
-    with httpx.Client(timeout=TIMEOUT_S) as admin:
+    # By hand: each client of chromadb, an AdminClient too, has descriptors of its own. A TLS context costs 18 ms.
+    secure = chroma.url.startswith("https:")
+    with httpx.Client(timeout=TIMEOUT_S, verify=secure) as admin:
         admin.post(f"{chroma.url.rstrip('/')}{DATABASES}", json={"name": database}).raise_for_status()
     settings = Settings(anonymized_telemetry=False)
     if hasattr(settings, "chroma_http_max_keepalive_connections"):
@@ -141,7 +142,7 @@ def chroma_client(request: pytest.FixtureRequest, chroma: Daemon) -> Iterator[An
     client = chromadb.HttpClient(
         host=chroma.host,
         port=chroma.port,
-        ssl=chroma.url.startswith("https:"),
+        ssl=secure,
         settings=settings,
         tenant=TENANT,
         database=database,
@@ -152,7 +153,10 @@ def chroma_client(request: pytest.FixtureRequest, chroma: Daemon) -> Iterator[An
         from tenacity import RetryError, Retrying, stop_after_delay, wait_random_exponential
 
         # No test fails because of what could not be cleaned up after it: names are never used twice.
-        with contextlib.suppress(RetryError, Unavailable, ControlError), httpx.Client(timeout=TIMEOUT_S) as admin:
+        with (
+            contextlib.suppress(RetryError, Unavailable, ControlError),
+            httpx.Client(timeout=TIMEOUT_S, verify=secure) as admin,
+        ):
             chroma.wait_ready()  # a test may have killed it
             for attempt in Retrying(stop=stop_after_delay(REMOVAL_S), wait=wait_random_exponential(0.02, max=0.5)):
                 with attempt:
