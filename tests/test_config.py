@@ -1036,7 +1036,7 @@ def test_settings_of_a_built_in_are_overridden_key_by_key(root: Path) -> None:
     assert changed.env == {"LEVEL": "3"}
     assert changed.exports == {**standard.exports, "MINE": "${name}"}
     assert changed.ready == (ExecProbe(command=("true",)),)
-    assert (changed.host, changed.live, changed.url) == ("::1", standard.live, standard.url)
+    assert (changed.host, changed.live, changed.url) == ("::1", standard.live, "ws://[${host}]:${port}")
 
 
 def test_an_exported_variable_of_a_built_in_can_be_changed(root: Path) -> None:
