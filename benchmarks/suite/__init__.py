@@ -52,7 +52,7 @@ def measure(results: Results, *, quick: bool, repeat: int) -> None:
     with tempfile.TemporaryDirectory(prefix="suite-") as directory:
         root = Path(directory).resolve()
         scripts = _prepare(root)
-        for number in range(1 if quick else 3 * repeat):
+        for number in range(1 if quick else 5 * repeat):
             order.shuffle(contenders)
             for who in contenders:
                 print(f"suite: {who}, first fixture, round {number + 1}", file=sys.stderr, flush=True)
