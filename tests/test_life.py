@@ -920,6 +920,7 @@ def test_survivors_of_a_daemon_that_is_no_longer_to_be_run_are_ended(
     until(lambda: not is_alive(pid), "the end of the survivor")
 
 
+@pytest.mark.long
 def test_an_orphan_is_gone_before_its_port_is_given_to_another_daemon(project: Project) -> None:
     port = free_port()
     project.configure(old=toy("ignore-term", port=port))

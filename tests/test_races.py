@@ -66,6 +66,7 @@ def test_a_start_ordered_while_a_reload_stops_the_daemon_does_not_hang_it(projec
     assert project.run("reload").stdout.startswith("keep     a")
 
 
+@pytest.mark.long
 def test_an_operator_who_speaks_while_orphans_are_ended_is_obeyed_and_the_rest_starts(project: Project) -> None:
     project.configure(old=toy("ignore-term", stop={"grace_s": 3.0}))
     project.serve()
@@ -147,6 +148,7 @@ def test_a_chain_that_forks_faster_than_we_look_ends_with_its_daemon(project: Pr
     lock.release()
 
 
+@pytest.mark.long
 def test_a_stdout_that_nobody_reads_holds_up_nobody(project: Project) -> None:
     fast = {"base_s": 0.001, "ceiling_s": 0.001, "jitter": 0.0, "limit": 100_000}
     project.configure(noisy=toy("exit=1", "write=" + "x" * 150, restart=fast), api=toy())

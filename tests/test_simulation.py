@@ -25,6 +25,7 @@ def test_no_seed_breaks_an_invariant(batch: int) -> None:
         assert world.violation is None, "\n".join([*world.log[-50:], str(world.violation)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
 def test_a_broken_core_is_noticed(mutation: Mutation) -> None:
     with mutation():

@@ -148,6 +148,7 @@ def test_the_child_of_a_fork_does_not_keep_the_daemons_of_a_killed_run(inner: In
         os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_a_run_whose_temporary_directory_is_deleted_leaves_no_process(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write(
