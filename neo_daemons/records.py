@@ -17,6 +17,8 @@ from .files import read_regular
 
 FORMAT = 1
 MAX_BYTES = 1_000_000
+AnyPid = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+"""A process id. In a container pid 1 can be a supervisor, or whoever runs the tests."""
 Pid = Annotated[int, Meta(ge=2, le=2**31 - 1)]
 """A daemon's process id; 0, 1 and negative numbers mean something else to kill(2) and never name a daemon."""
 
@@ -71,7 +73,7 @@ class SupervisorRecord(Struct, frozen=True, kw_only=True):
     """Who supervises a state directory, and how to reach it."""
 
     format: int = FORMAT
-    pid: Pid
+    pid: AnyPid
     identity: Identity
     token: str
     """Of the mark in processes that it runs to provision daemons."""

@@ -23,7 +23,7 @@ from .incidents import Incident, JournalReader
 from .options import Options, resolve
 from .plugin import fixture_name, shared_fixture_name
 from .progress import Progress
-from .sessions import AttachedSession, JoinedSession, OwnSession, Session, Unavailable, is_reachable
+from .sessions import AttachedSession, JoinedSession, OwnSession, Session, Unavailable, is_reachable, machine
 
 if TYPE_CHECKING:
     from neo_daemons.config import Configuration
@@ -87,7 +87,7 @@ def _join(config: pytest.Config, options: Options) -> tuple[Session | None, tupl
         names, state = tuple(told["names"]), StateDir(Path(told["state_dir"]))
         if told["attached"]:
             return AttachedSession(state, names), names, None
-        if is_reachable(told["state_dir"]):
+        if is_reachable(told["state_dir"], told["machine"]):
             return JoinedSession(state, names, workerinput["workerid"]), names, None
     if any(config.getoption(name, False) for name in LOOKING):
         return None, tuple(_load(config, options, NOWHERE)[1]), None
@@ -324,6 +324,7 @@ class Active:
         """xdist: tell a worker where the daemons are."""
         if self._session is not None:
             node.workerinput[WORKER_KEY] = {
+                "machine": machine(),
                 "state_dir": str(self._session.state.path),
                 "names": list(self.names),
                 "attached": not self._session.ours,

@@ -6,12 +6,14 @@ import abc
 import contextlib
 import functools
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from neo_daemons import procfs
 from neo_daemons.control.client import Client, ControlError, Lease, NoSupervisor
 from neo_daemons.definitions import Definition
 from neo_daemons.ephemeral import session as files
@@ -326,8 +328,19 @@ class AttachedSession(Session):
         self._keeper.close()
 
 
-def is_reachable(state_dir: str) -> bool:
-    """Whether a session that another process names is on this machine, and open to us."""
+def machine() -> str:
+    """Where processes see each other: this boot of a kernel, and one of its pid namespaces."""
+    try:
+        return f"{procfs.boot_id()} {os.readlink('/proc/self/ns/pid')}"
+    except (procfs.NotTold, OSError):
+        return platform.node()
+
+
+def is_reachable(state_dir: str, where: str) -> bool:
+    """Whether a session that another process names, on the `machine` that it names, is open to us. Its files alone do
+    not tell: a directory can be shared over the network, and a socket cannot."""
+    if where != machine():
+        return False
     with contextlib.suppress(OSError):
         return files.read(StateDir(Path(state_dir))) is not None
     return False

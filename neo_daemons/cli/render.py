@@ -151,10 +151,13 @@ class Lines:
         self._write = write or (lambda text: print(text, flush=True))
         self._shown: dict[str, tuple[str, str | None]] = {}
 
+    def is_new(self, name: str, state: str, detail: str | None) -> bool:
+        """Whether `show` would print a daemon that is in this state."""
+        return self._shown.get(name) != (state, detail if state in TELLING else None)
+
     def show(self, daemons: Iterable[DaemonStatus]) -> None:
         """Print what is new."""
         for daemon in daemons:
-            news = (daemon.state, daemon.detail if daemon.state in TELLING else None)
-            if self._shown.get(daemon.name) != news:
-                self._shown[daemon.name] = news
+            if self.is_new(daemon.name, daemon.state, daemon.detail):
+                self._shown[daemon.name] = (daemon.state, daemon.detail if daemon.state in TELLING else None)
                 self._write(line(daemon))

@@ -121,12 +121,19 @@ async def _show_lines(orchestrator: AgentOrchestrator) -> None:
     printer = Printer()
     printer.write(f"supervising {supervisor.state.path} as pid {os.getpid()}{_reached(supervisor)}")
     lines = render.Lines(printer.write)
+
+    def show() -> None:
+        for daemon in supervisor.daemons.values():
+            # A whole status costs more than a restart, if it is made of each of many daemons at each change of one.
+            if lines.is_new(daemon.name, daemon.state.public, daemon.detail):
+                lines.show([daemon.status(None)])
+
     try:
         while True:
-            lines.show(daemon.status(None) for daemon in supervisor.daemons.values())
+            show()
             await supervisor.site.changed.wait()
     finally:
-        lines.show(daemon.status(None) for daemon in supervisor.daemons.values())
+        show()
         printer.close()
 
 

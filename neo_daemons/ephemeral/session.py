@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from neo_daemons.definitions import Definition
 from neo_daemons.files import write_struct
-from neo_daemons.records import Identity, Pid
+from neo_daemons.records import AnyPid, Identity
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.version import VERSION
 
@@ -34,7 +34,7 @@ VOLATILE_NAMES = frozenset({"_", "COLUMNS", "LINES", "OLDPWD", "PWD", "SHLVL", "
 class Owner(Struct, frozen=True):
     """The process that started a session. It counts as a lease until it holds one."""
 
-    pid: Pid
+    pid: AnyPid
     identity: Identity
 
 

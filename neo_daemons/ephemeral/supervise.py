@@ -39,6 +39,8 @@ class SessionOrchestrator(AgentOrchestrator):
         self._original = {definition.name: definition for definition in session.definitions}
         self._changed = {definition.name: definition for definition in session.changed}
         """Definitions that users of the session have set."""
+        self._inherited: set[str] = set()
+        """Those of them that an earlier run set: they hold until this one asks for the daemon otherwise."""
         self._changing = asyncio.Lock()
         self._failed: dict[str, api.Needed] = {}
         """What could not be had, and was not ready since."""
@@ -126,6 +128,7 @@ class SessionOrchestrator(AgentOrchestrator):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         begun: Daemon | None = None
+        await self._renounce(name)
         while True:
             daemon = self.supervisor.daemon(name)
             if name not in self.supervisor.changing:
@@ -141,6 +144,22 @@ class SessionOrchestrator(AgentOrchestrator):
             if daemon.ready or left_s <= 0:
                 return api.Needed(daemon=daemon.status(None))
             await self.supervisor.site.changed.wait(left_s)
+
+    async def _renounce(self, name: str) -> None:
+        """Have a daemon, and those that it waits for, as they are stated, where only an earlier run wanted it
+        otherwise: this one would have said so before."""
+        ahead, needed = [name], set[str]()
+        while ahead:
+            needed.add(wanted := ahead.pop())
+            definition = self._present().get(wanted)
+            ahead += {*definition.after, *definition.requires} - needed if definition is not None else ()
+        if self._inherited & needed:
+            async with self._changing:
+                for renounced in self._inherited & needed:
+                    self._inherited.discard(renounced)
+                    del self._changed[renounced]
+                    self._failed.pop(renounced, None)
+                await self._reload()
 
     def _start(self, daemon: Daemon) -> None:
         """Start a daemon that is down, and before it those that it waits for or refers to."""
@@ -195,6 +214,9 @@ class SessionOrchestrator(AgentOrchestrator):
         name = definition.name
         async with self._changing:
             before = self._changed.get(name)
+            if name in self._inherited:
+                self._inherited.discard(name)
+                before = before if before == definition else None
             if before is not None and before != definition:
                 raise Refused(
                     f"cannot change {name}: in this run it has been changed to something else already, by another "
@@ -230,8 +252,12 @@ class SessionOrchestrator(AgentOrchestrator):
             if self._life is not None:
                 self._life.keep_s = settings.keep_s
             self._session = msgspec.structs.replace(self._session, keep_s=settings.keep_s)
-            self._original = {definition.name: definition for definition in settings.definitions}
-            self._changed.clear()
+            stated = {definition.name: definition for definition in settings.definitions}
+            self._inherited = {
+                name for name in self._changed if name in stated and stated[name] == self._original.get(name)
+            }
+            self._changed = {name: self._changed[name] for name in self._inherited}
+            self._original = stated
             self._failed.clear()
             for daemon in self.supervisor.daemons.values():
                 if daemon.state in (State.BACKOFF, State.PARKED, State.UNAVAILABLE):

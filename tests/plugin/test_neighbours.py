@@ -66,7 +66,8 @@ def test_a_timeout_while_a_daemon_starts_is_an_error_of_that_test_alone(inner: I
     assert "Timeout" in outcome.text
 
 
-def test_workers_that_cannot_reach_the_session_have_their_own_and_say_so(inner: Inner) -> None:
+@pytest.mark.parametrize("elsewhere", ["another file system", "another pid namespace"])
+def test_workers_that_cannot_reach_the_session_have_their_own_and_say_so(inner: Inner, elsewhere: str) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "test_api.py",
@@ -78,12 +79,14 @@ def test_workers_that_cannot_reach_the_session_have_their_own_and_say_so(inner: 
             assert urllib.request.urlopen(api.url).status == 200
         """,
     )
-    # A file system of its own, as in a container: the directory of sessions is another one there.
+    # As in a container: the directory of sessions is another one there, or it is shared and the processes are not.
+    apart = "unshare --user --map-root-user --mount"
+    if elsewhere == "another file system":
+        command = f'{apart} sh -c \'mount -t tmpfs none "{inner.tmp}" && exec "{sys.executable}" "$@"\' worker'
+    else:
+        command = f'{apart} --pid --fork --kill-child --mount-proc "{sys.executable}"'
     worker = inner.root / "worker"
-    worker.write_text(
-        f'#!/bin/sh\nexec unshare --user --map-root-user --mount sh -c \'mount -t tmpfs none "{inner.tmp}" && '
-        f'exec "{sys.executable}" "$@"\' worker "$@"\n'
-    )
+    worker.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     worker.chmod(0o755)
     outcome = inner.run("--tx", "popen", "--tx", f"popen//python={worker}", "--dist", "load")
     assert outcome.counts() == {"passed": 6}, outcome.text

@@ -1061,6 +1061,39 @@ def test_a_second_run_uses_the_daemons_that_the_first_one_kept_but_those_that_ch
     inner.end_warm()
 
 
+def test_a_warm_daemon_is_as_its_definition_fixture_says_and_as_stated_for_a_run_without_one(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "conftest.py",
+        """
+        import msgspec, pytest
+
+        @pytest.fixture(scope="session")
+        def api_definition(api_definition):
+            return msgspec.structs.replace(api_definition, env={"COLOUR": "blue"})
+        """,
+    )
+    inner.write(
+        "test_warm.py",
+        """
+        import pathlib
+
+        def test_api(api, request):
+            blue = request.config.rootpath.joinpath("conftest.py").exists()
+            assert (b"COLOUR=blue" in pathlib.Path(f"/proc/{api.pid}/environ").read_bytes()) == blue
+        """,
+    )
+    for _ in range(3):
+        outcome = inner.run("--neo-daemons-keep", "60s")
+        assert outcome.counts() == {"passed": 1}, outcome.text
+        assert inner.starts() == 1
+    (inner.root / "conftest.py").unlink()
+    plain = inner.run("--neo-daemons-keep", "60s")
+    assert plain.counts() == {"passed": 1}, plain.text
+    assert inner.starts() == 2
+    inner.end_warm()
+
+
 def test_a_short_keep_ends_by_itself_and_leaves_nothing_but_its_lock(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("test_warm.py", "def test_api(api): pass\n")
