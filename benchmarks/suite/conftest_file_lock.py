@@ -15,7 +15,9 @@ from filelock import FileLock
 
 
 def _run(name: str, factory: pytest.TempPathFactory) -> Iterator[str]:
-    root = factory.getbasetemp().parent
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
     path = root / f"{name}.json"
     with FileLock(f"{path}.lock"):
         if path.is_file():
