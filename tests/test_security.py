@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -24,7 +25,8 @@ from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
 
-from .harness import Project, is_alive, toy, until
+from .harness import PATIENCE_S, Project, is_alive, toy, until
+from .strays import children, descriptors
 
 SECRET = "hunter2-and-a-half"
 STRANGER = 12345
@@ -45,8 +47,11 @@ def made_by_a_stranger(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_all_that_a_supervisor_writes_is_for_its_user_only(project: Project) -> None:
     project.configure(api=toy())
-    os.umask(0o022)
-    project.serve("--listen", "0")
+    before = os.umask(0o022)
+    try:
+        project.serve("--listen", "0")
+    finally:
+        os.umask(before)
     project.reaches("api", "ready")
     assert stat.S_IMODE(project.state.path.stat().st_mode) == 0o700
     for path in (project.state.token, project.state.path / "control.sock", project.state.journal):
@@ -374,8 +379,10 @@ def test_a_daemon_inherits_its_own_lock_and_nothing_else(project: Project) -> No
     project.configure(api=toy(data_dir="data"))
     supervisor = project.serve("--listen", "0")
     pid = project.reaches("api", "ready").pid
-    theirs = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-    ours = {os.readlink(f"/proc/{supervisor.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{supervisor.pid}/fd")}
+    assert pid is not None
+    theirs, ours = set(descriptors(pid)), set(descriptors(supervisor.pid))
+    assert str(project.state.lock) in ours, "what the supervisor has open can be read"
+    assert str(project.state.daemon_lock("api")) in theirs
     sockets = {name for name in theirs & ours if not name.startswith("/")}
     assert not sockets, "a daemon shares these with the supervisor"
     private = {str(project.state.lock), str(project.state.token), str(project.state.journal), str(project.state.record)}
@@ -387,19 +394,23 @@ def test_a_daemon_inherits_its_own_lock_and_nothing_else(project: Project) -> No
 
 def connect(project: Project) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(60)
-    connection.connect(json.loads(project.state.record.read_text())["socket"])
+    try:
+        connection.settimeout(PATIENCE_S)
+        connection.connect(json.loads(project.state.record.read_text())["socket"])
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
 def test_a_client_that_never_comes_to_a_request_is_hung_up_on(
     open_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting = [connect(open_project) for _ in range(3)]
-    waiting[1].sendall(b"GET /v1/sta")
-    began = time.monotonic()
-    for connection in waiting:
-        with connection:
+    with contextlib.ExitStack() as closed:
+        began = time.monotonic()
+        waiting = [closed.enter_context(connect(open_project)) for _ in range(3)]
+        waiting[1].sendall(b"GET /v1/sta")
+        for connection in waiting:
             assert connection.recv(1000) == b""
     assert time.monotonic() - began >= server.HEAD_S / 2, "it had its time"
 
@@ -407,33 +418,32 @@ def test_a_client_that_never_comes_to_a_request_is_hung_up_on(
 def test_too_many_connections_are_closed_and_later_ones_served(project: Project) -> None:
     project.configure(api=toy())
     supervisor = project.serve()
-    project.reaches("api", "ready")
-    kept = []
+    first = project.reaches("api", "ready").pid
+    assert first is not None
     lease = b'POST /v1/leases HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{"holder": "x"}'
-    for _ in range(server.MAX_CONNECTIONS + server.SPARE_CONNECTIONS + 50):
-        connection = connect(project)
-        with contextlib.suppress(OSError):
-            connection.sendall(lease)
-        kept.append(connection)
-    open_ = len(os.listdir(f"/proc/{supervisor.pid}/fd"))
-    assert open_ < server.MAX_CONNECTIONS + server.SPARE_CONNECTIONS + 50
-    with pytest.raises(ControlError):
-        project.client.status()
-    killed = int(Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()[0])
-    os.kill(killed, 9)
-    until(lambda: Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split(), "a new daemon")
-    for connection in kept:
-        connection.close()
-    assert project.back("api", killed).ready
+    before = len(descriptors(supervisor.pid))
+    most = server.MAX_CONNECTIONS + server.SPARE_CONNECTIONS
+    with contextlib.ExitStack() as kept:
+        for _ in range(most + 50):
+            connection = kept.enter_context(connect(project))
+            with contextlib.suppress(OSError):
+                connection.sendall(lease)
+        # It has to accept a connection before it can close it.
+        until(lambda: len(descriptors(supervisor.pid)) <= before + most, "the end of those that are too many")
+        with pytest.raises(ControlError):
+            project.client.status()
+        os.kill(first, signal.SIGKILL)
+        until(lambda: [pid for pid in children(supervisor.pid) if pid != first], "a new daemon")
+    assert project.back("api", first).ready
 
 
 def test_tcp_clients_without_a_token_do_not_shut_out_those_of_the_socket(open_project: Project) -> None:
     url = open_project.client.status().supervisor.url
     port = int(str(url).rpartition(":")[2])
-    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(2 * server.MAX_TCP_CONNECTIONS)]
-    assert open_project.client.status().daemon("api").ready
-    for connection in idle:
-        connection.close()
+    with contextlib.ExitStack() as idle:
+        for _ in range(2 * server.MAX_TCP_CONNECTIONS):
+            idle.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert open_project.client.status().daemon("api").ready
     until(lambda: answered(open_project) == 200, "an answer over TCP again")
 
 
