@@ -23,6 +23,8 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 """prctl(2)."""
 GRACE_S = 5.0
 """What is just ending when pytest has ended gets this long; it takes milliseconds on a quiet machine."""
+RED_GRACE_S = 1.0
+"""The same for a run that has failed, whose result no slow end can spoil."""
 HEEDED = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 
 
@@ -45,15 +47,21 @@ def stand() -> None:
     try:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        status = _wait(run)
-        left = _end_all()
-    except BaseException as error:  # what pytest set up is not this process's to unwind
+        _watch_over(run)
+    except BaseException as error:  # what pytest has set up is not this process's to unwind
         os.write(2, f"\nthe guard of the test run has failed: {error!r}\n".encode())
-        os._exit(1)
+    os._exit(1)
+
+
+def _watch_over(run: int) -> None:
+    """Wait for pytest, end what is left, and end as pytest did, or with 1 if something was left."""
+    status = _wait(run)
+    left = _end_all(GRACE_S if status == 0 else RED_GRACE_S)
     if left:
         os.write(2, "\n".join(["", "LEFT BY THE TESTS, and ended with the run:", *left, ""]).encode())
     if os.WIFSIGNALED(status):
-        signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # SIGKILL has only one disposition
+            signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         os.kill(os.getpid(), os.WTERMSIG(status))
     os._exit(os.waitstatus_to_exitcode(status) or (1 if left else 0))
@@ -84,9 +92,9 @@ def _reap(run: int = 0) -> int | None:
     return found
 
 
-def _end_all() -> list[str]:
+def _end_all(grace_s: float) -> list[str]:
     """End all descendants; those that did not end by themselves."""
-    deadline = time.monotonic() + GRACE_S
+    deadline = time.monotonic() + grace_s
     while strays.descendants() and time.monotonic() < deadline:
         _reap()
         time.sleep(0.02)
