@@ -25,6 +25,15 @@ PATIENCE_S = 60.0
 T = TypeVar("T")
 
 
+class Child(subprocess.Popen[Any]):
+    """A process that does not outlive its `with` block when that fails: `Popen` would wait for its end."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 def until(look: Callable[[], T | None], what: str) -> T:
     """The first result of `look` that is true."""
     deadline = time.monotonic() + PATIENCE_S
@@ -179,7 +188,7 @@ class Project:
             if supervisor.poll() is None:
                 supervisor.terminate()
                 try:
-                    supervisor.wait(20)
+                    supervisor.wait(PATIENCE_S)
                 except subprocess.TimeoutExpired:
                     supervisor.kill()
                     supervisor.wait()

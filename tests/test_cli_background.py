@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import psutil
 
-from .harness import Project, toy
+from .harness import PATIENCE_S, Child, Project, toy
 
 
 def spawned_by_up(project: Project) -> list[int]:
@@ -86,7 +86,7 @@ def test_a_takeover_may_listen_where_the_old_supervisor_does(project: Project) -
     url = project.client.status().supervisor.url
     assert url is not None
     project.serve("--takeover", "--listen", url.removeprefix("http://"))
-    assert old.wait(30) == 0
+    assert old.wait(PATIENCE_S) == 0
     assert project.client.status().supervisor.url == url
 
 
@@ -127,10 +127,10 @@ def test_a_down_ends_who_follows_and_the_supervisor_does_not_complain(project: P
         assert [follower.stdout.readline() != "" for follower in followers if follower.stdout] == [True, True]
         project.client.shutdown()
         said, events = [follower.stdout.read() for follower in followers if follower.stdout]
-        assert [follower.wait(30) for follower in followers] == [0, 0]
+        assert [follower.wait(PATIENCE_S) for follower in followers] == [0, 0]
     assert said == "quiet and ready\n"
     assert "supervisor-stopped" in events
-    assert supervisor.wait(30) == 0
+    assert supervisor.wait(PATIENCE_S) == 0
     assert "Traceback" not in project.output()
 
 
@@ -143,13 +143,13 @@ def test_who_follows_a_supervisor_that_is_killed_comes_to_an_end(project: Projec
         assert follower.stdout.readline() == "quiet and ready\n"
         project.kill_supervisor()
         assert follower.stdout.read() == ""
-        assert follower.wait(30) == 0
+        assert follower.wait(PATIENCE_S) == 0
     project.run("down")
 
 
-def follow(project: Project, *what: str) -> subprocess.Popen[str]:
+def follow(project: Project, *what: str) -> Child:
     command = [sys.executable, "-m", "neo_daemons", *what, "-f"]
-    return subprocess.Popen(command, cwd=project.root, env=project.env, text=True, stdout=subprocess.PIPE)
+    return Child(command, cwd=project.root, env=project.env, text=True, stdout=subprocess.PIPE)
 
 
 def test_each_up_begins_the_supervisors_log_anew(project: Project) -> None:

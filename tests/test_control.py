@@ -19,7 +19,7 @@ import pytest
 from neo_daemons.control.address import MAX_PATH_BYTES, socket_path
 from neo_daemons.state_dir import StateDirError
 
-from .harness import Project, toy, until
+from .harness import Child, Project, toy, until
 
 
 def ask(project: Project, method: str, path: str, body: bytes = b"") -> tuple[int, dict[str, object]]:
@@ -113,19 +113,15 @@ def test_socket_and_state_are_for_this_user_only(shared: Project) -> None:
 
 def test_clients_that_hang_or_vanish_hold_up_nobody(shared: Project) -> None:
     address = json.loads(shared.state.record.read_text())["socket"]
-    idle = []
-    for request in (b"", b"GET /v1/sta", b"POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"):
-        for _ in range(20):
-            connection = socket.socket(socket.AF_UNIX)
-            connection.connect(address)
-            connection.sendall(request)
-            idle.append(connection)
-    assert shared.daemon("api").ready
-    for connection in idle[::2]:
-        connection.close()
-    assert shared.daemon("api").ready
-    for connection in idle:
-        connection.close()
+    with contextlib.ExitStack() as stay, contextlib.ExitStack() as vanish:
+        for request in (b"", b"GET /v1/sta", b"POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"):
+            for number in range(20):
+                connection = (stay if number % 2 else vanish).enter_context(socket.socket(socket.AF_UNIX))
+                connection.connect(address)
+                connection.sendall(request)
+        assert shared.daemon("api").ready
+        vanish.close()
+        assert shared.daemon("api").ready
     assert shared.run("why", "api").returncode == 0
 
 
@@ -163,7 +159,7 @@ def test_a_lease_ends_with_its_holder(project: Project) -> None:
         "with Client(Path(sys.argv[1])).lease('a holder', inhibit='api'):\n"
         "    print('armed', flush=True); time.sleep(600)"
     )
-    with subprocess.Popen(
+    with Child(
         [sys.executable, "-c", script, str(project.state.path)], stdout=subprocess.PIPE, env=project.env
     ) as holder:
         assert holder.stdout is not None

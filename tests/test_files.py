@@ -19,6 +19,8 @@ from neo_daemons.supervision.journal import Journal
 from neo_daemons.supervision.journal import read as read_journal
 from neo_daemons.supervision.logs import DaemonLog
 
+from .harness import Child
+
 WRITER = """
 import os, sys
 for number in range(int(sys.argv[1])):
@@ -39,7 +41,7 @@ def test_rotation_under_a_writer_loses_no_line_where_the_file_system_can(tmp_pat
         pytest.fail("this file system cannot rotate without loss: run the tests with --basetemp on ext4 or xfs")
     output = log.open()
     rotations = 0
-    with subprocess.Popen([sys.executable, "-IS", "-c", WRITER, str(LINES)], stdout=output) as writer:
+    with Child([sys.executable, "-IS", "-c", WRITER, str(LINES)], stdout=output) as writer:
         os.close(output)
         while writer.poll() is None:
             rotations += log.rotate()

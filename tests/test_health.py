@@ -53,7 +53,8 @@ from neo_daemons.health.background import background
 from neo_daemons.health.record import weigh
 from neo_daemons.records import DaemonRecord, Identity
 from neo_daemons.state_dir import StateDir
-from tests.harness import PATIENCE_S, Project, free_port, toy, until
+from tests.harness import PATIENCE_S, Child, Project, free_port, toy, until
+from tests.strays import descriptors
 
 Handler = Callable[[http.server.BaseHTTPRequestHandler], None]
 
@@ -130,6 +131,16 @@ def routes(**answers: Handler) -> Handler:
         answers.get(request.path.rpartition("/")[2], says(404))(request)
 
     return answer
+
+
+def sees(observer: Observer[Any], status: str) -> Any:
+    """The first look that comes to this: a short one may have no time for it, beside whatever load."""
+
+    def look() -> Any:
+        seen = observer.check()
+        return seen if seen.status == status else None
+
+    return until(look, f"a look that says {status}")
 
 
 CHROMA = {
@@ -255,8 +266,8 @@ def test_a_store_that_does_not_answer_in_time_is_not_a_dead_server(serve: Callab
 
     server = serve(routes(**CHROMA | {"collections_count": silent}))
     try:
-        seen = ChromaObserver(server.url, timeout_s=0.2).check()
-        assert (seen.status, seen.details.heartbeat_ns) == ("degraded", 7)
+        seen = sees(ChromaObserver(server.url, timeout_s=0.2), "degraded")
+        assert seen.details.heartbeat_ns == 7
         assert re.search("no answer within 0.2 s", seen.reasons[0])
     finally:
         ended.set()
@@ -310,8 +321,8 @@ def test_a_model_that_has_not_answered_yet_is_unknown_and_not_dead(serve: Callab
     server = serve(routes(**MLX | {"completions": late}))
     observer = MlxObserver(server.url, timeout_s=0.2)
     for _ in range(3):
-        seen = observer.check()
-        assert (seen.status, seen.ready, seen.details.answers) == ("unknown", False, None), seen
+        seen = sees(observer, "unknown")
+        assert (seen.ready, seen.details.answers) == (False, None), seen
         assert seen.details.asking_for_s is not None
     assert server.requests.count("POST /v1/chat/completions") == 1, "one question at a time"
     answer.set()
@@ -420,7 +431,7 @@ def test_ten_thousand_looks_at_a_hung_daemon_leave_nothing(hung: str) -> None:
 
     def count() -> tuple[int, int, int]:
         running = background().submit(tasks()).result()
-        return len(os.listdir("/proc/self/fd")), threading.active_count(), running
+        return len(descriptors(os.getpid())), threading.active_count(), running
 
     async def rounds(number: int) -> set[str]:
         seen = set()
@@ -576,7 +587,7 @@ def test_records_that_lie_are_not_believed(supervised: Project) -> None:
     record = records.read(path, DaemonRecord)
     assert record is not None
     assert record.identity is not None
-    with subprocess.Popen(["sleep", "600"]) as bystander:
+    with Child(["sleep", "600"]) as bystander:
         try:
             other = procfs.identify(bystander.pid)
             assert other is not None
@@ -704,7 +715,7 @@ def test_text_from_outside_fits_into_json(tmp_path: Path) -> None:
         f"import http.server as h; h.HTTPServer(('127.0.0.1', {port}), h.SimpleHTTPRequestHandler).serve_forever()"
     )
     command: list[str | bytes] = [sys.executable, "-c", program, b"\xff\x1b[31m"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
+    with Child(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
         try:
             observer = ChromaObserver(f"http://127.0.0.1:{port}")
             seen = until(lambda: seen if (seen := observer.check()).pid else None, "it to listen")
@@ -761,11 +772,11 @@ def test_a_directory_in_place_of_a_record_leaks_nothing(tmp_path: Path, wake: Br
     (wake.directory / "wake-daemon.pid").mkdir()
     seen = observer.check(), wake.observer.check()
     assert [one.status for one in seen] == ["unknown", "unknown"], seen
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(descriptors(os.getpid()))
     for _ in range(20):
         observer.check()
         wake.observer.check()
-    assert len(os.listdir("/proc/self/fd")) == before
+    until(lambda: len(descriptors(os.getpid())) == before, f"the {before} descriptors of before")
 
 
 def test_a_process_that_was_forked_in_the_middle_of_a_look_looks_for_itself(
@@ -783,7 +794,8 @@ import os, sys
 from neo_daemons.health import HttpObserver, MlxObserver
 mlx = MlxObserver({server.url!r}, timeout_s=0.3)
 web = HttpObserver({server.url!r}, name="web", path="/v1/chat/completions", timeout_s=50)
-assert mlx.check().status == "unknown"
+while mlx.check().status != "unknown":
+    pass  # a look had no time, beside whatever load
 looking = web.begin()
 child = os.fork()
 os.write(1, b"forked\\n" if child else b"born\\n")
@@ -796,7 +808,7 @@ else:
     os._exit(0)
 """
     command = [sys.executable, "-Wignore::DeprecationWarning", "-c", program]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with Child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert {process.stdout.readline(), process.stdout.readline()} == {"forked\n", "born\n"}
         go.set()
@@ -827,7 +839,7 @@ def test_a_server_that_falters_is_not_asked_twice_at_once(serve: Callable[[Handl
     observer = MlxObserver(server.url, timeout_s=0.2)
     try:
         for _ in range(3):
-            assert observer.check().status == "unknown"
+            sees(observer, "unknown")
             answers["health"] = says(503)
             assert observer.check().status == "unhealthy"
             answers["health"] = MLX["health"]
@@ -936,7 +948,7 @@ def test_a_wait_in_vain_ends_in_time_says_why_and_starts_nothing(project: Projec
 
 def test_the_command_of_the_error_is_the_one_that_mends_it(project: Project) -> None:
     project.configure(api=toy(live={"type": "http", "interval_s": 60.0}))
-    observer = HttpObserver(name="api", state_dir=project.state.path, timeout_s=0.5)
+    observer = HttpObserver(name="api", state_dir=project.state.path)
 
     def mend() -> None:
         with pytest.raises(Unhealthy) as refused:
@@ -993,7 +1005,7 @@ def test_the_worst_of_a_set_is_its_status(serve: Callable[[Handler], Server], hu
     healthy = HttpObserver(serve(says(200)).url, name="good")
     degraded = ChromaObserver(serve(routes(**CHROMA | {"collections_count": says(404)})).url, name="half")
     unknown = MlxObserver(
-        serve(routes(**MLX | {"completions": lambda request: request.rfile.read()})).url, name="busy", timeout_s=0.2
+        serve(routes(**MLX | {"completions": lambda request: request.rfile.read()})).url, name="busy", timeout_s=1.0
     )
     unhealthy = HttpObserver(serve(says(503, b"no")).url, name="bad")
     sets: tuple[tuple[list[Observer[Any]], str, int, str], ...] = (
@@ -1239,7 +1251,7 @@ def test_a_bridge_whose_database_was_replaced_under_it_is_not_healthy(wake: Brid
     holding = f"f = open({str(wake.database)!r}); import signal; signal.pause()"
     script = wake.directory.parent / "ai/daemons/wake/daemon.mjs"
     script.write_text(holding)
-    with subprocess.Popen([sys.executable, "-IS", str(script)]) as process:
+    with Child([sys.executable, "-IS", str(script)]) as process:
         try:
             until(lambda: str(wake.database) in procfs.open_files(process.pid), "it to have the database open")
             wake.say("wake-daemon.pid", process.pid)
@@ -1378,7 +1390,7 @@ def test_who_listens_is_found(bound: str, asked: str) -> None:
 
 
 def test_a_process_is_told_from_another(tmp_path: Path) -> None:
-    with subprocess.Popen(["sleep", "600"]) as process:
+    with Child(["sleep", "600"]) as process:
         identity = procfs.identify(process.pid)
         assert identity is not None
         assert identity.matches(identity)

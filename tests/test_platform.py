@@ -34,7 +34,7 @@ from neo_daemons.supervision.platform.linux import LinuxPlatform
 from neo_daemons.supervision.platform.posix import PosixPlatform
 from neo_daemons.supervision.supervisor import Supervisor
 
-from .harness import TOY, free_port, is_alive, until
+from .harness import TOY, Child, free_port, is_alive, until
 
 
 @pytest.fixture(params=[LinuxPlatform, PosixPlatform], ids=["linux", "posix"])
@@ -54,6 +54,24 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 def spawn(platform: Platform, *command: str, **env: str) -> Process:
     with open(os.devnull, "wb") as output:
         return platform.spawn(SpawnSpec(command, {**os.environ, **env}, "/", output.fileno()))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM])
+def test_a_process_does_not_inherit_that_we_ignore_a_signal(platform: Platform, signum: signal.Signals) -> None:
+    """Under ``nohup``, or in a script's background: its stop signal is not lost on it."""
+
+    async def work() -> None:
+        process = spawn(platform, "sleep", "600")
+        process.signal(signum)
+        assert await end_of(process) == ExitStatus(signal=signum.name)
+        process.close()
+        assert signal.getsignal(signum) is signal.SIG_IGN, "we go on ignoring it"
+
+    before = signal.signal(signum, signal.SIG_IGN)
+    try:
+        run(work())
+    finally:
+        signal.signal(signum, before)
 
 
 async def end_of(process: Process) -> ExitStatus:
@@ -93,7 +111,7 @@ def test_the_end_of_a_process_that_is_not_a_child_is_seen(platform: Platform) ->
         assert await seen in (ExitStatus(signal="SIGTERM"), ExitStatus())
         process.close()
 
-    with subprocess.Popen(["sleep", "600"]) as theirs:
+    with Child(["sleep", "600"]) as theirs:
         run(work(theirs))
 
 
@@ -108,7 +126,7 @@ def adopt(platform: Platform, pid: int) -> Process:
 
 
 def test_a_pid_with_another_identity_is_not_ours_and_a_dead_one_is_nobodys(platform: Platform) -> None:
-    with subprocess.Popen(["sleep", "600"]) as theirs:
+    with Child(["sleep", "600"]) as theirs:
         own = platform.own_identity()
         with pytest.raises(NotOurs, match=f"pid {theirs.pid} is another process now"):
             platform.open(theirs.pid, own)
@@ -141,7 +159,7 @@ def test_a_group_is_signalled_as_a_whole(platform: Platform) -> None:
 def test_a_mark_leads_to_its_processes_and_to_no_others(platform: Platform) -> None:
     mark = Mark("f" * 32, "api", "/nowhere/at all:with colons")
     env = {**os.environ, MARK_VARIABLE: str(mark)}
-    with subprocess.Popen(["sleep", "600"], env=env) as ours, subprocess.Popen(["sleep", "600"]) as other:
+    with Child(["sleep", "600"], env=env) as ours, Child(["sleep", "600"]) as other:
         try:
             found = platform.marked(lambda found: found.token == mark.token)
             assert [(process.pid, seen) for process, seen in found] == [(ours.pid, mark)]
@@ -186,9 +204,39 @@ def test_who_has_the_file_open_without_its_lock_is_no_heir(tmp_path: Path) -> No
     platform = LinuxPlatform()
     path = tmp_path / "lock"
     path.touch()
-    with path.open() as held, subprocess.Popen(["sleep", "600"], pass_fds=[held.fileno()]) as reader:
+    with path.open() as held, Child(["sleep", "600"], pass_fds=[held.fileno()]) as reader:
         assert platform.heirs(path) == []
         reader.kill()
+
+
+CHURN = """
+import os, sys
+os.dup2(int(sys.argv[1]), 200)
+os.close(int(sys.argv[1]))
+print("at it", flush=True)
+while True:
+    for descriptor in [os.open("/dev/null", os.O_RDONLY) for _ in range(100)]:
+        os.close(descriptor)
+"""
+
+
+def test_an_heir_is_found_whatever_it_opens_and_closes_meanwhile(tmp_path: Path) -> None:
+    """A descriptor that was closed in the middle of a look ended the look: the lock's holder was taken for nobody."""
+    platform = LinuxPlatform()
+    path = tmp_path / "lock"
+    lock = platform.lock(path)
+    assert lock is not None
+    command = [sys.executable, "-IS", "-c", CHURN, str(lock.fileno())]
+    with Child(command, pass_fds=[lock.fileno()], stdout=subprocess.PIPE, text=True) as heir:
+        lock.release()
+        assert heir.stdout is not None
+        assert heir.stdout.readline() == "at it\n"
+        for _ in range(20):
+            found = platform.heirs(path)
+            for process in found:
+                process.close()
+            assert [process.pid for process in found] == [heir.pid]
+        heir.kill()
 
 
 def test_a_lock_that_is_a_link_is_refused(platform: Platform, tmp_path: Path) -> None:
@@ -273,7 +321,7 @@ def test_the_age_of_a_process_is_told_by_its_identity(platform: Platform) -> Non
 
 
 def test_usage_counts_the_whole_tree(platform: Platform) -> None:
-    with subprocess.Popen([*TOY, "quiet", "eat=50", "child"], stdout=subprocess.DEVNULL) as toy:
+    with Child([*TOY, "quiet", "eat=50", "child"], stdout=subprocess.DEVNULL) as toy:
         try:
 
             def both() -> bool:

@@ -31,7 +31,7 @@ from neo_daemons.supervision.probes import Prober, Target
 from neo_daemons.supervision.provision import Runner
 from neo_daemons.supervision.supervisor import Supervisor
 
-from .harness import TOY, Project, toy, until
+from .harness import PATIENCE_S, TOY, Child, Project, toy, until
 
 SLOW = {"grace_s": 1.0}
 
@@ -45,7 +45,7 @@ def test_a_reload_that_meets_a_shutdown_starts_nothing(project: Project) -> None
     supervisor.send_signal(signal.SIGHUP)
     project.reaches("a", "stopping")
     supervisor.send_signal(signal.SIGTERM)
-    assert supervisor.wait(30) == 0
+    assert supervisor.wait(PATIENCE_S) == 0
     assert project.left() == []
     assert list(project.state.daemons.glob("*.json")) == []
 
@@ -55,12 +55,12 @@ def test_a_start_ordered_while_a_reload_stops_the_daemon_does_not_hang_it(projec
     project.serve()
     first = project.reaches("a", "ready")
     project.configure(a=toy("ignore-term", stop=SLOW, env={"X": "1"}))
-    with subprocess.Popen(
+    with Child(
         [sys.executable, "-m", "neo_daemons", "reload"], cwd=project.root, env=project.env, stdout=subprocess.DEVNULL
     ) as reload:
         project.reaches("a", "stopping")
-        started = project.client.order("a", "start", wait_s=60)
-        assert reload.wait(60) == 0
+        started = project.client.order("a", "start", wait_s=PATIENCE_S)
+        assert reload.wait(PATIENCE_S) == 0
     assert started.ready
     assert started.pid != first.pid
     assert project.run("reload").stdout.startswith("keep     a")
@@ -105,7 +105,7 @@ def test_a_process_with_a_made_up_mark_is_left_alone_and_no_file_is_touched(proj
     victim = project.root / "escape.json"
     victim.write_text("mine")
     env = {**os.environ, MARK_VARIABLE: f"{'0' * 32}:../../escape:{project.state.path}"}
-    with subprocess.Popen(["sleep", "600"], env=env) as stranger:
+    with Child(["sleep", "600"], env=env) as stranger:
         project.configure(api=toy())
         project.serve()
         project.reaches("api", "ready")
@@ -153,10 +153,13 @@ def test_a_stdout_that_nobody_reads_holds_up_nobody(project: Project) -> None:
     fast = {"base_s": 0.001, "ceiling_s": 0.001, "jitter": 0.0, "limit": 100_000}
     project.configure(noisy=toy("exit=1", "write=" + "x" * 150, restart=fast), api=toy())
     reading, writing = os.pipe()
-    with subprocess.Popen(
-        [sys.executable, "-m", "neo_daemons", "serve"], cwd=project.root, env=project.env, stdout=writing
-    ) as supervisor:
-        os.close(writing)
+    command = [sys.executable, "-m", "neo_daemons", "serve"]
+    with (
+        open(reading, "rb"),
+        open(writing, "wb") as output,
+        Child(command, cwd=project.root, env=project.env, stdout=output) as supervisor,
+    ):
+        output.close()
         until(lambda: project.state.record.exists() and (project.state.path / "control.sock").exists(), "the socket")
         # 64 KB fill the pipe; each line is of 200 bytes or more.
         until(lambda: project.daemon("noisy").restarts > 400, "400 lines")
@@ -164,8 +167,7 @@ def test_a_stdout_that_nobody_reads_holds_up_nobody(project: Project) -> None:
         os.kill(first.pid or 0, signal.SIGKILL)
         project.back("api", first.pid)
         supervisor.terminate()
-        assert supervisor.wait(30) == 0
-    os.close(reading)
+        assert supervisor.wait(PATIENCE_S) == 0
 
 
 def test_a_provision_has_one_maker_also_after_a_kill(tmp_path: Path) -> None:
@@ -213,14 +215,11 @@ def test_clients_that_hang_up_on_a_wait_leave_nothing_waiting(project: Project) 
     body = b'{"wait_s": 86400}'
     request = b"POST /v1/daemons/web/restart HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     for _ in range(6):
-        connections = []
-        for _ in range(100):
-            connection = socket.socket(socket.AF_UNIX)
-            connection.connect(address)
-            connection.sendall(request)
-            connections.append(connection)
-        for connection in connections:
-            connection.close()
+        with contextlib.ExitStack() as connections:
+            for _ in range(100):
+                connection = connections.enter_context(socket.socket(socket.AF_UNIX))
+                connection.connect(address)
+                connection.sendall(request)
 
     def answers() -> bool:
         with contextlib.suppress(ControlError):  # it may have to notice the last of them first
@@ -274,7 +273,7 @@ def test_a_query_without_end_ends_with_its_probe_and_holds_up_nobody_meanwhile(t
         path=str(tmp_path / "position"),
         database=str(database),
         query="WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n FROM t) SELECT count(*) FROM t",
-        timeout_s=0.2,
+        timeout_s=0.5,
     )
 
     async def work() -> None:
@@ -285,7 +284,7 @@ def test_a_query_without_end_ends_with_its_probe_and_holds_up_nobody_meanwhile(t
         assert not check.done()
         result = await check
         assert not result.ok
-        assert "no answer in 0.2 s" in result.detail or "interrupted" in result.detail
+        assert "no answer in 0.5 s" in result.detail or "interrupted" in result.detail
 
     asyncio.run(work())  # which waits for the thread
 
@@ -425,7 +424,7 @@ def test_a_tracer_that_keeps_a_dead_daemon_holds_up_nobody_else(project: Project
         f"assert ctypes.CDLL(None, use_errno=True).ptrace({PTRACE_SEIZE}, int(sys.argv[1]), None, None) == 0\n"
         "print('tracing', flush=True); time.sleep(600)"
     )
-    with subprocess.Popen([sys.executable, "-c", script, str(pid)], stdout=subprocess.PIPE, text=True) as tracer:
+    with Child([sys.executable, "-c", script, str(pid)], stdout=subprocess.PIPE, text=True) as tracer:
         assert tracer.stdout is not None
         assert tracer.stdout.readline() == "tracing\n", "this system lets nobody trace"
         os.kill(pid, signal.SIGKILL)
@@ -441,7 +440,7 @@ def test_a_launcher_that_forked_while_nobody_supervised_is_adopted(project: Proj
     project.serve()
     pid = project.reaches("api", "ready").pid
     project.kill_supervisor()
-    with subprocess.Popen(["true"]) as launcher:
+    with Child(["true"]) as launcher:
         pass
     path = project.state.daemon_record("api")
     record = read(path, DaemonRecord)

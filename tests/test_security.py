@@ -25,7 +25,7 @@ from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
 
-from .harness import PATIENCE_S, Project, is_alive, toy, until
+from .harness import PATIENCE_S, Child, Project, is_alive, toy, until
 from .strays import children, descriptors
 
 SECRET = "hunter2-and-a-half"
@@ -152,7 +152,7 @@ def test_a_server_of_another_user_is_believed_by_nobody_but_root(tmp_path: Path)
         "except ControlError as error: print(error)\n"
     )
     path = state.path / "theirs.sock"
-    with subprocess.Popen([sys.executable, "-c", listen, str(path)], stdout=subprocess.PIPE, text=True) as theirs:
+    with Child([sys.executable, "-c", listen, str(path)], stdout=subprocess.PIPE, text=True) as theirs:
         assert theirs.stdout is not None
         assert theirs.stdout.readline() == "on\n"
         path.chmod(0o666)

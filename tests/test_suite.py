@@ -15,6 +15,8 @@ import pytest
 from .harness import PATIENCE_S, until
 from .strays import children, environment, living
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 CHAIN = """
 import os, time

@@ -58,11 +58,11 @@ class Failure:
                         "write=still digging",
                         counted,
                         ready={"type": "log", "pattern": "x"},
-                        start_grace_s=0.5,
+                        start_grace_s=3.0,  # in which it must have come to write, beside whatever load
                     )
                 }
             case "not healthy":
-                return {"broken": toy("status=503", "write=digging", counted, start_grace_s=0.5)}
+                return {"broken": toy("status=503", "write=digging", counted, start_grace_s=3.0)}
             case "requires":
                 return {"broken": toy(requires=["other"]), "other": self.ends(3)}
             case "unavailable":
@@ -77,7 +77,7 @@ class Failure:
         ("exits 0", ("exit code 0", "no treasure here")),
         ("no such command", ("No such file", "/nowhere/treasure")),
         ("port held", ("PORT", "python")),
-        ("never ready", ("not ready", "0.5 s", "still digging", "quiet and ready")),
+        ("never ready", ("not ready", "3 s", "still digging", "quiet and ready")),
         ("not healthy", ("not ready", "503", "digging")),
         ("requires", ("other", "exit code 3", "no treasure here")),
         ("unavailable", ("neural-link", "/nowhere/neo", "checkout")),

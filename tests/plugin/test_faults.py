@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness import TOY, is_alive
+from tests.harness import TOY, Child, is_alive
 
 from .inner import LIVE, Inner
 
@@ -102,11 +102,10 @@ OTHERS = """
 @pytest.fixture
 def bystander() -> Iterator[int]:
     """A process like those of the run, and none of its business."""
-    process = subprocess.Popen([*TOY, "quiet"], stdout=subprocess.DEVNULL)
-    yield process.pid
-    assert process.poll() is None
-    process.kill()
-    process.wait()
+    with Child([*TOY, "quiet"], stdout=subprocess.DEVNULL) as process:
+        yield process.pid
+        assert process.poll() is None
+        process.kill()
 
 
 def write(inner: Inner, fault: str) -> None:
@@ -211,7 +210,7 @@ def test_a_worker_that_runs_out_of_tests_leaves_the_daemons_to_the_others(inner:
             pass
 
         def test_long(api):
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while os.environ["PYTEST_XDIST_WORKER_COUNT"] != "1" and not others():
                 assert time.monotonic() < deadline
                 time.sleep(0.01)

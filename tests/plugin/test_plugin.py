@@ -24,7 +24,7 @@ import pytest
 from neo_daemons.config import external
 from pytest_neo_daemons import BridgeGraph, Daemon
 from pytest_neo_daemons.sessions import RECOVERY_S
-from tests.harness import PATIENCE_S, TOY, Project, free_port, is_alive, toy, until
+from tests.harness import PATIENCE_S, TOY, Child, Project, free_port, is_alive, toy, until
 
 from .inner import Inner, Outcome
 
@@ -1291,7 +1291,7 @@ def test_a_daemon_given_by_its_url_is_used_and_never_signalled(inner: Inner) -> 
             assert get(own.url) == 200
         """,
     )
-    with subprocess.Popen([*TOY, f"port={port}"]) as process:
+    with Child([*TOY, f"port={port}"]) as process:
         try:
             until(lambda: accepts(port), "the toy's port")
             outcome = inner.run(
@@ -1342,7 +1342,7 @@ def test_a_daemon_given_by_a_url_without_a_port_has_that_of_its_scheme(url: str 
 def test_a_bridge_given_by_its_url_has_no_graph_and_says_why(inner: Inner) -> None:
     inner.write("test_graph.py", "def test_graph(bridge_graph): pass\n")
     port = free_port()
-    with subprocess.Popen([*TOY, f"port={port}"]) as process:
+    with Child([*TOY, f"port={port}"]) as process:
         try:
             until(lambda: accepts(port), "the toy's port")
             outcome = inner.run("--neo-daemons-url", f"bridge=http://127.0.0.1:{port}")

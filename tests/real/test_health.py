@@ -24,7 +24,7 @@ from neo_daemons import procfs, records
 from neo_daemons.health import ChromaObserver
 from neo_daemons.records import DaemonRecord
 from pytest_neo_daemons import BridgeGraph
-from tests.harness import Project, end_marked, free_port, until
+from tests.harness import PATIENCE_S, Project, end_marked, free_port, until
 
 from .test_real import Chroma, configuration, deliver, wait_ready
 
@@ -60,7 +60,7 @@ class Watched:
         return dict(last)
 
     def close(self) -> None:
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=PATIENCE_S)
         assert self._process.returncode == 0
 
 

@@ -266,14 +266,18 @@ class LinuxPlatform(PosixPlatform):
 
         def is_heir(pid: int) -> bool:
             try:
-                for number in os.listdir(f"/proc/{pid}/fd"):
+                numbers = os.listdir(f"/proc/{pid}/fd")
+            except OSError:
+                return False  # it ended, or it is another user's and cannot be an heir
+            for number in numbers:
+                try:
                     if os.readlink(f"/proc/{pid}/fd/{number}") == path:
                         # Open is not enough: only who has the lock's own description holds it.
                         with open(f"/proc/{pid}/fdinfo/{number}") as file:
                             if "FLOCK" in file.read():
                                 return True
-            except OSError:
-                pass  # it ended, or it is another user's and cannot be an heir
+                except OSError:
+                    continue  # closed meanwhile; the lock may come after it
             return False
 
         found = (self._claim(pid, lambda pid=pid: is_heir(pid)) for pid in self._pids() if is_heir(pid))  # type: ignore[misc]
@@ -335,11 +339,15 @@ class LinuxPlatform(PosixPlatform):
     def _children_of(pid: int) -> list[int]:
         children: list[int] = []
         try:
-            for thread in os.listdir(f"/proc/{pid}/task"):
+            threads = os.listdir(f"/proc/{pid}/task")
+        except OSError:
+            return children  # it ended while we looked
+        for thread in threads:
+            try:
                 with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                     children += map(int, file.read().split())
-        except OSError:
-            pass  # it ended while we looked, or the kernel lacks CONFIG_PROC_CHILDREN: the main process counts alone
+            except OSError:
+                continue  # this thread ended, or the kernel lacks CONFIG_PROC_CHILDREN: the main process counts alone
         return children
 
     def become_subreaper(self) -> bool:

@@ -15,12 +15,15 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 import psutil
 
+from neo_daemons.definitions import SignalName
 from neo_daemons.records import Identity
 
 from .contract import (
@@ -57,6 +60,25 @@ def let_go(popen: subprocess.Popen[bytes]) -> None:
     """Part with a child that lives on: it is reaped, should it end in our time, at the next spawn."""
     if popen.poll() is None:
         _let_go.append(popen)
+
+
+STOP_SIGNALS = tuple(getattr(signal, name) for name in get_args(SignalName) if name != "SIGKILL")
+
+
+@contextlib.contextmanager
+def _nothing_ignored() -> Iterator[None]:
+    """``nohup`` and a script's ``&`` leave signals ignored, and a child inherits that: it would never see its stop
+    signal. One that is caught starts as default in the child, and is as good as ignored here."""
+    ignored = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) is signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        ignored = []  # only the main thread may change that
+    for signum in ignored:
+        signal.signal(signum, lambda *_: None)
+    try:
+        yield
+    finally:
+        for signum in ignored:
+            signal.signal(signum, signal.SIG_IGN)
 
 
 class FileLock(Lock):
@@ -224,16 +246,17 @@ class PosixPlatform:
 
     def _popen(self, spec: SpawnSpec) -> subprocess.Popen[bytes]:
         _let_go[:] = [popen for popen in _let_go if popen.poll() is None]
-        return subprocess.Popen(
-            list(spec.command),
-            env=dict(spec.env),
-            cwd=spec.cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=spec.output,
-            stderr=spec.output,
-            start_new_session=True,
-            pass_fds=tuple(spec.inherit),
-        )
+        with _nothing_ignored():
+            return subprocess.Popen(
+                list(spec.command),
+                env=dict(spec.env),
+                cwd=spec.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=spec.output,
+                stderr=spec.output,
+                start_new_session=True,
+                pass_fds=tuple(spec.inherit),
+            )
 
     def open(self, pid: int, identity: Identity) -> Process | None:
         try:
