@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
+from neo_daemons.supervision.starting import DATA_LOCK
 
 from .chaos import audit
 from .chaos.bystander import Bystander
 from .chaos.watch import Footprint, twins
-from .harness import TOY, Project, until
+from .harness import TOY, Project, toy, until
 
 STARTED = "[PID:{pid}] [INFO] Started. Tail-syncing from GraphLog ID: {at}"
 
@@ -111,6 +112,27 @@ def test_a_leak_of_the_supervisor_is_noticed() -> None:
     grown = Footprint(20_000_000 + audit.GROWTH_BYTES + 1, Counter({"socket": 3}))
     assert audit.leaked_descriptors(calm, grown) == ["the supervisor's descriptors: 1 more of socket"]
     assert len(audit.growth(calm, grown)) == 1
+
+
+def test_the_lock_of_an_adopted_daemons_data_is_no_leak_and_two_of_it_are(project: Project) -> None:
+    """The soak took it for one, where no daemon had been restarted before it measured: beside a load."""
+    project.configure(api=toy(data_dir="data"))
+    project.serve()
+    project.reaches("api", "ready")
+    project.kill_supervisor()
+    supervisor = project.serve()
+    lock = str(project.root / "data" / DATA_LOCK)
+    adopted = project.reaches("api", "ready")
+    before = Footprint.of(supervisor.pid)
+    assert before.descriptors[lock] == 0, "the daemon alone holds it"
+    old = adopted.pid
+    for _ in range(3):
+        os.kill(old or 0, signal.SIGKILL)
+        old = project.back("api", old).pid
+        until(lambda: not audit.leaked_descriptors(before, Footprint.of(supervisor.pid)), "no leak")
+        assert Footprint.of(supervisor.pid).descriptors[lock] == 1
+    twice = Footprint(0, before.descriptors + Counter({lock: 2}))
+    assert audit.leaked_descriptors(before, twice) == [f"the supervisor's descriptors: 2 more of {lock}"]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGCONT, signal.SIGSTOP, signal.SIGKILL])
