@@ -146,7 +146,10 @@ class Inner:
 
     def sessions(self) -> list[Path]:
         """Directories and locks of sessions. The lock of a warm one stays: others may be waiting for it."""
-        paths = [path for base in self.tmp.glob("neo-daemons-*") for path in base.iterdir()]
+        paths: list[Path] = []
+        for base in self.tmp.glob("neo-daemons-*"):
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                paths += base.iterdir()
         return [path for path in paths if path.suffix != ".sock" and not path.match("warm-*.lock")]
 
     def sockets(self) -> list[Path]:
