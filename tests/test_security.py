@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -439,6 +440,37 @@ def test_too_many_connections_are_closed_and_later_ones_served(project: Project)
         os.kill(first, signal.SIGKILL)
         until(lambda: [pid for pid in children(supervisor.pid) if pid != first], "a new daemon")
     assert project.back("api", first).ready
+
+
+def test_a_burst_of_connections_leaves_descriptors_for_the_daemons(project: Project) -> None:
+    """All that waited were accepted before any was closed: a daemon could not be started for want of descriptors."""
+    few = 1024
+    project.configure(api=toy())
+    supervisor = project.serve()
+    first = project.reaches("api", "ready").pid
+    assert first is not None
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (few, few))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with contextlib.ExitStack() as burst:
+            supervisor.send_signal(signal.SIGSTOP)
+            for _ in range(2 * few):
+                burst.enter_context(connect(project))
+            os.kill(first, signal.SIGKILL)
+            supervisor.send_signal(signal.SIGCONT)
+            until(lambda: [pid for pid in children(supervisor.pid) if pid != first], "a new daemon")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    def answers() -> bool:
+        with contextlib.suppress(ControlError):  # it may have to notice first that nobody is there any more
+            return project.daemon("api").ready
+        return False
+
+    until(answers, "an answer")
+    assert [detail for _, detail in project.events("api") if "open files" in str(detail)] == []
+    assert "Traceback" not in project.output()
 
 
 def test_tcp_clients_without_a_token_do_not_shut_out_those_of_the_socket(open_project: Project) -> None:

@@ -33,6 +33,11 @@ MAX_CONNECTIONS = 512
 """With more, requests are answered with status 503."""
 SPARE_CONNECTIONS = 64
 """So many more are there to be told that; any further is closed."""
+ACCEPTED_AT_ONCE = 32
+"""Of those that wait. asyncio has four times as many open before the first that is too many is closed: with the above
+that stays well below 1024, the usual limit of descriptors."""
+BACKLOG = 2048
+"""So many may wait to be accepted: to a Unix socket, one more would be an error."""
 MAX_TCP_CONNECTIONS = 64
 """Any further is closed: who has no right to anything cannot keep others out."""
 HEAD_S = 10.0
@@ -179,6 +184,12 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self.stop_asked = asyncio.Event()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # To asyncio one number is both how many may wait and how many it accepts at once.
+        for listener in sockets or ():
+            listener.listen(BACKLOG)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -230,6 +241,7 @@ class ControlServer:
             date_header=False,
             proxy_headers=False,
             limit_concurrency=MAX_CONNECTIONS,
+            backlog=ACCEPTED_AT_ONCE,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=GRACE_S,
         )
