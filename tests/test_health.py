@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx  # noqa: F401 - the first look of a process loads it, and beside a load has no time left then
 import msgspec
 import pytest
 

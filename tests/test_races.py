@@ -33,18 +33,28 @@ from neo_daemons.supervision.supervisor import Supervisor
 
 from .harness import PATIENCE_S, TOY, Child, Project, toy, until
 
-SLOW = {"grace_s": 1.0}
+SLOW = {"grace_s": 3000.0}
+"""It ends when the test ends it."""
 
 
 def test_a_reload_that_meets_a_shutdown_starts_nothing(project: Project) -> None:
-    project.configure(a=toy("ignore-term", stop=SLOW), b=toy("ignore-term", stop={"grace_s": 2.0}))
+    project.configure(a=toy("ignore-term", stop=SLOW), b=toy("ignore-term", stop=SLOW))
     supervisor = project.serve()
-    project.reaches("a", "ready")
-    project.reaches("b", "ready")
-    project.configure(a=toy("ignore-term", stop=SLOW, env={"X": "1"}), b=toy("ignore-term", stop={"grace_s": 2.0}))
+    pids = [project.reaches(name, "ready").pid for name in ("a", "b")]
+    project.configure(a=toy("ignore-term", stop=SLOW, env={"X": "1"}), b=toy("ignore-term", stop=SLOW))
     supervisor.send_signal(signal.SIGHUP)
     project.reaches("a", "stopping")
     supervisor.send_signal(signal.SIGTERM)
+
+    def stops() -> bool:
+        try:
+            return not project.client.order("b", "start")
+        except ControlError as error:
+            return "the supervisor is stopping" in str(error)
+
+    until(stops, "the shutdown to begin")
+    for pid in pids:
+        os.kill(pid or 0, signal.SIGKILL)
     assert supervisor.wait(PATIENCE_S) == 0
     assert project.left() == []
     assert list(project.state.daemons.glob("*.json")) == []
@@ -54,28 +64,29 @@ def test_a_start_ordered_while_a_reload_stops_the_daemon_does_not_hang_it(projec
     project.configure(a=toy("ignore-term", stop=SLOW))
     project.serve()
     first = project.reaches("a", "ready")
-    project.configure(a=toy("ignore-term", stop=SLOW, env={"X": "1"}))
+    project.configure(a=toy(env={"X": "1"}))
     with Child(
         [sys.executable, "-m", "neo_daemons", "reload"], cwd=project.root, env=project.env, stdout=subprocess.DEVNULL
     ) as reload:
         project.reaches("a", "stopping")
-        started = project.client.order("a", "start", wait_s=PATIENCE_S)
+        project.client.order("a", "start")
+        os.kill(first.pid or 0, signal.SIGKILL)
         assert reload.wait(PATIENCE_S) == 0
-    assert started.ready
-    assert started.pid != first.pid
+    assert project.back("a", first.pid).ready
     assert project.run("reload").stdout.startswith("keep     a")
 
 
 @pytest.mark.long
 def test_an_operator_who_speaks_while_orphans_are_ended_is_obeyed_and_the_rest_starts(project: Project) -> None:
-    project.configure(old=toy("ignore-term", stop={"grace_s": 3.0}))
+    project.configure(old=toy("ignore-term", stop=SLOW))
     project.serve()
-    project.reaches("old", "ready")
+    old = project.reaches("old", "ready").pid
     project.kill_supervisor()
     project.configure(a=toy(), b=toy(), c=toy())
     project.serve()
     project.client.order("a", "hold")
     project.client.order("b", "stop")
+    os.kill(old or 0, signal.SIGKILL)
     project.reaches("c", "ready")
     assert project.daemon("a").state == "held"
     assert project.daemon("b").state == "stopped"

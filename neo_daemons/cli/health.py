@@ -32,6 +32,8 @@ def health(options: argparse.Namespace) -> int:
         return complain(f"{error.strerror}: {error.filename or 'the working directory'}", CANNOT_LOOK)
     if not observers:
         return complain("no daemon is enabled here; name one with its --url", CANNOT_LOOK)
+    import httpx  # noqa: F401 - to load it takes of no look's time
+
     deadline = time.monotonic() + options.wait
     seen = check_all(observers)
     while seen.status != "healthy" and (rest_s := deadline - time.monotonic()) > 0:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 THREAD = "neo-daemons-health"
-GOODBYE_S = 1.0
+GOODBYE_S = 5.0
+"""It takes milliseconds; what has not ended by then ends with the process, and Python complains of it."""
 
 
 def in_thread(work: Callable[[], T]) -> concurrent.futures.Future[T]:

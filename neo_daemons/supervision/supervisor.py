@@ -236,8 +236,7 @@ class Supervisor:
             Refused: it cannot be done; says why.
         """
         daemon = self.daemon(name)
-        if self.stopping:
-            raise Refused("the supervisor is stopping")
+        self._refuse_if_stopping()
         if name in self.changing:
             return self._order_later(daemon, event)
         daemon.order(event, f"{event} by an operator")
@@ -485,12 +484,16 @@ class Supervisor:
             return Change(name=new.name, action="apply", reason=f"changed: {', '.join(differing)}; no restart needed")
         return Change(name=new.name, action="keep", reason="unchanged")
 
+    def _refuse_if_stopping(self) -> None:
+        if self.stopping:
+            raise Refused("the supervisor is stopping")
+
     async def reload(self, definitions: Iterable[Definition], *, config: str | None = None) -> list[Change]:
         """Bring the daemons in line with new definitions, touching only what changed. Returns what was done; new
         processes may still be starting."""
+        self._refuse_if_stopping()  # whose stop has the lock until all has ended
         async with self._reloading:
-            if self.stopping:
-                raise Refused("the supervisor is stopping")
+            self._refuse_if_stopping()
             new = {definition.name: definition for definition in definitions}
             changes = self.plan(new.values())
             self.config = config or self.config
