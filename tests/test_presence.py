@@ -6,12 +6,13 @@ import contextlib
 import os
 import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from neo_daemons.control.client import ControlError, NoSupervisor, Unreachable
-from neo_daemons.state_dir import StateDir
 
 from .harness import Project, is_alive, toy, until
 
@@ -142,14 +143,18 @@ def test_cannot_be_reached_is_not_told_as_does_not_run(supervised: tuple[Project
     assert not is_alive(pid)
 
 
-def test_the_directory_of_a_short_socket_may_go_and_come_back(project: Project, tmp_path: Path) -> None:
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A directory for sockets whose path is short."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        yield Path(directory)
+
+
+def test_the_directory_of_a_short_socket_may_go_and_come_back(project: Project, runtime: Path) -> None:
     """As at the end of a login session."""
-    runtime = tmp_path / "run"
-    runtime.mkdir(mode=0o700)
-    deep = StateDir(tmp_path / ("long-name-" * 10) / "state")
-    project.env |= {"XDG_RUNTIME_DIR": str(runtime), "TMPDIR": "/tmp"}
+    project.env |= {"XDG_RUNTIME_DIR": str(runtime)}
     project.configure(api=toy("quiet"))
-    where = ("--state-dir", str(deep.path))
+    where = ("--state-dir", str(project.root / ("long-name-" * 10) / "state"))
     assert project.run("up", *where).returncode == 0
     try:
         assert list(runtime.glob("*/*.sock"))

@@ -102,7 +102,7 @@ class Daemon:
         """When its latest run ended unprompted, somebody else had one of its ports."""
         self.probe_results: deque[tuple[float, Result]] = deque(maxlen=REMEMBERED_RESULTS)
         self.log = DaemonLog(site.state.daemon_log(self.name), definition.log)
-        self.pidfile = PidFile(site.state.daemon_record(self.name))
+        self.pidfile = PidFile(site.state.daemon_record(self.name), site.ownership)
         self.ports = Ports(site.platform, definition, self._ports_of_others)
         self.tree = Tree(site.platform, self.name, site.ownership, self.note, self._mains_of_others)
         self.target: Target | None = None
@@ -230,7 +230,7 @@ class Daemon:
         """The state directory was deleted, and made again: write down there what runs, and end what runs on data that
         is gone."""
         try:
-            self.pidfile.move(self.site.ownership.directory)
+            self.pidfile.move()
         except OSError as error:
             self.note("record-not-written", f"{error.strerror}; its mark still tells it")
         if self.state in ALIVE and self.data_lock is not None and not self.data_lock.is_at_its_path():

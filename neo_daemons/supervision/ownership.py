@@ -64,8 +64,12 @@ class Ownership:
                 record = records.read(path, DaemonRecord)
             except (DamagedRecord, OSError):
                 continue
-            if record is not None and records.origin(record, self.state.path) is None:
+            if record is not None and self.counts(record):
                 yield record
+
+    def counts(self, record: DaemonRecord) -> bool:
+        """Whether a record was written here; else it is a copy, and says nothing of what runs here."""
+        return record.directory is not None and any(record.directory.is_same(one) for one in self._directories)
 
     # Marks
 
@@ -102,7 +106,21 @@ class Ownership:
 
     def lock_holders(self, name: str) -> list[Process]:
         """The living processes that hold the lock of a daemon. The caller closes them."""
-        return self._platform.lock_holders(self.state.daemon_lock(name))
+        return self._platform.lock_holders(self.state.daemon_lock(name)) if self.is_here() else []
+
+    def is_lock_free(self, name: str) -> bool:
+        """Whether nobody holds the lock of a daemon, so that no process of it lives that has kept it."""
+        if not self.is_here():
+            return True  # the marks must do
+        lock = self._platform.lock(self.state.daemon_lock(name))
+        if lock is not None:
+            lock.release()
+        return lock is not None
+
+    def is_here(self) -> bool:
+        """Whether the path still leads to our directory: it may have been deleted, and made anew by somebody else."""
+        here = Directory.of(self.state.path)
+        return here is not None and any(here.is_same(one) for one in self._directories)
 
     def of_run(self, record: DaemonRecord) -> list[Process]:
         """The living processes of a recorded run, by its mark or, where they have lost that, by the lock that they

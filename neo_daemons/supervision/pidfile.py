@@ -9,7 +9,9 @@ import msgspec
 
 from neo_daemons import records
 from neo_daemons.files import write_struct
-from neo_daemons.records import DaemonRecord, DamagedRecord, Directory, Identity
+from neo_daemons.records import DaemonRecord, DamagedRecord, Identity
+
+from .ownership import Ownership
 
 
 class PidFile:
@@ -19,10 +21,10 @@ class PidFile:
     can say whether any of them lives, whatever became of the supervisor.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ownership: Ownership) -> None:
         self.path = path
+        self._ownership = ownership
         self.record: DaemonRecord | None = None
-        self._disowned = False
 
     def load(self) -> str | None:
         """Read the record that an earlier supervisor left. A damaged one is set aside, and the fault returned; one
@@ -38,7 +40,7 @@ class PidFile:
             self.path.replace(aside)
             self.record = None
             return f"{error}; set aside as {aside.name}"
-        if self.record is not None and records.origin(self.record, self.path.parent.parent) is not None:
+        if self.record is not None and not self._ownership.counts(self.record):
             self.clear()
         return None
 
@@ -62,22 +64,19 @@ class PidFile:
         write_struct(self.path, self.record)
         return self.record
 
-    def move(self, directory: Directory) -> None:
+    def move(self) -> None:
         """Write the record again, in the directory that has taken the place of a deleted one.
 
         Raises:
             OSError: it could not be written.
         """
         if self.record is not None:
-            self.record = msgspec.structs.replace(self.record, directory=directory)
+            self.record = msgspec.structs.replace(self.record, directory=self._ownership.directory)
             write_struct(self.path, self.record)
 
-    def disown(self) -> None:
-        """Leave the file alone from now on: the directory has become another supervisor's."""
-        self._disowned = True
-
     def clear(self) -> None:
-        """Remove the record: nothing of the daemon lives."""
+        """Remove the record: nothing of the daemon lives. Another supervisor's is left alone: the state directory may
+        have become its own."""
         self.record = None
-        if not self._disowned:
+        if self._ownership.is_here():
             self.path.unlink(missing_ok=True)

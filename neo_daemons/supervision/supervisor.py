@@ -169,9 +169,6 @@ class Supervisor:
             remade = self._claim.keep()
         except StateDirLost as error:
             self._lost = error
-            # What is at the path is another supervisor's.
-            for daemon in self.daemons.values():
-                daemon.pidfile.disown()
             if self._log_keeper is not None:
                 self._log_keeper.cancel()
             self.journal.add("state-dir-lost", detail=str(error))

@@ -111,7 +111,7 @@ class Tree:
         while True:
             left = [process for process, _ in self._ownership.marked(self._name, self._others())]
             if not left:
-                if self._lock_is_free():
+                if self._ownership.is_lock_free(self._name):
                     return
                 # Somebody holds it: one that lost its mark, or a chain that forks faster than we look.
                 left = self._ownership.lock_holders(self._name)
@@ -134,15 +134,6 @@ class Tree:
                     self._signal(process, signal.SIGCONT, alone=True)
                 process.close()
             await asyncio.sleep(SWEEP_POLL_S)
-
-    def _lock_is_free(self) -> bool:
-        try:
-            lock = self._platform.lock(self._ownership.state.daemon_lock(self._name))
-        except FileNotFoundError:
-            return True  # the state directory has been deleted under us: the marks must do
-        if lock is not None:
-            lock.release()
-        return lock is not None
 
     def signal(self, signum: int) -> bool:
         """Send a signal to the main process's group; False if nothing got it."""
