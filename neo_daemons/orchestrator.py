@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Self
 from .catalog import resolve
 from .config import ConfigError, Configuration, load
 from .definitions import Definition, Launch, Unavailable
+from .state_dir import StateDirError, StateDirLost
 from .status import Change, Status
 from .supervision.machine import Refused
 from .supervision.platform import MARK_VARIABLE
@@ -29,6 +30,9 @@ from .supervision.supervisor import PARALLEL, Supervisor
 if TYPE_CHECKING:
     from .control.address import Loopback
     from .control.server import Session
+
+PRESENCE_S = 1.0
+"""Between two looks at the things by which the supervisor is found: its directory, lock, record and socket."""
 
 
 class AgentOrchestrator:
@@ -59,6 +63,8 @@ class AgentOrchestrator:
         self._detach = False
         self._started = False
         self._runs = False
+        self._lost: StateDirLost | None = None
+        self._presence: asyncio.Task[None] | None = None
         self._stopping = asyncio.Lock()
         project = configuration.project
         # The mark of a supervisor's supervisor is not for our daemons.
@@ -125,7 +131,31 @@ class AgentOrchestrator:
             await self.supervisor.stop()
             self.supervisor.release()
             raise
+        self.supervisor.on_remade = self._on_remade
+        self._presence = asyncio.get_running_loop().create_task(self._keep_present())
         self._started = True
+
+    async def _keep_present(self) -> None:
+        """See to it that the supervisor can be found; end it if its state directory has become another's."""
+        unreachable = None
+        while True:
+            await asyncio.sleep(PRESENCE_S)
+            try:
+                self.supervisor.keep_claim()
+                if await self._control.listen_again():
+                    self.supervisor.announce(str(self._control.path))
+                unreachable = None
+            except StateDirLost as error:
+                self._lost = error
+                self.ask_to_stop()
+                return
+            except (OSError, StateDirError) as error:
+                if str(error) != unreachable:
+                    unreachable = str(error)
+                    self.supervisor.journal.add("unreachable", detail=unreachable)
+
+    def _on_remade(self) -> None:
+        """The state directory was deleted, and has been made again: write down there what belongs in it."""
 
     async def stop(self, *, detach: bool = False) -> None:
         """Stop every daemon, dependants first; with `detach` leave them running for adoption. A second call waits for
@@ -134,6 +164,8 @@ class AgentOrchestrator:
             if not self._started:
                 return
             self._started = False
+            if self._presence is not None:
+                self._presence.cancel()
             await self.supervisor.stop(detach=detach)
             await self._control.stop()
             self.supervisor.release()
@@ -191,6 +223,7 @@ class AgentOrchestrator:
 
         Raises:
             AlreadyRunning, StateDirError: as `start`.
+            StateDirLost: the state directory has become another's; the daemons were ended.
         """
         loop = asyncio.get_running_loop()
         had_terminal = sys.stdout is not None and sys.stdout.isatty()
@@ -205,6 +238,8 @@ class AgentOrchestrator:
             started()
             await self._stop_asked.wait()
             await self.stop(detach=self._detach)
+            if self._lost is not None:
+                raise self._lost
         finally:
             for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(signum)

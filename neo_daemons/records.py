@@ -6,6 +6,8 @@ No locks, no processes: observers read these too. What is not a valid record is 
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -45,10 +47,48 @@ class Identity(Struct, frozen=True):
         return self.start_time == other.start_time
 
 
+class Directory(Struct, frozen=True):
+    """Which state directory a record was written in: a copy of the directory, or a backup put back, is another one."""
+
+    path: str
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> Directory | None:
+        """The directory at `path` now; None if there is none, or it cannot be seen."""
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return cls(str(path), found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
+
+    @classmethod
+    def behind(cls, descriptor: int, path: Path) -> Directory:
+        """The directory that a descriptor refers to, called `path`.
+
+        Raises:
+            OSError: the descriptor is closed.
+        """
+        found = os.fstat(descriptor)
+        return cls(str(path), found.st_dev, found.st_ino)
+
+    @property
+    def key(self) -> str:
+        """Device and inode, as ``device.inode`` in hexadecimal digits."""
+        return f"{self.device:x}.{self.inode:x}"
+
+    def is_same(self, other: Directory) -> bool:
+        """Whether both are one directory, which may have been moved or mounted elsewhere between the two."""
+        return (self.device, self.inode) == (other.device, other.inode)
+
+
 class DaemonRecord(Struct, frozen=True, kw_only=True):
     """The PID file of a daemon: an intent before the spawn (`pid` is None), the fact after it."""
 
     format: int = FORMAT
+    directory: Directory | None = None
+    """Where it was written. A record proves nothing in any other directory."""
     name: str
     token: str
     """Of the mark in the process's environment."""
@@ -73,6 +113,8 @@ class SupervisorRecord(Struct, frozen=True, kw_only=True):
     """Who supervises a state directory, and how to reach it."""
 
     format: int = FORMAT
+    directory: Directory | None = None
+    """Where it was written. A record proves nothing in any other directory."""
     pid: AnyPid
     identity: Identity
     token: str
@@ -127,3 +169,12 @@ def read(path: Path, kind: type[R]) -> R | None:
     if record.format != FORMAT:
         raise DamagedRecord(path, f"format {record.format}, and this version reads {FORMAT}")
     return record
+
+
+def origin(record: DaemonRecord | SupervisorRecord, state_dir: Path) -> str | None:
+    """Where a record found in `state_dir` comes from, if it was written in another directory: then it is a copy, and
+    says nothing of what runs here. None if it was written in this one."""
+    here = Directory.of(state_dir)
+    if record.directory is None:
+        return "another version"
+    return None if here is not None and record.directory.is_same(here) else record.directory.path

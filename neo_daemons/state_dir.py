@@ -14,6 +14,13 @@ class StateDirError(Exception):
     """The state directory cannot be used; ``str()`` says which, why, and what to do."""
 
 
+class StateDirLost(StateDirError):
+    """The state directory of a running supervisor is no longer its own; ``str()`` says why."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"the state directory {path} is no longer this supervisor's: {why}; its daemons are ended")
+
+
 def refuse_foreign_links(path: Path) -> None:
     """In a directory that all may write to, such as /tmp, anybody can lay a link that has us work in a directory of
     his choice, with our rights.
@@ -66,6 +73,10 @@ class StateDir:
     def data_dir(self, name: str) -> Path:
         """The default data directory of a built-in daemon."""
         return self.data / name
+
+    def is_whole(self) -> bool:
+        """Whether the directories in it are there."""
+        return all(directory.is_dir() for directory in (self.daemons, self.logs, self.data))
 
     def create(self) -> None:
         """Make the directory, private to this user and ignored by git, with what is in it.

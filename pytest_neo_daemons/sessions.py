@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from neo_daemons import procfs
-from neo_daemons.control.client import Client, ControlError, Lease, NoSupervisor
+from neo_daemons.control.client import Client, ControlError, Lease, Unreachable
 from neo_daemons.definitions import Definition
 from neo_daemons.ephemeral import session as files
 from neo_daemons.state_dir import StateDir
@@ -176,7 +176,7 @@ class Session(abc.ABC):
             self.need_supervisor()
             try:
                 return request(self.client)
-            except NoSupervisor:  # killed: another one is coming
+            except Unreachable:  # killed: another one is coming
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(POLL_S)
@@ -264,7 +264,7 @@ class OwnSession(_Leased):
             try:
                 with self.client.lease(self._keeper.holder, owner=True):
                     return
-            except NoSupervisor:
+            except Unreachable:
                 time.sleep(POLL_S)
             except ControlError:
                 return  # it is ending
@@ -315,7 +315,7 @@ class AttachedSession(Session):
     def ask(self, request: Callable[[Client], T]) -> T:
         try:
             return request(self.client)
-        except NoSupervisor as error:  # nobody replaces it
+        except Unreachable as error:  # nobody replaces it
             raise Unavailable(str(error)) from None
 
     def need_supervisor(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from neo_daemons.records import Directory
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
 from neo_daemons.supervision.starting import DATA_LOCK
 
@@ -68,10 +69,12 @@ def test_a_bad_journal_line_is_noticed(project: Project, line: bytes) -> None:
 def test_an_orphan_and_a_second_tree_are_noticed(project: Project) -> None:
     state = project.state
     state.path.mkdir(parents=True)
+    here = Directory.of(state.path)
+    assert here is not None
     started = []
     try:
         for token in ("1" * 32, "2" * 32):
-            mark = Mark(token, "worker", str(state.path))
+            mark = Mark(token, "worker", here)
             env = {**os.environ, MARK_VARIABLE: str(mark)}
             child = subprocess.Popen([*TOY, "quiet"], env=env, stdout=subprocess.PIPE)
             started.append(child)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -28,13 +31,15 @@ def _command(process: psutil.Process) -> list[str]:
 
 @contextlib.contextmanager
 def unreadable(project: Project) -> Iterator[None]:
-    """The record of the project's living supervisor, damaged for a while."""
+    """The record of the project's living supervisor, damaged, and the supervisor stopped, so that it cannot mend it."""
     record = project.state.record.read_text()
+    os.kill(json.loads(record)["pid"], signal.SIGSTOP)
     project.state.record.write_text("{")
     try:
         yield
     finally:
         project.state.record.write_text(record)
+        os.kill(json.loads(record)["pid"], signal.SIGCONT)
 
 
 def test_a_living_supervisors_daemons_are_not_ended_though_its_record_is_damaged(project: Project) -> None:
@@ -42,29 +47,29 @@ def test_a_living_supervisors_daemons_are_not_ended_though_its_record_is_damaged
     supervisor = project.serve()
     pid = project.reaches("api", "ready").pid
     with unreadable(project):
-        down = project.run("down")
-        assert down.returncode == 1
-        assert "nothing was ended" in down.stderr
-        assert f"pid {supervisor.pid} " in down.stderr
-        assert "is damaged" in down.stderr
+        reap = project.run("reap")
+        assert reap.returncode == 1
+        assert "nothing was ended" in reap.stderr
+        assert f"pid {supervisor.pid}" in reap.stderr
+        assert "is damaged" in reap.stderr
         doctor = project.run("doctor")
         assert doctor.returncode == 1
         assert "is damaged" in doctor.stdout
-        assert f"pid {supervisor.pid} " in doctor.stdout
+        assert f"pid {supervisor.pid}" in doctor.stdout
         assert f"pid {pid} " not in doctor.stdout  # nobody is told to reap it
-    project.state.record.rename(project.root / "aside")
-    reap = project.run("reap")
-    assert (reap.returncode, "is missing" in reap.stderr) == (1, True)
-    (project.root / "aside").rename(project.state.record)
+        project.state.record.unlink()
+        reap = project.run("reap")
+        assert (reap.returncode, "is missing" in reap.stderr) == (1, True)
     assert project.daemon("api").pid == pid
 
 
 def test_up_leaves_no_process_behind_when_it_cannot_connect(project: Project) -> None:
     project.configure(api=toy("quiet"))
-    project.serve()
+    supervisor = project.serve()
     with unreadable(project):
         up = project.run("up")
         assert up.returncode == 1
+        assert f"pid {supervisor.pid} holds" in up.stderr
         assert "supervisor.json" in up.stderr
         assert spawned_by_up(project) == []
 

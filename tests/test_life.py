@@ -18,7 +18,7 @@ import pytest
 from neo_daemons import records
 from neo_daemons.control.client import ControlError, NoSupervisor
 from neo_daemons.files import write_struct
-from neo_daemons.records import DaemonRecord
+from neo_daemons.records import DaemonRecord, Directory
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
 
 from .harness import PATIENCE_S, TOY, Child, Project, free_port, is_alive, toy, until
@@ -802,7 +802,10 @@ def test_reap_ends_what_a_killed_supervisor_left_and_nothing_else(project: Proje
     doctor = project.run("doctor")
     assert doctor.returncode == 1
     assert f"pid {pid}" in doctor.stdout
-    innocent = {**os.environ, MARK_VARIABLE: str(Mark("0" * 32, "api", str(project.root / "elsewhere")))}
+    innocent = {
+        **os.environ,
+        MARK_VARIABLE: str(Mark("0" * 32, "api", Directory(str(project.root / "elsewhere"), 1, 2))),
+    }
     with Child(["sleep", "600"], env=innocent) as bystander:
         try:
             reaped = project.run("reap")
@@ -941,7 +944,9 @@ def test_reap_leaves_the_provisioning_of_a_running_supervisor_alone(project: Pro
     project.serve()
     project.reaches("api", "ready")
     token = json.loads(state.record.read_text())["token"]
-    env = {**os.environ, MARK_VARIABLE: str(Mark(token, "api", str(state.path)))}
+    here = Directory.of(state.path)
+    assert here is not None
+    env = {**os.environ, MARK_VARIABLE: str(Mark(token, "api", here))}
     with Child(["sleep", "600"], env=env) as step:
         assert told_by_reap(project) == []
         assert step.poll() is None

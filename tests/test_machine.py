@@ -224,6 +224,9 @@ class _Lock(Lock):
     def fileno(self) -> int:
         return 0
 
+    def is_at_its_path(self) -> bool:
+        return True
+
     def release(self) -> None:
         pass
 
@@ -265,8 +268,11 @@ class World:
     def mark_of(self, pid: int) -> Mark | None:
         return None
 
-    def heirs(self, lock: Path) -> list[Process]:
+    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
         return []
+
+    def has_deleted_file(self, pid: int, directory: Path) -> bool:
+        return False
 
     def oom_kills(self) -> int | None:
         return None

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from neo_daemons.definitions import Definition, Launch, LogProbe
-from neo_daemons.records import Identity
+from neo_daemons.records import Directory, Identity
 from neo_daemons.state_dir import StateDir
 from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.platform import (
@@ -157,7 +157,7 @@ def test_a_group_is_signalled_as_a_whole(platform: Platform) -> None:
 
 
 def test_a_mark_leads_to_its_processes_and_to_no_others(platform: Platform) -> None:
-    mark = Mark("f" * 32, "api", "/nowhere/at all:with colons")
+    mark = Mark("f" * 32, "api", Directory("/nowhere/at all:with colons", 1, 2))
     env = {**os.environ, MARK_VARIABLE: str(mark)}
     with Child(["sleep", "600"], env=env) as ours, Child(["sleep", "600"]) as other:
         try:
@@ -184,7 +184,7 @@ def test_a_lock_is_held_by_its_heirs_after_we_let_go(platform: Platform, tmp_pat
     lock.release()
     assert platform.lock(path) is None
     if isinstance(platform, LinuxPlatform):
-        heirs = platform.heirs(path)
+        heirs = platform.lock_holders(path)
         assert [heir.pid for heir in heirs] == [process.pid]
         for heir in heirs:
             heir.close()
@@ -205,7 +205,7 @@ def test_who_has_the_file_open_without_its_lock_is_no_heir(tmp_path: Path) -> No
     path = tmp_path / "lock"
     path.touch()
     with path.open() as held, Child(["sleep", "600"], pass_fds=[held.fileno()]) as reader:
-        assert platform.heirs(path) == []
+        assert platform.lock_holders(path) == []
         reader.kill()
 
 
@@ -232,7 +232,7 @@ def test_an_heir_is_found_whatever_it_opens_and_closes_meanwhile(tmp_path: Path)
         assert heir.stdout is not None
         assert heir.stdout.readline() == "at it\n"
         for _ in range(20):
-            found = platform.heirs(path)
+            found = platform.lock_holders(path)
             for process in found:
                 process.close()
             assert [process.pid for process in found] == [heir.pid]

@@ -20,7 +20,7 @@ import pytest
 from neo_daemons.control.client import ControlError
 from neo_daemons.definitions import Definition, ExecProbe, FileProbe, Launch, Log, LogProbe, Provision, Step, Stop
 from neo_daemons.files import write_struct
-from neo_daemons.records import DaemonRecord, DamagedRecord, Intentions, read
+from neo_daemons.records import DaemonRecord, DamagedRecord, Directory, Intentions, read
 from neo_daemons.state_dir import StateDir
 from neo_daemons.supervision import watching
 from neo_daemons.supervision.logs import DaemonLog
@@ -108,7 +108,9 @@ def test_an_orphan_that_cannot_be_ended_keeps_nobody_down(project: Project) -> N
 )
 def test_a_mark_that_somebody_made_up_is_none(text: str) -> None:
     assert Mark.parse(text) is None
-    assert Mark.parse(f"{'0' * 32}:api:/state:with:colons") == Mark("0" * 32, "api", "/state:with:colons")
+    assert Mark.parse(f"{'0' * 32}:api:1f.2a:/state:with:colons") == Mark(
+        "0" * 32, "api", Directory("/state:with:colons", 0x1F, 0x2A)
+    )
 
 
 def test_a_process_with_a_made_up_mark_is_left_alone_and_no_file_is_touched(project: Project) -> None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
 import time
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from neo_daemons import locks
 from neo_daemons.config import Configuration, find_state_dir
 from neo_daemons.control.address import Loopback
-from neo_daemons.control.client import Client, ControlError, NoSupervisor
+from neo_daemons.control.client import REMADE_S, Client, ControlError, NoSupervisor, Unreachable
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus, Status
-from neo_daemons.supervision import survey
+from neo_daemons.supervision.ownership import FoundSupervisor
 from neo_daemons.supervision.platform import MARK_VARIABLE, Process, SpawnSpec, current_platform
+from neo_daemons.supervision.reaping import reap
 
 from . import DONE, FAILED, NO_SUPERVISOR, REQUIRED, complain, render
 from .serve import load_with_requirements
-from .takeover import supervisor_process, wait_until_ended, wait_until_released
+from .takeover import supervisor, wait_until_ended, wait_until_released
 
 POLL_S = 0.05
 GOODBYE_S = 2.0
@@ -30,6 +29,8 @@ CONNECT_S = 30.0
 """From the spawn of a supervisor to its first answer."""
 END_S = 10.0
 """For a supervisor that did not answer to end, with what it has begun."""
+UNREACHABLE_S = 60.0
+"""For a supervisor that cannot be asked to stop its daemons, in their graces, after a SIGTERM."""
 GIVEN_UP = frozenset({"parked", "unavailable", "held", "stopped", "external", "degraded"})
 ALIEN = frozenset({"stopped", "external"})
 PATIENT_RESTARTS = 2
@@ -40,18 +41,19 @@ def up(options: argparse.Namespace) -> int:
     """Start a supervisor unless one runs, and wait until its daemons are ready."""
     configuration = load_with_requirements(options)
     state = configuration.state
-    running = supervisor_process(state)
+    running = supervisor(state)
     spawned = None
+    client = Client(state, patience_s=REMADE_S)
     if running is None or options.takeover:
         state.create()
         spawned = _spawn(options, state)
-        code = _connect(spawned, state, running.pid if running is not None else None)
+        code = _connect(spawned, state, running)
         if code is not None:
             return code
+        status = client.status()
     else:
-        print(f"already up: supervisor pid {running.pid}", flush=True)
-    client = Client(state)
-    status = client.status()
+        status = client.status()
+        print(f"already up: supervisor pid {status.supervisor.pid}", flush=True)
     if spawned is None or status.supervisor.pid != spawned.pid:
         _say_what_has_no_effect(status, options, configuration)
         unknown = sorted(set(options.require) - {daemon.name for daemon in status.daemons})
@@ -107,53 +109,50 @@ def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
 def _open_log(state: StateDir) -> int:
     """The supervisor's log, begun anew unless a supervisor lives that may be writing into it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    with contextlib.suppress(Timeout), FileLock(state.lock, blocking=False):
-        return os.open(state.supervisor_log, flags | os.O_TRUNC, 0o600)
-    return os.open(state.supervisor_log, flags, 0o600)
+    return os.open(state.supervisor_log, flags if locks.is_held(state.lock) else flags | os.O_TRUNC, 0o600)
 
 
-def _connect(supervisor: Process, state: StateDir, replaced: int | None) -> int | None:
-    """Wait for the first answer of a supervisor that takes the place of that with pid `replaced`; an exit code if
-    there is none, and then the process is ended."""
+def _connect(spawned: Process, state: StateDir, replaced: FoundSupervisor | None) -> int | None:
+    """Wait for the first answer of a supervisor that takes the place of `replaced`, if there is one; an exit code if
+    it does not come, and then the process is ended."""
     try:
-        code = _first_answer(supervisor, state, replaced)
+        code = _first_answer(spawned, state, replaced)
     except BaseException:
-        _end(supervisor)
+        _end(spawned, END_S)
         raise
     if code is not None:
-        _end(supervisor)
+        _end(spawned, END_S)
     return code
 
 
-def _end(supervisor: Process) -> None:
+def _end(process: Process, grace_s: float) -> None:
     for signum in (signal.SIGTERM, signal.SIGKILL):
-        supervisor.signal(signum)
-        if wait_until_ended(supervisor, END_S):
+        process.signal(signum)
+        process.signal(signal.SIGCONT)  # one that is stopped takes a signal only then
+        if wait_until_ended(process, grace_s):
             return
 
 
-def _first_answer(supervisor: Process, state: StateDir, replaced: int | None) -> int | None:
+def _first_answer(spawned: Process, state: StateDir, replaced: FoundSupervisor | None) -> int | None:
     deadline = time.monotonic() + CONNECT_S
     while time.monotonic() < deadline:
-        alive = supervisor.is_alive()
+        alive = spawned.is_alive()
         fault = ""
         try:
-            if Client(state).status().supervisor.pid == supervisor.pid:
+            if Client(state).status().supervisor.pid == spawned.pid:
                 return None
-        except NoSupervisor:
+        except Unreachable:
             pass
         except ControlError as error:
             fault = f" ({error})"  # of one before it, whose record it is about to replace unless that one lives
         if not alive:
-            other = supervisor_process(state)
-            if other is not None:
-                other.close()
-                if other.pid != replaced:  # somebody was faster
-                    return None
+            other = supervisor(state)
+            if other is not None and str(other) != str(replaced):  # somebody was faster
+                return None
             said = state.supervisor_log.read_text(errors="replace").strip().splitlines()
             return complain(f"the supervisor ended at once: {said[-1] if said else 'without a word'}{fault}", FAILED)
         time.sleep(POLL_S)
-    return complain(f"supervisor pid {supervisor.pid} does not answer; see {state.supervisor_log}", FAILED)
+    return complain(f"supervisor pid {spawned.pid} does not answer; see {state.supervisor_log}", FAILED)
 
 
 def _wait(client: Client, timeout_s: float) -> Status:
@@ -179,20 +178,38 @@ def _settled(daemon: DaemonStatus, status: Status) -> bool:
 def down(options: argparse.Namespace) -> int:
     """Stop a supervisor and its daemons; without a supervisor, what one left."""
     state = find_state_dir(options.state_dir, file=options.config)
-    process = supervisor_process(state)
-    if process is not None:
-        Client(state).shutdown(detach=options.detach)
-        wait_until_released(state, process)
-        # A program of its own ends right after; one that a supervisor is embedded in may go on.
-        gone = wait_until_ended(process, GOODBYE_S)
-        rest = "; its daemons run on" if options.detach else ", and so are its daemons"
-        print(f"supervisor pid {process.pid} {'is gone' if gone else 'has stopped'}{rest}")
-        return DONE
+    found = supervisor(state)
+    if found is not None and not _stop(found, state, detach=options.detach):
+        return FAILED
     if options.detach:
-        return complain(f"no supervisor is running for {state.path}", NO_SUPERVISOR)
-    reaped = survey.reap(state, current_platform())
+        return DONE if found is not None else complain(f"no supervisor is running for {state.path}", NO_SUPERVISOR)
+    reaped = reap(state, current_platform())
     for orphan in reaped.ended:
         print(f"ended {orphan.name}, pid {orphan.pid}, which a supervisor had left")
-    if not reaped.ended:
+    if found is None and not reaped.ended:
         print(f"nothing is running for {state.path}")
     return DONE
+
+
+def _stop(found: FoundSupervisor, state: StateDir, *, detach: bool) -> bool:
+    """Stop a supervisor that lives, also one that cannot be reached; whether it is gone."""
+    process = found.process
+    try:
+        Client(state, patience_s=REMADE_S).shutdown(detach=detach)
+    except ControlError as error:
+        if isinstance(error, NoSupervisor):
+            return True  # it has just ended
+        if process is None or detach:
+            complain(str(error), FAILED)
+            return False
+        complain(f"{error}; stopping pid {process.pid} by a signal", FAILED)
+        _end(process, UNREACHABLE_S)
+    if process is None:
+        print(f"the supervisor of {state.path} has stopped")
+        return True
+    wait_until_released(state, process)
+    # A program of its own ends right after; one that a supervisor is embedded in may go on.
+    gone = wait_until_ended(process, GOODBYE_S)
+    rest = "; its daemons run on" if detach else ", and so are its daemons"
+    print(f"supervisor pid {process.pid} {'is gone' if gone else 'has stopped'}{rest}")
+    return True

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from neo_daemons.config import find_state_dir
-from neo_daemons.control.client import Client, ControlError, NoSupervisor, SupervisorEnded
+from neo_daemons.control.client import REMADE_S, Client, ControlError, SupervisorEnded, Unreachable
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import Explanation, JournalEntry
 
@@ -24,7 +24,7 @@ WATCH_S = 1.0
 def run(options: argparse.Namespace) -> int:
     """Carry out one of them."""
     state = find_state_dir(options.state_dir, file=options.config)
-    client = Client(state)
+    client = Client(state, patience_s=REMADE_S)
     match options.command:
         case "status":
             return _watch(client, options) if options.watch else _status(client, options)
@@ -75,7 +75,7 @@ def _order(client: Client, order: str, options: argparse.Namespace) -> int:
     for name in options.names:
         try:
             daemon = client.order(name, order, wait_s=options.wait)  # type: ignore[arg-type]
-        except NoSupervisor:
+        except Unreachable:
             raise
         except ControlError as error:
             code = complain(str(error), FAILED)
@@ -91,7 +91,7 @@ def _logs(client: Client, state: StateDir, options: argparse.Namespace) -> int:
     try:
         for text in client.logs(options.name, options.lines, follow=options.follow):
             write(text)
-    except NoSupervisor as error:
+    except Unreachable as error:
         if options.follow and isinstance(error, SupervisorEnded):
             return DONE
         path = state.daemon_log(options.name)
@@ -134,7 +134,7 @@ def _events(client: Client, state: StateDir, options: argparse.Namespace) -> int
         entries = client.follow_events(options.lines) if options.follow else client.events(options.lines)
         for entry in entries:
             show(entry)
-    except NoSupervisor as error:
+    except Unreachable as error:
         if options.follow and isinstance(error, SupervisorEnded):
             return DONE
         from neo_daemons.supervision import journal

@@ -8,6 +8,7 @@ from neo_daemons.catalog import resolve
 from neo_daemons.config import find_state_dir, load
 from neo_daemons.supervision import survey
 from neo_daemons.supervision.platform import current_platform
+from neo_daemons.supervision.reaping import reap as end_orphans
 
 from . import DONE, FAILED, render
 
@@ -32,7 +33,7 @@ def doctor(options: argparse.Namespace) -> int:
 def reap(options: argparse.Namespace) -> int:
     """End what nobody supervises and is provably this state directory's."""
     state = find_state_dir(options.state_dir, file=options.config)
-    reaped = survey.reap(state, current_platform())
+    reaped = end_orphans(state, current_platform())
     for orphan in reaped.ended:
         print(render.clean(f"ended {orphan.name}, pid {orphan.pid} ({orphan.command})"))
     for orphan in reaped.left:

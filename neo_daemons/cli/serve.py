@@ -13,9 +13,10 @@ import threading
 from neo_daemons.config import ConfigError, Configuration, load
 from neo_daemons.control.server import settled
 from neo_daemons.orchestrator import AgentOrchestrator
+from neo_daemons.supervision.claim import AlreadyRunning
 from neo_daemons.supervision.daemon import Daemon
 from neo_daemons.supervision.machine import Event, State
-from neo_daemons.supervision.supervisor import AlreadyRunning, Supervisor
+from neo_daemons.supervision.supervisor import Supervisor
 
 from . import ALREADY_RUNNING, DONE, REQUIRED, complain, render
 from .takeover import take_over

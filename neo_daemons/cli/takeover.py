@@ -7,30 +7,27 @@ import time
 
 from neo_daemons import records
 from neo_daemons.control.address import Loopback
-from neo_daemons.control.client import Client, ControlError, NoSupervisor
+from neo_daemons.control.client import REMADE_S, Client, ControlError, NoSupervisor
 from neo_daemons.records import DamagedRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir
-from neo_daemons.supervision.platform import NotOurs, Process, Unverifiable, current_platform
+from neo_daemons.supervision.ownership import FoundSupervisor, find_supervisor
+from neo_daemons.supervision.platform import Process, current_platform
 
 POLL_S = 0.02
 TAKEOVER_S = 15.0
 """Letting go of daemons takes milliseconds."""
 
 
-def supervisor_process(state: StateDir) -> Process | None:
-    """The supervisor of a state directory, if it is proven to live.
+def supervisor(state: StateDir) -> FoundSupervisor | None:
+    """The supervisor of a state directory, if one lives, whether or not it can be reached.
 
     Raises:
-        ControlError: its record cannot be read.
+        ControlError: its files cannot be read.
     """
     try:
-        with contextlib.suppress(DamagedRecord, NotOurs, Unverifiable):
-            record = records.read(state.record, SupervisorRecord)
-            if record is not None:
-                return current_platform().open(record.pid, record.identity)
+        return find_supervisor(state, current_platform())
     except OSError as error:
-        raise ControlError(f"cannot read {state.record}: {error.strerror}") from None
-    return None
+        raise ControlError(f"cannot read {error.filename or state.path}: {error.strerror}") from None
 
 
 def wait_until_released(state: StateDir, process: Process, timeout_s: float | None = None) -> bool:
@@ -69,10 +66,13 @@ def take_over(state: StateDir, listen: Loopback | None = None) -> None:
         ControlError: it does not.
         StateDirError: we cannot listen there.
     """
-    process = supervisor_process(state)
-    if process is None:
+    found = supervisor(state)
+    if found is None:
         return
-    client = Client(state)
+    process = found.process
+    if process is None:
+        raise ControlError(f"{state.path} is supervised by {found}, which cannot be told to let go: {found.fault}")
+    client = Client(state, patience_s=REMADE_S)
     with contextlib.suppress(NoSupervisor):
         if listen is not None and listen.url != client.status().supervisor.url:  # its own port will be free
             listen.bind().close()

@@ -11,6 +11,9 @@ from neo_daemons.status import DaemonStatus
 
 VERSION = "v1"
 ORDERS = ("start", "stop", "restart", "hold", "release")
+DIRECTORY_HEADER = "neo-daemons-directory"
+"""With it a client says which state directory it means (`records.Directory.key`). Where a directory was copied or
+moved, the socket may be another supervisor's, which then answers with status 421."""
 MAX_LINES = 100_000
 MAX_BODY_BYTES = 65_536
 MAX_DEFINITIONS_BYTES = 4_000_000

@@ -11,24 +11,32 @@ import contextlib
 import http.client
 import os
 import socket
+import time
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
-from neo_daemons import records
+from neo_daemons import locks, records
 from neo_daemons.definitions import Definition
-from neo_daemons.records import DamagedRecord, SupervisorRecord
+from neo_daemons.records import DamagedRecord, Directory, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Status
 
 from . import api, peer
 
+if TYPE_CHECKING:
+    from neo_daemons.supervision.ownership import FoundSupervisor
+
 ANSWER_S = 30.0
 """A supervisor that has not begun to answer by then is taken to hang."""
 CHUNK = 65536
+MISDIRECTED = 421
+POLL_S = 0.05
+REMADE_S = 3.0
+"""For a supervisor to make again what it is found by; it looks every second."""
 T = TypeVar("T")
 
 
@@ -36,7 +44,11 @@ class ControlError(Exception):
     """The supervisor refused, or could not be asked; ``str()`` says why and what to do."""
 
 
-class NoSupervisor(ControlError):
+class Unreachable(ControlError):
+    """A supervisor holds this state directory, and cannot be reached now."""
+
+
+class NoSupervisor(Unreachable):
     """Nobody supervises this state directory."""
 
 
@@ -47,13 +59,19 @@ class SupervisorEnded(NoSupervisor):
 class Client:
     """Talks to the supervisor of a state directory.
 
+    Args:
+        patience_s: how long to go on trying where a supervisor lives and cannot be reached: what it is found by was
+            deleted, and it makes that again.
+
     Raises:
         NoSupervisor: by every method, when there is none.
+        Unreachable: by every method, when there is one, and it cannot be reached.
         ControlError: by every method, when the request is refused or not answered.
     """
 
-    def __init__(self, state_dir: Path | StateDir) -> None:
+    def __init__(self, state_dir: Path | StateDir, *, patience_s: float = 0.0) -> None:
         self.state = state_dir if isinstance(state_dir, StateDir) else StateDir(state_dir)
+        self._patience_s = patience_s
 
     def status(self) -> Status:
         """Everything, now."""
@@ -101,7 +119,7 @@ class Client:
     def lease(self, holder: str, *, inhibit: str | None = None, owner: bool = False) -> Iterator[Lease]:
         """Hold a lease: it is armed when this has been entered. See `api.LeaseRequest`."""
         body = api.LeaseRequest(holder, inhibit, owner)
-        with contextlib.closing(_Connection(self._socket(), ANSWER_S)) as connection:
+        with contextlib.closing(self._connect(ANSWER_S)) as connection:
             with self._translating():
                 response, link = self._request(connection, "POST", "/leases", {}, body)
                 granted = msgspec.json.decode(response.readline(), type=api.LeaseGranted)
@@ -147,7 +165,7 @@ class Client:
         self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None, timeout_s: float | None
     ) -> Iterator[http.client.HTTPResponse]:
         """For calls and streams of ours only: what fails within is taken for the supervisor's fault."""
-        with contextlib.closing(_Connection(self._socket(), timeout_s)) as connection, self._translating():
+        with contextlib.closing(self._connect(timeout_s)) as connection, self._translating():
             yield self._request(connection, method, path, query, body)[0]
 
     def _request(
@@ -155,9 +173,12 @@ class Client:
     ) -> tuple[http.client.HTTPResponse, socket.socket]:
         content = msgspec.json.encode(body) if body is not None else None
         target = f"/{api.VERSION}{urllib.parse.quote(path)}?{urllib.parse.urlencode(query)}"
-        connection.request(method, target, content)
+        here = Directory.of(self.state.path)
+        connection.request(method, target, content, {api.DIRECTORY_HEADER: here.key} if here is not None else {})
         link = connection.sock
         response = connection.getresponse()
+        if response.status == MISDIRECTED:
+            raise self._absent(f"{connection.path} is another's: {_fault(response)}")
         if response.status >= 400:
             raise ControlError(_fault(response))
         return response, link
@@ -166,8 +187,6 @@ class Client:
     def _translating(self) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise NoSupervisor(self._nobody()) from None
         except TimeoutError:
             raise ControlError(f"the supervisor of {self.state.path} does not answer; look at its log") from None
         except (http.client.HTTPException, ConnectionError):
@@ -175,19 +194,72 @@ class Client:
         except (msgspec.DecodeError, ValueError) as error:  # a ValueError is http.client's, of a length below zero
             raise ControlError(f"the supervisor's answer is of another version: {error}") from None
 
-    def _socket(self) -> str:
+    def _connect(self, timeout_s: float | None) -> _Connection:
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return self._connect_once(timeout_s)
+            except Unreachable:
+                if time.monotonic() >= deadline or not self._is_alive():
+                    raise
+            time.sleep(POLL_S)
+
+    def _connect_once(self, timeout_s: float | None) -> _Connection:
         try:
             record = records.read(self.state.record, SupervisorRecord)
         except DamagedRecord as error:
-            raise ControlError(f"{error}; stop that supervisor by its pid, then start it again") from None
+            raise self._absent(str(error)) from None
         except OSError as error:
             raise ControlError(f"cannot read {self.state.record}: {error.strerror}") from None
         if record is None:
-            raise NoSupervisor(self._nobody())
-        return record.socket
+            raise self._absent(f"{self.state.record} is missing")
+        origin = records.origin(record, self.state.path)
+        if origin is not None:
+            raise self._absent(f"{self.state.record} was copied from {origin}", copied_from=origin)
+        connection = _Connection(record.socket, timeout_s)
+        try:
+            connection.connect()
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise self._absent(f"nobody answers on {record.socket}", record) from None
+        except TimeoutError:
+            raise ControlError(f"the supervisor of {self.state.path} does not answer; look at its log") from None
+        except OSError as error:
+            raise ControlError(f"cannot connect to {record.socket}: {error.strerror}") from None
+        return connection
 
-    def _nobody(self) -> str:
-        return f"no supervisor is running for {self.state.path}; start one with: neo-daemons up"
+    def _absent(self, why: str, record: SupervisorRecord | None = None, copied_from: str | None = None) -> Unreachable:
+        """What is to be said where nobody answers: that nobody supervises is for the lock to say."""
+        try:
+            held = locks.is_held(self.state.lock)
+        except OSError as error:
+            return Unreachable(f"cannot look at {self.state.lock}: {error.strerror}; {why}")
+        if held:
+            who = f"supervisor pid {record.pid}" if record is not None else self._holder()
+            return Unreachable(
+                f"{who} holds {self.state.path}, and cannot be reached: {why}; it makes that again within seconds, "
+                "or stop it with: neo-daemons down"
+            )
+        copied = f" (what is in it was copied from {copied_from})" if copied_from is not None else ""
+        return NoSupervisor(f"no supervisor is running for {self.state.path}{copied}; start one with: neo-daemons up")
+
+    def _holder(self) -> str:
+        found = self._find()
+        return "a supervisor" if found is None else f"supervisor {found}"
+
+    def _is_alive(self) -> bool:
+        """Whether a supervisor lives; also one under which everything that it is found by was deleted."""
+        return self._find() is not None
+
+    def _find(self) -> FoundSupervisor | None:
+        from neo_daemons.supervision.ownership import find_supervisor
+        from neo_daemons.supervision.platform import current_platform
+
+        with contextlib.suppress(OSError):
+            found = find_supervisor(self.state, current_platform())
+            if found is not None and found.process is not None:
+                found.process.close()
+            return found
+        return None
 
 
 class Lease:
@@ -220,15 +292,19 @@ class _Connection(http.client.HTTPConnection):
 
     def __init__(self, path: str, timeout_s: float | None) -> None:
         super().__init__("neo-daemons", timeout=timeout_s)
-        self._path = path
+        self.path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        try:
+            self.sock.connect(self.path)
+        except OSError:
+            self.close()
+            raise
         if not peer.may_be_trusted(self.sock):
             self.close()
-            raise ControlError(f"{self._path} is served by another user; is that the right state directory?")
+            raise ControlError(f"{self.path} is served by another user; is that the right state directory?")
 
 
 def _fault(response: http.client.HTTPResponse) -> str:

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from neo_daemons.files import write_whole
+from neo_daemons.files import read_regular, write_whole
 from neo_daemons.state_dir import StateDirError
 
 from . import api
@@ -43,10 +43,28 @@ class TcpDoor:
         self._token_file = token_file
         self._token = secrets.token_urlsafe(TOKEN_BYTES)
         try:
-            write_whole(token_file, f"{self._token}\n".encode(), mode=0o600)
+            self.publish()
+        except StateDirError:
+            self.listener.close()
+            raise
+
+    def publish(self) -> None:
+        """Write the token down, unless it is there.
+
+        Raises:
+            StateDirError: the file cannot be written.
+        """
+        try:
+            if not self._is_published():
+                write_whole(self._token_file, f"{self._token}\n".encode(), mode=0o600)
         except OSError as error:
-            self.close()
-            raise StateDirError(f"cannot write {token_file}: {error.strerror}; make room") from None
+            raise StateDirError(f"cannot write {self._token_file}: {error.strerror}; make room") from None
+
+    def _is_published(self) -> bool:
+        try:
+            return read_regular(self._token_file, 2 * TOKEN_BYTES).decode("ascii", "replace").strip() == self._token
+        except FileNotFoundError:
+            return False
 
     def guard(self, app: ASGIApp) -> ASGIApp:
         """`app`, behind this door."""
@@ -56,7 +74,8 @@ class TcpDoor:
         """Listen no more; the token is worth nothing any more."""
         self.listener.close()
         with contextlib.suppress(OSError):
-            self._token_file.unlink(missing_ok=True)
+            if self._is_published():
+                self._token_file.unlink(missing_ok=True)
 
 
 class Guard:

@@ -197,6 +197,15 @@ class _Uvicorn(uvicorn.Server):
     async def main_loop(self) -> None:
         await self.stop_asked.wait()
 
+    async def listen(self, listener: socket.socket) -> None:
+        """Serve another listening socket, too."""
+        kind = cast("type[_Protocol]", self.config.http_protocol_class)
+
+        def make() -> asyncio.Protocol:
+            return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+        self.servers.append(await asyncio.get_running_loop().create_server(make, sock=listener))
+
 
 class ControlServer:
     """Serves the control API of one supervisor.
@@ -209,7 +218,7 @@ class ControlServer:
 
     def __init__(self, controlled: Controlled, path: Path, door: TcpDoor | None = None) -> None:
         self._controlled = controlled
-        self._path = path
+        self.path = path
         self._door = door
         self._leases = itertools.count(1)
         self._server: _Uvicorn | None = None
@@ -223,8 +232,8 @@ class ControlServer:
         Raises:
             StateDirError: the socket cannot be made.
         """
-        self._socket = address.bind(self._path)
-        self._inode = self._path.stat().st_ino
+        self._socket = address.bind(self.path)
+        self._inode = self.path.stat().st_ino
         sockets = [self._socket]
         protocol: type[_Protocol] = _Protocol
         if self._door is not None:
@@ -259,8 +268,31 @@ class ControlServer:
         if self._door is not None:
             self._door.close()
         with contextlib.suppress(FileNotFoundError):
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
+            if self._is_found():
+                self.path.unlink()
+
+    def _is_found(self) -> bool:
+        """Whether the socket is at its path: cleaners of temporary files and the end of a login session remove it."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    async def listen_again(self) -> bool:
+        """Make the socket again if it has been removed; whether that was so. Connections that there are stay.
+
+        Raises:
+            StateDirError, OSError: it cannot be made.
+        """
+        if self._door is not None:
+            self._door.publish()
+        if self._server is None or not self._server.started or self._is_found():
+            return False
+        path = address.socket_path(self._supervisor.state.path)  # the place may have gone, too
+        listener = address.bind(path)
+        self.path, self._inode = path, path.stat().st_ino
+        await self._server.listen(listener)
+        return True
 
     def _app(self) -> Starlette:
         paths: dict[str, dict[str, Handler]] = {}
@@ -310,6 +342,9 @@ class ControlServer:
         from neo_daemons.config import ConfigError
 
         async def answer(request: Request) -> Response:
+            meant = request.headers.get(api.DIRECTORY_HEADER)
+            if meant is not None and not self._supervisor.is_in(meant):
+                return _json(api.Fault(f"this is the supervisor of {self._supervisor.state.path}"), 421)
             try:
                 return await handler(request)
             except BadRequest as error:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from neo_daemons.control.address import socket_path
+from neo_daemons.locks import is_held
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.supervision.platform import Platform, current_platform
 
 from .session import lock_of, remove
 
 if TYPE_CHECKING:
-    from neo_daemons.supervision.survey import Orphan
+    from neo_daemons.supervision.reaping import Orphan
 
 PATTERNS = ("run-*", "warm-*")
 
@@ -40,27 +41,17 @@ def clear(base: Path, *, skip: str) -> Iterator[Cleared]:
                 continue
             try:
                 # Its users hold its lock while they live; its supervisor may outlive them for a moment, or be warm.
-                if directory.is_dir() and not is_supervised(state, platform):
+                if directory.is_dir() and not is_held(state.lock):
                     yield Cleared(state, end_what_is_left(state, platform))
-                    remove(state, lock)
+                    remove(state, lock, platform)
             finally:
                 lock.release()
-
-
-def is_supervised(state: StateDir, platform: Platform) -> bool:
-    """Whether a supervisor holds the state directory: by its lock, which it has as long as it lives."""
-    if not state.lock.exists():
-        return False
-    lock = platform.lock(state.lock)
-    if lock is not None:
-        lock.release()
-    return lock is None
 
 
 def end_what_is_left(state: StateDir, platform: Platform) -> tuple[Orphan, ...]:
     """End the processes of a session whose lock the caller holds and whose supervisor is dead, also where its
     directory is gone; who they were."""
-    from neo_daemons.supervision.survey import reap  # a test run that finds its session warm has no use for it
+    from neo_daemons.supervision.reaping import reap  # a test run that finds its session warm has no use for it
 
     ended = reap(state, platform).ended
     with contextlib.suppress(OSError, StateDirError):

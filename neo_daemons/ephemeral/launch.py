@@ -12,12 +12,13 @@ from pathlib import Path
 
 from neo_daemons.config import Configuration
 from neo_daemons.control.client import Client, ControlError
+from neo_daemons.locks import is_held
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change
 from neo_daemons.supervision.platform import Lock, Platform, Process, SpawnSpec, current_platform
 
 from . import session as sessions
-from .clear import end_what_is_left, is_supervised
+from .clear import end_what_is_left
 from .session import Owner, Session
 
 POLL_S = 0.01
@@ -53,7 +54,7 @@ class Owned:
         owner = Owner(os.getpid(), self._platform.own_identity())
         self._session = sessions.new(configuration, owner, keep_s=self.keep_s)
         try:
-            if is_supervised(self.state, self._platform):
+            if is_held(self.state.lock):
                 kept = sessions.read(self.state)
                 if kept is not None and kept.surroundings == self._session.surroundings:
                     return True
@@ -75,7 +76,7 @@ class Owned:
         with contextlib.suppress(ControlError):
             Client(self.state).shutdown()
         deadline = time.monotonic() + ENDED_S
-        while is_supervised(self.state, self._platform):
+        while is_held(self.state.lock):
             if time.monotonic() > deadline:
                 raise StateDirError(
                     f"the supervisor that an earlier run kept warm in {self.state.path} is to be replaced, and does "
@@ -108,7 +109,7 @@ class Owned:
         """Whether the supervisor that was started, or found, runs."""
         if self._supervisor is not None:
             return self._supervisor.is_alive()
-        return is_supervised(self.state, self._platform)
+        return is_held(self.state.lock)
 
     def last_words(self) -> str:
         """What the supervisor wrote last: why it ended."""
@@ -124,8 +125,8 @@ class Owned:
 
     def abandon(self) -> None:
         """Give the session up before it has begun."""
-        if self._supervisor is None and not is_supervised(self.state, self._platform):
-            sessions.remove(self.state, self._lock)
+        if self._supervisor is None and not is_held(self.state.lock):
+            sessions.remove(self.state, self._lock, self._platform)
         self._lock.release()
 
     def wait_until_gone(self) -> None:
@@ -143,7 +144,7 @@ class Owned:
         lock = self._platform.lock(path) if path.parent.exists() else None
         end_what_is_left(self.state, self._platform)
         if lock is not None:
-            sessions.remove(self.state, lock)
+            sessions.remove(self.state, lock, self._platform)
 
 
 def own(root: Path, source: Path | None, *, warm: bool) -> Owned:

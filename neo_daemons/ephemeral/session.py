@@ -23,7 +23,7 @@ from neo_daemons.version import VERSION
 
 if TYPE_CHECKING:
     from neo_daemons.config import Configuration
-    from neo_daemons.supervision.platform import Lock
+    from neo_daemons.supervision.platform import Lock, Platform
 
 FILE = "session.json"
 VOLATILE = ("PYTEST_", "COV_CORE_", "COVERAGE_", "TERM", "SSH_", "XDG_SESSION", "NEO_DAEMONS_")
@@ -139,8 +139,14 @@ def lock_of(state: StateDir) -> Path:
     return state.path.with_name(f"{state.path.name}.lock")
 
 
-def remove(state: StateDir, lock: Lock) -> None:
-    """Remove the files of a session that has ended, and release its lock."""
+def remove(state: StateDir, lock: Lock, platform: Platform) -> None:
+    """Remove the files of a session that has ended, and release its lock. While a process of it lives, which could not
+    be ended, its files stay: they prove whose it is."""
+    from neo_daemons.supervision.ownership import Ownership
+
+    if Ownership(platform, state).held_locks():
+        lock.release()
+        return
     shutil.rmtree(state.path, ignore_errors=True)
     if not is_warm(state):  # others may be waiting for the one of a warm session
         lock.path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from neo_daemons.control import api
 from neo_daemons.control.server import PATIENT_FAILURES
 from neo_daemons.definitions import Definition
 from neo_daemons.orchestrator import AgentOrchestrator
-from neo_daemons.state_dir import StateDir
+from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change
 from neo_daemons.supervision.daemon import Daemon
 from neo_daemons.supervision.machine import SETTLING, Event, Refused, State
@@ -64,7 +64,7 @@ class SessionOrchestrator(AgentOrchestrator):
         await self.run(started=self._begin)
         # Ended by a signal, with users: then what it left is theirs to clear away, or another supervisor's to take.
         if self._lock is not None or (self._take_lock() and self._lock is not None):
-            sessions.remove(self.configuration.state, self._lock)
+            sessions.remove(self.configuration.state, self._lock, self.supervisor.platform)
 
     def _begin(self) -> None:
         owner = self._owner
@@ -86,6 +86,9 @@ class SessionOrchestrator(AgentOrchestrator):
         own = self.configuration.state.path
         for cleared in await asyncio.to_thread(lambda: list(clear(own.parent, skip=own.name))):
             tell(cleared)
+
+    def _on_remade(self) -> None:
+        sessions.write(self.configuration.state, self._session)
 
     def _end(self) -> None:
         self._ending = asyncio.create_task(self._end_unless_used())
@@ -286,5 +289,8 @@ def main(state_dir: str) -> int | str:
     session = sessions.read(state)
     if session is None:
         return f"{state.path} holds no session of this version"
-    asyncio.run(SessionOrchestrator(state, session).supervise())
+    try:
+        asyncio.run(SessionOrchestrator(state, session).supervise())
+    except StateDirError as error:
+        return str(error)
     return 0

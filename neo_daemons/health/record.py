@@ -48,6 +48,10 @@ def weigh(state: StateDir, name: str) -> Evidence:
         if record is None:
             why = "it does not run now" if supervised else "it was not started"
             return Evidence(standing="missing", supervised=supervised, fault=f"there is no PID record {path}: {why}")
+        origin = records.origin(record, state.path)
+        if origin is not None:
+            copied = f"its PID record {path} was copied from {origin}: it says nothing of what runs here"
+            return Evidence(standing="missing", supervised=supervised, fault=copied)
         if record.name != name:
             raise DamagedRecord(path, f"is the record of {record.name!r}")
         if record.pid is None or record.identity is None:
@@ -88,7 +92,9 @@ def _check_owner(path: Path) -> None:
 def _is_supervised(state: StateDir) -> bool | None:
     try:
         record = records.read(state.record, SupervisorRecord)
-        return record is not None and _disproof(record.pid, record.identity) is None
+        if record is None or records.origin(record, state.path) is not None:
+            return False
+        return _disproof(record.pid, record.identity) is None
     except (DamagedRecord, OSError, NotTold):
         return None
 

@@ -23,7 +23,7 @@ from . import starting, watching
 from .logs import DaemonLog
 from .machine import ALIVE, Action, Event, State, step
 from .pidfile import PidFile
-from .platform import MARK_VARIABLE, ExitStatus, Lock, Mark, Process, Usage
+from .platform import MARK_VARIABLE, ExitStatus, Lock, Process, Usage
 from .policy import Cause, History, Verdict, decide, revival_s
 from .ports import Ports
 from .probes import Result, Target
@@ -102,10 +102,9 @@ class Daemon:
         """When its latest run ended unprompted, somebody else had one of its ports."""
         self.probe_results: deque[tuple[float, Result]] = deque(maxlen=REMEMBERED_RESULTS)
         self.log = DaemonLog(site.state.daemon_log(self.name), definition.log)
-        self.pidfile = PidFile(site.state.daemon_record(self.name))
+        self.pidfile = PidFile(site.state.daemon_record(self.name), site.ownership)
         self.ports = Ports(site.platform, definition, self._ports_of_others)
-        lock = site.state.daemon_lock(self.name)
-        self.tree = Tree(site.platform, self.name, str(site.state.path), lock, self.note, self._mains_of_others)
+        self.tree = Tree(site.platform, self.name, site.ownership, self.note, self._mains_of_others)
         self.target: Target | None = None
         """What the probes of the present run are aimed at."""
         self.data_lock: Lock | None = None
@@ -226,6 +225,16 @@ class Daemon:
             await asyncio.gather(self._ending, return_exceptions=True)
         self.tree.let_go()
         self._release_data()
+
+    def moved(self) -> None:
+        """The state directory was deleted, and made again: write down there what runs, and end what runs on data that
+        is gone."""
+        try:
+            self.pidfile.move()
+        except OSError as error:
+            self.note("record-not-written", f"{error.strerror}; its mark still tells it")
+        if self.state in ALIVE and self.data_lock is not None and not self.data_lock.is_at_its_path():
+            self.condemn(Cause.RECYCLED, "its data directory was deleted while it ran")
 
     def apply(self, definition: Definition) -> None:
         """Take over a definition that differs in policies only: the process is left alone."""
@@ -502,7 +511,7 @@ class Daemon:
     def _new_target(self, log_start: int) -> Target:
         definition = self.definition
         launch_env = self._launch.env if self._launch is not None else {}
-        mark = Mark(self.site.token, self.name, str(self.site.state.path))
+        mark = self.site.ownership.mark(self.site.token, self.name)
         stated = expand_all({**launch_env, **definition.env}, self.values())
         env = {**self.site.env, **stated, MARK_VARIABLE: str(mark)}
         numbers = self.ports.numbers
@@ -510,8 +519,11 @@ class Daemon:
 
     def _stranger(self) -> str | None:
         main = self.tree.main
-        found = self.ports.stranger(main.pid, self.tree.owns) if main is not None else None
+        found = self.ports.stranger(main.pid, self._owns) if main is not None else None
         return f"port {found[0]} is answered by {found[1]}, not by {self.name}" if found is not None else None
+
+    def _owns(self, pid: int) -> bool:
+        return self.site.ownership.owns(pid, self.name)
 
     def _start_failed(self, why: str) -> None:
         self._conclude(Cause.START_FAILED, clean=False, text=f"cannot start {self.name}: {why}")
@@ -613,7 +625,7 @@ class Daemon:
         by_age = self._followed or not self.definition.ready
         if self.state is not State.RUNNING and not (by_age and self.age_s < LAUNCHER_S):
             return False
-        left = self.tree.of_run(record.token)
+        left = self.site.ownership.of_run(record)
         if not left:
             return False
         main, *others = left

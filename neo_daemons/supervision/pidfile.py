@@ -1,4 +1,4 @@
-"""Owning a daemon's PID file: intent before the spawn, fact after it, and what a record proves about the living."""
+"""Owning a daemon's PID file: intent before the spawn, fact after it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from neo_daemons import records
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord, DamagedRecord, Identity
 
-from .platform import NotOurs, Platform, Process
+from .ownership import Ownership
 
 
 class PidFile:
@@ -21,12 +21,14 @@ class PidFile:
     can say whether any of them lives, whatever became of the supervisor.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ownership: Ownership) -> None:
         self.path = path
+        self._ownership = ownership
         self.record: DaemonRecord | None = None
 
     def load(self) -> str | None:
-        """Read the record that an earlier supervisor left. A damaged one is set aside, and the fault returned.
+        """Read the record that an earlier supervisor left. A damaged one is set aside, and the fault returned; one
+        that was written in another directory is a copy, and removed.
 
         Raises:
             OSError: the file cannot be read.
@@ -38,6 +40,8 @@ class PidFile:
             self.path.replace(aside)
             self.record = None
             return f"{error}; set aside as {aside.name}"
+        if self.record is not None and not self._ownership.counts(self.record):
+            self.clear()
         return None
 
     def intend(self, record: DaemonRecord) -> None:
@@ -60,46 +64,19 @@ class PidFile:
         write_struct(self.path, self.record)
         return self.record
 
+    def move(self) -> None:
+        """Write the record again, in the directory that has taken the place of a deleted one.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self.record is not None:
+            self.record = msgspec.structs.replace(self.record, directory=self._ownership.directory)
+            write_struct(self.path, self.record)
+
     def clear(self) -> None:
-        """Remove the record: nothing of the daemon lives."""
+        """Remove the record: nothing of the daemon lives. Another supervisor's is left alone: the state directory may
+        have become its own."""
         self.record = None
-        self.path.unlink(missing_ok=True)
-
-
-def find_living(platform: Platform, record: DaemonRecord, state_dir: Path) -> tuple[Process | None, str | None]:
-    """The process that a record speaks of, if it lives and is proven to be that; else None and, where the record
-    speaks of somebody else's process, what was found there.
-
-    Raises:
-        Unverifiable: a process has that pid and cannot be looked at: unknown is not dead.
-    """
-    if record.pid is None or record.identity is None:
-        # A crash between intent and fact: the mark leads to what was spawned, its session's leader first.
-        found = [marked for marked, _ in platform.marked(lambda mark: mark.token == record.token)]
-        found.sort(key=lambda marked: marked.pid)
-        for stray in found[1:]:
-            stray.close()
-        return (found[0], None) if found else (None, None)
-    if record.identity.boot_id != platform.boot_id():
-        return None, None
-    try:
-        process = platform.open(record.pid, record.identity)
-    except NotOurs as error:
-        return None, f"the record names pid {record.pid}, which is not ours: {error}"
-    if process is None:
-        return None, None
-    mark = platform.mark_of(record.pid)
-    if mark is None or mark.token != record.token or mark.state_dir != str(state_dir):
-        # A programme may overwrite its environment; then the lock that it inherited speaks for it. That somebody holds
-        # the lock proves nothing: it may be the daemon itself, and the record be wrong about who that is.
-        heirs = platform.heirs(state_dir / "daemons" / f"{record.name}.lock")
-        is_heir = any(heir.pid == process.pid for heir in heirs)
-        for heir in heirs:
-            heir.close()
-        if not is_heir:
-            process.close()
-            return (
-                None,
-                f"the record names pid {record.pid} ({platform.describe(record.pid)}), which bears no mark of ours",
-            )
-    return process, None
+        if self._ownership.is_here():
+            self.path.unlink(missing_ok=True)

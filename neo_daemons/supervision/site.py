@@ -12,6 +12,7 @@ from neo_daemons.state_dir import StateDir
 
 from .broadcast import Broadcast
 from .journal import Journal
+from .ownership import Ownership
 from .platform import Platform, Process
 from .probes import Prober
 
@@ -26,7 +27,7 @@ class Site:
         self,
         *,
         platform: Platform,
-        state: StateDir,
+        ownership: Ownership,
         token: str,
         journal: Journal,
         prober: Prober,
@@ -37,7 +38,8 @@ class Site:
         rng: random.Random,
     ) -> None:
         self.platform = platform
-        self.state = state
+        self.ownership = ownership
+        self.state: StateDir = ownership.state
         self.token = token
         """In the mark of what the supervisor itself runs for a daemon: provisioning."""
         self.journal = journal
@@ -50,6 +52,8 @@ class Site:
         self.changed = Broadcast()
         self.daemons: dict[str, Daemon] = {}
         self.save_intentions: Callable[[], None] = lambda: None
+        self.keep_claim: Callable[[], None] = lambda: None
+        """Makes the state directory again if it was deleted; raises `StateDirLost` if it has become another's."""
         self.inhibited: Callable[[str], bool] = lambda name: False
         self.leftovers: dict[str, list[Process]] = {}
         """Marked processes found when the supervisor started, by daemon."""

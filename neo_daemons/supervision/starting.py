@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from neo_daemons.definitions import Launch, Unavailable, fingerprint
 from neo_daemons.records import DaemonRecord
 from neo_daemons.references import expand, expand_all
+from neo_daemons.state_dir import StateDirLost
 
-from .pidfile import find_living
 from .platform import MARK_VARIABLE, Lock, Mark, Process, SpawnSpec, Unverifiable
 from .ports import PortHeld
 from .provision import Runner
@@ -40,7 +40,7 @@ async def adopt(daemon: Daemon, resolved: Launch | Unavailable) -> bool:
     process: Process | None = None
     if record is not None:
         try:
-            process, stranger = find_living(site.platform, record, site.state.path)
+            process, stranger = site.ownership.find_living(record)
         except Unverifiable as error:
             raise StartRefused(f"{error}; end it by hand, then start {daemon.name}") from None
         if stranger is not None:
@@ -77,7 +77,7 @@ def _heir(daemon: Daemon, record: DaemonRecord) -> Process | None:
     holders = {daemon.site.platform.port_holder(number, host) for number in record.ports.values()}
     pids = {holder.pid for holder in holders if holder is not None}
     heir: Process | None = None
-    for process in daemon.tree.of_run(record.token):
+    for process in daemon.site.ownership.of_run(record):
         if heir is None and process.pid in pids:
             heir = process
             daemon.note("followed", f"pid {record.pid} on record is gone; what it left serves its port", process.pid)
@@ -96,9 +96,12 @@ async def spawn(daemon: Daemon, launch: Launch) -> None:
     """
     site, definition = daemon.site, daemon.definition
     daemon.ports.settle(daemon.ports.numbers)
-    mark = Mark(secrets.token_hex(16), daemon.name, str(site.state.path))
+    try:
+        site.keep_claim()
+    except StateDirLost as error:
+        raise StartRefused(str(error)) from None
     values = daemon.values()
-    helper = Mark(site.token, daemon.name, str(site.state.path))
+    helper = site.ownership.mark(site.token, daemon.name)
     runner = Runner(
         site.platform, _environment(daemon, launch, values, helper), daemon.log.open, daemon.log.path, daemon.progress
     )
@@ -122,6 +125,7 @@ async def spawn(daemon: Daemon, launch: Launch) -> None:
     except PortHeld as error:
         raise StartRefused(str(error)) from None
     values = daemon.values()
+    mark = site.ownership.mark(secrets.token_hex(16), daemon.name)
     env = _environment(daemon, launch, values, mark)
     lock_path = site.state.daemon_lock(daemon.name)
     lock = site.platform.lock(lock_path)
@@ -153,6 +157,7 @@ def _spawn(
     output = daemon.log.open()
     try:
         record = DaemonRecord(
+            directory=mark.directory,
             name=daemon.name,
             token=mark.token,
             fingerprint=fingerprint(definition, launch),
@@ -183,8 +188,11 @@ def _environment(daemon: Daemon, launch: Launch, values: Mapping[str, str], mark
 
 
 def _lock_data(daemon: Daemon, data_dir: Path) -> Lock:
+    path = data_dir / DATA_LOCK
+    if daemon.data_lock is not None and not daemon.data_lock.is_at_its_path():
+        daemon.data_lock.release()  # of a directory that was deleted
+        daemon.data_lock = None
     if daemon.data_lock is None:
-        path = data_dir / DATA_LOCK
         daemon.data_lock = daemon.site.platform.lock(path, f"daemon {daemon.name} of {daemon.site.state.path}\n")
         if daemon.data_lock is None:
             holder = "somebody"

@@ -10,19 +10,19 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from filelock import FileLock, Timeout
-
 from neo_daemons import records
 from neo_daemons.definitions import Definition, Launch, Unavailable, fingerprint, is_name
-from neo_daemons.files import remove_leftover_temporaries, write_struct
-from neo_daemons.records import DamagedRecord, Intentions, SupervisorRecord
-from neo_daemons.state_dir import StateDir, StateDirError
+from neo_daemons.files import write_struct
+from neo_daemons.records import DaemonRecord, DamagedRecord, Directory, Intentions, SupervisorRecord
+from neo_daemons.state_dir import StateDir, StateDirError, StateDirLost
 from neo_daemons.status import Change, Explanation, JournalEntry, Status, SupervisorStatus
 from neo_daemons.version import VERSION
 
+from .claim import Claim
 from .daemon import Daemon
 from .journal import Journal
 from .machine import Event, Refused, State
+from .ownership import Ownership
 from .platform import Platform, Usage, current_platform
 from .probes import Prober
 from .site import Site
@@ -31,24 +31,10 @@ PARALLEL = max(4, 2 * (os.cpu_count() or 1))
 """Daemons that are starting at once."""
 UNKILLABLE_S = 60.0
 """A process that is still there so long after its grace sleeps in the kernel, or is held by a tracer."""
-CLAIM_S = 1.0
-"""A supervisor that is just letting go, or somebody who looks, may have the lock for a moment."""
 LOG_CHECK_MIN_S, LOG_CHECK_MAX_S = 0.05, 1.0
 """Bounds of the time between two looks at the size of the logs; it follows how fast they grow."""
 EXPLAINED_EVENTS = 15
 EXPLAINED_LINES = 20
-
-
-class AlreadyRunning(Exception):
-    """Another supervisor holds the state directory; `record` says which, where that can be read."""
-
-    def __init__(self, state: StateDir, record: SupervisorRecord | None) -> None:
-        self.record = record
-        who = f"pid {record.pid}" if record is not None else "a supervisor that is just starting"
-        super().__init__(
-            f"{state.path} is already supervised by {who}; use it (status, stop, reload), "
-            f"or take over with serve --takeover"
-        )
 
 
 class UnknownDaemon(KeyError):
@@ -107,7 +93,7 @@ class Supervisor:
         self._on_demand = on_demand
         self._rng = rng or random.Random()
         self._token = secrets.token_hex(16)
-        self._lock = FileLock(state.lock)
+        self._claim = Claim(state)
         self._reloading = asyncio.Lock()
         self._log_keeper: asyncio.Task[None] | None = None
         self._clearing: asyncio.Task[None] | None = None
@@ -115,7 +101,12 @@ class Supervisor:
         """Daemons that a reload is stopping or replacing, which nobody starts meanwhile → whether they are to run
         afterwards by somebody's order."""
         self._site: Site | None = None
-        self._record: SupervisorRecord | None = None
+        self._socket = ""
+        self._origin: tuple[str, Directory] | None = None
+        """How the state directory came here, and from where, if it was copied or moved."""
+        self._lost: StateDirLost | None = None
+        self.on_remade: Callable[[], None] = lambda: None
+        """Called when the state directory was deleted and has been made again."""
         self._warning: str | None = None
         self._unsaved = False
         """An operator's hold is not on the disk yet: that was full, most likely."""
@@ -136,24 +127,19 @@ class Supervisor:
 
     def claim(self) -> None:
         """Take the state directory's lock. See `start`."""
-        self.state.create()
-        try:
-            self._lock.acquire(timeout=CLAIM_S, poll_interval=0.02)
-        except Timeout:
-            record = None
-            with contextlib.suppress(DamagedRecord, OSError):
-                record = records.read(self.state.record, SupervisorRecord)
-            raise AlreadyRunning(self.state, record) from None
-        except OSError as error:
-            raise StateDirError(
-                f"cannot lock {self.state.lock}: {error.strerror}; choose another --state-dir"
-            ) from None
+        self._claim.take()
 
     def announce(self, socket: str) -> None:
-        """Write down who supervises, and where it is reached."""
-        for directory in (self.state.path, self.state.daemons, self.state.logs):
-            remove_leftover_temporaries(directory)
-        self._record = SupervisorRecord(
+        """Write down who supervises, and where it is reached.
+
+        Raises:
+            StateDirError: it cannot be written.
+        """
+        self._socket = socket
+        if self._site is None:
+            self._origin = _origin(self.state)
+        record = SupervisorRecord(
+            directory=self._claim.directory,
             pid=os.getpid(),
             identity=self.platform.own_identity(),
             token=self._token,
@@ -163,19 +149,57 @@ class Supervisor:
             started_at=self.started_at,
         )
         try:
-            write_struct(self.state.record, self._record)
+            self._claim.announce(record)
+        except StateDirError:
+            if self._site is None:
+                self.release()
+            raise
+
+    def keep_claim(self) -> None:
+        """Make again what is missing of the things by which this supervisor is found: its directory, its lock, its
+        record.
+
+        Raises:
+            StateDirLost: the directory is no longer its own: it was moved, or another supervisor has taken its place.
+                Nothing is written there any more, and the supervisor should stop.
+        """
+        if self._lost is not None:
+            raise self._lost
+        try:
+            remade = self._claim.keep()
+        except StateDirLost as error:
+            self._lost = error
+            if self._log_keeper is not None:
+                self._log_keeper.cancel()
+            self.journal.add("state-dir-lost", detail=str(error))
+            raise
         except OSError as error:
-            self.release()
-            raise StateDirError(
-                f"cannot write {self.state.record}: {error.strerror}; make room or choose another --state-dir"
-            ) from None
+            self._warning = f"{self.state.path} cannot be looked at: {error.strerror}"
+            return
+        if remade:
+            self._claim_anew()
+
+    def is_in(self, directory: str) -> bool:
+        """Whether this is the state directory that a client means, by its device and inode; see `Directory.key`."""
+        return directory == self._claim.directory.key
+
+    def _claim_anew(self) -> None:
+        self.site.ownership.look_again()
+        self.announce(self._socket)
+        self.journal.close()  # it goes on in a new file
+        self.journal.add("state-dir-remade", detail=f"{self.state.path} was deleted, wholly or in part")
+        for daemon in self.daemons.values():
+            daemon.moved()
+        if any(daemon.held for daemon in self.daemons.values()):
+            self._save_intentions()
+        self.on_remade()
 
     def launch(self) -> None:
         """Begin to supervise. See `start`."""
         journal = Journal(self.state.journal)
         self._site = Site(
             platform=self.platform,
-            state=self.state,
+            ownership=Ownership(self.platform, self.state),
             token=self._token,
             journal=journal,
             prober=self.prober,
@@ -187,6 +211,11 @@ class Supervisor:
         )
         self._site.inhibited = lambda name: name in self.inhibitors.values() or None in self.inhibitors.values()
         journal.add("supervisor-started", pid=os.getpid(), detail=f"version {VERSION}")
+        if self._origin is not None:
+            how, origin = self._origin
+            what = "its daemons are not this one's" if how == "copied" else "its daemons are started anew here"
+            journal.add(f"state-dir-{how}", detail=f"{self.state.path} was {how} from {origin.path}; {what}")
+        self._site.keep_claim = self.keep_claim
         held = self._read_intentions()
         self._collect_leftovers()
         for definition in self._definitions:
@@ -314,14 +343,7 @@ class Supervisor:
 
     def release(self) -> None:
         """Give the state directory back."""
-        if self._record is not None:
-            # Ours only: the directory may have been deleted under us, and another supervisor have made it anew.
-            with contextlib.suppress(OSError, DamagedRecord):
-                found = records.read(self.state.record, SupervisorRecord)
-                if found is not None and found.token == self._token:
-                    self.state.record.unlink(missing_ok=True)
-            self._record = None
-        self._lock.release()
+        self._claim.release()
 
     async def _stop_in_order(self, daemons: list[Daemon]) -> None:
         given_up: set[str] = set()
@@ -361,6 +383,8 @@ class Supervisor:
         return frozenset(intentions.held) if intentions is not None else frozenset()
 
     def _save_intentions(self) -> None:
+        if self._lost is not None:
+            return
         held = tuple(sorted(daemon.name for daemon in self.daemons.values() if daemon.held))
         try:
             write_struct(self.state.intentions, Intentions(held=held), sync=True)
@@ -371,9 +395,8 @@ class Supervisor:
             self._warning = f"{self.state.intentions} is not written, holds are forgotten at exit: {error.strerror}"
 
     def _collect_leftovers(self) -> None:
-        """Everything that bears this state directory's mark, by one look at the process table."""
-        own = str(self.state.path)
-        for process, mark in self.platform.marked(lambda mark: mark.state_dir == own):
+        """Everything that belongs here by its mark, by one look at the process table."""
+        for process, mark in self.site.ownership.marked():
             self.site.leftovers.setdefault(mark.name, []).append(process)
 
     def _orphans(self) -> list[Daemon]:
@@ -582,3 +605,25 @@ def _is_down(daemon: Daemon) -> bool:
 
 def _clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def _origin(state: StateDir) -> tuple[str, Directory] | None:
+    """Whether the records in a state directory, which nobody supervises, were ``copied`` or ``moved`` here, and from
+    where."""
+    here = Directory.of(state.path)
+    found: list[SupervisorRecord | DaemonRecord | None] = []
+    with contextlib.suppress(DamagedRecord, OSError):
+        found.append(records.read(state.record, SupervisorRecord))
+    for path in state.daemons.glob("*.json"):
+        with contextlib.suppress(DamagedRecord, OSError):
+            found.append(records.read(path, DaemonRecord))
+    for record in found:
+        directory = record.directory if record is not None else None
+        if directory is None or here is None or directory == here:
+            continue
+        if not directory.is_same(here):
+            # A backup put back, or the directory made again: the same project.
+            return ("copied", directory) if directory.path != here.path else None
+        if directory.path != here.path:
+            return "moved", directory
+    return None

@@ -1,35 +1,25 @@
-"""A look at a project from outside: what is installed, who has its ports and directories, what was left behind.
-
-Read-only, but for `reap`, which ends what is provably this state directory's and supervised by nobody. That somebody
-supervises is told by the lock: the record beside it may be damaged or deleted.
-"""
+"""A look at a project from outside, which changes nothing: what is installed, who has its ports and directories, what
+was left behind."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from msgspec import Struct
 
 from neo_daemons import records
 from neo_daemons.definitions import Definition, Launch, Log, Unavailable
-from neo_daemons.records import DaemonRecord, DamagedRecord, SupervisorRecord
-from neo_daemons.state_dir import StateDir, StateDirError
+from neo_daemons.records import DaemonRecord, DamagedRecord
+from neo_daemons.state_dir import StateDir
 
 from .logs import DaemonLog
-from .pidfile import find_living
-from .platform import Mark, NotOurs, Platform, Process, Unverifiable
+from .ownership import FoundSupervisor, Ownership, find_supervisor
+from .platform import Platform, Unverifiable
+from .reaping import end_holder, held, orphans
 from .starting import DATA_LOCK
-
-REAP_GRACE_S = 10.0
-POLL_S = 0.05
-LOCK_S = 0.5
-"""Others who only look whether the lock is free have it for a moment."""
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -41,22 +31,6 @@ class Finding(Struct, frozen=True, kw_only=True):
     remedy: str | None = None
 
 
-class Orphan(Struct, frozen=True, kw_only=True):
-    """A process of a daemon that nobody supervises."""
-
-    pid: int
-    name: str
-    state_dir: str
-    command: str
-
-
-class Reaped(Struct, frozen=True, kw_only=True):
-    """What `reap` did: what it ended, and what it saw and left alone."""
-
-    ended: tuple[Orphan, ...]
-    left: tuple[Orphan, ...]
-
-
 def survey(
     definitions: Iterable[Definition],
     *,
@@ -65,162 +39,32 @@ def survey(
     resolve: Callable[[Definition], Launch | Unavailable],
 ) -> list[Finding]:
     """Look at everything that matters to these daemons."""
-    findings = [_supervisor(state, platform), *_directory(state)]
+    ownership = Ownership(platform, state)
+    supervisor = find_supervisor(state, platform)
+    if supervisor is not None and supervisor.process is not None:
+        supervisor.process.close()
+    findings = [_supervisor(state, supervisor), *_directory(state)]
     for definition in definitions:
         findings += _installed(definition, resolve)
-        findings += _ports(definition, state, platform)
+        findings += _ports(definition, ownership, platform)
         findings += _data(definition, platform)
-    findings += _records(state, platform)
-    for orphan in orphans(platform):
-        own = orphan.state_dir == str(state.path)
-        remedy = "serve adopts it if it can; reap ends it" if own else f"reap --state-dir {orphan.state_dir}"
+    findings += _records(ownership, supervised=supervisor is not None)
+    for orphan in orphans(ownership, platform):
+        remedy = "serve adopts it if it can; reap ends it" if orphan.own else f"reap --state-dir {orphan.state_dir}"
         text = f"pid {orphan.pid} ({orphan.command}) of {orphan.state_dir} is supervised by nobody"
-        findings.append(Finding(level="problem" if own else "note", subject=orphan.name, text=text, remedy=remedy))
+        level = "problem" if orphan.own else "note"
+        findings.append(Finding(level=level, subject=orphan.name, text=text, remedy=remedy))
     return findings
 
 
-def running_supervisor(state: StateDir, platform: Platform) -> SupervisorRecord | None:
-    """The supervisor of a state directory, if it is proven to live."""
-    try:
-        record = records.read(state.record, SupervisorRecord)
-        process = platform.open(record.pid, record.identity) if record is not None else None
-    except (DamagedRecord, OSError, NotOurs, Unverifiable):
-        return None
-    if process is None:
-        return None
-    process.close()
-    return record
-
-
-def orphans(platform: Platform) -> list[Orphan]:
-    """Every process of this user that bears a mark of ours and has no supervisor."""
-    found = []
-    for process, mark in _unsupervised(platform):
-        found.append(_describe(platform, process, mark))
-        process.close()
-    return found
-
-
-def reap(state: StateDir, platform: Platform) -> Reaped:
-    """End what bears the mark of `state` and is supervised by nobody: SIGTERM, a grace, SIGKILL. While a supervisor
-    runs there, only what is not of its daemons' present runs.
-
-    Raises:
-        StateDirError: somebody holds the directory who does not say what he supervises; nothing was ended.
-    """
-    lock = FileLock(state.lock)
-    if state.path.is_dir():
-        running = running_supervisor(state, platform)
-        try:
-            # Nobody may start to adopt what we are about to end.
-            lock.acquire(timeout=0 if running is not None else LOCK_S, poll_interval=POLL_S)
-        except Timeout:
-            if running is None and running_supervisor(state, platform) is None:
-                raise StateDirError(f"nothing was ended: {_held(state, platform)}; {_end_holder(state)}") from None
-        except OSError as error:
-            raise StateDirError(f"nothing was ended: cannot lock {state.lock}: {error.strerror}") from None
-    try:
-        mine = [(p, m) for p, m in _unsupervised(platform) if m.state_dir == str(state.path)]
-        ended = [_describe(platform, process, mark) for process, mark in mine]
-        _end([process for process, _ in mine])
-        if lock.is_locked:
-            for orphan in ended:
-                state.daemon_record(orphan.name).unlink(missing_ok=True)
-    finally:
-        lock.release()
-    return Reaped(ended=tuple(ended), left=tuple(orphans(platform)))
-
-
-def _lock_holders(state: StateDir, platform: Platform) -> list[str]:
-    """Who has the state directory, whatever its record says; [] if nobody, or where the system does not say."""
-    holders = platform.heirs(state.lock)
-    for process in holders:
-        process.close()
-    return [f"pid {process.pid} ({platform.describe(process.pid)})" for process in holders]
-
-
-def _held(state: StateDir, platform: Platform) -> str:
-    holders = " and ".join(_lock_holders(state, platform)) or "a process that this system does not name"
-    return f"{state.lock} is held by {holders}, and {state.record} {_fault(state)}"
-
-
-def _fault(state: StateDir) -> str:
-    try:
-        record = records.read(state.record, SupervisorRecord)
-    except DamagedRecord as error:
-        return f"is damaged ({str(error).removeprefix(f'{state.record}: ')})"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    return "is missing" if record is None else f"names pid {record.pid}, which is not it"
-
-
-def _end_holder(state: StateDir) -> str:
-    return f"if it is the supervisor of {state.path}, SIGTERM to its pid stops it with its daemons"
-
-
-def _end(processes: list[Process]) -> None:
-    deadline = time.monotonic() + REAP_GRACE_S
-    for process in processes:
-        process.signal(signal.SIGTERM)
-        process.signal(signal.SIGCONT)
-    while alive := [process for process in processes if process.is_alive()]:
-        if time.monotonic() > deadline:
-            for process in alive:
-                process.signal(signal.SIGKILL)
-        time.sleep(POLL_S)
-    for process in processes:
-        process.close()
-
-
-def _unsupervised(platform: Platform) -> list[tuple[Process, Mark]]:
-    supervised: dict[str, set[str] | None] = {}
-
-    def tokens(state_dir: str) -> set[str] | None:
-        """The runs that a living supervisor watches; None where one lives that does not say."""
-        if state_dir not in supervised:
-            state = StateDir(Path(state_dir))
-            running = running_supervisor(state, platform)
-            if running is not None:
-                supervised[state_dir] = {*_tokens(state), running.token}
-            else:
-                supervised[state_dir] = None if _lock_holders(state, platform) else set()
-        return supervised[state_dir]
-
-    found = []
-    for process, mark in platform.marked(lambda mark: True):
-        watched = tokens(mark.state_dir)
-        if watched is not None and mark.token not in watched:
-            found.append((process, mark))
-        else:
-            process.close()
-    return found
-
-
-def _tokens(state: StateDir) -> frozenset[str]:
-    tokens = set()
-    for path in state.daemons.glob("*.json"):
-        try:
-            record = records.read(path, DaemonRecord)
-        except (DamagedRecord, OSError):
-            continue
-        if record is not None:
-            tokens.add(record.token)
-    return frozenset(tokens)
-
-
-def _describe(platform: Platform, process: Process, mark: Mark) -> Orphan:
-    command = platform.describe(process.pid) or "ended"
-    return Orphan(pid=process.pid, name=mark.name, state_dir=mark.state_dir, command=command)
-
-
-def _supervisor(state: StateDir, platform: Platform) -> Finding:
-    record = running_supervisor(state, platform)
-    if record is not None:
+def _supervisor(state: StateDir, supervisor: FoundSupervisor | None) -> Finding:
+    if supervisor is not None and supervisor.record is not None:
+        record = supervisor.record
         return Finding(level="ok", subject="supervisor", text=f"pid {record.pid}, version {record.version}")
-    if _lock_holders(state, platform):
-        return Finding(level="problem", subject="supervisor", text=_held(state, platform), remedy=_end_holder(state))
+    if supervisor is not None:
+        return Finding(level="problem", subject="supervisor", text=held(state, supervisor), remedy=end_holder(state))
     if state.record.exists():
-        text = f"none is running; {state.record} is left from one that was killed"
+        text = f"none is running; {state.record} is left from one that was killed, or was copied here"
         return Finding(level="note", subject="supervisor", text=text, remedy="up starts one, which adopts what lives")
     return Finding(level="ok", subject="supervisor", text=f"none is running for {state.path}")
 
@@ -274,7 +118,7 @@ def _is_there(program: str, definition: Definition, launch: Launch) -> bool:
     return shutil.which(program, path=os.pathsep.join(directories)) is not None
 
 
-def _ports(definition: Definition, state: StateDir, platform: Platform) -> list[Finding]:
+def _ports(definition: Definition, ownership: Ownership, platform: Platform) -> list[Finding]:
     findings = []
     for name, port in definition.ports.items():
         number = port.fixed or port.preferred
@@ -287,8 +131,7 @@ def _ports(definition: Definition, state: StateDir, platform: Platform) -> list[
             findings.append(Finding(level="problem", subject=definition.name, text=text, remedy=remedy))
             continue
         holder = platform.port_holder(number)
-        mark = platform.mark_of(holder.pid) if holder is not None and holder.pid is not None else None
-        if mark is not None and mark.name == definition.name and mark.state_dir == str(state.path):
+        if holder is not None and holder.pid is not None and ownership.owns(holder.pid, definition.name):
             findings.append(Finding(level="ok", subject=definition.name, text=f"port {number} is its own"))
         elif port.fixed is not None:
             key = "port" if name == "main" else f"ports.{name}"
@@ -309,21 +152,20 @@ def _ports(definition: Definition, state: StateDir, platform: Platform) -> list[
 def _data(definition: Definition, platform: Platform) -> list[Finding]:
     if definition.data_dir is None:
         return []
-    heirs = platform.heirs(Path(definition.data_dir) / DATA_LOCK)
-    holders = [f"pid {process.pid} ({platform.describe(process.pid)})" for process in heirs]
-    for process in heirs:
+    found = platform.lock_holders(Path(definition.data_dir) / DATA_LOCK)
+    holders = [f"pid {process.pid} ({platform.describe(process.pid)})" for process in found]
+    for process in found:
         process.close()
     text = f"{definition.data_dir} is {'in use by ' + ', '.join(holders) if holders else 'free'}"
     return [Finding(level="ok", subject=definition.name, text=text)]
 
 
-def _records(state: StateDir, platform: Platform) -> list[Finding]:
+def _records(ownership: Ownership, *, supervised: bool) -> list[Finding]:
     findings = []
-    running = running_supervisor(state, platform) is not None
-    for path in sorted(state.daemons.glob("*.json")):
+    for path in sorted(ownership.state.daemons.glob("*.json")):
         try:
             record = records.read(path, DaemonRecord)
-            living, stranger = find_living(platform, record, state.path) if record is not None else (None, None)
+            living, stranger = ownership.find_living(record) if record is not None else (None, None)
         except (DamagedRecord, OSError) as error:
             findings.append(
                 Finding(
@@ -339,7 +181,7 @@ def _records(state: StateDir, platform: Platform) -> list[Finding]:
             continue
         if living is not None:
             living.close()
-        elif not running:
+        elif not supervised:
             text = stranger or "stale record: its process is gone"
             findings.append(
                 Finding(level="note", subject=path.stem, text=text, remedy="none needed: the next start clears it")

@@ -1,4 +1,4 @@
-"""The processes of one daemon: the main one, and whatever else bears its mark or holds its lock; and their end."""
+"""The processes of one daemon: the main one, and whatever else belongs to it; and their end."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import functools
 import signal
 from collections.abc import Callable, Container
-from pathlib import Path
 from typing import Any
 
 from neo_daemons.definitions import Stop
 
-from .platform import ExitStatus, Mark, Platform, Process
+from .ownership import Ownership
+from .platform import ExitStatus, Platform, Process
 
 SWEEP_GRACE_S = 3.0
 """Leftovers of a run that has ended get this long between SIGTERM and SIGKILL."""
@@ -27,8 +27,7 @@ class Tree:
     """The process tree of a daemon.
 
     Args:
-        name, state_dir: what its marks say.
-        lock: the file whose lock its processes inherit.
+        ownership: tells which processes are the daemon's.
         others: the main processes of other daemons, each alive and in somebody's hand.
     """
 
@@ -36,15 +35,13 @@ class Tree:
         self,
         platform: Platform,
         name: str,
-        state_dir: str,
-        lock: Path,
+        ownership: Ownership,
         note: Note,
         others: Callable[[], Container[int]] = frozenset,
     ) -> None:
         self._platform = platform
         self._name = name
-        self._state_dir = state_dir
-        self._lock = lock
+        self._ownership = ownership
         self._note = note
         self._others = others
         self._hurry = asyncio.Event()
@@ -79,16 +76,6 @@ class Tree:
         """Cut the grace of an end that is under way, or comes."""
         self._hurry.set()
 
-    def is_mine(self, mark: Mark) -> bool:
-        """Whether a mark is of this daemon, of whatever run."""
-        return mark.name == self._name and mark.state_dir == self._state_dir
-
-    def of_run(self, token: str) -> list[Process]:
-        """The living processes of the latest run, by its mark or, where they have lost that, by the lock that they
-        inherited; the lowest pid first. The caller closes them."""
-        found = [process for process, _ in self._platform.marked(lambda mark: mark.token == token)]
-        return sorted(found or self._platform.heirs(self._lock), key=lambda process: process.pid)
-
     async def end(self, stop: Stop) -> None:
         """Signal, grace, SIGKILL; returns when everything is seen to be gone."""
         process, exited = self.main, self._exited
@@ -122,12 +109,12 @@ class Tree:
         deadline = loop.time() + grace_s
         asked: set[int] = set()
         while True:
-            left = [process for process, _ in self._platform.marked(self.is_mine, self._others())]
+            left = [process for process, _ in self._ownership.marked(self._name, self._others())]
             if not left:
-                if self._lock_is_free():
+                if self._ownership.is_lock_free(self._name):
                     return
-                # Somebody holds it: one who lost his mark, or a chain that forks faster than we look.
-                left = self._platform.heirs(self._lock)
+                # Somebody holds it: one that lost its mark, or a chain that forks faster than we look.
+                left = self._ownership.lock_holders(self._name)
             force = loop.time() >= deadline or self._hurry.is_set()
             if loop.time() >= deadline + GIVE_UP_S:
                 pids = ", ".join(str(process.pid) for process in left) or "a process that cannot be told"
@@ -147,25 +134,6 @@ class Tree:
                     self._signal(process, signal.SIGCONT, alone=True)
                 process.close()
             await asyncio.sleep(SWEEP_POLL_S)
-
-    def _lock_is_free(self) -> bool:
-        try:
-            lock = self._platform.lock(self._lock)
-        except FileNotFoundError:
-            return True  # the state directory has been deleted under us: the marks must do
-        if lock is not None:
-            lock.release()
-        return lock is not None
-
-    def owns(self, pid: int) -> bool:
-        """Whether a process is of this daemon, by its mark or by the lock that it inherited."""
-        mark = self._platform.mark_of(pid)
-        if mark is not None and self.is_mine(mark):
-            return True
-        heirs = self._platform.heirs(self._lock)
-        for heir in heirs:
-            heir.close()
-        return any(heir.pid == pid for heir in heirs)
 
     def signal(self, signum: int) -> bool:
         """Send a signal to the main process's group; False if nothing got it."""

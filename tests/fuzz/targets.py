@@ -254,7 +254,7 @@ def control(root: Path) -> Iterator[Fuzz]:
         TRIED["control"] += 1
         with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
             connection.settimeout(0.005)
-            connection.connect(project.client._socket())
+            connection.connect(str(project.state.path / "control.sock"))
             for part in parts:
                 connection.sendall(part)
             connection.recv(65536)

@@ -416,6 +416,9 @@ class SimLock(Lock):
     def fileno(self) -> int:
         return self._number
 
+    def is_at_its_path(self) -> bool:
+        return True
+
     def release(self) -> None:
         self._platform.kernel.drop(self._description, self._platform.incarnation)
 
@@ -462,10 +465,15 @@ class SimPlatform:
         proc = self.kernel.table.get(pid)
         return Mark.parse(proc.mark or "") if proc is not None and proc.alive else None
 
-    def heirs(self, lock: Path) -> list[Process]:
+    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
+        if deleted:
+            return []
         held = self.kernel.held(str(lock))
         procs = [proc for proc in self.kernel.living() if held is not None and held in proc.locks]
         return [SimProcess(self, proc, is_child=False) for proc in procs]
+
+    def has_deleted_file(self, pid: int, directory: Path) -> bool:
+        return False
 
     def oom_kills(self) -> int | None:
         return None

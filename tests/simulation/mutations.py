@@ -16,7 +16,7 @@ import msgspec
 from neo_daemons.definitions import Stop
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord
-from neo_daemons.supervision import daemon, pidfile, starting, supervisor, watching
+from neo_daemons.supervision import claim, daemon, ownership, pidfile, starting, supervisor, watching
 from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.platform import Process
 from neo_daemons.supervision.policy import Cause, Verdict
@@ -36,12 +36,13 @@ def no_supervisor_lock() -> contextlib.AbstractContextManager[Any]:
 def no_identity_check() -> Iterator[None]:
     """A pid on record is believed."""
 
-    def believe(platform: SimPlatform, record: DaemonRecord, state_dir: Path) -> tuple[Process | None, str | None]:
+    def believe(self: Any, record: DaemonRecord) -> tuple[Process | None, str | None]:
+        platform: SimPlatform = self._platform
         proc = platform.kernel.table.get(record.pid or 0)
         found = SimProcess(platform, proc, is_child=False) if proc is not None and proc.alive else None
         return found, None
 
-    with mock.patch.object(starting, "find_living", believe):
+    with mock.patch.object(ownership.Ownership, "find_living", believe):
         yield
 
 
@@ -83,7 +84,11 @@ def written_in_place() -> Iterator[None]:
         with path.open("wb") as file:
             file.write(msgspec.json.encode(value))
 
-    with mock.patch.object(pidfile, "write_struct", write), mock.patch.object(supervisor, "write_struct", write):
+    with (
+        mock.patch.object(pidfile, "write_struct", write),
+        mock.patch.object(supervisor, "write_struct", write),
+        mock.patch.object(claim, "write_struct", write),
+    ):
         yield
 
 
@@ -157,16 +162,19 @@ def no_sync() -> Iterator[None]:
 
 
 def a_held_lock_proves_the_record() -> contextlib.AbstractContextManager[Any]:
-    def believe(platform: SimPlatform, record: DaemonRecord, state_dir: Path) -> tuple[Process | None, str | None]:
-        found = pidfile.find_living(platform, record, state_dir)
+    find_living = ownership.Ownership.find_living
+
+    def believe(self: Any, record: DaemonRecord) -> tuple[Process | None, str | None]:
+        platform: SimPlatform = self._platform
+        found = find_living(self, record)
         proc = platform.kernel.table.get(record.pid or 0)
         if found[1] is None or proc is None or record.identity is None or not proc.identity.matches(record.identity):
             return found
-        if platform.kernel.held(str(state_dir / "daemons" / f"{record.name}.lock")) is None:
+        if platform.kernel.held(str(self.state.daemon_lock(record.name))) is None:
             return found
         return SimProcess(platform, proc, is_child=False), None
 
-    return mock.patch.object(starting, "find_living", believe)
+    return mock.patch.object(ownership.Ownership, "find_living", believe)
 
 
 @contextlib.contextmanager

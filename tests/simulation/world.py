@@ -28,12 +28,13 @@ from neo_daemons.definitions import AnyProbe, Definition, HttpProbe, Launch, Por
 from neo_daemons.records import DaemonRecord, DamagedRecord, Intentions, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import JournalEntry
-from neo_daemons.supervision import supervisor as supervisor_module
+from neo_daemons.supervision import claim as claim_module
+from neo_daemons.supervision.claim import AlreadyRunning
 from neo_daemons.supervision.machine import Event, Refused, State
 from neo_daemons.supervision.platform import ExitStatus
 from neo_daemons.supervision.probes import Result, Target
 from neo_daemons.supervision.starting import DATA_LOCK
-from neo_daemons.supervision.supervisor import AlreadyRunning, Supervisor
+from neo_daemons.supervision.supervisor import Supervisor
 
 from .kernel import (
     Behaviour,
@@ -83,6 +84,7 @@ class SimFileLock:
         if taken is None:
             raise filelock.Timeout(self._path)
         self._held = (taken[1], owner)
+        Path(self._path).touch()
 
     def release(self) -> None:
         if self._held is not None:
@@ -803,7 +805,7 @@ class World:
             mock.patch.object(time, "time_ns", lambda: int((1.8e9 + self.wall_offset_s + now()) * 1e9)),
             mock.patch.object(time, "monotonic", lambda: 1000.0 + now()),
             mock.patch("secrets.token_hex", lambda size: rng.randbytes(size).hex()),
-            mock.patch.object(supervisor_module, "FileLock", SimFileLock),
+            mock.patch.object(claim_module, "supervisor_lock", SimFileLock),
         ):
             yield
 

@@ -14,10 +14,10 @@ from typing import Protocol
 from msgspec import Struct
 
 from neo_daemons.definitions import is_name
-from neo_daemons.records import Identity
+from neo_daemons.records import Directory, Identity
 
 MARK_VARIABLE = "NEO_DAEMONS_MARK"
-"""Environment variable that every process of a daemon inherits: ``token:name:state_dir``."""
+"""Environment variable that every process of a daemon inherits: ``token:name:device.inode:state_dir``."""
 
 
 class ExitStatus(Struct, frozen=True):
@@ -43,19 +43,25 @@ class Mark(Struct, frozen=True):
     token: str
     """Unique to one spawn."""
     name: str
-    state_dir: str
+    directory: Directory
+    """The state directory."""
+
+    @property
+    def state_dir(self) -> str:
+        """Path of the state directory at the spawn."""
+        return self.directory.path
 
     def __str__(self) -> str:
-        return f"{self.token}:{self.name}:{self.state_dir}"
+        return f"{self.token}:{self.name}:{self.directory.key}:{self.directory.path}"
 
     @classmethod
     def parse(cls, text: str) -> Mark | None:
         """The mark in an environment variable's value, or None if that is none."""
-        token, _, rest = text.partition(":")
-        name, _, state_dir = rest.partition(":")
-        # Anybody can put one into the environment of a process of his: it must not become a path.
-        valid = re.fullmatch(r"[0-9a-f]{32}", token) and is_name(name) and state_dir.startswith("/")
-        return cls(token, name, state_dir) if valid else None
+        # Anybody can put one into the environment of a process of theirs: it must not become a path.
+        found = re.fullmatch(r"([0-9a-f]{32}):([^:]*):([0-9a-f]{1,16})\.([0-9a-f]{1,16}):(/.*)", text, re.DOTALL)
+        if found is None or not is_name(found[2]):
+            return None
+        return cls(found[1], found[2], Directory(found[5], int(found[3], 16), int(found[4], 16)))
 
 
 class SpawnSpec(Struct, frozen=True):
@@ -142,6 +148,9 @@ class Lock(Protocol):
     def fileno(self) -> int:
         """The descriptor to hand to a daemon."""
 
+    def is_at_its_path(self) -> bool:
+        """Whether the file that is locked is still the one at `path`: not if that was deleted, or made anew."""
+
     def release(self) -> None:
         """Close our descriptor. The lock is free when no heir holds it either."""
 
@@ -180,9 +189,13 @@ class Platform(Protocol):
         """The mark in the environment of `pid`; None if there is none, it cannot be read, or the process is another
         user's."""
 
-    def heirs(self, lock: Path) -> list[Process]:
-        """The living processes that hold the lock on the file through a descriptor they inherited; [] where the
-        system does not say."""
+    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
+        """The living processes, but for this one, that hold the lock on the file at this path; with `deleted`, on a
+        file that was at this path and has been deleted. [] where the system does not say."""
+
+    def has_deleted_file(self, pid: int, directory: Path) -> bool:
+        """Whether a process keeps a file open that was in the directory when the process opened it, and has been
+        deleted since. False where the system does not say."""
 
     def oom_kills(self) -> int | None:
         """How many processes the kernel has killed for want of memory since the boot; None if it does not say."""

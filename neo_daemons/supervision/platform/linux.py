@@ -71,6 +71,8 @@ def _ask_late(
         on_learned(status)
 
 
+DELETED = " (deleted)"
+"""What the kernel puts behind the name of an open file that has been deleted: d_path in fs/d_path.c."""
 _MARKED = MARK_VARIABLE.encode() + b"="
 
 
@@ -261,27 +263,43 @@ class LinuxPlatform(PosixPlatform):
             raise ProcessLookupError(errno.ESRCH, f"no process {pid}")
         return Identity(boot_id=procfs.boot_id(), start_time=float(stat[19]), inode=inode)
 
-    def heirs(self, lock: Path) -> list[Process]:
-        path = str(lock)
+    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
+        wanted = f"{lock}{DELETED}"
+        try:
+            file = os.stat(lock)
+        except OSError:
+            if not deleted:
+                return []
 
-        def is_heir(pid: int) -> bool:
+        def holds(pid: int) -> bool:
             try:
                 numbers = os.listdir(f"/proc/{pid}/fd")
             except OSError:
-                return False  # it ended, or it is another user's and cannot be an heir
-            for number in numbers:
-                try:
-                    if os.readlink(f"/proc/{pid}/fd/{number}") == path:
-                        # Open is not enough: only who has the lock's own description holds it.
-                        with open(f"/proc/{pid}/fdinfo/{number}") as file:
-                            if "FLOCK" in file.read():
-                                return True
-                except OSError:
-                    continue  # closed meanwhile; the lock may come after it
-            return False
+                return False  # it ended, or it is another user's and cannot hold a lock of ours
+            return any(holds_by(f"/proc/{pid}", number) for number in numbers)
 
-        found = (self._claim(pid, lambda pid=pid: is_heir(pid)) for pid in self._pids() if is_heir(pid))  # type: ignore[misc]
+        def holds_by(process: str, number: str) -> bool:
+            try:
+                link = os.readlink(f"{process}/fd/{number}")
+                if deleted:
+                    found = link == wanted
+                else:
+                    # The name first: to look at a file may take for ever where its file system hangs. The path does
+                    # not tell: the directory may be mounted in several places.
+                    found = link.endswith(f"/{lock.name}") and os.path.samestat(os.stat(f"{process}/fd/{number}"), file)
+                if not found:
+                    return False
+                # Open is not enough: only who has the lock's own description holds it.
+                with open(f"{process}/fdinfo/{number}") as info:
+                    return "FLOCK" in info.read()
+            except OSError:
+                return False  # closed meanwhile; the lock may come after it
+
+        found = (self._claim(pid, lambda pid=pid: holds(pid)) for pid in self._pids() if holds(pid))  # type: ignore[misc]
         return [process for process in found if process is not None]
+
+    def has_deleted_file(self, pid: int, directory: Path) -> bool:
+        return any(link.startswith(f"{directory}/") and link.endswith(DELETED) for link in procfs.open_files(pid))
 
     def oom_kills(self) -> int | None:
         try:

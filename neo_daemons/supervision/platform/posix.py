@@ -91,6 +91,12 @@ class FileLock(Lock):
     def fileno(self) -> int:
         return self._descriptor
 
+    def is_at_its_path(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
+        except OSError:
+            return False
+
     def release(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -281,8 +287,11 @@ class PosixPlatform:
                     found.append((process, mark))
         return found
 
-    def heirs(self, lock: Path) -> list[Process]:
+    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
         return []
+
+    def has_deleted_file(self, pid: int, directory: Path) -> bool:
+        return False
 
     def oom_kills(self) -> int | None:
         return None

@@ -1,0 +1,196 @@
+"""A supervisor's hold on its state directory: the lock, the record that says who it is, and the directory itself.
+
+The directory can be deleted, moved or replaced while it is supervised (``git clean -fdx``, ``mv``, a backup put back).
+A supervisor that nobody finds would restart daemons for ever; so it looks, makes again what is missing, or learns that
+the path is no longer its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from filelock import Timeout, UnixFileLock
+
+from neo_daemons import records
+from neo_daemons.files import remove_leftover_temporaries, write_struct
+from neo_daemons.locks import supervisor_lock
+from neo_daemons.records import DamagedRecord, Directory, SupervisorRecord
+from neo_daemons.state_dir import StateDir, StateDirError, StateDirLost
+
+CLAIM_S = 1.0
+"""A supervisor that is just letting go, or somebody who looks, may have the lock for a moment."""
+RECLAIM_S = 0.1
+"""Somebody who looks has it for microseconds."""
+POLL_S = 0.02
+
+
+class AlreadyRunning(Exception):
+    """Another supervisor holds the state directory; `record` says which, where that can be read."""
+
+    def __init__(self, state: StateDir, record: SupervisorRecord | None) -> None:
+        self.record = record
+        who = f"pid {record.pid}" if record is not None else "a supervisor that is just starting"
+        super().__init__(
+            f"{state.path} is already supervised by {who}; use it (status, stop, reload), "
+            f"or take over with serve --takeover"
+        )
+
+
+class Claim:
+    """Held from `take` to `release`."""
+
+    def __init__(self, state: StateDir) -> None:
+        self.state = state
+        self._locks: list[UnixFileLock] = []
+        """The latest one last. Earlier ones are on files that were deleted; they are held until the end."""
+        self._descriptor = -1
+        """Of the directory."""
+        self._directory: Directory | None = None
+        self._lock_file: os.stat_result | None = None
+        self._record: SupervisorRecord | None = None
+        self._record_file: os.stat_result | None = None
+
+    def take(self) -> None:
+        """Take the state directory, and make it if there is none.
+
+        Raises:
+            AlreadyRunning: another supervisor has it. Nothing was written.
+            StateDirError: the directory cannot be used.
+        """
+        try:
+            self._take(CLAIM_S)
+        except Timeout:
+            record = None
+            with contextlib.suppress(DamagedRecord, OSError):
+                record = records.read(self.state.record, SupervisorRecord)
+            raise AlreadyRunning(self.state, record) from None
+
+    def _take(self, timeout_s: float) -> None:
+        self.state.create()
+        lock = supervisor_lock(self.state.lock)
+        try:
+            lock.acquire(timeout=timeout_s, poll_interval=POLL_S)
+        except Timeout:
+            raise
+        except OSError as error:
+            raise StateDirError(
+                f"cannot lock {self.state.lock}: {error.strerror}; choose another --state-dir"
+            ) from None
+        self._locks.append(lock)
+        try:
+            descriptor = os.open(self.state.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._lock_file = self.state.lock.stat()
+        except OSError as error:
+            raise StateDirError(f"cannot use {self.state.path}: {error.strerror}; choose another --state-dir") from None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._directory = Directory.behind(descriptor, self.state.path)
+
+    @property
+    def directory(self) -> Directory:
+        """The directory that is held."""
+        assert self._directory is not None, "it has not been taken"
+        return self._directory
+
+    def announce(self, record: SupervisorRecord) -> None:
+        """Write down who supervises, and where it is reached.
+
+        Raises:
+            StateDirError: it cannot be written.
+        """
+        for directory in (self.state.path, self.state.daemons, self.state.logs):
+            remove_leftover_temporaries(directory)
+        self._record = record
+        try:
+            self._write()
+        except OSError as error:
+            raise StateDirError(
+                f"cannot write {self.state.record}: {error.strerror}; make room or choose another --state-dir"
+            ) from None
+
+    def _write(self) -> None:
+        assert self._record is not None
+        write_struct(self.state.record, self._record)
+        self._record_file = self.state.record.stat()
+
+    def keep(self) -> bool:
+        """Make again what is missing of the things by which the supervisor is found. Whether the directory, or one in
+        it, had to be made: what was in it is gone.
+
+        Raises:
+            StateDirLost: the path is no longer ours.
+            OSError: it cannot be seen or made now; it may be possible later.
+        """
+        assert self._directory is not None
+        remade = self._keep_directory()
+        if not remade and not self.state.is_whole():
+            self.state.create()
+            remade = True
+        if not _is_at(self.state.lock, self._lock_file):
+            self._retake("its lock was deleted")
+        if self._record is not None and (remade or not _is_unchanged(self.state.record, self._record_file)):
+            self._write()
+        return remade
+
+    def _keep_directory(self) -> bool:
+        path = self.state.path
+        try:
+            if os.path.samestat(path.stat(), os.fstat(self._descriptor)):
+                return False
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        if os.fstat(self._descriptor).st_nlink:
+            raise StateDirLost(path, f"it was moved{_to(self._descriptor)}")
+        if not path.parent.is_dir():
+            raise StateDirLost(path, "it was deleted together with the directory that it was in")
+        self._retake("it was deleted")
+        return True
+
+    def _retake(self, why: str) -> None:
+        try:
+            self._take(RECLAIM_S)
+        except Timeout:
+            raise StateDirLost(self.state.path, f"{why}, and another supervisor has taken its place") from None
+        except StateDirError as error:
+            raise StateDirLost(self.state.path, f"{why}, and it cannot be made again: {error}") from None
+
+    def release(self) -> None:
+        """Give the directory back."""
+        if self._record is not None:
+            # Ours only: the directory may have been deleted under us, and another supervisor have made it anew.
+            with contextlib.suppress(OSError, DamagedRecord):
+                found = records.read(self.state.record, SupervisorRecord)
+                if found is not None and found.token == self._record.token:
+                    self.state.record.unlink(missing_ok=True)
+            self._record = None
+        for lock in self._locks:
+            lock.release()
+        self._locks.clear()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _is_at(path: Path, file: os.stat_result | None) -> bool:
+    try:
+        return file is not None and os.path.samestat(path.stat(), file)
+    except FileNotFoundError:
+        return False
+
+
+def _is_unchanged(path: Path, file: os.stat_result | None) -> bool:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return file is not None and os.path.samestat(found, file) and found.st_mtime_ns == file.st_mtime_ns
+
+
+def _to(descriptor: int) -> str:
+    try:
+        return f" to {os.readlink(f'/proc/self/fd/{descriptor}')}"
+    except OSError:
+        return ""

@@ -1,0 +1,165 @@
+"""A supervisor can be found for as long as it lives, whatever happens to the files by which it is found."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from neo_daemons.control.client import ControlError, NoSupervisor, Unreachable
+
+from .harness import Project, is_alive, toy, until
+
+
+def answers(project: Project) -> int | None:
+    """The pid of the supervisor, if it answers."""
+    with contextlib.suppress(ControlError):
+        return project.client.status().supervisor.pid
+    return None
+
+
+@pytest.fixture
+def supervised(project: Project) -> tuple[Project, int, int]:
+    """A project, its supervisor and its daemon."""
+    project.configure(api=toy())
+    supervisor = project.serve("--listen", "0")
+    pid = project.reaches("api", "ready").pid
+    assert pid is not None
+    return project, supervisor.pid, pid
+
+
+@pytest.mark.parametrize(
+    "lost", ["control.sock", "supervisor.json", "supervisor.lock", "control.token", "daemons", "."]
+)
+def test_what_a_supervisor_is_found_by_is_made_again(supervised: tuple[Project, int, int], lost: str) -> None:
+    project, supervisor, pid = supervised
+    path = project.state.path / lost
+    token = project.state.token.read_text()
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    status = project.run("status")
+    assert (status.returncode, f"supervisor pid {supervisor}" in status.stdout) == (0, True), status
+    until(lambda: path.exists() and project.state.token.exists(), f"{lost} again")
+    assert project.state.token.read_text() == token
+    assert project.daemon("api").pid == pid
+    up = project.run("up")
+    assert f"already up: supervisor pid {supervisor}" in up.stdout
+    # Whoever adopts the daemon finds its record.
+    until(lambda: lost != "." or project.state.daemon_record("api").exists(), "the daemon's record")
+    down = project.run("down")
+    assert (down.returncode, down.stdout) == (0, f"supervisor pid {supervisor} is gone, and so are its daemons\n")
+    assert not is_alive(pid)
+    assert project.run("status").returncode == 3
+
+
+def test_a_supervisor_killed_after_its_directory_was_made_again_leaves_what_the_next_one_adopts(
+    supervised: tuple[Project, int, int],
+) -> None:
+    project, supervisor, pid = supervised
+    shutil.rmtree(project.state.path)
+    until(lambda: answers(project) == supervisor and project.state.daemon_record("api").exists(), "it to be found")
+    project.kill_supervisor()
+    project.serve()
+    assert project.reaches("api", "ready").pid == pid
+    assert project.daemon("api").adopted
+
+
+def test_a_daemon_whose_data_was_deleted_under_it_is_started_anew(project: Project) -> None:
+    project.configure(api=toy(data_dir=str(project.state.data_dir("api"))))
+    project.serve()
+    pid = project.reaches("api", "ready").pid
+    shutil.rmtree(project.state.path)
+    until(lambda: answers(project), "the supervisor")
+    project.back("api", pid)
+    assert project.state.data_dir("api").is_dir()
+    assert any("data directory was deleted" in str(detail) for _, detail in project.events("api"))
+    project.stop()
+
+
+def test_a_supervisor_whose_project_was_deleted_ends(project: Project) -> None:
+    inner = Project(project.root / "inner")
+    inner.root.mkdir()
+    inner.configure(api=toy("quiet"))
+    supervisor = inner.serve()
+    pid = inner.reaches("api", "ready").pid
+    shutil.rmtree(inner.root)
+    assert supervisor.wait(60) == 1
+    assert pid is not None
+    assert not is_alive(pid)
+    assert not inner.root.exists()
+
+
+def test_a_supervisor_whose_path_has_become_anothers_ends_and_leaves_the_other_alone(project: Project) -> None:
+    project.configure(api=toy())
+    first = project.serve()
+    old = project.reaches("api", "ready").pid
+    os.kill(first.pid, signal.SIGSTOP)  # it does not look for a while
+    shutil.rmtree(project.state.path)
+    project.serve()
+    new = project.reaches("api", "ready").pid
+    assert new != old
+    os.kill(first.pid, signal.SIGCONT)
+    assert first.wait(60) == 1
+    said = (project.root / "serve-0.out").read_text()
+    assert "another supervisor has taken its place" in said
+    assert old is not None
+    assert not is_alive(old)
+    assert project.daemon("api").pid == new
+    assert project.state.daemon_record("api").exists()
+    project.stop()
+
+
+def test_cannot_be_reached_is_not_told_as_does_not_run(supervised: tuple[Project, int, int]) -> None:
+    project, supervisor, pid = supervised
+    os.kill(supervisor, signal.SIGSTOP)
+    (project.state.path / "control.sock").unlink()
+    try:
+        with pytest.raises(Unreachable, match=f"supervisor pid {supervisor} holds") as raised:
+            project.client.status()
+        assert not isinstance(raised.value, NoSupervisor)
+        for command in ("status", "up"):
+            done = project.run(command)
+            assert done.returncode == 1
+            assert f"pid {supervisor} holds {project.state.path}" in done.stderr
+            assert "neo-daemons down" in done.stderr
+        project.state.record.unlink()
+        doctor = project.run("doctor")
+        assert f"{project.state.path} is held by pid {supervisor}" in doctor.stdout
+        down = project.run("down")  # by a signal, as it cannot be asked
+        assert down.returncode == 0
+        assert f"supervisor pid {supervisor} is gone" in down.stdout
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(supervisor, signal.SIGCONT)
+    assert not is_alive(supervisor)
+    assert not is_alive(pid)
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A directory for sockets whose path is short."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        yield Path(directory)
+
+
+def test_the_directory_of_a_short_socket_may_go_and_come_back(project: Project, runtime: Path) -> None:
+    """As at the end of a login session."""
+    project.env |= {"XDG_RUNTIME_DIR": str(runtime)}
+    project.configure(api=toy("quiet"))
+    where = ("--state-dir", str(project.root / ("long-name-" * 10) / "state"))
+    assert project.run("up", *where).returncode == 0
+    try:
+        assert list(runtime.glob("*/*.sock"))
+        shutil.rmtree(runtime / f"neo-daemons-{os.geteuid()}")
+        assert project.run("status", *where).returncode == 0
+    finally:
+        assert project.run("down", *where).returncode == 0
+    assert not list(runtime.glob("*/*.sock"))
