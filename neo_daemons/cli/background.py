@@ -6,12 +6,12 @@ import argparse
 import contextlib
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from neo_daemons import interpreter
 from neo_daemons.config import Configuration, find_state_dir
 from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import Client, ControlError, NoSupervisor
@@ -89,7 +89,7 @@ def _listens(url: str | None, wanted: Loopback) -> bool:
 
 
 def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
-    command = [sys.executable, "-m", "neo_daemons", "serve", "--state-dir", str(state.path)]
+    command = interpreter.command("neo_daemons", "serve", "--state-dir", str(state.path))
     if options.config is not None:
         command += ["--config", str(options.config.resolve())]
     if options.takeover:

@@ -1,10 +1,11 @@
 """``python -m neo_daemons.ephemeral STATE_DIR``: started by `launch`, not by people."""
 
-from __future__ import annotations
-
 import sys
 
-from .supervise import main
+from neo_daemons.interpreter import prefer_installed_modules
 
 if __name__ == "__main__":
+    prefer_installed_modules()
+    from .supervise import main
+
     sys.exit(main(sys.argv[1]))
