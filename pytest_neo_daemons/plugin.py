@@ -183,14 +183,15 @@ def stated_configuration(config: pytest.Config) -> Path | None:
 def _import_from_installed_packages() -> None:
     """Import what a run needs, and not what a project has that is called alike: pytest puts the directories of tests
     first on the import path, and ``python -m pytest`` the working directory."""
-    from importlib import import_module
-
     from neo_daemons.interpreter import installed_first
 
     path, sys.path[:] = sys.path[:], installed_first()
     try:
-        for name in ("neo_daemons.config", "neo_daemons.ephemeral.launch", "pytest_neo_daemons.activation"):
-            import_module(name)
+        from neo_daemons.ephemeral.launch import import_all
+
+        from .activation import activate  # noqa: F401
+
+        import_all()
     finally:
         sys.path[:] = path
 

@@ -27,6 +27,11 @@ LOCK_S = 2.0
 """A warm session may just be ending; one that stays locked is in use."""
 
 
+def import_all() -> None:
+    """Import what this module would import when it first needs it: by then a program's own modules may come first."""
+    current_platform()
+
+
 class Owned:
     """A session that this process owns: its directory, locked; and its supervisor, while there is one."""
 
