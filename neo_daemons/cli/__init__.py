@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from neo_daemons.state_dir import StateDirError, is_text, keep_own_rights
 from neo_daemons.version import VERSION
 
 if TYPE_CHECKING:
@@ -35,21 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    options, rest = _parser().parse_known_args(arguments)
+    keep_own_rights()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options, rest = _parser().parse_known_args(given)
     if rest:
         options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    for argument in given:
+        if not is_text(argument):
+            options.parser.error(f"{argument!r} is not UTF-8")
     from neo_daemons.config import ConfigError
     from neo_daemons.control.client import ControlError, NoSupervisor
-    from neo_daemons.state_dir import StateDirError
 
     try:
         code = int(_run(options))
         sys.stdout.flush()
-    except ConfigError as error:
+    except (ConfigError, StateDirError) as error:
         return complain(str(error), USAGE)
     except NoSupervisor as error:
         return complain(str(error), NO_SUPERVISOR)
-    except (ControlError, StateDirError) as error:
+    except ControlError as error:
         return complain(str(error), FAILED)
     except KeyboardInterrupt:
         return 130

@@ -6,6 +6,9 @@ from neo_daemons.interpreter import prefer_installed_modules
 
 if __name__ == "__main__":
     prefer_installed_modules()
+    from neo_daemons.state_dir import keep_own_rights
+
     from .supervise import main
 
+    keep_own_rights()
     sys.exit(main(sys.argv[1]))
