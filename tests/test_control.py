@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from neo_daemons.control.address import MAX_PATH_BYTES, socket_path
-from neo_daemons.state_dir import StateDirError
 
 from .harness import Project, toy, until
 

@@ -23,6 +23,7 @@ from . import starting, watching
 from .logs import DaemonLog
 from .machine import ALIVE, Action, Event, State, step
 from .pidfile import PidFile
+from .meter import CpuMeter
 from .platform import MARK_VARIABLE, ExitStatus, Lock, Mark, Process, Usage
 from .policy import Cause, History, Verdict, decide, revival_s
 from .ports import Ports
@@ -121,7 +122,7 @@ class Daemon:
         self._taken_at: float | None = None
         self._age_before_s = 0.0
         self._oom_before: int | None = None
-        self._cpu_sample: tuple[float, float] | None = None
+        self._meter = CpuMeter()
         self._starting: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
@@ -325,7 +326,7 @@ class Daemon:
             ports=dict(self.ports.numbers),
             restarts=self.restarts,
             uptime_s=round(self.age_s, 3) if main is not None else None,
-            cpu_percent=self._cpu_percent(usage) if usage is not None else None,
+            cpu_percent=self._meter.percent(usage.cpu_s, self.age_s) if usage is not None else None,
             rss_bytes=usage.rss_bytes if usage is not None else None,
             log_path=str(self.log.path),
             data_dir=self.definition.data_dir,
@@ -347,12 +348,6 @@ class Daemon:
             exports: dict[str, str] = expand_all(self.definition.exports, self.values())
             return exports
         return {}
-
-    def _cpu_percent(self, usage: Usage) -> float:
-        now = time.monotonic()
-        then, used_s = self._cpu_sample or (now - self.age_s, 0.0)
-        self._cpu_sample = (now, usage.cpu_s)
-        return round(100 * max(usage.cpu_s - used_s, 0.0) / (now - then), 1) if now > then else 0.0
 
     # The machine
 
@@ -495,7 +490,7 @@ class Daemon:
         self._taken_at = time.monotonic()
         main = self.tree.main
         self._age_before_s = self.site.platform.age_s(main.identity) if adopted and main is not None else 0.0
-        self._cpu_sample = None
+        self._meter = CpuMeter()
         self.target = self._new_target(record.log_offset)
         self.handle(Event.SPAWNED, "adopted" if adopted else None)
 
