@@ -22,8 +22,8 @@ from neo_daemons.status import DaemonStatus, Exit
 from . import starting, watching
 from .logs import DaemonLog
 from .machine import ALIVE, Action, Event, State, step
-from .pidfile import PidFile
 from .meter import CpuMeter
+from .pidfile import PidFile
 from .platform import MARK_VARIABLE, ExitStatus, Lock, Mark, Process, Usage
 from .policy import Cause, History, Verdict, decide, revival_s
 from .ports import Ports
