@@ -161,7 +161,11 @@ def _parser() -> argparse.ArgumentParser:
 
     status = command("status", "show the daemons")
     status.add_argument("--json", action="store_true", help="as JSON, a stable contract")
-    status.add_argument("--watch", action="store_true", help="again and again")
+    purpose = status.add_mutually_exclusive_group()
+    purpose.add_argument("--watch", action="store_true", help="again and again")
+    purpose.add_argument(
+        "--check", action="store_true", help="for scripts: exit with 1 unless every enabled daemon is ready"
+    )
 
     health = command("health", "look at the daemons from outside; needs no supervisor, changes nothing")
     health.usage_code = UNKNOWN

@@ -336,6 +336,8 @@ class Daemon:
             note=self._launch.note if self._launch is not None else None,
             held=self.held,
             waiting_for=self.waiting_for,
+            requires=self.definition.requires,
+            enabled=self.definition.enabled,
             adopted=self.adopted and main is not None,
             version=self._launch.version if self._launch is not None else None,
             env=self.exports(),
