@@ -90,7 +90,7 @@ def test_beyond_the_limit_requests_are_refused_and_beyond_the_spare_ones_connect
 
     async def run() -> None:
         async with serving(tmp_path / "s") as server:
-            idle = []
+            idle: list[asyncio.StreamWriter] = []
 
             async def connections(count: int) -> None:
                 while len(idle) < count:
