@@ -31,8 +31,7 @@ WAIT_S = 600.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    if sys.stdout is None:  # closed by who started us
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -41,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = _parser().parse_known_args(given)
     if rest:
         options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if getattr(options, "json", False) and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as JSON is, whatever the locale
     for argument in given:
         if not is_text(argument):
             options.parser.error(f"{argument!r} is not UTF-8")
@@ -68,6 +69,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _open_closed_streams() -> None:
+    """Whoever started us may have closed standard streams. Then the next file that is opened, be it a record, would get
+    the number of one, and what is meant for people would go there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w")  # noqa: SIM115
+
+
 def drop_output() -> None:
     """So that the interpreter's own last flush fails no more."""
     with contextlib.suppress(OSError, ValueError):
@@ -75,8 +90,9 @@ def drop_output() -> None:
 
 
 def complain(message: str, code: int) -> int:
-    """One line on standard error; `code`."""
-    print(f"neo-daemons: {message}", file=sys.stderr)
+    """One line on standard error, unless nothing can be written there; `code`."""
+    with contextlib.suppress(OSError):
+        print(f"neo-daemons: {message}", file=sys.stderr)
     return code
 
 
