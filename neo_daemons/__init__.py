@@ -1,11 +1,10 @@
 """A portable supervisor for the daemons that AI agents need. See `AgentOrchestrator` and `Client`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
 from .version import VERSION
 
+# Imports nothing from the standard library: `python -m neo_daemons` runs this while a file of the working directory
+# could still take its place. Type checkers take this name for that of `typing`.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .control.client import Client, ControlError, NoSupervisor
     from .orchestrator import AgentOrchestrator
@@ -21,7 +20,7 @@ _PUBLIC = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # Importing the package costs nothing: the parts come when they are asked for.
     if name in _PUBLIC:
         from importlib import import_module

@@ -1,8 +1,17 @@
-"""``python -m neo_daemons``."""
+"""``python -m neo_daemons``, and the console script ``neo-daemons``."""
 
 import sys
 
-from .cli import main
+from .interpreter import prefer_installed_modules
+
+
+def main() -> int:
+    """Run one command; the exit code."""
+    prefer_installed_modules()
+    from .cli import main as run
+
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

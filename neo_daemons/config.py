@@ -22,7 +22,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .catalog import BUILTINS, Project, bracketed
-from .catalog.project import CACHE_VARIABLE, default_cache, real_path
+from .catalog.project import CACHE_VARIABLE, default_cache, real_path, working_directory
 from .config_errors import MAX_DEPTH, ConfigError, Reader, fits, join
 from .definitions import (
     AnyProbe,
@@ -42,7 +42,7 @@ from .definitions import (
     TcpProbe,
 )
 from .references import UnknownReference, escape, expand, names, texts
-from .state_dir import DEFAULT_NAME, ENVIRONMENT_VARIABLE, StateDir, StateDirError, refuse_foreign_links
+from .state_dir import DEFAULT_NAME, ENVIRONMENT_VARIABLE, StateDir, StateDirError, is_text, refuse_foreign_links
 from .urls import host_and_port, is_url
 
 __all__ = ["ConfigError", "Configuration", "find_state_dir", "load"]
@@ -126,8 +126,9 @@ def load(
         ConfigError: the configuration cannot be used.
     """
     environment = dict(os.environ if environ is None else environ)
-    start = (directory or Path.cwd()).resolve()
-    source, root = _find(start) if file is None else _given(file)
+    source, root = _find(directory) if file is None else _given(file)
+    if not is_text(root):
+        raise ConfigError(f"{root}: the path of the project is not UTF-8; rename the directory")
     raw = _read(source) if source is not None else {}
     reader = Reader(str(source) if source is not None else "built-in defaults", _prefix(source))
     reader.refuse_unusable(raw)
@@ -164,8 +165,8 @@ def find_state_dir(state_dir: Path | None = None, *, file: Path | None = None) -
     """
     environment = dict(os.environ)
     if state_dir is not None or environment.get(ENVIRONMENT_VARIABLE):
-        return StateDir(_state_dir(state_dir, environment, None, Path.cwd(), None))
-    source, root = _find(Path.cwd().resolve()) if file is None else _given(file)
+        return StateDir(_state_dir(state_dir, environment, None, None, None))
+    source, root = _find(None) if file is None else _given(file)
     try:
         stated = _read(source).get("state_dir") if source is not None else None
     except ConfigError:
@@ -179,15 +180,19 @@ def find_state_dir(state_dir: Path | None = None, *, file: Path | None = None) -
 def _given(file: Path) -> tuple[Path, Path]:
     """The configuration file that is asked for, and the project's root."""
     try:
-        source = real_path(file, Path.cwd())
+        source = real_path(file)
     except ValueError as error:
         raise ConfigError(f"{file}: {error}; name a readable file with --config") from None
     return source, source.parent
 
 
-def _find(start: Path) -> tuple[Path | None, Path]:
-    """The configuration file and the project's root: the nearest directory, from `start` up, that has one; without
-    any, the nearest that has been supervised before; else `start`."""
+def _find(start: Path | None) -> tuple[Path | None, Path]:
+    """The configuration file and the project's root: the nearest directory, from `start` (by default the working
+    directory) up, that has one; without any, the nearest that has been supervised before; else `start`."""
+    try:
+        start = (start or working_directory()).resolve()
+    except ValueError as error:
+        raise ConfigError(f"{error}, or name a configuration with --config") from None
     for directory in (start, *start.parents):
         if os.path.lexists(directory / FILE_NAME):  # also what is no file: reading it says so
             return directory / FILE_NAME, directory
@@ -258,18 +263,21 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _state_dir(
-    argument: Path | None, environ: Mapping[str, str], stated: str | None, root: Path, source: Path | None
+    argument: Path | None, environ: Mapping[str, str], stated: str | None, root: Path | None, source: Path | None
 ) -> Path:
     variable = environ.get(ENVIRONMENT_VARIABLE)
     if argument is not None:
-        place, text, base = f"--state-dir {argument}", str(argument), Path.cwd()
+        place, text, base = f"--state-dir {argument}", str(argument), None
     elif variable:
-        place, text, base = f"{ENVIRONMENT_VARIABLE}={variable}", variable, Path.cwd()
+        place, text, base = f"{ENVIRONMENT_VARIABLE}={variable}", variable, None
+    elif stated:
+        place, text, base = f"{source}: {_prefix(source)}state_dir = {stated!r}", stated, root
     else:
-        place, text, base = f"{source}: {_prefix(source)}state_dir = {stated!r}", stated or DEFAULT_NAME, root
+        place, text, base = f"the state directory of {root}", DEFAULT_NAME, root
     try:
         real = real_path(text, base)
-        refuse_foreign_links(base / Path(text).expanduser())
+        named = Path(text).expanduser()
+        refuse_foreign_links(named if named.is_absolute() else (base or Path.cwd()) / named)
     except StateDirError as error:
         raise ConfigError(f"{place}: {error}") from None
     except ValueError as error:

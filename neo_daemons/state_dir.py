@@ -21,6 +21,15 @@ class StateDirLost(StateDirError):
         super().__init__(f"the state directory {path} is no longer this supervisor's: {why}; its daemons are ended")
 
 
+def is_text(path: Path | str) -> bool:
+    """Whether a path, or another text from the system, is UTF-8. Records and the API can hold no other."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def refuse_foreign_links(path: Path) -> None:
     """In a directory that all may write to, such as /tmp, anybody can lay a link that has us work in a directory of
     his choice, with our rights.
@@ -41,6 +50,13 @@ def refuse_foreign_links(path: Path) -> None:
                 f"{step} is a link that belongs to user id {found.st_uid}, and this is {os.geteuid()}; "
                 f"name the directory itself with --state-dir"
             )
+
+
+def keep_own_rights() -> None:
+    """For a process that is ours: a umask that withholds the owner's own rights would have us make directories that we
+    cannot enter. What it withholds from others is the user's wish, and daemons inherit that."""
+    mask = os.umask(0o077)
+    os.umask(mask & 0o077)
 
 
 class StateDir:
@@ -84,12 +100,8 @@ class StateDir:
         Raises:
             StateDirError: it cannot be made or written, or it belongs to somebody else.
         """
-        try:
-            str(self.path).encode()
-        except UnicodeEncodeError:
-            raise StateDirError(
-                f"the state directory {str(self.path)!r} is not UTF-8; choose another with --state-dir"
-            ) from None
+        if not is_text(self.path):
+            raise StateDirError(f"{self.path}: the path is not UTF-8; choose another with --state-dir")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = self.path.lstat()

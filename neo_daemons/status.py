@@ -36,7 +36,7 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     """By the supervisor, since the daemon was last started by hand or by `serve`."""
     uptime_s: float | None
     cpu_percent: float | None
-    """Of one core, by the daemon's whole process tree, since the status before."""
+    """Of one core, by the daemon's whole process tree, over the last second or longer; the same for all who ask."""
     rss_bytes: int | None
     log_path: str
     data_dir: str | None
@@ -50,6 +50,10 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     held: bool = False
     waiting_for: str | None = None
     """The daemon that must be ready, or started, before this one starts."""
+    requires: tuple[str, ...] = ()
+    """The daemons that must be ready before this one starts, and that it needs while it runs."""
+    enabled: bool = True
+    """Whether it is to run: a disabled one is started by hand only."""
     adopted: bool = False
     """The process was taken over from an earlier supervisor."""
     version: str | None = None

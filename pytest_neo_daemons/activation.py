@@ -64,6 +64,8 @@ def activate(config: pytest.Config) -> None:
         active = Active(config, options, *_join(config, options))
     except (ConfigError, StateDirError, ControlError) as error:
         raise pytest.UsageError(f"neo-daemons: {error}") from None
+    except OSError as error:
+        raise pytest.UsageError(f"neo-daemons: cannot use {error.filename or 'a file'}: {error.strerror}") from None
     config.pluginmanager.register(active, "neo_daemons_active")
     config.pluginmanager.register(fixtures, "neo_daemons_fixtures")
     config.pluginmanager.register(fixtures.of_daemons(active), "neo_daemons_fixtures_of_daemons")

@@ -5,6 +5,7 @@ Installed and unused, this module is all of ours that is imported.
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Iterable
 from pathlib import Path
@@ -116,6 +117,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--neo-daemons") or config.getini("neo_daemons"):
         if pytest.version_tuple < OLDEST:
             raise pytest.UsageError(f"--neo-daemons needs pytest 8.4 or newer, and this is {pytest.__version__}")
+        _import_from_installed_packages()
         from .activation import activate
 
         activate(config)
@@ -176,6 +178,22 @@ def stated_configuration(config: pytest.Config) -> Path | None:
         stated = config.getini("neo_daemons_config")
         base = ini_directory(config)
     return base / stated if stated else None
+
+
+def _import_from_installed_packages() -> None:
+    """Import what a run needs, and not what a project has that is called alike: pytest puts the directories of tests
+    first on the import path, and ``python -m pytest`` the working directory."""
+    from neo_daemons.interpreter import installed_first
+
+    path, sys.path[:] = sys.path[:], installed_first()
+    try:
+        from neo_daemons.ephemeral.launch import import_all
+
+        from .activation import activate  # noqa: F401
+
+        import_all()
+    finally:
+        sys.path[:] = path
 
 
 def ini_directory(config: pytest.Config) -> Path:

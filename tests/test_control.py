@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from neo_daemons.control.address import MAX_PATH_BYTES, socket_path
-from neo_daemons.state_dir import StateDirError
 
 from .harness import Child, Project, toy, until
 
@@ -191,8 +190,7 @@ def test_a_long_state_directory_gets_a_socket_in_a_short_private_one(
     assert path != socket_path(tmp_path / ("y" * 200))
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     path.parent.chmod(0o777)
-    with pytest.raises(StateDirError, match="not a private directory"):
-        socket_path(long)
+    assert runtime not in socket_path(long).parents  # it is private no more
     shutil.rmtree(runtime)
 
 

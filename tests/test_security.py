@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from neo_daemons.config import ConfigError, find_state_dir, load
-from neo_daemons.control import server
+from neo_daemons.control import transport
 from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
@@ -357,7 +357,7 @@ def test_a_secret_is_not_quoted_by_an_error(tmp_path: Path, line: str) -> None:
 
 def test_there_is_no_shell_anywhere() -> None:
     """No call names a shell, and none lets one interpret a string."""
-    here = Path(server.__file__).parents[1]
+    here = Path(transport.__file__).parents[1]
     for path in [*here.rglob("*.py"), *(here.parent / "pytest_neo_daemons").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
@@ -417,7 +417,7 @@ def test_a_client_that_never_comes_to_a_request_is_hung_up_on(
         waiting[1].sendall(b"GET /v1/sta")
         for connection in waiting:
             assert connection.recv(1000) == b""
-    assert time.monotonic() - began >= server.HEAD_S / 2, "it had its time"
+    assert time.monotonic() - began >= transport.HEAD_S / 2, "it had its time"
 
 
 def test_too_many_connections_are_closed_and_later_ones_served(project: Project) -> None:
@@ -427,7 +427,7 @@ def test_too_many_connections_are_closed_and_later_ones_served(project: Project)
     assert first is not None
     lease = b'POST /v1/leases HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{"holder": "x"}'
     before = len(descriptors(supervisor.pid))
-    most = server.MAX_CONNECTIONS + server.SPARE_CONNECTIONS
+    most = transport.MAX_CONNECTIONS + transport.SPARE_CONNECTIONS
     with contextlib.ExitStack() as kept:
         for _ in range(most + 50):
             connection = kept.enter_context(connect(project))
@@ -477,7 +477,7 @@ def test_tcp_clients_without_a_token_do_not_shut_out_those_of_the_socket(open_pr
     url = open_project.client.status().supervisor.url
     port = int(str(url).rpartition(":")[2])
     with contextlib.ExitStack() as idle:
-        for _ in range(2 * server.MAX_TCP_CONNECTIONS):
+        for _ in range(2 * transport.MAX_TCP_CONNECTIONS):
             idle.enter_context(socket.create_connection(("127.0.0.1", port)))
         assert open_project.client.status().daemon("api").ready
     until(lambda: answered(open_project) == 200, "an answer over TCP again")

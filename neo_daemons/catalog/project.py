@@ -12,7 +12,11 @@ from pathlib import Path
 import platformdirs
 from msgspec import Struct
 
+from neo_daemons.state_dir import is_text
+
 CACHE_VARIABLE = "NEO_DAEMONS_CACHE_DIR"
+HOMELESS_CACHE = Path("/.cache/neo-daemons")
+"""For a user without a home directory, as if that were /: a provision that cannot write there says so."""
 
 
 class Project(Struct, frozen=True):
@@ -26,25 +30,51 @@ class Project(Struct, frozen=True):
 
 
 def default_cache(environ: dict[str, str]) -> Path:
-    """The user's cache directory for this program, or what ``NEO_DAEMONS_CACHE_DIR`` says.
+    """The user's cache directory for this program, or what ``NEO_DAEMONS_CACHE_DIR`` says. It is only named here: most
+    projects keep nothing in it.
 
     Raises:
         ValueError: it says no path.
     """
     stated = environ.get(CACHE_VARIABLE)
-    return real_path(stated, Path.cwd()) if stated else Path(platformdirs.user_cache_dir("neo-daemons"))
+    if stated:
+        return real_path(stated)
+    try:
+        usual = Path(platformdirs.user_cache_dir("neo-daemons"))
+    except (RuntimeError, ValueError):
+        return HOMELESS_CACHE
+    return usual if usual.is_absolute() and is_text(usual) else HOMELESS_CACHE
 
 
-def real_path(path: str | Path, base: Path) -> Path:
-    """A path, relative to `base` or "~", made absolute and without links.
+def real_path(path: str | Path, base: Path | None = None) -> Path:
+    """A path, relative to `base` (by default the working directory) or "~", made absolute and without links.
 
     Raises:
-        ValueError: there is no such path: an unknown "~user", a loop of links. ``str()`` says which.
+        ValueError: there is no such path (an unknown "~user", a loop of links, no working directory any more), or it
+            is not UTF-8. ``str()`` says which.
     """
     try:
-        return (base / Path(path).expanduser()).resolve()
+        stated = Path(path).expanduser()
+        if not stated.is_absolute():
+            stated = (base or working_directory()) / stated
+        real = stated.resolve()
     except (RuntimeError, OSError) as error:
         raise ValueError("there is no such home directory" if "home directory" in str(error) else str(error)) from None
+    if not is_text(real):
+        raise ValueError("the path is not UTF-8")
+    return real
+
+
+def working_directory() -> Path:
+    """The working directory.
+
+    Raises:
+        ValueError: it has been deleted.
+    """
+    try:
+        return Path.cwd()
+    except OSError:
+        raise ValueError("the working directory has been deleted; change to another directory") from None
 
 
 def find_script(name: str, project: Project) -> Path | None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from neo_daemons.state_dir import StateDirError, is_text, keep_own_rights
 from neo_daemons.version import VERSION
 
 if TYPE_CHECKING:
@@ -30,26 +31,31 @@ WAIT_S = 600.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    if sys.stdout is None:  # closed by who started us
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    options, rest = _parser().parse_known_args(arguments)
+    keep_own_rights()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options, rest = _parser().parse_known_args(given)
     if rest:
         options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if getattr(options, "json", False) and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as JSON is, whatever the locale
+    for argument in given:
+        if not is_text(argument):
+            options.parser.error(f"{argument!r} is not UTF-8")
     from neo_daemons.config import ConfigError
     from neo_daemons.control.client import ControlError, NoSupervisor
-    from neo_daemons.state_dir import StateDirError
 
     try:
         code = int(_run(options))
         sys.stdout.flush()
-    except ConfigError as error:
+    except (ConfigError, StateDirError) as error:
         return complain(str(error), USAGE)
     except NoSupervisor as error:
         return complain(str(error), NO_SUPERVISOR)
-    except (ControlError, StateDirError) as error:
+    except ControlError as error:
         return complain(str(error), FAILED)
     except KeyboardInterrupt:
         return 130
@@ -63,6 +69,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _open_closed_streams() -> None:
+    """Whoever started us may have closed standard streams. Then the next file that is opened, be it a record, would get
+    the number of one, and what is meant for people would go there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w")  # noqa: SIM115
+
+
 def drop_output() -> None:
     """So that the interpreter's own last flush fails no more."""
     with contextlib.suppress(OSError, ValueError):
@@ -70,8 +90,9 @@ def drop_output() -> None:
 
 
 def complain(message: str, code: int) -> int:
-    """One line on standard error; `code`."""
-    print(f"neo-daemons: {message}", file=sys.stderr)
+    """One line on standard error, unless nothing can be written there; `code`."""
+    with contextlib.suppress(OSError):
+        print(f"neo-daemons: {message}", file=sys.stderr)
     return code
 
 
@@ -156,7 +177,11 @@ def _parser() -> argparse.ArgumentParser:
 
     status = command("status", "show the daemons")
     status.add_argument("--json", action="store_true", help="as JSON, a stable contract")
-    status.add_argument("--watch", action="store_true", help="again and again")
+    purpose = status.add_mutually_exclusive_group()
+    purpose.add_argument("--watch", action="store_true", help="again and again")
+    purpose.add_argument(
+        "--check", action="store_true", help="for scripts: exit with 1 unless every enabled daemon is ready"
+    )
 
     health = command("health", "look at the daemons from outside; needs no supervisor, changes nothing")
     health.usage_code = UNKNOWN

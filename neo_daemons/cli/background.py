@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
-from neo_daemons import locks
+from neo_daemons import interpreter, locks
 from neo_daemons.config import Configuration, find_state_dir
 from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import REMADE_S, Client, ControlError, NoSupervisor, Unreachable
@@ -91,7 +90,7 @@ def _listens(url: str | None, wanted: Loopback) -> bool:
 
 
 def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
-    command = [sys.executable, "-m", "neo_daemons", "serve", "--state-dir", str(state.path)]
+    command = interpreter.command("neo_daemons", "serve", "--state-dir", str(state.path))
     if options.config is not None:
         command += ["--config", str(options.config.resolve())]
     if options.takeover:

@@ -14,7 +14,7 @@ import msgspec
 from neo_daemons.config import find_state_dir
 from neo_daemons.control.client import REMADE_S, Client, ControlError, SupervisorEnded, Unreachable
 from neo_daemons.state_dir import StateDir
-from neo_daemons.status import Explanation, JournalEntry
+from neo_daemons.status import DaemonStatus, Explanation, JournalEntry, Status
 
 from . import DONE, FAILED, complain, render
 
@@ -44,14 +44,24 @@ def _status(client: Client, options: argparse.Namespace) -> int:
     status = client.status()
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(status), indent=2).decode())
-        return DONE
+        return _checked(status) if options.check else DONE
     own = status.supervisor
     print(f"supervisor pid {own.pid}, version {own.version}, state in {own.state_dir}")
     if own.warning:
         complain(render.clean(own.warning), FAILED)
     console = render.console()
     console.print(render.table(status, console.width))
-    return DONE
+    return _checked(status) if options.check else DONE
+
+
+def _checked(status: Status) -> int:
+    """Whether all is as the configuration wants it, as an exit code."""
+    missing = [f"{daemon.name} ({render.state(daemon)})" for daemon in status.daemons if _is_missing(daemon)]
+    return complain(f"not ready: {', '.join(missing)}", FAILED) if missing else DONE
+
+
+def _is_missing(daemon: DaemonStatus) -> bool:
+    return daemon.enabled and not daemon.ready
 
 
 def _watch(client: Client, options: argparse.Namespace) -> int:
@@ -71,7 +81,7 @@ def _watch(client: Client, options: argparse.Namespace) -> int:
 
 
 def _order(client: Client, order: str, options: argparse.Namespace) -> int:
-    code = DONE
+    code, ended = DONE, []
     for name in options.names:
         try:
             daemon = client.order(name, order, wait_s=options.wait)  # type: ignore[arg-type]
@@ -83,6 +93,15 @@ def _order(client: Client, order: str, options: argparse.Namespace) -> int:
         print(render.line(daemon), flush=True)
         if options.wait and order in ("start", "restart") and not daemon.ready:
             code = FAILED
+        if order in ("stop", "hold"):
+            ended.append(daemon.name)
+    if ended:
+        running = [daemon for daemon in client.status().daemons if daemon.pid is not None]
+        for name in ended:
+            needing = [daemon.name for daemon in running if name in daemon.requires and daemon.name not in ended]
+            if needing:
+                verb = "requires it and is" if len(needing) == 1 else "require it and are"
+                print(f"{name}: {', '.join(needing)} {verb} still running")
     return code
 
 

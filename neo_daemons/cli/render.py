@@ -28,6 +28,12 @@ STYLES = {
 }
 WIDE_ENOUGH = 120
 """Columns below which the details stand below the table."""
+HEADINGS = ("NAME", "STATE", "PID", "URL", "UPTIME", "RESTARTS", "CPU", "MEMORY")
+DROPPED = ("MEMORY", "CPU", "URL", "UPTIME", "PID")
+"""Where it is narrow, the least important first: a daemon's name, its state and its restarts are always shown."""
+GAP = 2
+DETAIL_WIDTH = 28
+"""Columns below which the details stand below the table, too."""
 TELLING = frozenset({"starting", "backoff", "degraded", "parked", "unavailable"})
 WIDE = 10_000
 """Columns where the output is no terminal: nothing is cut."""
@@ -42,35 +48,55 @@ def console() -> Console:
 
 
 def table(status: Status, width: int) -> Group:
-    """The daemons, one a row; what is to be said of them in the last column, or below where that would be narrow."""
+    """The daemons, one a row, in `width` columns. What does not fit stands below."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    wide = width >= WIDE_ENOUGH
-    headings = ("NAME", "STATE", "PID", "URL", "UPTIME", *(("RESTARTS", "CPU", "MEMORY") if wide else ()))
+    rows = [_cells(daemon) for daemon in status.daemons]
+    headings = list(HEADINGS)
+    for dropped in DROPPED:
+        if _width(headings, rows) <= width:
+            break
+        headings.remove(dropped)
+    wide = width >= WIDE_ENOUGH and width - _width(headings, rows) >= DETAIL_WIDTH
     result = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
-        result.add_column(heading, no_wrap=True)
+        # A name may be longer than the terminal is wide.
+        result.add_column(heading, no_wrap=heading not in ("NAME", "STATE"), overflow="fold")
     if wide:
         result.add_column("DETAIL", overflow="fold")
     below: list[Text] = []
-    for daemon in status.daemons:
-        if not wide and remarks(daemon):
-            below.append(Text(f"{daemon.name}: {remarks(daemon)}"))
-        cells = (
-            daemon.name,
-            Text(state(daemon), style=STYLES.get(daemon.state, "")),
-            str(daemon.pid or "-"),
-            Text(daemon.url or "-"),  # no markup: an IPv6 address stands in brackets
-            duration(daemon.uptime_s),
-            str(daemon.restarts),
-            f"{daemon.cpu_percent:.1f}%" if daemon.cpu_percent is not None else "-",
-            size(daemon.rss_bytes),
-            Text(remarks(daemon)),
-        )
-        result.add_row(*(cells if wide else cells[:5]))
+    for daemon, row in zip(status.daemons, rows, strict=True):
+        style = STYLES.get(daemon.state, "")
+        # As text: an IPv6 address stands in brackets, which would be markup.
+        cells = [Text(row[heading], style=style if heading == "STATE" else "") for heading in headings]
+        rest = [remarks(daemon)] if not wide else []
+        if "URL" not in headings and daemon.url is not None:
+            rest.insert(0, daemon.url)
+        if text := "; ".join(filter(None, rest)):
+            below.append(Text(f"{daemon.name}: {text}"))
+        result.add_row(*cells, *([Text(remarks(daemon))] if wide else []))
     return Group(result, *below)
+
+
+def _cells(daemon: DaemonStatus) -> dict[str, str]:
+    return {
+        "NAME": daemon.name,
+        "STATE": state(daemon),
+        "PID": str(daemon.pid or "-"),
+        "URL": daemon.url or "-",
+        "UPTIME": duration(daemon.uptime_s),
+        "RESTARTS": str(daemon.restarts),
+        "CPU": f"{daemon.cpu_percent:.1f}%" if daemon.cpu_percent is not None else "-",
+        "MEMORY": size(daemon.rss_bytes),
+    }
+
+
+def _width(headings: Iterable[str], rows: Iterable[dict[str, str]]) -> int:
+    """Of a table with these columns."""
+    widths = [max(len(heading), *(len(row[heading]) for row in rows), 0) for heading in headings]
+    return sum(widths) + GAP * (len(widths) - 1)
 
 
 def state(daemon: DaemonStatus) -> str:

@@ -3,16 +3,19 @@ too long; and a TCP port of the loopback interface, if one is asked for."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import ipaddress
 import os
 import socket
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from neo_daemons.state_dir import StateDirError
+from neo_daemons.state_dir import StateDirError, is_text
 
 MAX_PATH_BYTES = 103
 """sun_path holds 104 bytes on macOS, 108 on Linux, with the final zero."""
@@ -22,21 +25,52 @@ def socket_path(state_dir: Path) -> Path:
     """The socket of the supervisor of `state_dir`. Its directory is made, private to this user.
 
     Raises:
-        StateDirError: the short directory exists and is not ours alone.
+        StateDirError: its path is too long, and there is no private directory for it elsewhere.
     """
     path = state_dir / "control.sock"
     if len(os.fsencode(path)) <= MAX_PATH_BYTES:
         return path
+    name = f"{hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16]}.sock"
+    faults = []
+    for base in _short_directories():
+        directory = base / f"neo-daemons-{os.geteuid()}"
+        if not base.is_absolute() or not is_text(base) or len(os.fsencode(directory / name)) > MAX_PATH_BYTES:
+            continue
+        try:
+            _make_private(directory)
+        except OSError as error:
+            faults.append(f"{directory}: {error.strerror}")
+            continue
+        return directory / name
+    raise StateDirError(
+        f"{path} is too long for a socket, and there is no other place for one ({'; '.join(faults)}); "
+        "set XDG_RUNTIME_DIR to a short, private directory, or --state-dir to a short one"
+    )
+
+
+def _short_directories() -> Iterator[Path]:
+    """Where a socket can be, the best first. A variable that names nothing usable is no fault: a shell of `su`, `sudo`
+    or a container keeps it from another user or machine."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    base = Path(runtime) if runtime and len(runtime) <= 60 else Path(tempfile.gettempdir())
-    directory = base / f"neo-daemons-{os.geteuid()}"
-    if len(os.fsencode(directory)) > MAX_PATH_BYTES - 22:
-        directory = Path("/tmp") / f"neo-daemons-{os.geteuid()}"  # noqa: S108 - checked below
+    if runtime:
+        yield Path(runtime)
+    with contextlib.suppress(FileNotFoundError):  # none can be written to
+        yield Path(tempfile.gettempdir())
+    yield Path("/tmp")  # noqa: S108 - made private
+
+
+def _make_private(directory: Path) -> None:
+    """A directory that only this user can enter.
+
+    Raises:
+        OSError: it cannot be made, or it is not private.
+    """
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise StateDirError(f"{directory} is not a private directory of this user; remove it, or set XDG_RUNTIME_DIR")
-    return directory / f"{hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16]}.sock"
+        raise OSError(errno.EPERM, "it is not a private directory of this user", str(directory))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, "it cannot be written to", str(directory))
 
 
 def bind(path: Path) -> socket.socket:

@@ -7,18 +7,16 @@ import contextlib
 import itertools
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from neo_daemons.definitions import Definition
 from neo_daemons.status import Change
@@ -26,28 +24,14 @@ from neo_daemons.supervision.daemon import Daemon
 from neo_daemons.supervision.machine import SETTLING, Event, Refused, State
 from neo_daemons.supervision.supervisor import Supervisor, UnknownDaemon
 
-from . import address, api, openapi, peer
+from . import address, api, openapi
 from .door import TcpDoor
+from .transport import GuestServer, HttpProtocol, behind
 
-MAX_CONNECTIONS = 512
-"""With more, requests are answered with status 503."""
-SPARE_CONNECTIONS = 64
-"""So many more are there to be told that; any further is closed."""
-ACCEPTED_AT_ONCE = 32
-"""Of those that wait. asyncio has four times as many open before the first that is too many is closed: with the above
-that stays well below 1024, the usual limit of descriptors."""
-BACKLOG = 2048
-"""So many may wait to be accepted: to a Unix socket, one more would be an error."""
-MAX_TCP_CONNECTIONS = 64
-"""Any further is closed: who has no right to anything cannot keep others out."""
-HEAD_S = 10.0
-"""In which a connection must come to its first request."""
 BODY_S = 30.0
 """In which a request's body must be there."""
 LAST_WORDS_S = 0.05
 """In which a follower gets what is there at a shutdown; reading it takes far less."""
-GRACE_S = 1
-"""Requests that are under way at a shutdown get this long."""
 PATIENT_FAILURES = 2
 """A daemon that has failed this often in a row is reported as failing to whoever waits for it, instead of letting him
 wait through the whole backoff."""
@@ -137,76 +121,6 @@ def settled(daemon: Daemon) -> bool:
     return daemon.state not in SETTLING
 
 
-class _Protocol(H11Protocol):
-    """HTTP/1.1 for this user's processes, and over TCP for those that `Guard` lets in."""
-
-    guard: Callable[[ASGIApp], ASGIApp] | None = None
-    """Set by the server where TCP is asked for."""
-    _patience: asyncio.TimerHandle | None = None
-    """None for a connection that was not let in."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        connection = transport.get_extra_info("socket")
-        if connection.family != socket.AF_UNIX and self.guard is not None:
-            self.app = self.guard(self.app)
-            others = sum(isinstance(other, _Protocol) and other.client is not None for other in self.connections)
-            allowed = others < MAX_TCP_CONNECTIONS
-        else:
-            allowed = len(self.connections) < MAX_CONNECTIONS + SPARE_CONNECTIONS and peer.may_enter(connection)
-        if not allowed:
-            transport.abort()
-            return
-        super().connection_made(transport)
-        self._patience = self.loop.call_later(HEAD_S, self._give_up)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            super().connection_lost(exc)
-
-    def _give_up(self) -> None:
-        """On a client that has not come to a request."""
-        if cast("object | None", self.cycle) is None:
-            self.transport.abort()
-
-
-def _behind(door: TcpDoor) -> type[_Protocol]:
-    class Guarded(_Protocol):
-        guard = staticmethod(door.guard)
-
-    return Guarded
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn as a guest in our loop: it leaves signals alone, and waits for an event instead of ticking."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.stop_asked = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        # To asyncio one number is both how many may wait and how many it accepts at once.
-        for listener in sockets or ():
-            listener.listen(BACKLOG)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def main_loop(self) -> None:
-        await self.stop_asked.wait()
-
-    async def listen(self, listener: socket.socket) -> None:
-        """Serve another listening socket, too."""
-        kind = cast("type[_Protocol]", self.config.http_protocol_class)
-
-        def make() -> asyncio.Protocol:
-            return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-
-        self.servers.append(await asyncio.get_running_loop().create_server(make, sock=listener))
-
-
 class ControlServer:
     """Serves the control API of one supervisor.
 
@@ -221,7 +135,7 @@ class ControlServer:
         self.path = path
         self._door = door
         self._leases = itertools.count(1)
-        self._server: _Uvicorn | None = None
+        self._server: GuestServer | None = None
         self._task: asyncio.Task[None] | None = None
         self._socket: socket.socket | None = None
         self._closing = asyncio.Event()
@@ -234,27 +148,11 @@ class ControlServer:
         """
         self._socket = address.bind(self.path)
         self._inode = self.path.stat().st_ino
-        sockets = [self._socket]
-        protocol: type[_Protocol] = _Protocol
+        sockets, protocol = [self._socket], HttpProtocol
         if self._door is not None:
             sockets.append(self._door.listener)
-            protocol = _behind(self._door)
-        config = uvicorn.Config(
-            self._until_cut_off(self._app()),
-            http=protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            limit_concurrency=MAX_CONNECTIONS,
-            backlog=ACCEPTED_AT_ONCE,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=GRACE_S,
-        )
-        self._server = _Uvicorn(config)
+            protocol = behind(self._door.guard)
+        self._server = GuestServer.of(self._until_cut_off(self._app()), protocol)
         self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=sockets))
 
     async def stop(self) -> None:

@@ -1,10 +1,14 @@
 """``python -m neo_daemons.ephemeral STATE_DIR``: started by `launch`, not by people."""
 
-from __future__ import annotations
-
 import sys
 
-from .supervise import main
+from neo_daemons.interpreter import prefer_installed_modules
 
 if __name__ == "__main__":
+    prefer_installed_modules()
+    from neo_daemons.state_dir import keep_own_rights
+
+    from .supervise import main
+
+    keep_own_rights()
     sys.exit(main(sys.argv[1]))

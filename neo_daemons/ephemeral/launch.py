@@ -6,10 +6,10 @@ import contextlib
 import os
 import secrets
 import shutil
-import sys
 import time
 from pathlib import Path
 
+from neo_daemons import interpreter
 from neo_daemons.config import Configuration
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.locks import is_held
@@ -26,6 +26,11 @@ ENDED_S = 30.0
 """A supervisor that ends needs its daemons' graces; one that takes longer is left to itself."""
 LOCK_S = 2.0
 """A warm session may just be ending; one that stays locked is in use."""
+
+
+def import_all() -> None:
+    """Import what this module would import when it first needs it: by then a program's own modules may come first."""
+    current_platform()
 
 
 class Owned:
@@ -97,8 +102,7 @@ class Owned:
         """
         if self._supervisor is not None:
             self._supervisor.close()
-        # Not from the working directory: what lies there must not shadow a module.
-        command = [sys.executable, "-P", "-m", "neo_daemons.ephemeral", str(self.state.path)]
+        command = interpreter.command("neo_daemons.ephemeral", str(self.state.path))
         output = os.open(self.state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
             self._supervisor = self._platform.spawn(SpawnSpec(command, self._env, str(self.state.path), output))

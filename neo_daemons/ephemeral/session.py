@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -18,7 +19,7 @@ from msgspec import Struct
 from neo_daemons.definitions import Definition
 from neo_daemons.files import write_struct
 from neo_daemons.records import AnyPid, Identity
-from neo_daemons.state_dir import StateDir, StateDirError
+from neo_daemons.state_dir import StateDir, StateDirError, is_text
 from neo_daemons.version import VERSION
 
 if TYPE_CHECKING:
@@ -123,7 +124,12 @@ def base() -> Path:
     Raises:
         StateDirError: it is somebody else's, or a link.
     """
-    path = Path(tempfile.gettempdir()).resolve() / f"neo-daemons-{os.geteuid()}"
+    try:
+        path = Path(tempfile.gettempdir()).resolve() / f"neo-daemons-{os.geteuid()}"
+    except OSError:
+        raise StateDirError("there is no writable directory for temporary files; set TMPDIR to one") from None
+    if not is_text(path):
+        raise StateDirError(f"{path}: the path is not UTF-8; set TMPDIR to another directory")
     try:
         path.mkdir(mode=0o700, exist_ok=True)
         found = path.lstat()
@@ -159,7 +165,8 @@ def is_warm(state: StateDir) -> bool:
 
 
 def _digest(value: object) -> str:
-    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:16]
+    # Not by msgspec: a variable may hold bytes that are not UTF-8.
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def warm_name(root: Path, source: Path | None) -> str:

@@ -22,6 +22,7 @@ from neo_daemons.status import DaemonStatus, Exit
 from . import starting, watching
 from .logs import DaemonLog
 from .machine import ALIVE, Action, Event, State, step
+from .meter import CpuMeter
 from .pidfile import PidFile
 from .platform import MARK_VARIABLE, ExitStatus, Lock, Process, Usage
 from .policy import Cause, History, Verdict, decide, revival_s
@@ -120,7 +121,7 @@ class Daemon:
         self._taken_at: float | None = None
         self._age_before_s = 0.0
         self._oom_before: int | None = None
-        self._cpu_sample: tuple[float, float] | None = None
+        self._meter = CpuMeter()
         self._starting: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
@@ -334,7 +335,7 @@ class Daemon:
             ports=dict(self.ports.numbers),
             restarts=self.restarts,
             uptime_s=round(self.age_s, 3) if main is not None else None,
-            cpu_percent=self._cpu_percent(usage) if usage is not None else None,
+            cpu_percent=self._meter.percent(usage.cpu_s, self.age_s) if usage is not None else None,
             rss_bytes=usage.rss_bytes if usage is not None else None,
             log_path=str(self.log.path),
             data_dir=self.definition.data_dir,
@@ -344,6 +345,8 @@ class Daemon:
             note=self._launch.note if self._launch is not None else None,
             held=self.held,
             waiting_for=self.waiting_for,
+            requires=self.definition.requires,
+            enabled=self.definition.enabled,
             adopted=self.adopted and main is not None,
             version=self._launch.version if self._launch is not None else None,
             env=self.exports(),
@@ -356,12 +359,6 @@ class Daemon:
             exports: dict[str, str] = expand_all(self.definition.exports, self.values())
             return exports
         return {}
-
-    def _cpu_percent(self, usage: Usage) -> float:
-        now = time.monotonic()
-        then, used_s = self._cpu_sample or (now - self.age_s, 0.0)
-        self._cpu_sample = (now, usage.cpu_s)
-        return round(100 * max(usage.cpu_s - used_s, 0.0) / (now - then), 1) if now > then else 0.0
 
     # The machine
 
@@ -504,7 +501,7 @@ class Daemon:
         self._taken_at = time.monotonic()
         main = self.tree.main
         self._age_before_s = self.site.platform.age_s(main.identity) if adopted and main is not None else 0.0
-        self._cpu_sample = None
+        self._meter = CpuMeter()
         self.target = self._new_target(record.log_offset)
         self.handle(Event.SPAWNED, "adopted" if adopted else None)
 

@@ -1,0 +1,31 @@
+"""How much of the CPU a daemon uses, as all who ask are told."""
+
+from __future__ import annotations
+
+SPAN_S = 1.0
+"""The shortest time over which usage is measured. Whoever asks sooner gets the latest measurement, so that a second
+watcher does not shorten the span of the first: over milliseconds the kernel's clock ticks make 0 % or 200 % of it."""
+
+
+class CpuMeter:
+    """Measures one run of a daemon, from what its processes have used so far."""
+
+    def __init__(self) -> None:
+        self._age_s = 0.0
+        self._used_s = 0.0
+        self._percent = 0.0
+
+    def percent(self, used_s: float, age_s: float) -> float:
+        """Usage in percent of one CPU.
+
+        Args:
+            used_s: CPU time that it has used since it was started.
+            age_s: time since it was started.
+        """
+        span_s = age_s - self._age_s
+        if span_s >= SPAN_S:
+            self._percent = round(100 * max(used_s - self._used_s, 0.0) / span_s, 1)
+            self._age_s, self._used_s = age_s, used_s
+        elif self._age_s == 0.0 and age_s > 0:
+            return round(100 * used_s / age_s, 1)  # so young that there is only one measurement
+        return self._percent
