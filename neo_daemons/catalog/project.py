@@ -12,6 +12,8 @@ from pathlib import Path
 import platformdirs
 from msgspec import Struct
 
+from neo_daemons.environment import references, search_path
+
 CACHE_VARIABLE = "NEO_DAEMONS_CACHE_DIR"
 
 
@@ -23,6 +25,10 @@ class Project(Struct, frozen=True):
     cache: Path
     """Where provisions are kept, for all projects of this user."""
     environ: dict[str, str]
+
+    def references(self) -> dict[str, str]:
+        """What all its daemons can refer to: its places, its interpreter, and its environment."""
+        return {"project": str(self.root), "cache_dir": str(self.cache), **references(self.environ)}
 
 
 def default_cache(environ: dict[str, str]) -> Path:
@@ -57,7 +63,7 @@ def find_script(name: str, project: Project) -> Path | None:
 
 def find_program(name: str, project: Project) -> Path | None:
     """A program on PATH, absolute: PATH may hold relative directories, and a daemon's working directory is its own."""
-    found = shutil.which(name, path=project.environ.get("PATH"))
+    found = shutil.which(name, path=search_path(project.environ.get("PATH")))
     return Path(found).absolute() if found else None
 
 

@@ -266,7 +266,7 @@ class Daemon:
             return definition.external
         if definition.url is not None:
             with contextlib.suppress(UnknownReference):  # its ports are not settled yet
-                return expand(definition.url, self.values_of_its_own())
+                return expand(definition.url, self._values_before_url())
             return None
         if not self.ports.numbers:
             return None
@@ -284,6 +284,10 @@ class Daemon:
 
     def values_of_its_own(self) -> dict[str, str]:
         """What its own can refer to of itself, and of the project."""
+        url = self.url
+        return {**self._values_before_url(), **({"url": url} if url is not None else {})}
+
+    def _values_before_url(self) -> dict[str, str]:
         return {**self.site.values, **self._own_values()}
 
     def _own_values(self) -> dict[str, str]:
@@ -294,6 +298,12 @@ class Daemon:
         if self.definition.data_dir is not None:
             values["data_dir"] = self.definition.data_dir
         return values
+
+    def environment(self, launch_env: Mapping[str, str], token: str) -> dict[str, str]:
+        """That of its processes: what all daemons inherit, what its catalog entry and its definition say, its mark."""
+        stated = expand_all({**launch_env, **self.definition.env}, self.values())
+        mark = Mark(token, self.name, str(self.site.state.path))
+        return {**self.site.env, **stated, MARK_VARIABLE: str(mark)}
 
     def _mains_of_others(self) -> set[int]:
         mains = [other.tree.main for other in self.site.daemons.values() if other is not self]
@@ -502,9 +512,7 @@ class Daemon:
     def _new_target(self, log_start: int) -> Target:
         definition = self.definition
         launch_env = self._launch.env if self._launch is not None else {}
-        mark = Mark(self.site.token, self.name, str(self.site.state.path))
-        stated = expand_all({**launch_env, **definition.env}, self.values())
-        env = {**self.site.env, **stated, MARK_VARIABLE: str(mark)}
+        env = self.environment(launch_env, self.site.token)
         numbers = self.ports.numbers
         return Target(definition.host, numbers, env, definition.cwd, self.log, log_start, {}, self._stranger)
 

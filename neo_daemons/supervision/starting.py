@@ -15,7 +15,7 @@ from neo_daemons.records import DaemonRecord
 from neo_daemons.references import expand, expand_all
 
 from .pidfile import find_living
-from .platform import MARK_VARIABLE, Lock, Mark, Process, SpawnSpec, Unverifiable
+from .platform import Lock, Mark, Process, SpawnSpec, Unverifiable
 from .ports import PortHeld
 from .provision import Runner
 
@@ -98,10 +98,8 @@ async def spawn(daemon: Daemon, launch: Launch) -> None:
     daemon.ports.settle(daemon.ports.numbers)
     mark = Mark(secrets.token_hex(16), daemon.name, str(site.state.path))
     values = daemon.values()
-    helper = Mark(site.token, daemon.name, str(site.state.path))
-    runner = Runner(
-        site.platform, _environment(daemon, launch, values, helper), daemon.log.open, daemon.log.path, daemon.progress
-    )
+    helper_env = daemon.environment(launch.env, site.token)
+    runner = Runner(site.platform, helper_env, daemon.log.open, daemon.log.path, daemon.progress)
     for provision in launch.provisions:
         await runner.provide(provision)
     inherited: list[Lock] = []
@@ -122,7 +120,7 @@ async def spawn(daemon: Daemon, launch: Launch) -> None:
     except PortHeld as error:
         raise StartRefused(str(error)) from None
     values = daemon.values()
-    env = _environment(daemon, launch, values, mark)
+    env = daemon.environment(launch.env, mark.token)
     lock_path = site.state.daemon_lock(daemon.name)
     lock = site.platform.lock(lock_path)
     if lock is None:
@@ -175,11 +173,6 @@ def _spawn(
             raise
     finally:
         os.close(output)
-
-
-def _environment(daemon: Daemon, launch: Launch, values: Mapping[str, str], mark: Mark) -> dict[str, str]:
-    stated = expand_all({**launch.env, **daemon.definition.env}, values)
-    return {**daemon.site.env, **stated, MARK_VARIABLE: str(mark)}
 
 
 def _lock_data(daemon: Daemon, data_dir: Path) -> Lock:
