@@ -7,10 +7,9 @@ supervises is told by the lock: the record beside it may be damaged or deleted.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,11 +18,12 @@ from msgspec import Struct
 from neo_daemons import records
 from neo_daemons.definitions import Definition, Launch, Log, Unavailable
 from neo_daemons.records import DaemonRecord, DamagedRecord, SupervisorRecord
+from neo_daemons.references import escape, expand, names
 from neo_daemons.state_dir import StateDir, StateDirError
 
 from .logs import DaemonLog
 from .pidfile import find_living
-from .platform import Mark, NotOurs, Platform, Process, Unverifiable
+from .platform import Mark, NotOurs, Platform, Process, Unverifiable, programs
 from .starting import DATA_LOCK
 
 REAP_GRACE_S = 10.0
@@ -63,11 +63,13 @@ def survey(
     state: StateDir,
     platform: Platform,
     resolve: Callable[[Definition], Launch | Unavailable],
+    values: Mapping[str, str],
+    env: Mapping[str, str],
 ) -> list[Finding]:
-    """Look at everything that matters to these daemons."""
+    """Look at everything that matters to these daemons. `values` and `env` are those of `Supervisor`."""
     findings = [_supervisor(state, platform), *_directory(state)]
     for definition in definitions:
-        findings += _installed(definition, resolve)
+        findings += _installed(definition, resolve, values, env)
         findings += _ports(definition, state, platform)
         findings += _data(definition, platform)
     findings += _records(state, platform)
@@ -241,18 +243,32 @@ def _directory(state: StateDir) -> list[Finding]:
     return [Finding(level="ok", subject="state dir", text=f"{state.path}; logs are rotated {how}")]
 
 
-def _installed(definition: Definition, resolve: Callable[[Definition], Launch | Unavailable]) -> list[Finding]:
+def _installed(
+    definition: Definition,
+    resolve: Callable[[Definition], Launch | Unavailable],
+    values: Mapping[str, str],
+    env: Mapping[str, str],
+) -> list[Finding]:
     if definition.external:
         return [Finding(level="ok", subject=definition.name, text=f"external: {definition.external}")]
     launch = resolve(definition)
     if isinstance(launch, Unavailable):
         return [Finding(level="problem", subject=definition.name, text=launch.reason, remedy=launch.remedy)]
     version = f" {launch.version}" if launch.version else ""
+    known = {**values, "name": definition.name, "host": definition.host, "data_dir": definition.data_dir or ""}
+    # What is known at the start only (a port) is looked at then.
+    stated = {**{name: escape(text) for name, text in env.items()}, **launch.env, **definition.env}
+    env = {name: expand(text, known) for name, text in stated.items() if known.keys() >= set(names(text))}
     program = launch.command[0]
-    if not _is_there(program, definition, launch):
-        remedy = f"install it, or correct daemons.{definition.name}.command"
-        return [Finding(level="problem", subject=definition.name, text=f"{program} is not found", remedy=remedy)]
-    findings = [Finding(level="ok", subject=definition.name, text=f"{program}{version}")]
+    if not known.keys() >= set(names(program)) or (env.get("PATH") is None and "PATH" in stated):
+        return [Finding(level="ok", subject=definition.name, text=f"{program}, known at its start{version}")]
+    program = expand(program, known)
+    fault = programs.fault([program], env, definition.cwd)
+    if fault is not None:
+        remedy = f"correct that, or daemons.{definition.name}.command"
+        return [Finding(level="problem", subject=definition.name, text=fault, remedy=remedy)]
+    found = programs.find(program, env, definition.cwd)
+    findings = [Finding(level="ok", subject=definition.name, text=f"{found}{version}")]
     for provision in launch.provisions:
         there = Path(provision.target).is_dir()
         text = f"{provision.target} {'is there' if there else 'will be made at the first start'}"
@@ -260,18 +276,6 @@ def _installed(definition: Definition, resolve: Callable[[Definition], Launch | 
     if launch.note:
         findings.append(Finding(level="note", subject=definition.name, text=launch.note))
     return findings
-
-
-def _is_there(program: str, definition: Definition, launch: Launch) -> bool:
-    """Whether the start will find it: from the daemon's own working directory, in its own PATH. What only the start
-    can resolve is taken to be there."""
-    path = {**os.environ, **launch.env, **definition.env}.get("PATH", os.defpath)
-    if "$" in program or ("/" not in program and "$" in path):
-        return True
-    if "/" in program:
-        return shutil.which(os.path.join(definition.cwd, program)) is not None
-    directories = (os.path.join(definition.cwd, directory) for directory in path.split(os.pathsep))
-    return shutil.which(program, path=os.pathsep.join(directories)) is not None
 
 
 def _ports(definition: Definition, state: StateDir, platform: Platform) -> list[Finding]:
