@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
 import shutil
 import sys
@@ -78,5 +79,20 @@ def installed_version(distribution: str, script: Path) -> str | None:
 
 
 def pip_install(extra: str) -> str:
-    """The command that adds an extra of ours to this environment."""
-    return f'{shlex.quote(sys.executable)} -m pip install "neo-daemons[{extra}]"'
+    """The command that adds what an extra of ours needs to this interpreter's environment.
+
+    It names the packages, as our own metadata has them, and not the extra: we may have been installed from a checkout.
+    """
+    from packaging.requirements import Requirement
+
+    stated = [Requirement(text) for text in metadata.requires("neo-daemons") or ()]
+    wanted = [
+        f"{one.name}{'[' + ','.join(sorted(one.extras)) + ']' if one.extras else ''}{one.specifier}"
+        for one in stated
+        if one.marker is not None and one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""})
+    ]
+    python = shlex.quote(sys.executable)
+    # Environments of uv have no pip.
+    has_pip = importlib.util.find_spec("pip") is not None
+    command = f"{python} -m pip install" if has_pip else f"uv pip install --python {python}"
+    return " ".join([command, *(f'"{one}"' for one in wanted)])

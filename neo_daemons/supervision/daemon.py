@@ -27,7 +27,7 @@ from .platform import MARK_VARIABLE, ExitStatus, Lock, Mark, Process, Usage
 from .policy import Cause, History, Verdict, decide, revival_s
 from .ports import Ports
 from .probes import Result, Target
-from .provision import ProvisionFailed
+from .provision import ProvisionFailed, doubt
 from .site import Site
 from .tree import Tree
 
@@ -596,10 +596,16 @@ class Daemon:
         self._cause = Cause.EXIT
         if cause in (Cause.EXIT, Cause.PROBE, Cause.START_FAILED) and not self._was_ready:
             self.vain_starts += 1
+            self._doubt_provisions()
         self._was_ready = False
         if self._verdict.event is Event.RETRY and cause is not Cause.OPERATOR:
             self.restarts += 1
         self.handle(self._verdict.event, self._verdict.reason)
+
+    def _doubt_provisions(self) -> None:
+        for provision in self._launch.provisions if self._launch is not None else ():
+            self.site.tried.discard(provision.target)
+            doubt(provision)
 
     async def _give_up_start(self) -> None:
         if self._starting is not None and not self._starting.done():

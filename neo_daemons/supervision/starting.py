@@ -99,7 +99,15 @@ async def spawn(daemon: Daemon, launch: Launch) -> None:
     mark = Mark(secrets.token_hex(16), daemon.name, str(site.state.path))
     values = daemon.values()
     helper_env = daemon.environment(launch.env, site.token)
-    runner = Runner(site.platform, helper_env, daemon.log.open, daemon.log.path, daemon.progress)
+    runner = Runner(
+        site.platform,
+        helper_env,
+        daemon.log.open,
+        daemon.log.path,
+        daemon.progress,
+        cwd=definition.cwd,
+        tried=site.tried,
+    )
     for provision in launch.provisions:
         await runner.provide(provision)
     inherited: list[Lock] = []

@@ -24,6 +24,7 @@ from neo_daemons.state_dir import StateDir, StateDirError
 from .logs import DaemonLog
 from .pidfile import find_living
 from .platform import Mark, NotOurs, Platform, Process, Unverifiable, programs
+from .provision import try_now
 from .starting import DATA_LOCK
 
 REAP_GRACE_S = 10.0
@@ -69,7 +70,7 @@ def survey(
     """Look at everything that matters to these daemons. `values` and `env` are those of `Supervisor`."""
     findings = [_supervisor(state, platform), *_directory(state)]
     for definition in definitions:
-        findings += _installed(definition, resolve, values, env)
+        findings += _installed(definition, resolve, values, env, platform)
         findings += _ports(definition, state, platform)
         findings += _data(definition, platform)
     findings += _records(state, platform)
@@ -248,6 +249,7 @@ def _installed(
     resolve: Callable[[Definition], Launch | Unavailable],
     values: Mapping[str, str],
     env: Mapping[str, str],
+    platform: Platform,
 ) -> list[Finding]:
     if definition.external:
         return [Finding(level="ok", subject=definition.name, text=f"external: {definition.external}")]
@@ -270,9 +272,14 @@ def _installed(
     found = programs.find(program, env, definition.cwd)
     findings = [Finding(level="ok", subject=definition.name, text=f"{found}{version}")]
     for provision in launch.provisions:
-        there = Path(provision.target).is_dir()
-        text = f"{provision.target} {'is there' if there else 'will be made at the first start'}"
-        findings.append(Finding(level="ok", subject=definition.name, text=text))
+        if not Path(provision.target).is_dir():
+            text = f"{provision.target} will be made at the first start: {provision.steps[0].title}"
+            findings.append(Finding(level="ok", subject=definition.name, text=text))
+        elif (broken := try_now(provision, platform, env, definition.cwd)) is None:
+            findings.append(Finding(level="ok", subject=definition.name, text=f"{provision.target} works"))
+        else:
+            text, remedy = f"{provision.target} {broken}", "none needed: the next start makes it anew"
+            findings.append(Finding(level="note", subject=definition.name, text=text, remedy=remedy))
     if launch.note:
         findings.append(Finding(level="note", subject=definition.name, text=launch.note))
     return findings
