@@ -61,7 +61,7 @@ def checkout(home: Path, *scripts: str, version: str | None = "9.9.9", missing: 
 
 def needed(extra: str, package: str) -> str:
     """What ``pyproject.toml`` says that an extra needs of a package."""
-    project = tomllib.loads(Path(neo_daemons.__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
+    project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
     found = [text for text in project["optional-dependencies"][extra] if re.match(re.escape(package) + "[<>=]", text)]
     return str(found[0]).partition(";")[0]
 
