@@ -4,7 +4,8 @@
     python hub_model.py check DIRECTORY
 
 `fetch` makes DIRECTORY/model a link to the snapshot, and uses no network if that is there and whole. `check` looks
-whether DIRECTORY/model can be loaded, without loading it. Both say what is wrong in their last line, and exit 1.
+whether the files of DIRECTORY/model, or of DIRECTORY itself, are whole, without loading them. Both say what is wrong in
+their last line, and exit 1.
 
 It is run by file, with the interpreter that has mlx-lm, which need not have this package.
 """
@@ -26,6 +27,7 @@ WEIGHTS = "model*.safetensors"
 ASK_S = 15.0
 """For the hub's answer to what the repository holds."""
 PROGRESS_S = 2.0
+PROGRESS_LINES = 50
 STALLED_S = 180.0
 """Nothing has come for so long: it will not come. Longer than the hub client's own tries of one file."""
 GIGABYTE = 1e9
@@ -51,7 +53,9 @@ def check(model: Path) -> None:
         NotUsableError: they are not.
     """
     try:
-        json.loads((model / "config.json").read_bytes())
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+            if name == "config.json" or (model / name).exists():
+                json.loads((model / name).read_bytes())
         weights = sorted(model.glob(WEIGHTS))
         if not weights:
             raise NotUsableError(f"{model} holds no {WEIGHTS}")
@@ -212,12 +216,14 @@ def _bytes_of(directory: Path) -> int:
 
 def _watch(cache: Path, repository: str, total: int, stop: threading.Event) -> None:
     """Say how far it is; end this process when nothing comes any more."""
-    seen, since = -1, time.monotonic()
+    seen, since, said = -1, time.monotonic(), -total
     while not stop.wait(PROGRESS_S):
         size = _bytes_of(_place(cache, repository))
         if size != seen:
             seen, since = size, time.monotonic()
-            print(f"{size / GIGABYTE:.2f} of {total / GIGABYTE:.2f} GB", flush=True)
+            if size - said >= total / PROGRESS_LINES:
+                print(f"{size / GIGABYTE:.2f} of {total / GIGABYTE:.2f} GB", flush=True)
+                said = size
         elif time.monotonic() - since > STALLED_S:
             print(f"nothing of {repository} has come for {STALLED_S:.0f} s; check the network, and start again")
             sys.stdout.flush()
@@ -233,7 +239,8 @@ def main(arguments: list[str]) -> int:
             case ["fetch", repository, directory]:
                 print(fetch(repository, Path(directory)))
             case ["check", directory]:
-                check(Path(directory) / LINK)
+                made = Path(directory)
+                check(made / LINK if (made / LINK).is_symlink() else made)
             case _:
                 print("usage: hub_model.py fetch REPOSITORY DIRECTORY | hub_model.py check DIRECTORY", file=sys.stderr)
                 return 2

@@ -22,7 +22,7 @@ TINY_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_c
 HUB_VARIABLES = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HOME")
 """Those that say from where, and where to, models are fetched."""
 TRIAL_S = 300.0
-"""Bounds what takes seconds on an idle machine, and reads the headers of a model of any size."""
+"""Bounds what takes seconds on an idle machine."""
 
 
 def settings(options: Mapping[str, str]) -> dict[str, Any]:
@@ -98,10 +98,20 @@ def _tiny_model(project: Project, interpreter: str) -> Provision:
     program = (interpreter, str(Path(__file__).with_name("tiny_model.py")))
     return Provision(
         target=str(project.cache / TINY_MODEL),
-        steps=(Step(title="making the tiny model", command=(*program, ".")),),
-        trial=Step(title="trying the tiny model", command=(*program, "--try"), timeout_s=TRIAL_S),
+        steps=(
+            Step(title="making the tiny model", command=(*program, ".")),
+            Step(title="trying the tiny model", command=(*program, "--try", "."), timeout_s=TRIAL_S),
+        ),
+        trial=_check(interpreter, "checking the tiny model"),
         holds=TINY_FILES,
+        always_tried=True,
     )
+
+
+def _check(interpreter: str, title: str) -> Step:
+    """Looks whether the files are whole: in milliseconds, whatever their size."""
+    program = str(Path(__file__).with_name("hub_model.py"))
+    return Step(title=title, command=(interpreter, "-IS", program, "check"), timeout_s=TRIAL_S)
 
 
 def _model_of_hub(model: str, definition: Definition, project: Project, interpreter: str) -> Provision:
@@ -121,6 +131,7 @@ def _model_of_hub(model: str, definition: Definition, project: Project, interpre
                 shows_progress=True,
             ),
         ),
-        trial=Step(title=f"checking the model {model}", command=(*program, "check"), timeout_s=TRIAL_S),
+        trial=_check(interpreter, f"checking the model {model}"),
         holds=("model/config.json",),
+        always_tried=True,
     )
