@@ -34,6 +34,9 @@ package-lock=false
 engine-strict=true
 bin-links=false
 install-strategy=nested
+location=global
+workspaces=true
+strict-allow-scripts=true
 loglevel=silent
 json=true
 """
@@ -179,6 +182,7 @@ def test_npm_settings_that_would_break_neo_mjs_do_not_count_for_it(tmp_path: Pat
     else:
         hostile = (line.partition("=") for line in HOSTILE_NPMRC.splitlines())
         env |= {f"npm_config_{name.replace('-', '_')}": value for name, _, value in hostile}
+        env["npm_config_workspace"] = "of-whoever-runs-us"
     for name, wanted in {**neo_mjs.NPM_SETTINGS, "ignore-scripts": "false"}.items():
         ended = subprocess.run(
             [*npm, "config", "get", name, *arguments],
