@@ -554,10 +554,9 @@ class _Builder:
         for reference in dict.fromkeys(unknown):
             if reference.startswith(PREFIX) and self._globals.keys() <= known.keys():
                 variable = reference.removeprefix(PREFIX)
-                problem, remedy = (
-                    f"the environment has no variable {variable}",
-                    f"set {variable}, or write a value here",
-                )
+                near = difflib.get_close_matches(reference, filter(_is_variable, known), n=1, cutoff=0.7)
+                problem = f"the environment has no variable {variable}"
+                remedy = f"did you mean ${{{near[0]}}}?" if near else f"set {variable}, or write a value here"
             else:
                 problem, remedy = f"unknown reference ${{{reference}}}", self._remedy(name, reference, known)
             self._fault(name, place, text, problem, remedy)
@@ -719,6 +718,10 @@ def _probes(definition: Definition) -> Iterator[tuple[str, AnyProbe]]:
     for key in ("ready", "live"):
         probes = getattr(definition, key)
         yield from ((key if len(probes) == 1 else f"{key}[{number}]", probe) for number, probe in enumerate(probes))
+
+
+def _is_variable(reference: str) -> bool:
+    return reference.startswith(PREFIX)
 
 
 def _as_tuple(probes: Any) -> tuple[AnyProbe, ...]:

@@ -430,6 +430,10 @@ REFERENCES = {
         API + 'env = { A = "${env.TOKEN}" }',
         "daemons.api.env.A = '${env.TOKEN}': the environment has no variable TOKEN; set TOKEN, or write a value here",
     ),
+    "to a misspelt variable": (
+        API + 'env = { A = "${env.PAHT}" }',
+        "daemons.api.env.A = '${env.PAHT}': the environment has no variable PAHT; did you mean ${env.PATH}?",
+    ),
     "to a port that another has not": (
         WEB + API + 'env = { A = "${daemons.web.port}" }',
         "daemons.api.env.A = '${daemons.web.port}': unknown reference ${daemons.web.port}; "
