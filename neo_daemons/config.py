@@ -1,7 +1,7 @@
 """``neo-daemons.toml`` or ``[tool.neo_daemons]`` in ``pyproject.toml`` → definitions.
 
 What a file may say of a daemon is `Settings`; the types there are the checks. Whatever is wrong becomes one
-`ConfigError` that names file, key, value and remedy. Paths are made absolute and real here, once.
+`ConfigError` that names all faults, each with file, key, value and remedy. Paths are made absolute and real here, once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 import tomllib
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -41,6 +41,7 @@ from .definitions import (
     Stop,
     TcpProbe,
 )
+from .environment import PREFIX
 from .references import UnknownReference, escape, expand, names, texts
 from .state_dir import DEFAULT_NAME, ENVIRONMENT_VARIABLE, StateDir, StateDirError, is_text, refuse_foreign_links
 from .urls import host_and_port, is_url
@@ -111,6 +112,7 @@ def load(
     directory: Path | None = None,
     environ: Mapping[str, str] | None = None,
     isolated: bool = False,
+    observing: bool = False,
 ) -> Configuration:
     """Find and read the configuration.
 
@@ -121,9 +123,10 @@ def load(
         directory: where to begin, by default the working directory.
         isolated: give every daemon a data directory in the state directory, a database there, and any free port, so
             that it has nothing in common with one that is in use. A port that the command does not refer to stays.
+        observing: nothing is to be started: variables that the environment lacks are no fault.
 
     Raises:
-        ConfigError: the configuration cannot be used.
+        ConfigError: the configuration cannot be used; it names all faults.
     """
     environment = dict(os.environ if environ is None else environ)
     source, root = _find(directory) if file is None else _given(file)
@@ -131,24 +134,29 @@ def load(
         raise ConfigError(f"{root}: the path of the project is not UTF-8; rename the directory")
     raw = _read(source) if source is not None else {}
     reader = Reader(str(source) if source is not None else "built-in defaults", _prefix(source))
-    reader.refuse_unusable(raw)
-    content: File = reader.convert(raw, File, "")
-    state = _state_dir(state_dir, environment, content.state_dir, root, source)
+    usable, broken = _usable(raw, reader)
+    content: File = reader.convert(usable, File, "")
+    state, cache = root, root
+    try:
+        state = _state_dir(state_dir, environment, content.state_dir, root, source)
+    except ConfigError as error:
+        reader.faults += error.faults
     try:
         cache = default_cache(environment)
     except ValueError as error:
-        raise ConfigError(f"{CACHE_VARIABLE}={environment[CACHE_VARIABLE]}: {error}; set it to a directory") from None
+        reader.faults.append(f"{CACHE_VARIABLE}={environment[CACHE_VARIABLE]}: {error}; set it to a directory")
     project = Project(root=root, cache=cache, environ=environment)
     if content.daemons is UNSET:
         tables: dict[str, dict[str, Any]] = {name: {} for name, builtin in BUILTINS.items() if builtin.by_default}
     else:
         tables = content.daemons
-        if not tables:
+        if not raw["daemons"]:
             remedy = f"add a table such as [{reader.prefix}daemons.chroma], or remove it"
-            raise reader.error("daemons", {}, "names no daemon", remedy)
+            reader.fault("daemons", {}, "names no daemon", remedy)
     if isolated:
         tables = {name: _without_data_options(name, table) for name, table in tables.items()}
-    definitions = _Builder(reader, project, state, tables).build()
+    definitions = _Builder(reader, project, state, tables, broken, observing=observing).build()
+    reader.raise_faults()
     if isolated:
         definitions = tuple(_isolate(definition, state) for definition in definitions)
     return Configuration(
@@ -262,6 +270,17 @@ def _read(path: Path) -> dict[str, Any]:
     return table
 
 
+def _usable(raw: dict[str, Any], reader: Reader) -> tuple[dict[str, Any], set[str]]:
+    """A file's content without values that no key can have, and the names of the daemons that lost their table."""
+    content = {key: value for key, value in raw.items() if key != "daemons" or not isinstance(value, dict)}
+    content = {key: value for key, value in content.items() if reader.refuse_unusable(value, key, 1)}
+    broken: set[str] = set()
+    if isinstance(tables := raw.get("daemons"), dict):
+        broken = {name for name, table in tables.items() if not reader.refuse_unusable(table, join("daemons", name), 2)}
+        content["daemons"] = {name: {} if name in broken else table for name, table in tables.items()}
+    return content, broken
+
+
 def _state_dir(
     argument: Path | None, environ: Mapping[str, str], stated: str | None, root: Path | None, source: Path | None
 ) -> Path:
@@ -357,36 +376,61 @@ def _isolate(definition: Definition, state: Path) -> Definition:
 
 
 class _Builder:
-    """Tables → definitions, with the checks that look at several keys or daemons."""
+    """Tables → definitions, with the checks that look at several keys or daemons.
 
-    def __init__(self, reader: Reader, project: Project, state: Path, tables: Mapping[str, dict[str, Any]]) -> None:
+    What is wrong is kept by the reader. A daemon with a fault of its own is checked no further, as one fault would
+    look like others.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        project: Project,
+        state: Path,
+        tables: Mapping[str, dict[str, Any]],
+        broken: Container[str],
+        *,
+        observing: bool = False,
+    ) -> None:
         self._reader = reader
         self._project = project
         self._tables = tables
-        self._globals = {
+        self._broken = broken
+        self._observing = observing
+        self._places = {
             "state_dir": str(state),
             "project": str(project.root),
             "cache_dir": str(project.cache),
         }
+        self._globals = {**self._places, **project.references()}
         self._reasons: dict[tuple[str, str], str] = {}
         """Why a daemon depends on another: the key that says so."""
 
     def build(self) -> tuple[Definition, ...]:
-        for name in self._tables:
+        """The definitions, of which some are missing if there are faults."""
+        definitions: dict[str, Definition] = {}
+        for name, table in self._tables.items():
             if not fits(name, Name) or not name.isprintable():
                 remedy = "use a-z, 0-9, - and _, a letter first, 63 characters at most"
-                raise self._reader.error(join("daemons", name), UNSET, "not a name for a daemon", remedy)
-        definitions = {name: self._define(name, table) for name, table in self._tables.items()}
+                self._reader.fault(join("daemons", name), UNSET, "not a name for a daemon", remedy)
+            elif name not in self._broken:
+                before = len(self._reader.faults)
+                definition = self._define(name, table)
+                if definition is not None and len(self._reader.faults) == before:
+                    definitions[name] = definition
         definitions = {name: self._connect(d, definitions) for name, d in definitions.items()}
-        self._check_order(definitions)
         self._check_shared(definitions)
+        if not self._reader.faults:
+            self._check_order(definitions)
         return tuple(definitions.values())
 
-    def _error(self, name: str, key: str, value: Any, problem: str, remedy: str) -> ConfigError:
-        return self._reader.error(f"daemons.{name}.{key}", value, problem, remedy)
+    def _fault(self, name: str, key: str, value: Any, problem: str, remedy: str) -> None:
+        self._reader.fault(f"daemons.{name}.{key}", value, problem, remedy)
 
-    def _define(self, name: str, table: dict[str, Any]) -> Definition:
+    def _define(self, name: str, table: dict[str, Any]) -> Definition | None:
+        """The definition; None if there is a fault in the types."""
         key = f"daemons.{name}"
+        before = len(self._reader.faults)
         builtin = BUILTINS.get(name)
         options: dict[str, str] = {}
         own = dict(table)
@@ -396,19 +440,20 @@ class _Builder:
                     options[option] = self._option(name, option, own.pop(option))
         known = {**{f.encode_name: f for f in msgspec.structs.fields(Settings)}, **(builtin.options if builtin else {})}
         stated: Settings = self._reader.convert(own, Settings, key, known)
+        if len(self._reader.faults) > before:
+            return None
         merged = self._merge(builtin.settings(options), own) if builtin is not None and not stated.external else own
         settings: Settings = self._reader.convert(merged, Settings, key, known)
         for other in ("command", "port", "ports"):
             if stated.external and own.get(other):
-                raise self._error(name, other, own[other], "an external daemon has none", "remove this, or external")
+                self._fault(name, other, own[other], "an external daemon has none", "remove this, or external")
         if builtin is None and not stated.command and not stated.external:
             near = difflib.get_close_matches(name, BUILTINS, n=1)
             hint = f", or did you mean [{self._reader.prefix}daemons.{near[0]}]?" if near else ""
-            raise self._error(
-                name, "command", UNSET, "missing", f'add one, e.g. command = ["python", "-m", "http.server"]{hint}'
-            )
+            remedy = f'add one, e.g. command = ["python", "-m", "http.server"]{hint}'
+            self._fault(name, "command", UNSET, "missing", remedy)
         if settings.port is not None and settings.ports:
-            raise self._error(name, "port", settings.port, "given together with ports", "keep one of the two")
+            self._fault(name, "port", settings.port, "given together with ports", "keep one of the two")
         preferred = builtin.preferred_port if builtin is not None and "port" not in own and "ports" not in own else None
         stated_ports = {"main": settings.port} if settings.port is not None else settings.ports
         ports = {
@@ -417,7 +462,8 @@ class _Builder:
         }
         ready, live = _as_tuple(settings.ready), _as_tuple(settings.live)
         if settings.external:
-            self._check_url(name, "external", settings.external)
+            if not self._check_url(name, "external", settings.external):
+                return None
             if not ready and not live:
                 live = (_answers(settings.external),)
         restart = settings.restart if isinstance(settings.restart, Restart) else Restart(when=settings.restart)
@@ -452,7 +498,8 @@ class _Builder:
     def _option(self, name: str, option: str, value: Any) -> str:
         if not isinstance(value, str) or not value:
             remedy = f"write in quotes the {BUILTINS[name].options[option]}"
-            raise self._error(name, option, value, "is empty" if value == "" else "expected a string", remedy)
+            self._fault(name, option, value, "is empty" if value == "" else "expected a string", remedy)
+            return ""
         path = self._path(name, option, value, self._project.root)
         if option == "model" and not value.startswith(("/", "./", "../", "~")) and not _holds(path.is_dir):
             return value
@@ -472,22 +519,24 @@ class _Builder:
         try:
             return real_path(text, base)
         except ValueError as error:
-            raise self._error(name, key, text, str(error), "name another path") from None
+            self._fault(name, key, text, str(error), "name another path")
+            return base
 
     def _settle_paths(self, definition: Definition) -> Definition:
         """Working and data directory and the files of probes, absolute and real."""
         name, changes = definition.name, dict[str, Any]()
         for key, stated in (("cwd", definition.cwd or "."), ("data_dir", definition.data_dir)):
             if stated is not None:
-                self._check_references(name, key, stated, self._globals)
-                changes[key] = str(self._path(name, key, expand(stated, self._globals), self._project.root))
-        if not _holds(Path(changes["cwd"]).is_dir):
-            raise self._error(name, "cwd", definition.cwd, "is not a directory", "make it, or name one that exists")
-        if definition.data_dir is not None:
+                if self._check_references(name, key, stated, self._places) is None:
+                    continue
+                changes[key] = str(self._path(name, key, expand(stated, self._places), self._project.root))
+        if "cwd" in changes and not _holds(Path(changes["cwd"]).is_dir):
+            self._fault(name, "cwd", definition.cwd, "is not a directory", "make it, or name one that exists")
+        if "data_dir" in changes:
             path = Path(changes["data_dir"])
             if _holds(path.exists) and not path.is_dir():
                 remedy = "name a directory, or a new one"
-                raise self._error(name, "data_dir", definition.data_dir, "is not a directory", remedy)
+                self._fault(name, "data_dir", definition.data_dir, "is not a directory", remedy)
         for key in ("ready", "live"):
             probes = (found for found in _probes(definition) if found[0].startswith(key))
             changes[key] = tuple(self._settle_probe(name, place, probe) for place, probe in probes)
@@ -501,37 +550,54 @@ class _Builder:
         settled = {key: str(self._path(name, f"{place}.{key}", path, base)) for key, path in paths.items()}
         return msgspec.structs.replace(probe, **settled)
 
-    def _check_references(self, name: str, place: str, text: str, known: Mapping[str, str]) -> list[str]:
-        """The references in `text`, all of which are known."""
+    def _check_references(self, name: str, place: str, text: str, known: Mapping[str, str]) -> list[str] | None:
+        """The references in `text`, if all of them are known."""
         try:
             found = names(text)
-            expand(text, known)
-        except UnknownReference as error:
-            raise self._error(
-                name, place, text, f"unknown reference ${{{error.name}}}", self._remedy(name, error.name, known)
-            ) from None
         except ValueError:
-            raise self._error(
-                name, place, text, "a $ that begins no reference", "write ${name} for a reference, $$ for a dollar sign"
-            ) from None
-        return found
+            remedy = "write ${name} for a reference, $$ for a dollar sign"
+            self._fault(name, place, text, "a $ that begins no reference", remedy)
+            return None
+        unknown = [reference for reference in found if reference not in known and not self._may_be(reference)]
+        for reference in dict.fromkeys(unknown):
+            if reference.startswith(PREFIX) and self._globals.keys() <= known.keys():
+                variable = reference.removeprefix(PREFIX)
+                near = difflib.get_close_matches(reference, filter(_is_variable, known), n=1, cutoff=0.7)
+                problem = f"the environment has no variable {variable}"
+                remedy = f"did you mean ${{{near[0]}}}?" if near else f"set {variable}, or write a value here"
+            else:
+                problem, remedy = f"unknown reference ${{{reference}}}", self._remedy(name, reference, known)
+            self._fault(name, place, text, problem, remedy)
+        return None if unknown else found
+
+    def _may_be(self, reference: str) -> bool:
+        """Whether a reference that is not known can be right: it is to a daemon that has a fault itself, or nobody
+        needs its value."""
+        if self._observing and reference.startswith(PREFIX):
+            return True
+        first, _, rest = reference.partition(".")
+        return first == "daemons" and rest.partition(".")[0] in self._tables and bool(self._reader.faults)
 
     def _remedy(self, name: str, reference: str, known: Mapping[str, str]) -> str:
         """What to do about a reference that is not `known`."""
         other = reference.split(".")[1] if reference.startswith("daemons.") else name
         if other in BUILTINS and other not in self._tables:
             return f"add a table [{self._reader.prefix}daemons.{other}]"
-        stem, external = reference.removesuffix("port"), "external" in self._tables.get(other, ())
+        stem, external = re.sub("(port|url)$", "", reference), "external" in self._tables.get(other, ())
         if external and f"{stem}url" in known:
             return f"it is external: use ${{{stem}url}}"
-        if not external and f"{stem}host" in known:
+        if not external and stem != reference and f"{stem}host" in known and f"{stem}port" not in known:
             return f'add port = "auto" to [{self._reader.prefix}daemons.{other}]'
-        near = difflib.get_close_matches(reference, known, n=1)
-        return f"did you mean ${{{near[0]}}}?" if near else f"use one of: {', '.join(sorted(known))}"
+        if f"{PREFIX}{reference}" in known:
+            return f"did you mean ${{{PREFIX}{reference}}}?"
+        listed = sorted(other for other in known if not other.startswith(PREFIX))
+        near = difflib.get_close_matches(reference, listed, n=1)
+        return f"did you mean ${{{near[0]}}}?" if near else f"use one of: {', '.join(listed)}"
 
-    def _check_url(self, name: str, place: str, url: str) -> None:
+    def _check_url(self, name: str, place: str, url: str) -> bool:
         if not is_url(url):
-            raise self._error(name, place, url, "not a URL", 'write one such as "http://host:8000/path"')
+            self._fault(name, place, url, "not a URL", 'write one such as "http://host:8000/path"')
+        return is_url(url)
 
     def _check_probes(self, definition: Definition) -> None:
         for place, probe in _probes(definition):
@@ -541,17 +607,11 @@ class _Builder:
                 case LogProbe():
                     self._check_pattern(definition.name, f"{place}.pattern", probe.pattern)
                     if place.startswith("live"):
-                        raise self._error(
-                            definition.name,
-                            place,
-                            "log",
-                            "a line once written stays written",
-                            "use another type for live",
-                        )
+                        problem = "a line once written stays written"
+                        self._fault(definition.name, place, "log", problem, "use another type for live")
                 case FileProbe() if (probe.database is None) != (probe.query is None):
-                    raise self._error(
-                        definition.name, place, "file", "database and query belong together", "give both or none"
-                    )
+                    problem = "database and query belong together"
+                    self._fault(definition.name, place, "file", problem, "give both or none")
             if isinstance(probe, TcpProbe) or (isinstance(probe, HttpProbe) and probe.url is None):
                 self._check_port(definition, place, probe)
 
@@ -559,14 +619,14 @@ class _Builder:
         if not definition.ports:
             kind = probe.__struct_config__.tag
             remedy = "use an http probe with a url" if definition.external else 'add port = "auto"'
-            raise self._error(definition.name, place, kind, "needs a port, and the daemon has none", remedy)
-        if probe.port is not None and probe.port not in definition.ports:
+            self._fault(definition.name, place, kind, "needs a port, and the daemon has none", remedy)
+        elif probe.port is not None and probe.port not in definition.ports:
             ports = ", ".join(definition.ports)
-            raise self._error(definition.name, f"{place}.port", probe.port, "no such port", f"name one of: {ports}")
+            self._fault(definition.name, f"{place}.port", probe.port, "no such port", f"name one of: {ports}")
 
     def _check_http(self, name: str, place: str, probe: HttpProbe) -> None:
         if not probe.path.startswith(("/", "$")):
-            raise self._error(name, f"{place}.path", probe.path, "does not begin with /", f"write {'/' + probe.path!r}")
+            self._fault(name, f"{place}.path", probe.path, "does not begin with /", f"write {'/' + probe.path!r}")
         if probe.url is not None and not probe.url.startswith("$"):
             self._check_url(name, f"{place}.url", probe.url)
         if probe.body is not None:
@@ -574,44 +634,38 @@ class _Builder:
         try:
             json.dumps(probe.json)
         except TypeError:  # TOML has dates
-            raise self._error(
-                name, f"{place}.json", probe.json, "holds a date or time, which JSON has not", "write it in quotes"
-            ) from None
+            problem = "holds a date or time, which JSON has not"
+            self._fault(name, f"{place}.json", probe.json, problem, "write it in quotes")
 
     def _check_pattern(self, name: str, place: str, pattern: str) -> None:
         try:
             re.compile(pattern)
         except (re.error, OverflowError, RecursionError) as error:
-            raise self._error(
-                name,
-                place,
-                pattern,
-                f"not a regular expression ({error})",
-                "correct it, or escape special characters with a backslash",
-            ) from None
+            remedy = "correct it, or escape special characters with a backslash"
+            self._fault(name, place, pattern, f"not a regular expression ({error})", remedy)
 
     def _connect(self, definition: Definition, all_: Mapping[str, Definition]) -> Definition:
         """Check every reference; one to another daemon means: after that one."""
         name = definition.name
         for key in ("after", "requires"):
             for number, other in enumerate(getattr(definition, key)):
-                if other not in all_:
-                    near = difflib.get_close_matches(other, all_, n=1)
+                if other not in self._tables:
+                    near = difflib.get_close_matches(other, self._tables, n=1)
                     table = f"add a table [{self._reader.prefix}daemons.{other}]" if other in BUILTINS else ""
-                    remedy = f"did you mean {near[0]!r}?" if near else f"name one of: {', '.join(all_)}"
-                    raise self._error(name, f"{key}[{number}]", other, "no such daemon", table or remedy)
+                    remedy = f"did you mean {near[0]!r}?" if near else f"name one of: {', '.join(self._tables)}"
+                    self._fault(name, f"{key}[{number}]", other, "no such daemon", table or remedy)
                 self._reasons.setdefault((name, other), f"{key}[{number}]")
-        own = {**self._globals, **_own_references(definition)}
-        known = dict(own)
+        before_url = {**self._globals, **_own_references(definition)}
+        known = {**before_url, **_url_reference(definition)}
         for other in all_.values():
             if other.name != name:
-                references = {**_own_references(other), "url": ""}
-                known |= {f"daemons.{other.name}.{key}": value for key, value in references.items()}
+                theirs = {**_own_references(other), **_url_reference(other)}
+                known |= {f"daemons.{other.name}.{key}": value for key, value in theirs.items()}
         after = list(definition.after)
         strings = [(key, getattr(definition, key)) for key in ("command", "env", "url", "exports")]
         for key, value in (*strings, *_probes(definition)):
             for place, text in texts(value, key):
-                for reference in self._check_references(name, place, text, own if key == "url" else known):
+                for reference in self._check_references(name, place, text, before_url if key == "url" else known) or ():
                     first, *rest = reference.split(".")
                     if first == "daemons":
                         self._reasons.setdefault((name, rest[0]), place)
@@ -627,7 +681,7 @@ class _Builder:
             name, other, *rest = reversed(error.args[1])
             problem = f"a cycle: {' → '.join((name, other, *rest))}"
             place = self._reasons[name, other]
-            raise self._error(name, place, other, problem, "remove one of these dependencies") from None
+            self._fault(name, place, other, problem, "remove one of these dependencies")
 
     def _check_shared(self, definitions: Mapping[str, Definition]) -> None:
         ports: dict[int, str] = {}
@@ -639,15 +693,22 @@ class _Builder:
                 key = "port" if "port" in self._tables[definition.name] else f"ports.{port_name}"
                 if port.fixed in ports:
                     problem = f"also that of {ports[port.fixed]}"
-                    raise self._error(definition.name, key, port.fixed, problem, 'choose another, or "auto"')
+                    self._fault(definition.name, key, port.fixed, problem, 'choose another, or "auto"')
+                    continue
                 ports[port.fixed] = f"daemons.{definition.name}.{key}"
             if definition.data_dir is not None:
                 if definition.data_dir in directories:
                     stated = self._tables[definition.name].get("data_dir", UNSET)
                     problem = f"is {definition.data_dir}, also that of daemons.{directories[definition.data_dir]}"
                     remedy = "give each daemon a directory of its own"
-                    raise self._error(definition.name, "data_dir", stated, problem, remedy)
+                    self._fault(definition.name, "data_dir", stated, problem, remedy)
+                    continue
                 directories[definition.data_dir] = definition.name
+
+
+def _url_reference(definition: Definition) -> dict[str, str]:
+    """Its URL, if it has one."""
+    return {"url": ""} if definition.url or definition.external or definition.ports else {}
 
 
 def _own_references(definition: Definition) -> dict[str, str]:
@@ -665,6 +726,10 @@ def _probes(definition: Definition) -> Iterator[tuple[str, AnyProbe]]:
     for key in ("ready", "live"):
         probes = getattr(definition, key)
         yield from ((key if len(probes) == 1 else f"{key}[{number}]", probe) for number, probe in enumerate(probes))
+
+
+def _is_variable(reference: str) -> bool:
+    return reference.startswith(PREFIX)
 
 
 def _as_tuple(probes: Any) -> tuple[AnyProbe, ...]:

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in one line that says where it is and what to do.
+"""What is wrong with a configuration: for each fault a line that says where it is and what to do.
 
 msgspec checks values against types, but leaves out the keys of tables and speaks of JSON. Here its findings become the
 exact place, the value found there, and a remedy that follows from the type.
@@ -6,6 +6,7 @@ exact place, the value found there, and a remedy that follows from the type.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import math
@@ -26,95 +27,120 @@ _TOLD = re.compile(r"(.*?)(?: - at `((?:key` in `)?\$(?:\.\w+|\[[\d.]+\])*)`)?",
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used. ``str()`` is one line: file, key, value, remedy."""
+    """A configuration that cannot be used. ``str()`` is one line for each fault (file, key, value, remedy), after a
+    line with their number where there are several."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, *faults: str) -> None:
         # Keys and file names may hold line ends and terminal sequences.
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        self.faults = tuple("".join(c if c.isprintable() else repr(c)[1:-1] for c in fault) for fault in faults)
+        head = [f"the configuration has {len(faults)} faults:"] if len(faults) > 1 else []
+        super().__init__("\n".join([*head, *self.faults]))
 
 
 class Reader:
-    """Turns raw tables into typed ones, and faults into errors that say where."""
+    """Turns raw tables into typed ones, and collects the faults of a whole file, each with where it is."""
 
     def __init__(self, source: str, prefix: str) -> None:
         self.source = source
         self.prefix = prefix
+        self.faults: list[str] = []
 
-    def error(self, key: str, value: Any, problem: str, remedy: str) -> ConfigError:
-        """The one line."""
+    def fault(self, key: str, value: Any, problem: str, remedy: str) -> None:
+        """Keep the line that says what is wrong with the value of a key."""
         shown = "" if value is UNSET else f" = {_mask(value) if _may_be_secret(key) else show(value)}"
-        return ConfigError(f"{self.source}: {self.prefix}{key}{shown}: {problem}; {remedy}")
+        self.faults.append(f"{self.source}: {self.prefix}{key}{shown}: {problem}; {remedy}")
 
-    def refuse_unusable(self, value: Any, key: str = "", depth: int = 0) -> None:
-        """Look for values that no key can have.
+    def raise_faults(self) -> None:
+        """Raise what has been found.
 
         Raises:
-            ConfigError: there is one.
+            ConfigError: there is something.
         """
+        if self.faults:
+            raise ConfigError(*dict.fromkeys(self.faults))
+
+    def refuse_unusable(self, value: Any, key: str = "", depth: int = 0) -> bool:
+        """Look for values that no key can have; whether there are none."""
+        before = len(self.faults)
         if depth > MAX_DEPTH:
-            raise self.error(key, UNSET, "nested too deeply", f"keep to {MAX_DEPTH} levels")
+            self.fault(key, UNSET, "nested too deeply", f"keep to {MAX_DEPTH} levels")
+            return False
         if isinstance(value, float) and not math.isfinite(value):
-            raise self.error(key, value, "not a finite number", "write an ordinary number, or remove the key")
+            self.fault(key, value, "not a finite number", "write an ordinary number, or remove the key")
         if isinstance(value, int) and value.bit_length() > 63:
-            raise self.error(key, UNSET, "a number of more than 64 bits", "write a smaller one")
+            self.fault(key, UNSET, "a number of more than 64 bits", "write a smaller one")
         if isinstance(value, str) and "\0" in value:
-            raise self.error(key, value, "holds a NUL character", "remove that")
+            self.fault(key, value, "holds a NUL character", "remove that")
         items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         for name, item in items:
             self.refuse_unusable(item, join(key, name), depth + 1)
+        return len(self.faults) == before
 
     def convert(self, raw: Any, kind: type[Any], key: str, known: Mapping[str, Any] | None = None) -> Any:
-        """`raw` as a `kind`. `known` are the keys that it may have, where these are more than the fields.
-
-        Raises:
-            ConfigError: it is none.
-        """
-        try:
-            return msgspec.convert(raw, kind)
-        except msgspec.ValidationError as error:
-            told = _TOLD.fullmatch(str(error))
-            message, path = told.groups("") if told is not None else (str(error), "")
-            raise self._explain(raw, kind, key, message, path, known) from None
+        """`raw` as a `kind`, all of whose fields have defaults; without what is at fault, and is kept as such.
+        `known` are the keys that it may have, where these are more than the fields."""
+        rest = raw
+        while True:
+            try:
+                return msgspec.convert(rest, kind)
+            except msgspec.ValidationError as error:
+                told = _TOLD.fullmatch(str(error))
+                message, path = told.groups("") if told is not None else (str(error), "")
+            # msgspec stops at the first: it is left out, and the rest looked at again.
+            rest = copy.deepcopy(rest) if rest is raw else rest
+            _remove(rest, self._explain(rest, kind, key, message, path, known))
 
     def _explain(
         self, raw: Any, kind: Any, key: str, message: str, path: str, known: Mapping[str, Any] | None
-    ) -> ConfigError:
-        """The error for what msgspec says of `raw`: `message` at `path`, which leaves out the keys of tables."""
+    ) -> list[str | int]:
+        """Keep the fault that msgspec finds in `raw`: `message` at `path`, which leaves out the keys of tables.
+        Returns the steps to the least that is to be left out for it."""
         where, value, owner, remedy = key, raw, kind, ""
+        steps: list[str | int] = []
+        needed = 0
+        """So many of the steps lead to the innermost thing that can be left out without another fault."""
         for name, index in re.findall(r"\.(\w+)|\[([\d.]+)\]", path):
             if name:
                 owner = _struct(kind, value)
                 kind = next((f.type for f in msgspec.structs.fields(owner) if f.encode_name == name), None)
                 remedy = _REMEDIES.get(name if kind is None else f"{owner.__name__}.{name}", "")
                 remedy = remedy.replace("[daemons.", f"[{self.prefix}daemons.")
-                step = name
+                step: str | int = name
+                if kind is not None and not _is_required(owner, name):
+                    needed = len(steps) + 1
             elif index == "...":
                 kind = _parts(kind, dict)[1]
                 step = next(k for k, item in value.items() if not fits(item, kind))
                 remedy = ""
+                needed = len(steps) + 1
             else:
                 kind, step = _parts(kind, tuple)[0], int(index)
+            steps.append(step)
             where, value = join(where, step), value[step] if name == "" else value.get(name, UNSET)
         if path.startswith("key` in "):
             kind = _parts(kind, dict)[0]
             step = next(k for k in value if not fits(k, kind))
-            return self.error(join(where, step), value[step], "not a usable name", get_args(kind)[1].description)
+            self.fault(join(where, step), value[step], "not a usable name", get_args(kind)[1].description)
+            return [*steps, step]
         field = re.search(r"field `(.+)`", message, re.DOTALL)
         if field and "unknown" in message:
             allowed = list(known) if known is not None and value is raw else _keys(_struct(kind, value))
-            return self._unknown(where, field[1], value[field[1]], allowed)
+            self._unknown(where, field[1], value[field[1]], allowed)
+            return [*steps, field[1]]
         if field:
             fields = {f.encode_name: f.type for f in msgspec.structs.fields(_struct(kind, value))}
             wanted = f"add it: {_wanted(fields[field[1]], field[1])}" if field[1] in fields else ""
-            return self.error(join(where, field[1]), UNSET, "missing", wanted or _REMEDIES["type"])
+            self.fault(join(where, field[1]), UNSET, "missing", wanted or _REMEDIES["type"])
+            return steps[:needed]
         if not remedy and str in map(_bare, _members(kind)):
             if isinstance(value, int | float):
                 remedy = "write it in quotes" + ("" if _may_be_secret(where) else f': "{show(value)}"')
             elif value == "":
                 remedy = "fill it, or remove the key"
-        return self.error(where, value, _translate(message), remedy or f"write {_wanted(kind, self.prefix + where)}")
+        self.fault(where, value, _translate(message), remedy or f"write {_wanted(kind, self.prefix + where)}")
+        return steps[:needed]
 
-    def _unknown(self, where: str, name: str, value: Any, allowed: list[str]) -> ConfigError:
+    def _unknown(self, where: str, name: str, value: Any, allowed: list[str]) -> None:
         close = difflib.get_close_matches(name, allowed, n=1)
         if close:
             remedy = f"did you mean {close[0]!r}?"
@@ -122,7 +148,19 @@ class Reader:
             remedy = f"did you mean [{self.prefix}{join('daemons', name)}]?"
         else:
             remedy = f"remove it, or use one of: {', '.join(sorted(allowed))}"
-        return self.error(join(where, name), value, "unknown key", remedy)
+        self.fault(join(where, name), value, "unknown key", remedy)
+
+
+def _is_required(owner: type[Struct], name: str) -> bool:
+    return any(field.encode_name == name and field.required for field in msgspec.structs.fields(owner))
+
+
+def _remove(value: Any, steps: list[str | int]) -> None:
+    """Remove what the steps lead to from nested tables and lists."""
+    *way, last = steps
+    for step in way:
+        value = value[step]
+    del value[last]
 
 
 def _may_be_secret(key: str) -> bool:

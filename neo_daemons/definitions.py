@@ -177,18 +177,35 @@ class Step(Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     creates: str | None = None
     """A path that the command makes: it is left out where that exists."""
+    telling: tuple[str, ...] = ()
+    """Regular expressions for the line of its output that says why it failed, the best first; the line's first group
+    is told. Without a match it is the last line."""
+    shows_progress: bool = False
+    """The last line of its output says how far it is."""
+    timeout_s: Seconds | None = None
 
 
 class Provision(Struct, frozen=True, kw_only=True):
     """Something a daemon needs that is made once and kept: the directory `target`.
 
-    It is made in ``target + ".partial"`` and renamed when the last step is done, so that it is whole or absent; a
-    finished step is not done again after a crash. `files` (name → content) are put there before the first step.
+    It is made in ``target + ".partial"``, tried, and renamed when the trial has succeeded, so that it works or is
+    absent; a finished step is not done again after a crash. `files` (name → content) are put there before the first
+    step.
+
+    What is there is made anew if something of `holds` is missing, or if it is tried again and fails. It is tried again
+    after a start from it that failed, and with `always_tried` before the first start by each supervisor.
     """
 
     target: str
     steps: tuple[Step, ...]
     files: dict[str, str] = {}
+    trial: Step | None = None
+    """Uses what was made as the daemon will. The directory is its last argument; the daemon's working directory is its
+    own. Its last line of output says what is wrong."""
+    holds: tuple[str, ...] = ()
+    """Paths in the directory without which it is of no use."""
+    always_tried: bool = False
+    """The trial is quick."""
 
 
 class Launch(Struct, frozen=True, kw_only=True, omit_defaults=True):

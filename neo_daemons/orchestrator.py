@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Self
 from .catalog import resolve
 from .config import ConfigError, Configuration, load
 from .definitions import Definition, Launch, Unavailable
+from .environment import inherited
 from .state_dir import StateDirError, StateDirLost
 from .status import Change, Status
 from .supervision.machine import Refused
@@ -73,8 +74,8 @@ class AgentOrchestrator:
             configuration.definitions,
             state=configuration.state,
             resolve=self._resolve,
-            values={"project": str(project.root), "cache_dir": str(project.cache)},
-            env=env,
+            values=project.references(),
+            env=inherited(env),
             parallel=configuration.parallel or PARALLEL,
             config=str(configuration.source) if configuration.source else None,
             on_demand=on_demand,
@@ -255,7 +256,7 @@ class AgentOrchestrator:
         try:
             await self.reload()
         except (ConfigError, Refused) as error:
-            self.supervisor.journal.add("reload-refused", detail=str(error))
+            self.supervisor.journal.add("reload-refused", detail=str(error).replace("\n", " "))
 
 
 def _has_terminal() -> bool:

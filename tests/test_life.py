@@ -724,7 +724,10 @@ def test_what_is_not_installed_is_unavailable_with_reason_and_remedy_and_the_res
     project.serve()
     project.reaches("api", "ready")
     missing = project.reaches("nope", "backoff", "parked")
-    assert missing.detail == "cannot start nope: No such file or directory: no-such-program"
+    assert (
+        missing.detail
+        == "cannot start nope: no-such-program is not found on its PATH; install it, or write where it is"
+    )
     mlx = project.reaches("mlx", "unavailable")
     assert mlx.detail
     assert mlx.remedy

@@ -49,6 +49,7 @@ def locate(definition: Definition, project: Project) -> Launch | Unavailable:
         title="making the graph database",
         command=(*(escape(str(path)) for path in (found.node, neo_mjs.INIT_GRAPH, found.home)), database),
         creates=database,
+        telling=neo_mjs.NODE_TELLS,
     )
     return Launch(
         command=(escape(str(found.node)), escape(str(found.script))),

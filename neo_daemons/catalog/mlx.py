@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,11 @@ PORT = 8080
 OPTIONS = {"model": "directory of a model, or its Hugging Face repository id"}
 TINY_MODEL = "tiny-model-1"
 """Name in the cache; the number changes with what `tiny_model` makes."""
-DOWNLOAD_GRACE_S = 3600.0
-"""A repository id may mean a first download of gigabytes."""
+TINY_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+HUB_VARIABLES = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HOME")
+"""Those that say from where, and where to, models are fetched."""
+TRIAL_S = 300.0
+"""Bounds what takes seconds on an idle machine."""
 
 
 def settings(options: Mapping[str, str]) -> dict[str, Any]:
@@ -32,13 +36,12 @@ def settings(options: Mapping[str, str]) -> dict[str, Any]:
         "body": '"choices"',
         "timeout_s": 60.0,
     }
-    from_hub = "model" in options and not is_path(options["model"])
     return {
         "port": "auto",
         "url": "http://${host}:${port}",
         "ready": [health, completion],
         "live": health,
-        "start_grace_s": DOWNLOAD_GRACE_S if from_hub else 120.0,
+        "start_grace_s": 120.0,
         "exports": {"OPENAI_BASE_URL": "http://${host}:${port}/v1"},
     }
 
@@ -61,16 +64,8 @@ def locate(definition: Definition, project: Project) -> Launch | Unavailable:
     note = None
     env = {}
     if model is None:
-        target = project.cache / TINY_MODEL
-        # By the interpreter that has mlx_lm, which need not be ours; so by file, not by module.
-        beside = script.parent / "python"
-        interpreter = str(beside) if beside.exists() else sys.executable
-        step = Step(
-            title="making the tiny model",
-            command=(interpreter, str(Path(__file__).with_name("tiny_model.py")), "."),
-        )
-        provisions = (Provision(target=str(target), steps=(step,)),)
-        model = str(target)
+        provisions = (_tiny_model(project, _interpreter(script)),)
+        model = provisions[0].target
         # Compiling kernels for it costs more than it ever saves, and wants a g++. Without a cache directory of the
         # hub the server answers /v1/models with an empty body.
         env = {"MLX_DISABLE_COMPILE": "1", "HF_HUB_CACHE": escape(model)}
@@ -80,12 +75,63 @@ def locate(definition: Definition, project: Project) -> Launch | Unavailable:
             reason=f"the model directory {model} does not exist",
             remedy="set daemons.mlx.model to a model's directory or Hugging Face repository id",
         )
-    if is_path(model):
-        env["HF_HUB_OFFLINE"] = "1"
+    elif not is_path(model):
+        provisions = (_model_of_hub(model, definition, project, _interpreter(script)),)
+    # What it serves is there. Without this it would ask the hub at each start, and hang where that does not answer.
+    env["HF_HUB_OFFLINE"] = "1"
     return Launch(
         command=(escape(str(script)), "--model", escape(model), "--host", "${host}", "--port", "${port}"),
         env=env,
         version=installed_version("mlx-lm", script),
         note=note,
         provisions=provisions,
+    )
+
+
+def _interpreter(script: Path) -> str:
+    """That which has mlx_lm, and need not be ours: so what it runs is run by file, not by module."""
+    beside = (script.parent / "python", script.resolve().parent / "python")
+    return str(next((path for path in beside if path.exists()), sys.executable))
+
+
+def _tiny_model(project: Project, interpreter: str) -> Provision:
+    program = (interpreter, str(Path(__file__).with_name("tiny_model.py")))
+    return Provision(
+        target=str(project.cache / TINY_MODEL),
+        steps=(
+            Step(title="making the tiny model", command=(*program, ".")),
+            Step(title="trying the tiny model", command=(*program, "--try", "."), timeout_s=TRIAL_S),
+        ),
+        trial=_check(interpreter, "checking the tiny model"),
+        holds=TINY_FILES,
+        always_tried=True,
+    )
+
+
+def _check(interpreter: str, title: str) -> Step:
+    """Looks whether the files are whole: in milliseconds, whatever their size."""
+    program = str(Path(__file__).with_name("hub_model.py"))
+    return Step(title=title, command=(interpreter, "-IS", program, "check"), timeout_s=TRIAL_S)
+
+
+def _model_of_hub(model: str, definition: Definition, project: Project, interpreter: str) -> Provision:
+    """A link to the model's snapshot in the hub's cache, made when that is whole."""
+    program = (interpreter, str(Path(__file__).with_name("hub_model.py")))
+    stated = {**project.environ, **definition.env}
+    where = [(name, stated[name]) for name in HUB_VARIABLES if name in stated]
+    key = hashlib.sha256(repr((model, where)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return Provision(
+        target=str(project.cache / f"hub-{key}"),
+        steps=(
+            Step(
+                title=f"fetching the model {model}",
+                command=(*program, "fetch", model, "."),
+                # The server's own setting is not for this; the user's is.
+                env={"HF_HUB_OFFLINE": stated.get("HF_HUB_OFFLINE", "0")},
+                shows_progress=True,
+            ),
+        ),
+        trial=_check(interpreter, f"checking the model {model}"),
+        holds=("model/config.json",),
+        always_tried=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
 import shutil
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import platformdirs
 from msgspec import Struct
 
+from neo_daemons.environment import references, search_path
 from neo_daemons.state_dir import is_text
 
 CACHE_VARIABLE = "NEO_DAEMONS_CACHE_DIR"
@@ -27,6 +29,10 @@ class Project(Struct, frozen=True):
     cache: Path
     """Where provisions are kept, for all projects of this user."""
     environ: dict[str, str]
+
+    def references(self) -> dict[str, str]:
+        """What all its daemons can refer to: its places, its interpreter, and its environment."""
+        return {"project": str(self.root), "cache_dir": str(self.cache), **references(self.environ)}
 
 
 def default_cache(environ: dict[str, str]) -> Path:
@@ -87,7 +93,7 @@ def find_script(name: str, project: Project) -> Path | None:
 
 def find_program(name: str, project: Project) -> Path | None:
     """A program on PATH, absolute: PATH may hold relative directories, and a daemon's working directory is its own."""
-    found = shutil.which(name, path=project.environ.get("PATH"))
+    found = shutil.which(name, path=search_path(project.environ.get("PATH")))
     return Path(found).absolute() if found else None
 
 
@@ -102,5 +108,20 @@ def installed_version(distribution: str, script: Path) -> str | None:
 
 
 def pip_install(extra: str) -> str:
-    """The command that adds an extra of ours to this environment."""
-    return f'{shlex.quote(sys.executable)} -m pip install "neo-daemons[{extra}]"'
+    """The command that adds what an extra of ours needs to this interpreter's environment.
+
+    It names the packages, as our own metadata has them, and not the extra: we may have been installed from a checkout.
+    """
+    from packaging.requirements import Requirement
+
+    stated = [Requirement(text) for text in metadata.requires("neo-daemons") or ()]
+    wanted = [
+        f"{one.name}{'[' + ','.join(sorted(one.extras)) + ']' if one.extras else ''}{one.specifier}"
+        for one in stated
+        if one.marker is not None and one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""})
+    ]
+    python = shlex.quote(sys.executable)
+    # Environments of uv have no pip.
+    has_pip = importlib.util.find_spec("pip") is not None
+    command = f"{python} -m pip install" if has_pip else f"uv pip install --python {python}"
+    return " ".join([command, *(f'"{one}"' for one in wanted)])

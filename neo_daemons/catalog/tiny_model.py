@@ -1,9 +1,10 @@
 """Make a tiny language model on the spot, so that `mlx_lm.server` has something to serve without a download.
 
-    python -m neo_daemons.catalog.tiny_model DIRECTORY
+    python -m neo_daemons.catalog.tiny_model [--try] DIRECTORY
 
 writes a one-layer Llama with random weights (about 100 kB) and a byte-level tokenizer into DIRECTORY, which must exist.
-It may also be run by file, with an interpreter that has mlx-lm but not this package.
+With ``--try`` it loads the one that is there by mlx_lm, and has it answer. It may also be run by file, with an
+interpreter that has mlx-lm but not this package.
 
 Its answers are noise: one small letter for each token, as many as the request allows. All around them is real: loading,
 the chat template, token limits, streaming. It uses no network, and makes the same model each time.
@@ -135,18 +136,33 @@ def make_model(directory: Path) -> str:
     return f"made a tiny model: {len(vocabulary)} tokens, 1 layer, {path.stat().st_size} bytes of random weights"
 
 
+def try_model(directory: Path) -> str:
+    """Load the model and have it answer with one token. Raises whatever mlx_lm raises."""
+    mlx_lm = load_library("mlx_lm")
+    model, tokenizer = mlx_lm.load(str(directory))
+    return f"it answers {mlx_lm.generate(model, tokenizer, 'hello', max_tokens=1)!r}"
+
+
 def main(arguments: list[str]) -> int:
+    doing, act = "make", make_model
+    if arguments[:1] == ["--try"]:
+        doing, act = "use", try_model
+        del arguments[0]
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
-        print("usage: python -m neo_daemons.catalog.tiny_model DIRECTORY (which must exist)", file=sys.stderr)
+        print("usage: python -m neo_daemons.catalog.tiny_model [--try] DIRECTORY (which must exist)", file=sys.stderr)
         return 2
     try:
-        print(make_model(Path(arguments[0])))
+        print(act(Path(arguments[0])))
     except ImportError as error:
         reason = str(error).strip().partition("\n")[0]
-        print(f'cannot make the tiny model: {reason}; pip install "neo-daemons[mlx]"', file=sys.stderr)
+        print(f"cannot {doing} the tiny model: {reason}; install mlx-lm for {sys.executable}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"cannot make the tiny model in {arguments[0]}: {error.strerror or error}", file=sys.stderr)
+        print(f"cannot {doing} the tiny model in {arguments[0]}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except Exception as error:  # whatever a library makes of a damaged file
+        reason = str(error).strip().partition("\n")[0]
+        print(f"cannot {doing} the tiny model: {type(error).__name__}: {reason}", file=sys.stderr)
         return 1
     return 0
 

@@ -6,6 +6,7 @@ import argparse
 
 from neo_daemons.catalog import resolve
 from neo_daemons.config import find_state_dir, load
+from neo_daemons.environment import inherited
 from neo_daemons.supervision import survey
 from neo_daemons.supervision.platform import current_platform
 from neo_daemons.supervision.reaping import reap as end_orphans
@@ -16,11 +17,14 @@ from . import DONE, FAILED, render
 def doctor(options: argparse.Namespace) -> int:
     """Say what is installed, taken, stale and orphaned."""
     configuration = load(options.config, state_dir=options.state_dir)
+    project = configuration.project
     findings = survey.survey(
         configuration.definitions,
         state=configuration.state,
         platform=current_platform(),
-        resolve=lambda definition: resolve(definition, configuration.project),
+        resolve=lambda definition: resolve(definition, project),
+        values={**project.references(), "state_dir": str(configuration.state.path)},
+        env=inherited(project.environ),
     )
     print(f"configuration: {configuration.source or 'none; the built-in daemons with their defaults'}")
     for finding in findings:

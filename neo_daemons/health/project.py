@@ -38,7 +38,7 @@ def project_observers(
     Raises:
         ConfigError: the configuration, or a URL, cannot be used.
     """
-    configuration = load(file, state_dir=state_dir, directory=directory)
+    configuration = load(file, state_dir=state_dir, directory=directory, observing=True)
     observers = {
         definition.name: _observer(definition, configuration)
         for definition in configuration.definitions

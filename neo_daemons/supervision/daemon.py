@@ -24,11 +24,11 @@ from .logs import DaemonLog
 from .machine import ALIVE, Action, Event, State, step
 from .meter import CpuMeter
 from .pidfile import PidFile
-from .platform import MARK_VARIABLE, ExitStatus, Lock, Process, Usage
+from .platform import MARK_VARIABLE, ExitStatus, Lock, Mark, Process, Usage
 from .policy import Cause, History, Verdict, decide, revival_s
 from .ports import Ports
 from .probes import Result, Target
-from .provision import ProvisionFailed
+from .provision import ProvisionFailed, doubt
 from .site import Site
 from .tree import Tree
 
@@ -276,7 +276,7 @@ class Daemon:
             return definition.external
         if definition.url is not None:
             with contextlib.suppress(UnknownReference):  # its ports are not settled yet
-                return expand(definition.url, self.values_of_its_own())
+                return expand(definition.url, self._values_before_url())
             return None
         if not self.ports.numbers:
             return None
@@ -294,6 +294,10 @@ class Daemon:
 
     def values_of_its_own(self) -> dict[str, str]:
         """What its own can refer to of itself, and of the project."""
+        url = self.url
+        return {**self._values_before_url(), **({"url": url} if url is not None else {})}
+
+    def _values_before_url(self) -> dict[str, str]:
         return {**self.site.values, **self._own_values()}
 
     def _own_values(self) -> dict[str, str]:
@@ -304,6 +308,11 @@ class Daemon:
         if self.definition.data_dir is not None:
             values["data_dir"] = self.definition.data_dir
         return values
+
+    def environment(self, launch_env: Mapping[str, str], mark: Mark) -> dict[str, str]:
+        """That of its processes: what all daemons inherit, what its catalog entry and its definition say, its mark."""
+        stated = expand_all({**launch_env, **self.definition.env}, self.values())
+        return {**self.site.env, **stated, MARK_VARIABLE: str(mark)}
 
     def _mains_of_others(self) -> set[int]:
         mains = [other.tree.main for other in self.site.daemons.values() if other is not self]
@@ -508,9 +517,7 @@ class Daemon:
     def _new_target(self, log_start: int) -> Target:
         definition = self.definition
         launch_env = self._launch.env if self._launch is not None else {}
-        mark = self.site.ownership.mark(self.site.token, self.name)
-        stated = expand_all({**launch_env, **definition.env}, self.values())
-        env = {**self.site.env, **stated, MARK_VARIABLE: str(mark)}
+        env = self.environment(launch_env, self.site.ownership.mark(self.site.token, self.name))
         numbers = self.ports.numbers
         return Target(definition.host, numbers, env, definition.cwd, self.log, log_start, {}, self._stranger)
 
@@ -597,10 +604,16 @@ class Daemon:
         self._cause = Cause.EXIT
         if cause in (Cause.EXIT, Cause.PROBE, Cause.START_FAILED) and not self._was_ready:
             self.vain_starts += 1
+            self._doubt_provisions()
         self._was_ready = False
         if self._verdict.event is Event.RETRY and cause is not Cause.OPERATOR:
             self.restarts += 1
         self.handle(self._verdict.event, self._verdict.reason)
+
+    def _doubt_provisions(self) -> None:
+        for provision in self._launch.provisions if self._launch is not None else ():
+            self.site.tried.discard(provision.target)
+            doubt(provision)
 
     async def _give_up_start(self) -> None:
         if self._starting is not None and not self._starting.done():

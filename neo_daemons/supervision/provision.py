@@ -1,29 +1,64 @@
 """Making what a daemon needs before it can run, once for all supervisors of this user.
 
-A provision is made in ``TARGET.partial`` and renamed when it is complete. Only the holder of ``TARGET.lock`` works on
-it; a finished step leaves a stamp and is not done again after a kill.
+A provision is made in ``TARGET.partial``, tried, and renamed when it has proved to work. Only the holder of
+``TARGET.lock`` works on it; a finished step leaves a stamp and is not done again after a kill. What was made once may
+break later (another Node.js, a cleaner of old files): it is tried again when there is reason to doubt it, and made
+anew if it fails.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import math
 import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from neo_daemons.definitions import Provision, Step
 
-from .platform import ExitStatus, Platform, Process, SpawnSpec
+from .platform import ExitStatus, Lock, Platform, Process, SpawnSpec
 
 LOCK_POLL_S = 0.2
+PROGRESS_S = 1.0
+"""How often what a step says of its progress is looked at."""
+TRIED = ".tried"
+"""In the directory of a provision: its trial has succeeded, and no start from it has failed since."""
+STAMP = ".step-{}-done"
+MAX_OUTPUT = 100_000
+"""Bytes of a step's output in which the reason of its failure is looked for."""
+MAX_REASON = 300
+UNWRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class ProvisionFailed(Exception):
-    """A step did not succeed; ``str()`` names it, its end, and where its output is."""
+    """What a daemon needs could not be made, or does not work; ``str()`` says why, and where the output is."""
+
+
+class StepFailed(ProvisionFailed):
+    """A command has run to its end and said no."""
+
+
+class _DoesNotWork(StepFailed):
+    """What was made does not work."""
 
 
 class Runner:
-    """Runs the commands that come before a daemon's own, in its environment and with its mark."""
+    """Runs the commands that come before a daemon's own, in its environment and with its mark.
+
+    Args:
+        output: opens the log that the commands write to.
+        cwd: the daemon's working directory.
+        tried: targets that this supervisor has seen work, and has no reason to doubt.
+    """
 
     def __init__(
         self,
@@ -32,72 +67,225 @@ class Runner:
         output: Callable[[], int],
         log_path: Path,
         progress: Callable[[str], None],
+        *,
+        cwd: str = "/",
+        tried: set[str] | None = None,
     ) -> None:
         self._platform = platform
         self._env = env
+        self._cwd = cwd
         self._output = output
         self._log_path = log_path
         self._progress = progress
+        self._tried = tried if tried is not None else set()
 
     async def provide(self, provision: Provision) -> None:
-        """Make `provision` unless it is there.
+        """Make `provision` unless it is there and works.
 
         Raises:
-            ProvisionFailed: a step failed. What was done before it is kept for the next try.
+            ProvisionFailed: a step, or the trial, failed. The steps that were done are kept for the next try.
             OSError: a file could not be written.
         """
         target = Path(provision.target)
-        if target.is_dir():
+        if self._is_trusted(provision):
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # The steps inherit it: should we be killed, one that goes on keeps everybody else away.
-        while (lock := self._platform.lock(target.with_name(f"{target.name}.lock"))) is None:
-            self._progress(f"waiting: another process is making {target.name}")
-            await asyncio.sleep(LOCK_POLL_S)
+        lock = await self._lock(target)
         try:
-            if not target.is_dir():
-                await self._make(provision, target, lock.fileno())
+            if self._is_trusted(provision):  # by now
+                return
+            fault = await self.fault(provision)
+            if fault is None:
+                self._trust(provision)
+                return
+            if lock is None:
+                raise ProvisionFailed(
+                    f"{target} {fault}, and cannot be made anew, as it cannot be written to; "
+                    "let its owner remove it, or set NEO_DAEMONS_CACHE_DIR to a directory of your own"
+                )
+            await asyncio.to_thread(_remove, target)
+            await self._make(provision, target, lock.fileno())
+            self._trust(provision)
+        except OSError as error:
+            remedy = "free space there, or set NEO_DAEMONS_CACHE_DIR to another directory"
+            raise ProvisionFailed(f"cannot make {target}: {error.strerror}: {error.filename}; {remedy}") from None
         finally:
-            lock.release()
+            if lock is not None:
+                lock.release()
+
+    def _is_trusted(self, provision: Provision) -> bool:
+        target = Path(provision.target)
+        if not all((target / name).exists() for name in (".", *provision.holds)):
+            return False
+        if provision.target in self._tried:
+            return True
+        return (target / TRIED).exists() and not provision.always_tried
+
+    def _trust(self, provision: Provision) -> None:
+        self._tried.add(provision.target)
+        with contextlib.suppress(OSError):  # it is somebody else's: then it is tried by each supervisor
+            (Path(provision.target) / TRIED).touch()
+
+    async def _lock(self, target: Path) -> Lock | None:
+        """The right to work on it; None where that cannot be had because the directory is somebody else's."""
+        path = target.with_name(f"{target.name}.lock")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # The steps inherit it: should we be killed, one that goes on keeps everybody else away.
+            while (lock := self._platform.lock(path)) is None:
+                self._progress(f"waiting: another process is making {target.name}")
+                await asyncio.sleep(LOCK_POLL_S)
+        except OSError as error:
+            if error.errno in UNWRITABLE and target.is_dir():
+                return None
+            remedy = "set NEO_DAEMONS_CACHE_DIR to a directory that can be written to"
+            raise ProvisionFailed(f"cannot make {target}: {error.strerror}: {error.filename}; {remedy}") from None
+        return lock
+
+    async def fault(self, provision: Provision) -> str | None:
+        """What is wrong with what was made; None if it works.
+
+        Raises:
+            ProvisionFailed: it could not be tried.
+        """
+        target = Path(provision.target)
+        if not target.is_dir():
+            return "is not there"
+        missing = [name for name in provision.holds if not (target / name).exists()]
+        if missing:
+            return f"lacks {missing[0]}"
+        try:
+            await self._try(provision, target)
+        except StepFailed as error:
+            return f"does not work ({error})"
+        return None
+
+    async def _try(self, provision: Provision, directory: Path) -> None:
+        trial = provision.trial
+        if trial is not None:
+            trial = msgspec.structs.replace(trial, command=(*trial.command, str(directory)))
+            await self._run(trial, Path(self._cwd), ())
 
     async def _make(self, provision: Provision, target: Path, lock: int) -> None:
+        for broken in target.parent.glob(f"{target.name}.broken-*"):  # of one who was killed while removing it
+            await asyncio.to_thread(shutil.rmtree, broken, True)
         partial = target.with_name(f"{target.name}.partial")
+        resumed = any(partial.glob(STAMP.format("*")))
+        try:
+            await self._make_in(partial, provision, lock)
+        except _DoesNotWork:
+            # The steps that were done have made something that does not work: they are done again.
+            await asyncio.to_thread(_remove, partial)
+            if not resumed:
+                raise
+            await self._make_in(partial, provision, lock)
+        os.replace(partial, target)
+
+    async def _make_in(self, partial: Path, provision: Provision, lock: int) -> None:
         partial.mkdir(exist_ok=True)
         for name, content in provision.files.items():
             (partial / name).write_text(content)
         for number, step in enumerate(provision.steps, start=1):
-            stamp = partial / f".step-{number}-done"
+            stamp = partial / STAMP.format(number)
             if not stamp.exists():
-                await self.run(step, partial, inherit=(lock,))
+                await self._run(step, partial, (lock,))
                 stamp.touch()
-        os.replace(partial, target)
+        missing = [name for name in provision.holds if not (partial / name).exists()]
+        if missing:
+            raise _DoesNotWork(f"{provision.steps[-1].title}: it has not made {missing[0]}")
+        try:
+            await self._try(provision, partial)
+        except StepFailed as error:
+            raise _DoesNotWork(str(error)) from None
 
-    async def run(self, step: Step, cwd: Path, inherit: Sequence[int] = ()) -> None:
+    async def run(self, step: Step, cwd: Path) -> None:
         """Run one command to its end, unless what it creates is there.
 
         Raises:
             ProvisionFailed: it did not exit with 0.
         """
-        if step.creates is not None and Path(step.creates).exists():
-            return
+        if step.creates is None or not Path(step.creates).exists():
+            await self._run(step, cwd, ())
+
+    async def _run(self, step: Step, cwd: Path, inherit: Sequence[int]) -> None:
         self._progress(step.title)
         ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         output = self._output()
         try:
+            start = os.fstat(output).st_size
             process = self._platform.spawn(
                 SpawnSpec(step.command, {**self._env, **step.env}, str(cwd), output, inherit)
             )
         except OSError as error:
-            raise ProvisionFailed(f"{step.title}: cannot run {step.command[0]}: {error.strerror}") from None
+            raise ProvisionFailed(f"{step.title}: {error.strerror}") from None
         finally:
             os.close(output)
         process.watch(lambda status: None if ended.done() else ended.set_result(status))
+        deadline = time.monotonic() + step.timeout_s if step.timeout_s is not None else math.inf
         try:
-            status = await asyncio.shield(ended)
+            while not ended.done() and (left_s := deadline - time.monotonic()) > 0:
+                wait_s = min(left_s, PROGRESS_S if step.shows_progress else math.inf)
+                await asyncio.wait([ended], timeout=wait_s if wait_s < math.inf else None)
+                if step.shows_progress and (lines := self._written(start)):
+                    self._progress(f"{step.title}: {lines[-1]}")
+            status = ended.result() if ended.done() else None
         finally:
             await _end(process, ended)
+        where = f"its output is in {self._log_path}"
+        if status is None:
+            raise ProvisionFailed(f"{step.title}: no end within {step.timeout_s:g} s; {where}")
+        if status.code is None:
+            raise ProvisionFailed(f"{step.title}: {status}; {where}")
         if not status.clean:
-            raise ProvisionFailed(f"{step.title}: {status}; its output is in {self._log_path}")
+            raise StepFailed(f"{step.title}: {_reason(step, self._written(start)) or status}; {where}")
+
+    def _written(self, start: int) -> list[str]:
+        """The lines, not empty, that the log has from `start` on: the latest of them, if there are many."""
+        try:
+            with self._log_path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(start if start <= size else 0, size - MAX_OUTPUT))
+                text = file.read(MAX_OUTPUT).decode("utf-8", "replace")
+        except OSError:
+            return []
+        return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _reason(step: Step, lines: list[str]) -> str | None:
+    found = (match[1] for pattern in step.telling for line in lines if (match := re.search(pattern, line)))
+    reason = next(found, lines[-1] if lines else None)
+    return reason if reason is None or len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}…"
+
+
+def try_now(provision: Provision, platform: Platform, env: Mapping[str, str], cwd: str) -> str | None:
+    """What is wrong with what was made; None if it works. For who looks and is no supervisor: nothing is changed."""
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "log"
+
+        def output() -> int:
+            return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+        runner = Runner(platform, env, output, log, lambda title: None, cwd=cwd)
+        try:
+            fault = asyncio.run(runner.fault(provision))
+        except ProvisionFailed as error:
+            fault = f"could not be tried: {error}"
+        return fault if fault is None else fault.replace(f"; its output is in {log}", "")
+
+
+def doubt(provision: Provision) -> None:
+    """Have what was made tried again before the next start from it, by whoever that is."""
+    with contextlib.suppress(OSError):
+        (Path(provision.target) / TRIED).unlink()
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory, out of the way at once: who has it open goes on with what he has."""
+    if directory.is_dir() and not directory.is_symlink():
+        aside = directory.with_name(f"{directory.name}.broken-{secrets.token_hex(4)}")
+        os.replace(directory, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        directory.unlink(missing_ok=True)
 
 
 async def _end(process: Process, ended: asyncio.Future[ExitStatus]) -> None:

@@ -50,6 +50,8 @@ class Site:
         self.gate = asyncio.Semaphore(parallel)
         self.rng = rng
         self.changed = Broadcast()
+        self.tried: set[str] = set()
+        """Targets of provisions that have been seen to work."""
         self.daemons: dict[str, Daemon] = {}
         self.save_intentions: Callable[[], None] = lambda: None
         self.keep_claim: Callable[[], None] = lambda: None

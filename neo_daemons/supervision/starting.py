@@ -15,7 +15,7 @@ from neo_daemons.records import DaemonRecord
 from neo_daemons.references import expand, expand_all
 from neo_daemons.state_dir import StateDirLost
 
-from .platform import MARK_VARIABLE, Lock, Mark, Process, SpawnSpec, Unverifiable
+from .platform import Lock, Mark, Process, SpawnSpec, Unverifiable
 from .ports import PortHeld
 from .provision import Runner
 
@@ -101,9 +101,15 @@ async def spawn(daemon: Daemon, launch: Launch) -> None:
     except StateDirLost as error:
         raise StartRefused(str(error)) from None
     values = daemon.values()
-    helper = site.ownership.mark(site.token, daemon.name)
+    helper_env = daemon.environment(launch.env, site.ownership.mark(site.token, daemon.name))
     runner = Runner(
-        site.platform, _environment(daemon, launch, values, helper), daemon.log.open, daemon.log.path, daemon.progress
+        site.platform,
+        helper_env,
+        daemon.log.open,
+        daemon.log.path,
+        daemon.progress,
+        cwd=definition.cwd,
+        tried=site.tried,
     )
     for provision in launch.provisions:
         await runner.provide(provision)
@@ -126,7 +132,7 @@ async def spawn(daemon: Daemon, launch: Launch) -> None:
         raise StartRefused(str(error)) from None
     values = daemon.values()
     mark = site.ownership.mark(secrets.token_hex(16), daemon.name)
-    env = _environment(daemon, launch, values, mark)
+    env = daemon.environment(launch.env, mark)
     lock_path = site.state.daemon_lock(daemon.name)
     lock = site.platform.lock(lock_path)
     if lock is None:
@@ -180,11 +186,6 @@ def _spawn(
             raise
     finally:
         os.close(output)
-
-
-def _environment(daemon: Daemon, launch: Launch, values: Mapping[str, str], mark: Mark) -> dict[str, str]:
-    stated = expand_all({**launch.env, **daemon.definition.env}, values)
-    return {**daemon.site.env, **stated, MARK_VARIABLE: str(mark)}
 
 
 def _lock_data(daemon: Daemon, data_dir: Path) -> Lock:

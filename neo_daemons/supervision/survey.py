@@ -4,8 +4,7 @@ was left behind."""
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -13,11 +12,13 @@ from msgspec import Struct
 from neo_daemons import records
 from neo_daemons.definitions import Definition, Launch, Log, Unavailable
 from neo_daemons.records import DaemonRecord, DamagedRecord
+from neo_daemons.references import escape, expand, names
 from neo_daemons.state_dir import StateDir
 
 from .logs import DaemonLog
 from .ownership import FoundSupervisor, Ownership, find_supervisor
-from .platform import Platform, Unverifiable
+from .platform import Platform, Unverifiable, programs
+from .provision import try_now
 from .reaping import end_holder, held, orphans
 from .starting import DATA_LOCK
 
@@ -37,15 +38,17 @@ def survey(
     state: StateDir,
     platform: Platform,
     resolve: Callable[[Definition], Launch | Unavailable],
+    values: Mapping[str, str],
+    env: Mapping[str, str],
 ) -> list[Finding]:
-    """Look at everything that matters to these daemons."""
+    """Look at everything that matters to these daemons. `values` and `env` are those of `Supervisor`."""
     ownership = Ownership(platform, state)
     supervisor = find_supervisor(state, platform)
     if supervisor is not None and supervisor.process is not None:
         supervisor.process.close()
     findings = [_supervisor(state, supervisor), *_directory(state)]
     for definition in definitions:
-        findings += _installed(definition, resolve)
+        findings += _installed(definition, resolve, values, env, platform)
         findings += _ports(definition, ownership, platform)
         findings += _data(definition, platform)
     findings += _records(ownership, supervised=supervisor is not None)
@@ -85,37 +88,45 @@ def _directory(state: StateDir) -> list[Finding]:
     return [Finding(level="ok", subject="state dir", text=f"{state.path}; logs are rotated {how}")]
 
 
-def _installed(definition: Definition, resolve: Callable[[Definition], Launch | Unavailable]) -> list[Finding]:
+def _installed(
+    definition: Definition,
+    resolve: Callable[[Definition], Launch | Unavailable],
+    values: Mapping[str, str],
+    env: Mapping[str, str],
+    platform: Platform,
+) -> list[Finding]:
     if definition.external:
         return [Finding(level="ok", subject=definition.name, text=f"external: {definition.external}")]
     launch = resolve(definition)
     if isinstance(launch, Unavailable):
         return [Finding(level="problem", subject=definition.name, text=launch.reason, remedy=launch.remedy)]
     version = f" {launch.version}" if launch.version else ""
+    known = {**values, "name": definition.name, "host": definition.host, "data_dir": definition.data_dir or ""}
+    # What is known at the start only (a port) is looked at then.
+    stated = {**{name: escape(text) for name, text in env.items()}, **launch.env, **definition.env}
+    env = {name: expand(text, known) for name, text in stated.items() if known.keys() >= set(names(text))}
     program = launch.command[0]
-    if not _is_there(program, definition, launch):
-        remedy = f"install it, or correct daemons.{definition.name}.command"
-        return [Finding(level="problem", subject=definition.name, text=f"{program} is not found", remedy=remedy)]
-    findings = [Finding(level="ok", subject=definition.name, text=f"{program}{version}")]
+    if not known.keys() >= set(names(program)) or (env.get("PATH") is None and "PATH" in stated):
+        return [Finding(level="ok", subject=definition.name, text=f"{program}, known at its start{version}")]
+    program = expand(program, known)
+    fault = programs.fault([program], env, definition.cwd)
+    if fault is not None:
+        remedy = f"correct that, or daemons.{definition.name}.command"
+        return [Finding(level="problem", subject=definition.name, text=fault, remedy=remedy)]
+    found = programs.find(program, env, definition.cwd)
+    findings = [Finding(level="ok", subject=definition.name, text=f"{found}{version}")]
     for provision in launch.provisions:
-        there = Path(provision.target).is_dir()
-        text = f"{provision.target} {'is there' if there else 'will be made at the first start'}"
-        findings.append(Finding(level="ok", subject=definition.name, text=text))
+        if not Path(provision.target).is_dir():
+            text = f"{provision.target} will be made at the first start: {provision.steps[0].title}"
+            findings.append(Finding(level="ok", subject=definition.name, text=text))
+        elif (broken := try_now(provision, platform, env, definition.cwd)) is None:
+            findings.append(Finding(level="ok", subject=definition.name, text=f"{provision.target} works"))
+        else:
+            text, remedy = f"{provision.target} {broken}", "none needed: the next start makes it anew"
+            findings.append(Finding(level="note", subject=definition.name, text=text, remedy=remedy))
     if launch.note:
         findings.append(Finding(level="note", subject=definition.name, text=launch.note))
     return findings
-
-
-def _is_there(program: str, definition: Definition, launch: Launch) -> bool:
-    """Whether the start will find it: from the daemon's own working directory, in its own PATH. What only the start
-    can resolve is taken to be there."""
-    path = {**os.environ, **launch.env, **definition.env}.get("PATH", os.defpath)
-    if "$" in program or ("/" not in program and "$" in path):
-        return True
-    if "/" in program:
-        return shutil.which(os.path.join(definition.cwd, program)) is not None
-    directories = (os.path.join(definition.cwd, directory) for directory in path.split(os.pathsep))
-    return shutil.which(program, path=os.pathsep.join(directories)) is not None
 
 
 def _ports(definition: Definition, ownership: Ownership, platform: Platform) -> list[Finding]:

@@ -75,7 +75,7 @@ class Failure:
     [
         ("exits 1", ("exit code 1", "no treasure here")),
         ("exits 0", ("exit code 0", "no treasure here")),
-        ("no such command", ("No such file", "/nowhere/treasure")),
+        ("no such command", ("/nowhere/treasure does not exist",)),
         ("port held", ("PORT", "python")),
         ("never ready", ("not ready", "3 s", "still digging", "quiet and ready")),
         ("not healthy", ("not ready", "503", "digging")),

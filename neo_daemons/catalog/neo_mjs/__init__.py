@@ -15,6 +15,7 @@ from neo_daemons.definitions import Definition, Provision, Step, Unavailable
 
 HERE = Path(__file__).parent
 INIT_GRAPH = HERE / "init_graph.mjs"
+TRY = HERE / "try.mjs"
 WAKE_SCRIPTS = (
     "ai/daemons/wake/daemon.mjs",
     "ai/daemons/bridge/daemon.mjs",
@@ -25,6 +26,35 @@ NEURAL_LINK_SCRIPTS = ("ai/mcp/server/neural-link/run-bridge.mjs",)
 SETUP = "ai/scripts/setup/initServerConfigs.mjs"
 """Makes the configuration files that the package leaves out."""
 OPTIONS = {"home": "directory of a neo.mjs checkout"}
+NPM_SETTINGS = {
+    "audit": "false",
+    "fund": "false",
+    "update-notifier": "false",
+    "global": "false",
+    "location": "project",
+    "workspaces": "false",
+    "strict-allow-scripts": "false",
+    "dry-run": "false",
+    "package-lock": "true",
+    "package-lock-only": "false",
+    "install-strategy": "hoisted",
+    "bin-links": "true",
+    "engine-strict": "false",
+    "loglevel": "notice",
+    "json": "false",
+    "color": "false",
+}
+"""Settings that a user's projects may need otherwise and that would break this installation, or hide why it failed.
+Those that say where and how packages are fetched (registry, proxy, certificates, offline, cache) are the user's."""
+_NPM_LINE = r"^npm (?:error|ERR!) (?!code |errno |syscall |path |dest |command |signal |gyp |A complete log)"
+NPM_TELLS = (
+    r"(.*(?:ENOSPC:|No space left).*)",
+    r"gyp ERR! (?:stack Error: |find Python )(not found: .*|Could not find any Python.*|.*`make` failed.*)",
+    _NPM_LINE + r"(\S.*)",
+)
+NODE_TELLS = (r"^\w*Error(?: \[\w+\])?: (.*)",)
+TRIAL_S = 120.0
+"""Bounds what takes a tenth of a second on an idle machine."""
 
 
 class Node(Struct, frozen=True):
@@ -86,7 +116,7 @@ def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> 
         if missing:
             return Unavailable(
                 reason=f"the neo.mjs checkout {found} is not set up: {missing} is missing",
-                remedy=f"cd {shlex.quote(str(found))} && npm install && node {SETUP}",
+                remedy=f"cd {shlex.quote(str(found))} && npm install --ignore-scripts=false && node {SETUP}",
             )
         return Checkout(found, script, node.node, _version(found), None)
     note = None
@@ -112,8 +142,11 @@ def _missing(home: Path) -> str | None:
     if (home / "ai/config.template.mjs").is_file() and not (home / "ai/config.mjs").is_file():
         return "ai/config.mjs"
     for directory in (home, *home.parents):
-        if (directory / "node_modules" / "better-sqlite3").is_dir():
-            return None
+        package = directory / "node_modules" / "better-sqlite3"
+        if package.is_dir():
+            # With ignore-scripts in npm's settings its binding has not been built.
+            unbuilt = (package / "binding.gyp").is_file() and not any(package.rglob("*.node"))
+            return "the binding of better-sqlite3" if unbuilt else None
     return "better-sqlite3"
 
 
@@ -136,22 +169,35 @@ def _provision(node: Node, project: Project) -> Provision:
     # With headers at hand nothing needs to be fetched to compile.
     env = {"npm_config_nodedir": str(binary.parent.parent)} if headers.is_file() else {}
     env["PATH"] = f"{node.node.parent}:{project.environ.get('PATH', '')}"
-    quiet = ("--no-audit", "--no-fund", "--no-update-notifier")
+    env["npm_config_workspace"] = ""  # of an npm that runs us; as an argument it cannot be taken back
+    settings = tuple(f"--{name}={value}" for name, value in NPM_SETTINGS.items())
     steps = (
         Step(
             title="installing neo.mjs (npm ci)",
-            command=(*node.npm, "ci", "--ignore-scripts", *quiet),
+            command=(*node.npm, "ci", "--ignore-scripts", *settings),
             env=env,
+            telling=NPM_TELLS,
         ),
         Step(
             title="building its SQLite binding (about a minute where it has to be compiled)",
-            command=(*node.npm, "rebuild", "better-sqlite3", *quiet),
+            # Whatever the user wants of scripts of others: this one, of a package that is pinned, is asked for.
+            command=(*node.npm, "rebuild", "better-sqlite3", "--ignore-scripts=false", *settings),
             env=env,
+            telling=NPM_TELLS,
         ),
         Step(
             title="making its configuration",
             command=(str(node.node), f"node_modules/neo.mjs/{SETUP}"),
             env=env,
+            telling=NODE_TELLS,
         ),
     )
-    return Provision(target=str(project.cache / f"neo.mjs-{key.hexdigest()[:12]}"), steps=steps, files=files)
+    return Provision(
+        target=str(project.cache / f"neo.mjs-{key.hexdigest()[:12]}"),
+        steps=steps,
+        files=files,
+        trial=Step(title="trying neo.mjs", command=(str(node.node), str(TRY)), env=env, timeout_s=TRIAL_S),
+        holds=tuple(f"node_modules/neo.mjs/{script}" for script in (WAKE_SCRIPTS[0], *NEURAL_LINK_SCRIPTS)),
+        # A node that a version manager puts on PATH may be another one from one day, or directory, to the next.
+        always_tried=True,
+    )

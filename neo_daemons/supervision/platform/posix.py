@@ -26,6 +26,7 @@ import psutil
 from neo_daemons.definitions import SignalName
 from neo_daemons.records import Identity
 
+from . import programs
 from .contract import (
     MARK_VARIABLE,
     ExitStatus,
@@ -252,17 +253,25 @@ class PosixPlatform:
 
     def _popen(self, spec: SpawnSpec) -> subprocess.Popen[bytes]:
         _let_go[:] = [popen for popen in _let_go if popen.poll() is None]
-        with _nothing_ignored():
-            return subprocess.Popen(
-                list(spec.command),
-                env=dict(spec.env),
-                cwd=spec.cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=spec.output,
-                stderr=spec.output,
-                start_new_session=True,
-                pass_fds=tuple(spec.inherit),
-            )
+        found = programs.find(spec.command[0], spec.env, spec.cwd)
+        # A script's interpreter that env(1) does not find would be told in the log alone, by an exit code.
+        fault = programs.script_fault(found, spec.env, spec.cwd) if found is not None else None
+        if fault is not None:
+            raise FileNotFoundError(errno.ENOENT, fault)
+        try:
+            with _nothing_ignored():
+                return subprocess.Popen(
+                    list(spec.command),
+                    env=dict(spec.env),
+                    cwd=spec.cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=spec.output,
+                    stderr=spec.output,
+                    start_new_session=True,
+                    pass_fds=tuple(spec.inherit),
+                )
+        except OSError as error:
+            raise OSError(error.errno, programs.explain(error, spec.command, spec.env, spec.cwd)) from None
 
     def open(self, pid: int, identity: Identity) -> Process | None:
         try:

@@ -1,0 +1,106 @@
+"""Why a program cannot be run: the system's own word for it names the script where the script's interpreter is missing.
+
+Reads files, runs nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+FIRST_LINE = 256
+"""Bytes of a script's first line that Linux looks at: BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h."""
+ELF = b"\x7fELF"
+
+
+def find(program: str, env: Mapping[str, str], cwd: str) -> str | None:
+    """Where a command's program is: its own path, or the first that may be run on ``PATH``, else the first that is
+    there. None if there is none."""
+    if "/" in program:
+        path = os.path.join(cwd, program)
+        return path if os.path.lexists(path) else None
+    directories = env.get("PATH", os.defpath).split(os.pathsep)
+    paths = [os.path.join(cwd, directory, program) for directory in directories]
+    found = [path for path in paths if Path(path).is_file()]
+    return next((path for path in found if os.access(path, os.X_OK)), found[0] if found else None)
+
+
+def fault(command: Sequence[str], env: Mapping[str, str], cwd: str) -> str | None:
+    """Why `command` cannot be run, as far as looking tells; None if nothing is seen to be in the way."""
+    program = command[0]
+    if not Path(cwd).is_dir():
+        return f"its working directory {cwd} does not exist"
+    path = find(program, env, cwd)
+    if path is None and "/" in program:
+        return f"{os.path.join(cwd, program)} does not exist"
+    if path is None:
+        return f"{program} is not found on its PATH; install it, or write where it is"
+    if not Path(path).exists():
+        return f"{path} is a link to {os.path.realpath(path)}, which does not exist"
+    if Path(path).is_dir():
+        return f"{path} is a directory, not a program"
+    if not os.access(path, os.X_OK):
+        return f"{path} is not executable; make it so with chmod +x"
+    return script_fault(path, env, cwd)
+
+
+def script_fault(path: str, env: Mapping[str, str], cwd: str) -> str | None:
+    """What is wrong with the interpreter that a script names; None if nothing is, or it is no script."""
+    line = _head(path).partition(b"\n")[0]
+    if not line.startswith(b"#!"):
+        return None
+    text = os.fsdecode(line[2:])
+    if text.endswith("\r"):
+        return f"{path}: its first line ends in a carriage return; save it with Unix line ends"
+    words = text.split()
+    if not words:
+        return None
+    remedy = "install that, or correct the script's first line"
+    interpreter = os.path.join(cwd, words[0])
+    if not Path(interpreter).exists():
+        return f"{path}: its interpreter {words[0]} does not exist; {remedy}"
+    if Path(interpreter).is_dir() or not os.access(interpreter, os.X_OK):
+        return f"{path}: its interpreter {words[0]} is not executable; {remedy}"
+    if os.path.basename(words[0]) == "env":
+        wanted = next((word for word in words[1:] if word != "-S"), None)
+        # Other options, and assignments, are left to env.
+        if wanted is not None and re.fullmatch(r"[^-=][^=]*", wanted) and find(wanted, env, cwd) is None:
+            return f"{path}: its interpreter {wanted} is not found on its PATH; {remedy}"
+    return None
+
+
+def explain(error: OSError, command: Sequence[str], env: Mapping[str, str], cwd: str) -> str:
+    """Why the system has refused to run `command`, in a line that stands alone."""
+    seen = fault(command, env, cwd)
+    if seen is not None:
+        return seen
+    path = find(command[0], env, cwd) or command[0]
+    head = _head(path)
+    match error.errno:
+        case errno.ENOENT if head.startswith(ELF):
+            return f"{path} is built for another system: the loader that it names does not exist"
+        case errno.ENOEXEC if head.startswith(ELF):
+            return f"{path} is built for another kind of machine"
+        case errno.ENOEXEC if not head:
+            return f"{path} is empty"
+        case errno.ENOEXEC:
+            return f"{path} names no interpreter; begin it with a line such as #!/bin/sh"
+        case errno.E2BIG:
+            return f"{command[0]}: its arguments and environment are too long for this system"
+    return f"{path}: {error.strerror}"
+
+
+def _head(path: str) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # what may be run need not be readable
+        return b""
+    try:
+        return os.read(descriptor, FIRST_LINE)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
