@@ -22,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from neo_daemons.definitions import Definition
 from neo_daemons.status import Change
+from neo_daemons.supervision import faults
 from neo_daemons.supervision.daemon import Daemon
 from neo_daemons.supervision.machine import SETTLING, Event, Refused, State
 from neo_daemons.supervision.supervisor import Supervisor, UnknownDaemon
@@ -129,7 +130,7 @@ def settled(daemon: Daemon) -> bool:
         return other is not None and not other.ready and settled(other)
     if daemon.state is State.BACKOFF:
         return daemon.history.failures >= PATIENT_FAILURES
-    return daemon.state not in SETTLING
+    return daemon.state not in SETTLING or daemon.overdue
 
 
 class _Protocol(H11Protocol):
@@ -234,7 +235,8 @@ class ControlServer:
             timeout_graceful_shutdown=GRACE_S,
         )
         self._server = _Uvicorn(config)
-        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=sockets))
+        serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=sockets))
+        self._task = faults.reported(serving, "serving the control API")
 
     async def stop(self) -> None:
         """Close, and remove the socket."""
@@ -341,7 +343,8 @@ class ControlServer:
         count, follow = _window(request)
         log = self._supervisor.daemon(request.path_params["name"]).log
         if not follow:
-            return Response("".join(f"{line}\n" for line in log.tail(count)), media_type="text/plain")
+            lines = [*log.tail(count), *([remark] if (remark := log.remark()) else [])]
+            return Response("".join(f"{line}\n" for line in lines), media_type="text/plain")
         return StreamingResponse(self._until_closing(log.follow(count)), media_type="text/plain")
 
     async def _order(self, request: Request) -> Response:

@@ -21,7 +21,7 @@ from neo_daemons.definitions import Definition, Launch, Log, Unavailable
 from neo_daemons.records import DaemonRecord, DamagedRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir, StateDirError
 
-from .logs import DaemonLog
+from .logs import LOST, DaemonLog
 from .pidfile import find_living
 from .platform import Mark, NotOurs, Platform, Process, Unverifiable
 from .starting import DATA_LOCK
@@ -317,6 +317,16 @@ def _data(definition: Definition, platform: Platform) -> list[Finding]:
     return [Finding(level="ok", subject=definition.name, text=text)]
 
 
+def _is_lost(record: DaemonRecord) -> bool:
+    """Whether its process writes to a log that is no longer where it was."""
+    try:
+        return record.log_inode not in (None, os.stat(record.log_path).st_ino)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
 def _records(state: StateDir, platform: Platform) -> list[Finding]:
     findings = []
     running = running_supervisor(state, platform) is not None
@@ -339,6 +349,10 @@ def _records(state: StateDir, platform: Platform) -> list[Finding]:
             continue
         if living is not None:
             living.close()
+            if record is not None and _is_lost(record):
+                remedy = f"restart {record.name} to have a log again"
+                text = f"{record.log_path} {LOST}"
+                findings.append(Finding(level="problem", subject=record.name, text=text, remedy=remedy))
         elif not running:
             text = stranger or "stale record: its process is gone"
             findings.append(
