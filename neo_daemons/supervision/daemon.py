@@ -214,6 +214,7 @@ class Daemon:
         if self._probing is not None:
             return
         self.target = self._new_target(0)
+        self.target.external = True
         self._probing = self._task(watching.observe(self))
 
     async def wait_for(self, reached: Callable[[Daemon], bool], timeout_s: float | None = None) -> bool:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 MAX_POSITION_BYTES = 100
 REFUSED = "connection refused"
+NOT_YET = "not listening yet"
 QUERY_STEPS = 10_000
 """Instructions of SQLite's machine, well below a millisecond, between two looks at the clock."""
 MAX_BODY = 1_000_000
@@ -84,8 +85,10 @@ class Target(Struct):
     log_start: int
     """Position in the log where this run began."""
     memory: dict[Any, Any]
-    heard: set[int] = set()
-    """Ports on which somebody has listened during this run."""
+    heard: set[int | str] = set()
+    """Ports and URLs where somebody has listened during this run."""
+    external: bool = False
+    """Somebody else runs it: that it does not listen is not the ordinary course of a start."""
     stranger: Callable[[], str | None] = lambda: None
     """Who else listens on one of the ports, if somebody does. Asked before anything is sent there."""
 
@@ -122,7 +125,9 @@ class Prober:
             return verdict(False, f"{name_of(probe, target)}: {error.pattern!r} is no regular expression: {error}")
         except Exception as error:
             if (why := _ours(error)) is None:
-                faults.report(f"a bug in the probe {probe}", error)
+                if (told := ("bug", repr(error))) not in target.memory:  # not at each look
+                    target.memory[told] = True
+                    faults.report(f"a bug in the probe {probe}", error)
                 why = f"internal error: {type(error).__name__}: {error}; the supervisor's log has its traceback"
             return Result(Answer.UNKNOWN, f"{name_of(probe, target)}: {why}")
 
@@ -161,7 +166,12 @@ class Prober:
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
             if _ours(error) is not None:
                 raise
-            return verdict(False, f"{what}: {_reason(error)}")
+            why = _reason(error)
+            if why == REFUSED and probe.url is not None and probe.url not in target.heard and not target.external:
+                why = NOT_YET
+            return verdict(False, f"{what}: {why}")
+        if probe.url is not None:
+            target.heard.add(probe.url)
         if (status not in probe.status) if probe.status else not 200 <= status < 300:
             return verdict(False, f"{what}: status {status}")
         if probe.body is not None and not re.search(probe.body, body.decode("utf-8", "replace")):
@@ -184,7 +194,7 @@ class Prober:
             if _ours(error) is not None:
                 raise
             if (why := _reason(error)) == REFUSED and port not in target.heard:
-                return f"not listening yet on {where}"  # the ordinary course of a start
+                return f"{NOT_YET} on {where}"  # the ordinary course of a start
             return f"connect to {where}: {why}"
         target.heard.add(port)
         writer.transport.abort()
@@ -322,16 +332,27 @@ def _query(database: str, query: str, deadline: float) -> int:
 
 def _ours(error: BaseException | None) -> str | None:
     """What the supervisor or the machine lacks, where that is behind the error."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in OUR_ERRNOS:
-            return f"{error.strerror} (the supervisor's, not the daemon's)"
-        error = error.__cause__
+    for found in _behind(error):
+        if isinstance(found, OSError) and found.errno in OUR_ERRNOS:
+            return f"{found.strerror} (on the supervisor's side)"
     return None
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those that led to it."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            yield from error.exceptions
+        error = error.__cause__ or error.__context__
 
 
 def _reason(error: BaseException) -> str:
     text = str(error)
-    if isinstance(error, ConnectionRefusedError) or "refused" in text or f"[Errno {errno.ECONNREFUSED}]" in text:
+    # asyncio tells in words only what happened at several addresses.
+    if any(isinstance(found, ConnectionRefusedError) for found in _behind(error)) or (
+        f"[Errno {errno.ECONNREFUSED}]" in text
+    ):
         return REFUSED
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
