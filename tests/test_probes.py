@@ -64,7 +64,12 @@ def check(probe: AnyProbe, aimed: Target, prober: Prober | None = None) -> Resul
 
 
 def supervised(
-    root: Path, work: Callable[[Supervisor], Any], prober: Prober | None = None, *, detach: bool = False, **settings: Any
+    root: Path,
+    work: Callable[[Supervisor], Any],
+    prober: Prober | None = None,
+    *,
+    detach: bool = False,
+    **settings: Any,
 ) -> None:
     """`work` with a supervisor of the daemon ``api``, which is stopped afterwards."""
     definition = Definition(name="api", cwd=str(root), **settings)
