@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,16 +115,17 @@ def test_each_end_of_a_run_has_its_cause(tmp_path: Path) -> None:
             return [(entry.event, entry.cause) for entry in supervisor.events(1000, "api")][count:]
 
         await ready()
-        for act, expected in (
-            (lambda: api.tree.main.signal(9), [("exit", "signal"), ("backoff", "signal")]),
-            (lambda: supervisor.order("api", Event.RESTART), [("stopping", "operator"), ("exit", "operator")]),
-            (lambda: api.condemn(Cause.RECYCLED, "stopping"), [("stopping", "recycled"), ("exit", "recycled")]),
-        ):
+
+        async def ends(act: Callable[[], object], *expected: tuple[str, str]) -> None:
             count, old = len(supervisor.events(1000, "api")), api.tree.main
             act()
-            await reaches(api, lambda daemon, old=old: daemon.ready and daemon.tree.main is not old)
+            await reaches(api, lambda daemon: daemon.ready and daemon.tree.main is not old)
             found = since(count)
             assert [one for one in expected if one not in found] == [], found
+
+        await ends(lambda: api.tree.main.signal(9), ("exit", "signal"), ("backoff", "signal"))
+        await ends(lambda: supervisor.order("api", Event.RESTART), ("stopping", "operator"), ("exit", "operator"))
+        await ends(lambda: api.condemn(Cause.RECYCLED, "stopping"), ("stopping", "recycled"), ("exit", "recycled"))
         (tmp_path / "sick").touch()
         await reaches(api, lambda daemon: daemon.cause is Cause.PROBE and not daemon.ready)
         await reaches(api, lambda daemon: daemon.state is State.BACKOFF)
@@ -162,8 +165,6 @@ def test_a_start_that_fails_and_one_that_is_refused_have_their_causes(tmp_path: 
         assert api.cause is Cause.REFUSED
 
     supervised(tmp_path, fails, command=("/nowhere/at/all",), restart=Restart(base_s=60))
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = Port(fixed=listener.getsockname()[1])
         supervised(tmp_path, refused, command=("sleep", "1000"), ports={"main": port}, ready=(HttpProbe(),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from neo_daemons.definitions import Log
+from neo_daemons.definitions import HttpProbe, Log, Port, Restart
 from neo_daemons.supervision.logs import DaemonLog
 
 from .harness import Project, toy, until
@@ -152,11 +153,14 @@ def test_an_emptied_log_is_noted_once_and_read_on(tmp_path: Path) -> None:
         def noted() -> int:
             return [entry.event for entry in supervisor.events(100, "api")].count("log-truncated")
 
+        def cut_since(cuts: int) -> bool:
+            return bool(api.log.cuts > cuts)
+
         assert noted() == 0
         for times in range(1, 4):
             cuts = api.log.cuts
             empty(api.log.path)
-            await until_true(lambda cuts=cuts: api.log.cuts > cuts)
+            await until_true(functools.partial(cut_since, cuts))
             await until_true(lambda: noted() == 1)
             assert api.log.tail(5) != [], times
 
@@ -191,8 +195,6 @@ exec sleep 1000
 
 
 def test_the_lines_shown_are_those_of_the_run_that_failed(tmp_path: Path) -> None:
-    from neo_daemons.definitions import HttpProbe, Port
-
     async def work(supervisor: Any) -> None:
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.last_exit is not None and daemon.tree.main is not None)
@@ -208,6 +210,22 @@ def test_the_lines_shown_are_those_of_the_run_that_failed(tmp_path: Path) -> Non
         command=("sh", "-c", FAILS_ONCE.replace("$", "$$")),
         ports={"main": Port()},
         ready=(HttpProbe(path="/health"),),
+    )
+
+
+def test_a_run_that_wrote_nothing_but_its_probes_requests_is_not_told_as_silent(tmp_path: Path) -> None:
+    async def work(supervisor: Any) -> None:
+        api = supervisor.daemon("api")
+        await reaches(api, lambda daemon: daemon.vain_starts > 0)
+        assert api.telling_lines(5)[0] == ["GET / 503"]
+
+    supervised(
+        tmp_path,
+        work,
+        command=("sh", "-c", "echo GET / 503; exit 3"),
+        ports={"main": Port()},
+        ready=(HttpProbe(),),
+        restart=Restart(base_s=60, limit=1),
     )
 
 

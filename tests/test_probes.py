@@ -9,6 +9,7 @@ import logging
 import socket
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -360,6 +361,24 @@ def test_connection_refused_is_said_of_a_port_that_was_open_before(tmp_path: Pat
     assert check(TcpProbe(), aimed).detail == f"connect to {host}:{port}: connection refused"
 
 
+def test_each_port_is_told_by_itself(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer_once, args=(listener,)).start()
+        first, second = listener.getsockname()[1], free_port()
+        aimed = target(tmp_path, first, second)
+        assert check(HttpProbe(), aimed).ok
+        found = check(HttpProbe(port=f"p{second}"), aimed)
+    assert found.detail == f"not listening yet on 127.0.0.1:{second}"
+
+
+def answer_once(listener: socket.socket) -> None:
+    for _ in range(2):  # a connection to see whether anybody listens, and the request
+        connection, _ = listener.accept()
+        with connection:
+            if connection.recv(4096):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
 def test_a_url_that_nobody_serves_yet_is_told_as_that(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/"
     aimed = target(tmp_path)
@@ -386,7 +405,7 @@ def test_a_probe_that_names_a_daemon_that_is_gone_is_no_verdict(tmp_path: Path) 
 
 
 def test_the_requests_of_probes_are_left_out() -> None:
-    probes = [HttpProbe(path="/health"), HttpProbe(path="/"), TcpProbe()]
+    probes: list[AnyProbe] = [HttpProbe(path="/health"), HttpProbe(path="/"), TcpProbe()]
     kept = [
         "Traceback (most recent call last):",
         'INFO: 127.0.0.1 - "GET /healthy HTTP/1.1" 200',

@@ -383,7 +383,7 @@ class Daemon:
         probes = [*self.definition.ready, *self.definition.live]
         with contextlib.suppress(UnknownReference):  # of a daemon that is not there any more
             probes = [expand_all(probe, self.values()) for probe in probes]
-        return [*without_requests_of(probes, lines)][-count:]
+        return ([*without_requests_of(probes, lines)] or lines)[-count:]
 
     def exports(self) -> dict[str, str]:
         """What a program that uses the daemon needs in its environment."""

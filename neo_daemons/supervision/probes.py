@@ -133,13 +133,14 @@ class Prober:
 
     async def _http(self, probe: HttpProbe, target: Target) -> Result:
         # Most of a boot passes before anybody listens; a refused connection costs a tenth of a refused request.
-        if probe.url is None and "listening" not in target.memory:
-            connected = await self._connect(target, target.port(probe.port))
+        port = target.port(probe.port) if probe.url is None else None
+        if port is not None and ("listening", port) not in target.memory:
+            connected = await self._connect(target, port)
             if connected is not None:
                 return verdict(False, connected)
             if (stranger := target.stranger()) is not None:
                 return Result(Answer.FAILED, stranger, stranger=True)
-            target.memory["listening"] = True
+            target.memory["listening", port] = True
         import httpx
 
         if self._client is None:
