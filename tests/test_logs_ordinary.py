@@ -171,6 +171,25 @@ def test_an_emptied_log_is_noted_once_and_read_on(tmp_path: Path) -> None:
     )
 
 
+def test_a_bug_in_the_care_for_a_log_is_reported_and_the_care_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bug() -> bool:
+        raise TypeError("a bug of ours")
+
+    async def work(supervisor: Any) -> None:
+        api = supervisor.daemon("api")
+        await reaches(api, lambda daemon: daemon.ready)
+        with monkeypatch.context() as patch:
+            patch.setattr(api.log, "rotate", bug)
+            await until_true(lambda: "a bug of ours" in caplog.text)
+        api.log.path.write_bytes(b"x" * 9000)
+        await until_true(lambda: api.log.removed > 0)
+        assert caplog.text.count("Traceback") == 1
+
+    supervised(tmp_path, work, command=("sleep", "1000"), log=Log(max_bytes=4096))
+
+
 def test_a_deleted_journal_is_begun_anew(project: Project) -> None:
     project.configure(api=toy())
     project.serve()

@@ -31,6 +31,7 @@ class LogKeeper:
         self._cuts: dict[str, int] = {}
         self._noted: dict[str, float] = {}
         self._lost: set[str] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     async def keep(self, each_time: Callable[[], None]) -> None:
         """Look for ever, more often the faster the logs grow; `each_time` is called at each look."""
@@ -45,7 +46,9 @@ class LogKeeper:
                 except OSError as error:
                     self._warn(f"{daemon.log.path} cannot be rotated: {error.strerror}")
                 except Exception as error:  # one daemon's log must not end the care for the others'
-                    faults.report(f"looking after {daemon.log.path}", error)
+                    if (told := (daemon.name, repr(error))) not in self._reported:  # not at each look
+                        self._reported.add(told)
+                        faults.report(f"looking after {daemon.log.path}", error)
             interval_s = max(soonest_s, LOOK_MIN_S)
 
     def _look(self, daemon: Daemon, interval_s: float) -> float:
