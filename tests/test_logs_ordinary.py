@@ -74,6 +74,21 @@ def test_a_follower_goes_on_after_the_log_was_emptied_and_says_so(tmp_path: Path
     assert ("another text" in seen) == (loss is empty_and_outgrow)
 
 
+def test_a_follower_is_told_of_a_deletion_and_goes_on_with_the_next_log(tmp_path: Path) -> None:
+    log = DaemonLog(tmp_path / "api.log", Log())
+    log.path.write_text("one\n")
+    log.inode = log.path.stat().st_ino
+
+    def start_anew() -> None:
+        add(log.path, "two\nend\n")()
+        log.inode = log.path.stat().st_ino
+
+    seen = followed(log, log.path.unlink, start_anew)
+    assert seen.startswith("one\n[neo-daemons: ")
+    assert seen.count("was deleted or moved away, and its daemon still writes") == 1
+    assert seen.endswith("two\nend\n")
+
+
 def test_a_log_that_is_emptied_again_and_again_is_not_told_each_time(tmp_path: Path) -> None:
     log = DaemonLog(tmp_path / "api.log", Log())
     log.path.write_text("a long first line\n")
