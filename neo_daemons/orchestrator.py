@@ -23,7 +23,8 @@ from .config import ConfigError, Configuration, load
 from .definitions import Definition, Launch, Unavailable
 from .environment import inherited
 from .state_dir import StateDirError, StateDirLost
-from .status import Change, Status
+from .status import Change, EventName, Status
+from .supervision import faults
 from .supervision.machine import Refused
 from .supervision.platform import MARK_VARIABLE
 from .supervision.supervisor import PARALLEL, Supervisor
@@ -133,7 +134,8 @@ class AgentOrchestrator:
             self.supervisor.release()
             raise
         self.supervisor.on_remade = self._on_remade
-        self._presence = asyncio.get_running_loop().create_task(self._keep_present())
+        presence = asyncio.get_running_loop().create_task(self._keep_present())
+        self._presence = faults.reported(presence, "looking whether the supervisor can be found")
         self._started = True
 
     async def _keep_present(self) -> None:
@@ -153,7 +155,7 @@ class AgentOrchestrator:
             except (OSError, StateDirError) as error:
                 if str(error) != unreachable:
                     unreachable = str(error)
-                    self.supervisor.journal.add("unreachable", detail=unreachable)
+                    self.supervisor.journal.add(EventName.UNREACHABLE, detail=unreachable)
 
     def _on_remade(self) -> None:
         """The state directory was deleted, and has been made again: write down there what belongs in it."""
@@ -216,7 +218,8 @@ class AgentOrchestrator:
         self.supervisor.stopping = True
         if not self._runs:
             # Embedded in a program that goes on: nobody waits for the event.
-            self._stop_task = asyncio.get_running_loop().create_task(self.stop(detach=detach))
+            stopping = asyncio.get_running_loop().create_task(self.stop(detach=detach))
+            self._stop_task = faults.reported(stopping, "stopping")
 
     async def run(self, *, detach_on_exit: bool = False, started: Callable[[], None] = lambda: None) -> None:
         """Start, call `started`, and go on until SIGTERM, SIGINT or a request to shut down; then stop. SIGHUP
@@ -250,13 +253,14 @@ class AgentOrchestrator:
             # Nobody asked for a reload: the terminal that we ran in was closed.
             self.ask_to_stop(detach=detach_on_exit)
             return
-        self._reload_task = asyncio.get_running_loop().create_task(self._reload_by_signal())
+        reloading = asyncio.get_running_loop().create_task(self._reload_by_signal())
+        self._reload_task = faults.reported(reloading, "reloading after SIGHUP")
 
     async def _reload_by_signal(self) -> None:
         try:
             await self.reload()
         except (ConfigError, Refused) as error:
-            self.supervisor.journal.add("reload-refused", detail=str(error).replace("\n", " "))
+            self.supervisor.journal.add(EventName.RELOAD_REFUSED, detail=str(error).replace("\n", " "))
 
 
 def _has_terminal() -> bool:

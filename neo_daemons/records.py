@@ -104,6 +104,8 @@ class DaemonRecord(Struct, frozen=True, kw_only=True):
     """Size of the log at the spawn: what follows is this run's."""
     pid: Pid | None = None
     identity: Identity | None = None
+    log_inode: int | None = None
+    """Inode number of the log that the process writes to."""
     restarts: int = 0
     exports: dict[str, str] = {}
     """Environment variables by which programs that use the daemon find it."""

@@ -5,7 +5,10 @@ Fields are only ever added.
 
 from __future__ import annotations
 
-from msgspec import Struct
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from .records import Moment
 
@@ -97,17 +100,100 @@ class Status(Struct, frozen=True, kw_only=True):
         raise KeyError(name)
 
 
+class EventName(StrEnum):
+    """What a journal entry can be about: everything that `supervision` writes down, and nothing else."""
+
+    # The daemon has come into this state.
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    READY = "ready"
+    DEGRADED = "degraded"
+    BACKOFF = "backoff"
+    PARKED = "parked"
+    HELD = "held"
+    STOPPING = "stopping"
+    UNAVAILABLE = "unavailable"
+    # Its process.
+    EXIT = "exit"
+    EXIT_LEARNED = "exit-learned"
+    FOLLOWED = "followed"
+    REPLACED = "replaced"
+    SIGNALLED = "signalled"
+    KILLED = "killed"
+    SWEPT = "swept"
+    NOT_SWEPT = "not-swept"
+    NOT_PERMITTED = "not-permitted"
+    NOT_STOPPED = "not-stopped"
+    # Orders.
+    HOLD = "hold"
+    RELEASE = "release"
+    # What it needs, and what it says.
+    PORT_TAKEN = "port-taken"
+    EXTERNAL_READY = "external-ready"
+    EXTERNAL_NOT_READY = "external-not-ready"
+    PROBE_UNKNOWN = "probe-unknown"
+    LOG_ROTATED = "log-rotated"
+    LOG_TRUNCATED = "log-truncated"
+    LOG_DELETED = "log-deleted"
+    # Records, and what earlier supervisors and sessions left.
+    RECORD_FOREIGN = "record-foreign"
+    RECORD_DAMAGED = "record-damaged"
+    RECORD_NOT_WRITTEN = "record-not-written"
+    RECORD_NOT_REMOVED = "record-not-removed"
+    ORPHAN = "orphan"
+    ORPHAN_NOT_ENDED = "orphan-not-ended"
+    REAPED = "reaped"
+    CLEARED = "cleared"
+    # The supervisor.
+    RELOAD_START = "reload-start"
+    RELOAD_STOP = "reload-stop"
+    RELOAD_REPLACE = "reload-replace"
+    RELOAD_APPLY = "reload-apply"
+    RELOAD_REFUSED = "reload-refused"
+    STATE_DIR_COPIED = "state-dir-copied"
+    STATE_DIR_MOVED = "state-dir-moved"
+    STATE_DIR_REMADE = "state-dir-remade"
+    STATE_DIR_LOST = "state-dir-lost"
+    UNREACHABLE = "unreachable"
+    JOURNAL_DAMAGED = "journal-damaged"
+    INTERNAL_ERROR = "internal-error"
+    SUPERVISOR_STARTED = "supervisor-started"
+    SUPERVISOR_STOPPING = "supervisor-stopping"
+    SUPERVISOR_DETACHING = "supervisor-detaching"
+    SUPERVISOR_STOPPED = "supervisor-stopped"
+
+
+class Cause(StrEnum):
+    """Why a run ended, or why a daemon came into its state."""
+
+    EXIT = "exit"  # the process exited by itself
+    SIGNAL = "signal"  # a signal ended it that was not the supervisor's
+    START_FAILED = "start-failed"  # no process came of it
+    REFUSED = "refused"  # it must not be started: a port or directory is somebody else's
+    PROBE = "probe"  # a probe's verdict condemned it
+    RECYCLED = "recycled"  # too old or too large: graceful, and no failure
+    OPERATOR = "operator"  # somebody ordered it
+    SUPERVISOR = "supervisor"  # the supervisor stops, or carries out a reload
+    FAULT = "fault"  # a test asked for it: no failure
+    REPAIR = "repair"  # a test took its fault back
+    ADOPTED = "adopted"  # an earlier supervisor started the process
+
+
 class JournalEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that happened."""
+    """One thing that happened. Programs go by `event` and `cause`; `detail` is for people."""
 
     at: Moment
     """Seconds since the epoch."""
-    event: str
+    event: Annotated[str, Meta(description="one of the documented names; a later version may have more")]
+    """An `EventName`; any text, so that the journal of another version can be read."""
     daemon: str | None = None
     state: str | None = None
     """The daemon's state after it."""
     pid: int | None = None
     detail: str | None = None
+    cause: Annotated[str, Meta(description="one of the documented causes; a later version may have more")] | None = None
+    """A `Cause`; None where there is none, and in the journals of earlier versions."""
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -134,3 +220,6 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """The latest results, changes only, oldest first."""
     events: tuple[JournalEntry, ...]
     log_tail: tuple[str, ...]
+    """The last lines of the run that is meant: the present one while it is up, else the one that failed or ended."""
+    log_pid: int | None = None
+    """The process that wrote them, where that run has ended."""

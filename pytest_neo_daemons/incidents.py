@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from neo_daemons.status import JournalEntry
+from neo_daemons.status import Cause, EventName, JournalEntry
 
-USABLE = frozenset({"ready", "degraded"})
-BY_ORDER = "by an operator"
+USABLE = frozenset({EventName.READY, EventName.DEGRADED})
+CONDEMNED = frozenset({Cause.PROBE, Cause.RECYCLED})
+"""The supervisor ends a daemon of its own accord."""
 
 
 class Incident(Struct, kw_only=True):
@@ -90,20 +91,22 @@ class JournalReader:
 
     def _take(self, entry: JournalEntry) -> None:
         name = entry.daemon
-        if entry.event == "reaped" and entry.detail:
+        if entry.event == EventName.REAPED and entry.detail:
             self.reaped.append(entry.detail)
         if name is None:
             return
         match entry.event:
-            case "signalled" if entry.detail and not entry.detail.startswith("SIGCONT"):
+            case EventName.SIGNALLED if entry.cause == Cause.FAULT:
                 self._asked.add(name)
-            case "running" if entry.detail != "adopted":
+            case EventName.SIGNALLED if entry.cause == Cause.REPAIR and entry.state == EventName.READY:
+                self._asked.discard(name)  # taken back before anything came of it
+            case EventName.RUNNING if entry.cause != Cause.ADOPTED:
                 self.starts[name] = self.starts.get(name, 0) + 1
-            case "exit" if entry.state in USABLE:
+            case EventName.EXIT if entry.state in USABLE:
                 self._begin(name, entry)
-            case "stopping" if entry.detail and not entry.detail.endswith((BY_ORDER, "stopping")):
+            case EventName.STOPPING if entry.cause in CONDEMNED:
                 self._begin(name, entry)
-            case "ready":
+            case EventName.READY:
                 incident = self._open.pop(name, None)
                 if incident is not None:
                     incident.back_after_s = round(entry.at - incident.at, 3)

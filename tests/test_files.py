@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from neo_daemons.definitions import Log
 from neo_daemons.files import write_whole
 from neo_daemons.records import DaemonRecord, DamagedRecord, read
+from neo_daemons.status import EventName
 from neo_daemons.supervision.journal import Journal
 from neo_daemons.supervision.journal import read as read_journal
 from neo_daemons.supervision.logs import DaemonLog
@@ -175,39 +176,39 @@ def test_a_journal_survives_any_damage_and_goes_on(tmp_path: Path, junk: bytes, 
     path = tmp_path / "journal.jsonl"
     path.unlink(missing_ok=True)
     first = Journal(path)
-    first.add("one", daemon="api")
-    first.add("two")
+    first.add(EventName.RUNNING, daemon="api")
+    first.add(EventName.HOLD)
     first.close()
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - cut] + junk)
     second = Journal(path)
-    second.add("three", detail="after the damage")
+    second.add(EventName.READY, detail="after the damage")
     second.close()
     entries, _ = read_journal(path)
-    assert entries[-1].event == "three"
-    assert "one" in [entry.event for entry in entries]
+    assert entries[-1].event == "ready"
+    assert "running" in [entry.event for entry in entries]
 
 
 def test_a_journal_that_cannot_be_written_says_so_and_remembers(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.symlink_to("/dev/full")
     journal = Journal(tmp_path / "missing" / "journal.jsonl")
-    journal.add("one")
+    journal.add(EventName.READY)
     assert journal.fault is not None
     assert "is not written" in journal.fault
-    assert [entry.event for entry in journal.latest(10)] == ["one"]
+    assert [entry.event for entry in journal.latest(10)] == ["ready"]
 
 
 def test_journal_followers_see_everything_in_order(tmp_path: Path) -> None:
-    async def follow() -> list[str]:
+    async def follow() -> list[str | None]:
         journal = Journal(tmp_path / "journal.jsonl")
-        journal.add("before", daemon="api")
-        journal.add("other", daemon="b")
+        journal.add(EventName.STARTING, daemon="api", detail="before")
+        journal.add(EventName.STARTING, daemon="b", detail="other")
         entries = journal.follow(5, "api")
-        seen = [(await anext(entries)).event]
+        seen = [(await anext(entries)).detail]
         for number in range(100):
-            journal.add(str(number), daemon="api" if number % 2 else "b")
-        seen += [(await anext(entries)).event for _ in range(50)]
+            journal.add(EventName.READY, daemon="api" if number % 2 else "b", detail=str(number))
+        seen += [(await anext(entries)).detail for _ in range(50)]
         await entries.aclose()  # type: ignore[attr-defined]
         journal.close()
         return seen

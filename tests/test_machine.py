@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from neo_daemons.definitions import Definition, Launch, Restart, Stop
 from neo_daemons.records import Identity
 from neo_daemons.state_dir import StateDir
+from neo_daemons.status import Cause
 from neo_daemons.supervision.machine import ALIVE, TABLE, Action, Event, Refused, State, step
 from neo_daemons.supervision.platform import ExitStatus, Lock, Mark, PortHolder, Process, SpawnSpec, Usage
-from neo_daemons.supervision.policy import Cause, History, decide, delay_s, may_kill
+from neo_daemons.supervision.policy import History, decide, delay_s, may_kill
 from neo_daemons.supervision.supervisor import UNKILLABLE_S, Supervisor
 
 from .virtual import VirtualLoop

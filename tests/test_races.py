@@ -22,11 +22,11 @@ from neo_daemons.definitions import Definition, ExecProbe, FileProbe, Launch, Lo
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord, DamagedRecord, Directory, Intentions, read
 from neo_daemons.state_dir import StateDir
+from neo_daemons.status import Cause
 from neo_daemons.supervision import watching
 from neo_daemons.supervision.logs import DaemonLog
 from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
-from neo_daemons.supervision.policy import Cause
 from neo_daemons.supervision.probes import Prober, Target
 from neo_daemons.supervision.provision import Runner
 from neo_daemons.supervision.supervisor import Supervisor

@@ -197,10 +197,11 @@ def _explain(found: Explanation) -> list[str]:
     if daemon.last_exit is not None:
         lines.append(f"  last exit: pid {daemon.last_exit.pid}, {daemon.last_exit.text}, {_clock(daemon.last_exit.at)}")
     lines += [f"  port {port} is held by {holder}" for port, holder in found.port_holders.items()]
+    of = f", of pid {found.log_pid}, which has ended" if found.log_pid is not None else ""
     for title, items in (
         ("probes", found.probes),
         ("events", [render.entry(event) for event in found.events]),
-        (f"last lines of {daemon.log_path}", found.log_tail),
+        (f"last lines of {daemon.log_path}{of}", found.log_tail or ("(nothing was written)",)),
     ):
         lines += [f"  {title}:", *(f"    {item}" for item in items)] if items else []
     return lines

@@ -13,9 +13,11 @@ import threading
 from neo_daemons.config import ConfigError, Configuration, load
 from neo_daemons.control.server import settled
 from neo_daemons.orchestrator import AgentOrchestrator
+from neo_daemons.status import Cause
+from neo_daemons.supervision import faults
 from neo_daemons.supervision.claim import AlreadyRunning
 from neo_daemons.supervision.daemon import Daemon
-from neo_daemons.supervision.machine import Event, State
+from neo_daemons.supervision.machine import State
 from neo_daemons.supervision.supervisor import Supervisor
 
 from . import ALREADY_RUNNING, DONE, REQUIRED, complain, render
@@ -25,8 +27,6 @@ REFRESH_S = 1.0
 """Of the table, when nothing changes but uptimes."""
 REFRESHES = 4
 """A second."""
-RECENT = 20
-"""Entries of the journal among which a daemon's last steps are."""
 MAX_UNPRINTED = 1000
 CLOSE_S = 2.0
 
@@ -36,6 +36,7 @@ def serve(options: argparse.Namespace) -> int:
     configuration = load_with_requirements(options)
     if options.takeover:
         take_over(configuration.state, options.listen)
+    faults.write_to_stderr()
     try:
         return asyncio.run(_serve(configuration, options))
     except AlreadyRunning as error:
@@ -62,8 +63,9 @@ async def _serve(configuration: Configuration, options: argparse.Namespace) -> i
     missing: list[str] = []
 
     def started() -> None:
-        tasks.append(asyncio.create_task(_show(orchestrator)))
-        tasks.extend(asyncio.create_task(_require(orchestrator, name, missing)) for name in options.require)
+        tasks.append(faults.reported(asyncio.create_task(_show(orchestrator)), "showing the daemons"))
+        requiring = [asyncio.create_task(_require(orchestrator, name, missing)) for name in options.require]
+        tasks.extend(faults.reported(task, "looking after --require") for task in requiring)
 
     try:
         await orchestrator.run(detach_on_exit=options.detach_on_exit, started=started)
@@ -100,8 +102,7 @@ def _is_stopped_by_wish(supervisor: Supervisor, daemon: Daemon) -> bool:
         return False
     if daemon.detail is None:
         return True  # what an earlier supervisor left is ended first
-    steps = [entry for entry in supervisor.journal.latest(RECENT, daemon.name) if entry.event == entry.state][-2:]
-    return any(entry.detail == f"{Event.STOP} by an operator" for entry in steps)
+    return daemon.cause is Cause.OPERATOR
 
 
 async def _show(orchestrator: AgentOrchestrator) -> None:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from neo_daemons.definitions import Definition
 from neo_daemons.status import Change
+from neo_daemons.supervision import faults
 from neo_daemons.supervision.daemon import Daemon
 from neo_daemons.supervision.machine import SETTLING, Event, Refused, State
 from neo_daemons.supervision.supervisor import Supervisor, UnknownDaemon
@@ -118,7 +119,7 @@ def settled(daemon: Daemon) -> bool:
         return other is not None and not other.ready and settled(other)
     if daemon.state is State.BACKOFF:
         return daemon.history.failures >= PATIENT_FAILURES
-    return daemon.state not in SETTLING
+    return daemon.state not in SETTLING or daemon.overdue
 
 
 class ControlServer:
@@ -153,7 +154,8 @@ class ControlServer:
             sockets.append(self._door.listener)
             protocol = behind(self._door.guard)
         self._server = GuestServer.of(self._until_cut_off(self._app()), protocol)
-        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=sockets))
+        serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=sockets))
+        self._task = faults.reported(serving, "serving the control API")
 
     async def stop(self) -> None:
         """Close, and remove the socket."""
@@ -286,7 +288,8 @@ class ControlServer:
         count, follow = _window(request)
         log = self._supervisor.daemon(request.path_params["name"]).log
         if not follow:
-            return Response("".join(f"{line}\n" for line in log.tail(count)), media_type="text/plain")
+            lines = [*log.tail(count), *([remark] if (remark := log.remark()) else [])]
+            return Response("".join(f"{line}\n" for line in lines), media_type="text/plain")
         return StreamingResponse(self._until_closing(log.follow(count)), media_type="text/plain")
 
     async def _order(self, request: Request) -> Response:

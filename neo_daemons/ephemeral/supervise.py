@@ -14,7 +14,8 @@ from neo_daemons.control.server import PATIENT_FAILURES
 from neo_daemons.definitions import Definition
 from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.state_dir import StateDir, StateDirError
-from neo_daemons.status import Change
+from neo_daemons.status import Change, EventName
+from neo_daemons.supervision import faults
 from neo_daemons.supervision.daemon import Daemon
 from neo_daemons.supervision.machine import SETTLING, Event, Refused, State
 from neo_daemons.supervision.platform import Lock, NotOurs, Process, Unverifiable
@@ -71,7 +72,8 @@ class SessionOrchestrator(AgentOrchestrator):
         self._life = Life(owner_lives=owner is not None, keep_s=self._session.keep_s, end=self._end)
         if owner is not None:
             owner.watch(lambda status: self.lease_dropped(OWNER))
-        self._clearing = asyncio.create_task(self._clear_leftovers())
+        clearing = asyncio.create_task(self._clear_leftovers())
+        self._clearing = faults.reported(clearing, "clearing away what earlier sessions left")
 
     async def _clear_leftovers(self) -> None:
         """What sessions left whose supervisor and users died at once."""
@@ -79,9 +81,9 @@ class SessionOrchestrator(AgentOrchestrator):
         def tell(cleared: Cleared) -> None:
             for orphan in cleared.ended:
                 detail = f"{orphan.name}, pid {orphan.pid}, which an earlier session left in {orphan.state_dir}"
-                self.supervisor.journal.add("reaped", pid=orphan.pid, detail=detail)
+                self.supervisor.journal.add(EventName.REAPED, pid=orphan.pid, detail=detail)
             if not cleared.ended:
-                self.supervisor.journal.add("cleared", detail=str(cleared.state.path))
+                self.supervisor.journal.add(EventName.CLEARED, detail=str(cleared.state.path))
 
         own = self.configuration.state.path
         for cleared in await asyncio.to_thread(lambda: list(clear(own.parent, skip=own.name))):
@@ -91,7 +93,7 @@ class SessionOrchestrator(AgentOrchestrator):
         sessions.write(self.configuration.state, self._session)
 
     def _end(self) -> None:
-        self._ending = asyncio.create_task(self._end_unless_used())
+        self._ending = faults.reported(asyncio.create_task(self._end_unless_used()), "ending the session")
 
     async def _end_unless_used(self) -> None:
         """End, once nobody else is about to use, or to clear away, this session."""
@@ -174,9 +176,8 @@ class SessionOrchestrator(AgentOrchestrator):
         self.supervisor.order(daemon.name, Event.START)
 
     def _fail(self, daemon: Daemon, why: str) -> api.Needed:
-        start = daemon.target.log_start if daemon.target is not None else 0
-        tail = tuple(daemon.log.tail(SHOWN_LINES, since=start))
-        failed = api.Needed(daemon=daemon.status(None), failure=why, log_tail=tail)
+        lines, _ = daemon.telling_lines(SHOWN_LINES)
+        failed = api.Needed(daemon=daemon.status(None), failure=why, log_tail=tuple(lines))
         if daemon.state is not State.EXTERNAL:
             self._failed[daemon.name] = failed
             self._give_up(daemon)
@@ -205,6 +206,8 @@ class SessionOrchestrator(AgentOrchestrator):
                 return f"{daemon.detail or daemon.state.public}{f'; {remedy}' if remedy else ''}"
             case State.STOPPED:
                 return daemon.detail or "it is stopped"
+            case State.RUNNING if daemon.overdue:
+                return daemon.detail
             case State.BACKOFF if tried:
                 return daemon.detail or "it has failed"
             case State.STARTING | State.RUNNING if tried:
@@ -289,6 +292,7 @@ def main(state_dir: str) -> int | str:
     session = sessions.read(state)
     if session is None:
         return f"{state.path} holds no session of this version"
+    faults.write_to_stderr()
     try:
         asyncio.run(SessionOrchestrator(state, session).supervise())
     except StateDirError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from itertools import pairwise
@@ -174,6 +175,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
             except TimeoutError:
                 draft.fault(f"nothing within {ANSWER_WITHIN_S:g} s")
             except Exception as error:  # or it would be asked again at every look
+                logging.getLogger("neo_daemons").debug("asking the model of %s", url, exc_info=True)
                 draft.fault(f"{type(error).__name__}: {error}")
             content: Any = answer.json() if answer is not None and answer.status == 200 else None
             good = isinstance(content, dict) and bool(content.get("choices"))

@@ -6,6 +6,7 @@ import abc
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import os
 import shlex
 import sys
@@ -231,6 +232,7 @@ class Observer(abc.ABC, Generic[D]):
         except TimeoutError:
             draft.fault(f"{draft.doing}: no answer within {self.timeout_s:g} s", draft.on_timeout)
         except Exception as error:  # a fault of ours says nothing of the daemon
+            logging.getLogger("neo_daemons").debug("observing %s", self.name, exc_info=True)
             draft.fault(f"{draft.doing}: cannot be looked at: {type(error).__name__}: {error}", "unknown")
         latency_ms = (time.monotonic() - began) * 1000
         if evidence is not None:

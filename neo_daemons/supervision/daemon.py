@@ -12,22 +12,22 @@ import signal
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from neo_daemons.definitions import Definition, HttpProbe, Launch, Unavailable
 from neo_daemons.records import DaemonRecord
 from neo_daemons.references import UnknownReference, expand, expand_all
-from neo_daemons.status import DaemonStatus, Exit
+from neo_daemons.status import Cause, DaemonStatus, EventName, Exit
 
-from . import starting, watching
-from .logs import DaemonLog
+from . import faults, starting, watching
+from .logs import LOST, DaemonLog
 from .machine import ALIVE, Action, Event, State, step
 from .meter import CpuMeter
 from .pidfile import PidFile
 from .platform import MARK_VARIABLE, ExitStatus, Lock, Mark, Process, Usage
-from .policy import Cause, History, Verdict, decide, revival_s
+from .policy import History, Verdict, decide, revival_s
 from .ports import Ports
-from .probes import Result, Target
+from .probes import Answer, Result, Target, without_requests_of
 from .provision import ProvisionFailed, doubt
 from .site import Site
 from .tree import Tree
@@ -43,6 +43,17 @@ LAUNCHER_S = 5.0
 REMEMBERED_RESULTS = 20
 LAST_LINES = 10
 """Among these the last words of a daemon are looked for: some end with empty lines."""
+OWN_REQUESTS = 500
+"""Lines more that are read for those that are left out: a server logs each request of our probes."""
+
+
+class Span(NamedTuple):
+    """What a run has written to the log."""
+
+    pid: int | None
+    """None: no process came of it, and this is what provisioning wrote."""
+    start: int
+    end: int
 
 
 class _Values(Mapping[str, str]):
@@ -82,6 +93,8 @@ class Daemon:
         self.since = time.time()
         """When it came into its state; seconds since the epoch."""
         self.detail: str | None = None
+        self.cause: Cause | None = None
+        """Of the state, where there is one."""
         self.held = False
         self.waiting_for: str | None = None
         """The daemon that must be ready, or started, before this one starts."""
@@ -97,6 +110,8 @@ class Daemon:
         self.ready_after_s: float | None = None
         """From the latest spawn by this supervisor to being ready."""
         self.has_been_ready = False
+        self.overdue = False
+        """It has used up its grace, and its probes cannot tell whether it is ready: nobody waits for that."""
         self.vain_starts = 0
         """Runs in a row that have ended before they were ready."""
         self.lost_its_port = False
@@ -108,6 +123,10 @@ class Daemon:
         self.tree = Tree(site.platform, self.name, site.ownership, self.note, self._mains_of_others)
         self.target: Target | None = None
         """What the probes of the present run are aimed at."""
+        self.ended: Span | None = None
+        """What the latest run, or start, that has ended wrote to the log."""
+        self._log_start = 0
+        """Position in the log where the present run, or the attempt to start one, begins."""
         self.data_lock: Lock | None = None
         self._remedy: str | None = None
         self._launch: Launch | None = None
@@ -137,7 +156,7 @@ class Daemon:
         except OSError as error:
             fault = f"{self.pidfile.path} cannot be read or set aside: {error.strerror}"
         if fault is not None:
-            self.note("record-damaged", fault)
+            self.note(EventName.RECORD_DAMAGED, fault)
         record = self.pidfile.record
         if record is not None:
             self.restarts = record.restarts
@@ -147,9 +166,9 @@ class Daemon:
         for name, port in self.definition.ports.items():
             number = self.ports.numbers.get(name)
             if record is None and port.preferred is not None and number not in (None, port.preferred):
-                self.note("port-taken", f"port {port.preferred} is held by somebody; using {number}")
+                self.note(EventName.PORT_TAKEN, f"port {port.preferred} is held by somebody; using {number}")
 
-    def order(self, event: Event, reason: str | None = None) -> None:
+    def order(self, event: Event, reason: str | None = None, cause: Cause | None = None) -> None:
         """Carry out a wish: START, STOP, RESTART, HOLD or RELEASE. Returns at once; the outcome shows in `state`.
 
         Raises:
@@ -160,12 +179,12 @@ class Daemon:
             if self.held != (event is Event.HOLD):
                 self.held = event is Event.HOLD
                 self.site.save_intentions()
-                self.note(event.value, reason)
+                self.note(EventName(event.value), reason, cause=cause)
         if event is Event.START and self._dead and self.state in ALIVE:
             event = Event.RESTART  # it is seen as alive until what it left has ended
         if event is Event.START and self.state in (State.STOPPED, State.PARKED, State.BACKOFF, State.UNAVAILABLE):
             self.restarts = 0
-        self.handle(event, reason)
+        self.handle(event, reason, cause=cause)
 
     async def signal(self, signum: int) -> bool:
         """Send a signal to its process group, as a fault that somebody asked for; False if it has no process. When
@@ -173,7 +192,8 @@ class Daemon:
         main = self.tree.main
         if main is None or self._dead:
             return False
-        self.note("signalled", f"{signal.Signals(signum).name}, as asked", main.pid)
+        cause = Cause.REPAIR if signum == signal.SIGCONT else Cause.FAULT
+        self.note(EventName.SIGNALLED, f"{signal.Signals(signum).name}, as asked", main.pid, cause)
         sent = self.tree.signal(signum)
         if sent and signum == signal.SIGKILL:
             self._cause = Cause.FAULT
@@ -194,6 +214,7 @@ class Daemon:
         if self._probing is not None:
             return
         self.target = self._new_target(0)
+        self.target.external = True
         self._probing = self._task(watching.observe(self))
 
     async def wait_for(self, reached: Callable[[Daemon], bool], timeout_s: float | None = None) -> bool:
@@ -233,7 +254,7 @@ class Daemon:
         try:
             self.pidfile.move()
         except OSError as error:
-            self.note("record-not-written", f"{error.strerror}; its mark still tells it")
+            self.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still tells it")
         if self.state in ALIVE and self.data_lock is not None and not self.data_lock.is_at_its_path():
             self.condemn(Cause.RECYCLED, "its data directory was deleted while it ran")
 
@@ -351,7 +372,7 @@ class Daemon:
             last_exit=self.last_exit,
             detail=self.detail,
             remedy=self._remedy,
-            note=self._launch.note if self._launch is not None else None,
+            note=self._note(),
             held=self.held,
             waiting_for=self.waiting_for,
             requires=self.definition.requires,
@@ -362,6 +383,29 @@ class Daemon:
             ready_after_s=self.ready_after_s,
         )
 
+    def _note(self) -> str | None:
+        notes = [self._launch.note] if self._launch is not None and self._launch.note else []
+        if self.log.lost:
+            notes.append(f"{self.log.path} {LOST}; restart it to have a log again")
+        return "; ".join(notes) or None
+
+    def telling_lines(self, count: int) -> tuple[list[str], int | None]:
+        """The last lines of the run that explains the state, without our own requests: the present one while it is
+        up or has not failed yet, else the one that has ended; its process then, if there was one."""
+        span = Span(None, self._log_start, self.log.end)
+        up = self.tree.main is not None and not self._dead and self.state is not State.RUNNING
+        on_its_way = self.state in (State.STARTING, State.RUNNING) and not self.history.failures
+        if self.ended is not None and not (up or on_its_way or self.state is State.EXTERNAL):
+            span = self.ended
+        return self._lines(span, count), span.pid
+
+    def _lines(self, span: Span, count: int) -> list[str]:
+        lines = self.log.tail(count + OWN_REQUESTS, span.start, span.end)
+        probes = [*self.definition.ready, *self.definition.live]
+        with contextlib.suppress(UnknownReference):  # of a daemon that is not there any more
+            probes = [expand_all(probe, self.values()) for probe in probes]
+        return ([*without_requests_of(probes, lines)] or lines)[-count:]
+
     def exports(self) -> dict[str, str]:
         """What a program that uses the daemon needs in its environment."""
         with contextlib.suppress(UnknownReference):  # its ports are not settled yet
@@ -371,7 +415,9 @@ class Daemon:
 
     # The machine
 
-    def handle(self, event: Event, detail: str | None = None, remedy: str | None = None) -> None:
+    def handle(
+        self, event: Event, detail: str | None = None, remedy: str | None = None, *, cause: Cause | None = None
+    ) -> None:
         """Something has happened: go to the next state, and do what belongs to that.
 
         Raises:
@@ -381,13 +427,14 @@ class Daemon:
         state, actions = step(before, event)
         if state is before and not actions:
             return
-        self.state, self.detail, self._remedy = state, detail, remedy
+        self.state, self.detail, self._remedy, self.cause = state, detail, remedy, cause
         if state is State.READY:
             self.has_been_ready = self._was_ready = True
             self.vain_starts = 0
             if before is State.RUNNING and not self.adopted:
                 self.ready_after_s = round(self.age_s, 3)
         self.since = time.time()
+        self.overdue = False
         if state is State.CYCLING and event in (Event.START, Event.RESTART):
             self._cause = Cause.OPERATOR
         self._cancel_stable()
@@ -396,7 +443,7 @@ class Daemon:
         if state in (State.STOPPED, State.HELD, State.PARKED, State.UNAVAILABLE):
             self._release_data()
         pid = self.tree.main.pid if self.tree.main is not None else None
-        self.site.journal.add(state.public, daemon=self.name, state=state.public, pid=pid, detail=detail)
+        self.note(EventName(state.public), detail, pid, cause)
         for action in actions:
             self._act(action)
         self.site.changed.notify()
@@ -426,7 +473,7 @@ class Daemon:
     def condemn(self, cause: Cause, why: str) -> None:
         """A probe or a limit says that this run must end."""
         self._cause = cause
-        self.handle(Event.CONDEMN, why)
+        self.handle(Event.CONDEMN, why, cause=cause)
 
     def _due(self) -> None:
         self._delay = None
@@ -441,6 +488,7 @@ class Daemon:
     # A run begins
 
     async def _prepare(self) -> None:
+        self._log_start = self.log.end
         try:
             await self._wait_for_orphans()
             resolved = self.site.resolve(self.definition)
@@ -463,8 +511,9 @@ class Daemon:
                 await self.wait_for(lambda daemon: daemon.state is not State.RUNNING, GATE_S)
         except starting.StartRefused as error:
             why = f"cannot start {self.name}: {error}"
+            self.ended = Span(None, self._log_start, self.log.end)
             self._verdict = Verdict(Event.PARK, revival_s(self.definition.restart), why)
-            self.handle(Event.REFUSED, why)
+            self.handle(Event.REFUSED, why, cause=Cause.REFUSED)
         except (OSError, ProvisionFailed, ValueError) as error:
             self._start_failed(_describe(error))
 
@@ -511,15 +560,22 @@ class Daemon:
         main = self.tree.main
         self._age_before_s = self.site.platform.age_s(main.identity) if adopted and main is not None else 0.0
         self._meter = CpuMeter()
-        self.target = self._new_target(record.log_offset)
-        self.handle(Event.SPAWNED, "adopted" if adopted else None)
+        # An earlier supervisor counted for itself, and the log may have been rotated or emptied since.
+        self._log_start = 0 if adopted and record.log_offset > self.log.size else record.log_offset
+        self.log.inode = record.log_inode
+        self.target = self._new_target(self._log_start)
+        if adopted and self.age_s > self.definition.start_grace_s:
+            self.target.heard.update(self.ports.numbers.values())
+        self.handle(Event.SPAWNED, "adopted" if adopted else None, cause=Cause.ADOPTED if adopted else None)
 
     def _new_target(self, log_start: int) -> Target:
         definition = self.definition
         launch_env = self._launch.env if self._launch is not None else {}
         env = self.environment(launch_env, self.site.ownership.mark(self.site.token, self.name))
         numbers = self.ports.numbers
-        return Target(definition.host, numbers, env, definition.cwd, self.log, log_start, {}, self._stranger)
+        target = Target(definition.host, numbers, env, definition.cwd, self.log, log_start, {})
+        target.stranger = self._stranger
+        return target
 
     def _stranger(self) -> str | None:
         main = self.tree.main
@@ -530,6 +586,7 @@ class Daemon:
         return self.site.ownership.owns(pid, self.name)
 
     def _start_failed(self, why: str) -> None:
+        self.ended = Span(None, self._log_start, self.log.end)
         self._conclude(Cause.START_FAILED, clean=False, text=f"cannot start {self.name}: {why}")
 
     # A run ends
@@ -544,12 +601,19 @@ class Daemon:
             if kills is not None and self._oom_before is not None and kills > self._oom_before:
                 text += "; the kernel killed for want of memory meanwhile: probably this process"
         self.last_exit = Exit(code=status.code, signal=status.signal, at=time.time(), pid=main.pid, text=text)
-        self.note("exit", text, main.pid)
+        self.note(EventName.EXIT, text, main.pid, self._cause_of_exit(status))
         self._stop_probing()
         self._cancel_stable()
         if self.state in ALIVE:
             self._end()
         self.site.changed.notify()
+
+    def _cause_of_exit(self, status: ExitStatus) -> Cause | None:
+        if self.state not in ALIVE:
+            return self.cause  # of the order, or verdict, that is being carried out
+        if self._cause is Cause.EXIT and status.signal is not None:
+            self._cause = Cause.SIGNAL
+        return self._cause
 
     def _learned(self, pid: int, status: ExitStatus) -> None:
         """The kernel has told how an adopted process ended, after it was reported."""
@@ -557,7 +621,7 @@ class Daemon:
         if last is not None and last.pid == pid and last.code is None and last.signal is None:
             text = str(status)
             self.last_exit = Exit(code=status.code, signal=status.signal, at=last.at, pid=pid, text=text)
-            self.note("exit-learned", text, pid)
+            self.note(EventName.EXIT_LEARNED, text, pid)
 
     def _end(self) -> None:
         if self._ending is None:
@@ -566,6 +630,7 @@ class Daemon:
     async def _finish(self) -> None:
         """End whatever there is of this daemon, and say what follows."""
         unprompted = self.state in ALIVE
+        main = self.tree.main
         try:
             self._stop_probing()
             await self._give_up_start()
@@ -573,14 +638,17 @@ class Daemon:
                 return
             await self.tree.end(self.definition.stop)
             self._clear_record()
+            if main is not None:
+                self.ended = Span(main.pid, self._log_start, self.log.end)
+                self.log.inode = None
             with contextlib.suppress(OSError):
                 self.lost_its_port = self.ports.held()
         finally:
             self._ending = None
         last = self.last_exit
         text = last.text if last is not None else "not started"
-        if unprompted and self.target is not None:
-            lines = filter(str.strip, reversed(self.log.tail(LAST_LINES, since=self.target.log_start)))
+        if unprompted and self.ended is not None and main is not None:
+            lines = filter(str.strip, reversed(self._lines(self.ended, LAST_LINES)))
             last_line = next(lines, None)
             text = f"{text}; last line: {last_line[:200]}" if last_line is not None else text
         if self._cause in (Cause.PROBE, Cause.RECYCLED):
@@ -602,13 +670,14 @@ class Daemon:
             rng=self.site.rng,
         )
         self._cause = Cause.EXIT
-        if cause in (Cause.EXIT, Cause.PROBE, Cause.START_FAILED) and not self._was_ready:
+        if cause in (Cause.EXIT, Cause.SIGNAL, Cause.PROBE, Cause.START_FAILED) and not self._was_ready:
             self.vain_starts += 1
             self._doubt_provisions()
         self._was_ready = False
         if self._verdict.event is Event.RETRY and cause is not Cause.OPERATOR:
             self.restarts += 1
-        self.handle(self._verdict.event, self._verdict.reason)
+        told = self.cause or cause if cause is Cause.OPERATOR else cause
+        self.handle(self._verdict.event, self._verdict.reason, cause=told)
 
     def _doubt_provisions(self) -> None:
         for provision in self._launch.provisions if self._launch is not None else ():
@@ -641,7 +710,7 @@ class Daemon:
         main, *others = left
         for other in others:
             other.close()
-        self.note("followed", "the command forked and exited; following what it left", main.pid)
+        self.note(EventName.FOLLOWED, "the command forked and exited; following what it left", main.pid)
         self.tree.let_go()
         self.hold(main)
         self._followed = True
@@ -657,7 +726,7 @@ class Daemon:
         try:
             self.pidfile.clear()
         except OSError as error:
-            self.note("record-not-removed", _describe(error))
+            self.note(EventName.RECORD_NOT_REMOVED, _describe(error))
 
     def _release_data(self) -> None:
         if self.data_lock is not None:
@@ -672,12 +741,18 @@ class Daemon:
             self.detail = detail
             self.site.changed.notify()
 
-    def note(self, event: str, detail: str | None = None, pid: int | None = None) -> None:
+    def note(
+        self, event: EventName, detail: str | None = None, pid: int | None = None, cause: Cause | None = None
+    ) -> None:
         """Tell the journal."""
-        self.site.journal.add(event, daemon=self.name, state=self.state.public, pid=pid, detail=detail)
+        self.site.journal.add(event, daemon=self.name, state=self.state.public, pid=pid, detail=detail, cause=cause)
 
     def remember(self, result: Result) -> None:
-        """Keep a probe's result, on change only: ten thousand healthy polls add nothing."""
+        """Keep a probe's result, on change only: ten thousand healthy polls add nothing. The first time in a run that
+        a probe cannot tell, the journal says why."""
+        if result.answer is Answer.UNKNOWN and self.target is not None and "unknown" not in self.target.memory:
+            self.target.memory["unknown"] = True
+            self.note(EventName.PROBE_UNKNOWN, result.detail)
         if not self.probe_results or self.probe_results[-1][1] != result:
             self.probe_results.append((time.time(), result))
 
@@ -707,7 +782,8 @@ class Daemon:
         try:
             await work
         except Exception as error:
-            self.note("internal-error", f"{type(error).__name__}: {error}")
+            faults.report(f"daemon {self.name}", error)
+            self.note(EventName.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
             if self.state is State.STARTING:
                 self._start_failed(f"internal error: {error}")
             elif not self._leaving:

@@ -6,6 +6,7 @@ the reader passes over what is no entry.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import deque
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from neo_daemons.status import JournalEntry
+from neo_daemons.status import Cause, EventName, JournalEntry
 
 from .broadcast import Broadcast
 
@@ -61,25 +62,38 @@ class Journal:
         self._descriptor = -1
         self._cut = _ends_within_a_line(path)
         if damaged:
-            self.add("journal-damaged", detail=f"{damaged} lines were not entries and are passed over")
+            self.add(EventName.JOURNAL_DAMAGED, detail=f"{damaged} lines were not entries and are passed over")
 
     def add(
         self,
-        event: str,
+        event: EventName,
         *,
         daemon: str | None = None,
         state: str | None = None,
         pid: int | None = None,
         detail: str | None = None,
+        cause: Cause | None = None,
     ) -> None:
         """Write down what happened. A file that cannot be written is reported in `fault`, and tried again."""
-        entry = JournalEntry(at=time.time(), event=event, daemon=daemon, state=state, pid=pid, detail=detail)
+        entry = JournalEntry(
+            at=time.time(), event=event, daemon=daemon, state=state, pid=pid, detail=detail, cause=cause
+        )
         self._entries.append(entry)
         self._count += 1
         self._write(msgspec.json.encode(entry) + b"\n")
         self._changed.notify()
 
+    def _is_deleted(self) -> bool:
+        """Somebody has deleted or moved the file that is open."""
+        with contextlib.suppress(OSError):
+            there, opened = os.stat(self.path), os.fstat(self._descriptor)
+            return (there.st_ino, there.st_dev) != (opened.st_ino, opened.st_dev)
+        return True
+
     def _write(self, line: bytes) -> None:
+        if self._descriptor >= 0 and self._is_deleted():
+            self.close()
+            self._cut = _ends_within_a_line(self.path)
         try:
             if self._descriptor < 0:
                 self._descriptor = os.open(

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import itertools
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,22 +24,39 @@ from .broadcast import Broadcast
 FALLOC_FL_COLLAPSE_RANGE = 0x08
 """fallocate(2), include/uapi/linux/falloc.h."""
 CHUNK = 1 << 16
+LOST = "was deleted or moved away, and its daemon still writes to the file that it had"
+BLOCK_BYTES = 512
+"""The unit of st_blocks."""
+REMEMBERED_BYTES = 64
+SAID_AGAIN_S = 10.0
+"""A file that is emptied again and again (some programs do that to their own log) is not told each time."""
 LONGEST_LINE = 8192
 """Bytes of a line that a tail shows; the rest of a longer one is left out."""
 
 
 class DaemonLog:
     """The log of one daemon. Positions count all bytes that were ever in this file, also those that were rotated
-    away, so that a follower keeps its place."""
+    away or that somebody removed by emptying the file, so that a follower keeps its place."""
 
     def __init__(self, path: Path, limits: Log) -> None:
         self.path = path
         self.limits = limits
         self.removed = 0
-        """Bytes rotated away since this object was made."""
+        """Bytes that have gone from this file since this object was made."""
         self.method: str | None = None
         """How the last rotation was done: ``lossless`` or ``copy-truncate``."""
         self.rotated = Broadcast()
+        self.cuts = 0
+        """How often the file was found to have begun anew, and not by us: emptied, or another one in its place."""
+        self.inode: int | None = None
+        """Of the file that the daemon writes to, as far as is known."""
+        self._kept_to = 0
+        """Position after the last byte of the newest older file."""
+        self._seen: tuple[int, int, int] | None = None
+        """Inode, size and time of change, as last looked at."""
+        self._last = b""
+        """The last bytes then: if they are not where they were, the file has begun anew and outgrown its old size."""
+        self._missing = False
 
     def open(self) -> int:
         """A descriptor for a daemon to append to; the caller closes it.
@@ -59,41 +77,92 @@ class DaemonLog:
     @property
     def end(self) -> int:
         """The position after the last byte."""
+        self.look()
         return self.removed + self.size
 
-    def read(self, position: int, limit: int = CHUNK) -> tuple[bytes, int]:
-        """Up to `limit` bytes from `position`, and the position after them. What has been rotated away is skipped."""
-        start = max(position - self.removed, 0)
+    @property
+    def lost(self) -> bool:
+        """The daemon, while it lives, writes to a file that is not here any more: it was deleted or moved away. As it
+        was at the last look."""
+        if self.inode is None or self._seen is None:
+            return False
+        return self._missing or self._seen[0] != self.inode
+
+    def look(self) -> None:
+        """See what others have done to the file: emptied it, deleted it, put another one in its place."""
         try:
-            with self.path.open("rb") as file:
+            found = self.path.stat()
+        except FileNotFoundError:
+            self._missing = self._seen is not None
+            return
+        except OSError:
+            return
+        self._missing = False
+        seen = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if seen == self._seen:
+            return
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                if self._seen is not None and not self._goes_on(file.fileno(), seen, self._seen):
+                    self.removed += self._seen[1]
+                    self.cuts += 1
+                start = max(seen[1] - REMEMBERED_BYTES, 0)
+                self._last = os.pread(file.fileno(), seen[1] - start, start)
+        except OSError:
+            return
+        self._seen = seen
+
+    def _goes_on(self, descriptor: int, now: tuple[int, int, int], before: tuple[int, int, int]) -> bool:
+        if now[0] != before[0] or now[1] < before[1]:
+            return False
+        return os.pread(descriptor, len(self._last), before[1] - len(self._last)) == self._last
+
+    def read(self, position: int, limit: int = CHUNK) -> tuple[bytes, int]:
+        """Up to `limit` bytes from `position`, and the position after them. What is no longer there is skipped."""
+        self.look()
+        path, first = self.path, self.removed
+        if position < self._kept_to and self.limits.keep:
+            older = self._numbered(1)
+            if older_size := _size(older):
+                path, first = older, self._kept_to - older_size
+                limit = min(limit, self._kept_to - max(position, first))
+        start = max(position - first, 0)
+        try:
+            with path.open("rb") as file:
                 file.seek(start)
                 data = file.read(limit)
+                if data[:1] == b"\0":  # left by a writer that does not append, where the file was emptied under it
+                    file.seek(start := _after_hole(file.fileno(), start))
+                    data = file.read(limit)
         except FileNotFoundError:
             return b"", position
-        return data, self.removed + start + len(data)
+        return data.lstrip(b"\0"), first + start + len(data)
 
-    def tail(self, lines: int, since: int | None = None) -> list[str]:
-        """The last `lines` lines, not from before position `since`; where the log has just been rotated, they begin in
-        the part before. Bytes that are no UTF-8 are replaced."""
+    def tail(self, lines: int, since: int | None = None, until: int | None = None) -> list[str]:
+        """The last `lines` lines, not from before position `since` nor from after `until`; where the log has just
+        been rotated, they begin in the part before. Bytes that are no UTF-8 are replaced."""
         if not lines:
             return []
-        data = self._before(b"", lines, self.path, max(since - self.removed, 0) if since is not None else 0)
-        if self.limits.keep and (since is None or since < self.removed):
+        self.look()
+        data = self._before(b"", lines, self.path, self.removed, since, until)
+        if self.limits.keep and (since is None or since < self._kept_to):
             # Cut at a block's bounds, not at a line's: only one after the other are the two complete.
-            older, floor = self._numbered(1), 0
-            if since is not None and older.exists():
-                floor = max(older.stat().st_size - (self.removed - since), 0)
-            data = self._before(data, lines, older, floor)
+            older = self._numbered(1)
+            data = self._before(data, lines, older, self._kept_to - _size(older), since, until)
         found = data.decode("utf-8", "replace").splitlines()
-        return [line[:LONGEST_LINE] for line in found[-lines:]]
+        return [line.lstrip("\0")[:LONGEST_LINE] for line in found[-lines:]]
 
     @staticmethod
-    def _before(data: bytes, lines: int, path: Path, floor: int) -> bytes:
-        """`data`, and before it as much of the end of a file as makes it so many lines."""
+    def _before(data: bytes, lines: int, path: Path, first: int, since: int | None, until: int | None) -> bytes:
+        """`data`, and before it as much of the end of a file, whose first byte has the position `first`, as makes it
+        so many lines."""
         limit = min(lines * LONGEST_LINE, 4_000_000)
+        floor = max(since - first, 0) if since is not None else 0
         try:
             with path.open("rb") as file:
                 start = file.seek(0, os.SEEK_END)
+                if until is not None:
+                    start = min(start, until - first)
                 while start > floor and data.count(b"\n") <= lines and len(data) < limit:
                     step = min(CHUNK, start - floor)
                     start -= step
@@ -103,17 +172,41 @@ class DaemonLog:
             pass
         return data
 
+    def remark(self) -> str | None:
+        """What a reader must know where the lines are not all that the daemon writes."""
+        self.look()
+        if self.lost:
+            return f"[neo-daemons: {self.path} {LOST}; restart it to have a log again]"
+        return f"[neo-daemons: {self.path} was deleted]" if self._missing else None
+
     async def follow(self, lines: int, poll_s: float = 0.1) -> AsyncIterator[str]:
-        """The last `lines` lines, then what is written as it is written."""
+        """The last `lines` lines, then what is written as it is written. A line of our own says where the file was
+        emptied, deleted or replaced meanwhile."""
         position = self.end
+        cuts, said, said_at = self.cuts, self.remark(), -SAID_AGAIN_S
         last = self.tail(lines)
-        if last:
-            yield "\n".join(last) + "\n"
+        if last or said:
+            yield "".join(f"{line}\n" for line in (*last, *([said] if said else [])))
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a piece may end within a character
+        begun = False  # within a line
         while True:
             data, position = self.read(position)
+            remarks = []
+            if self.cuts != cuts:
+                cuts = self.cuts
+                if time.monotonic() - said_at > SAID_AGAIN_S:
+                    said_at = time.monotonic()
+                    remarks.append(f"[neo-daemons: {self.path} was emptied or replaced; what follows is new]")
+            if (remark := self.remark()) != said:
+                said = remark
+                remarks += [remark] if remark is not None else []
+            if remarks:
+                text = "".join(f"{line}\n" for line in remarks)
+                yield f"\n{text}" if begun else text
+                begun = False
             if data:
                 if text := decoder.decode(data):
+                    begun = not text.endswith("\n")
                     yield text
             else:
                 await self.rotated.wait(poll_s)
@@ -124,8 +217,14 @@ class DaemonLog:
         Raises:
             OSError: it could not be rotated (a full disk, for one); the log is as it was.
         """
-        size = self.size
-        if size <= self.limits.max_bytes:
+        self.look()
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return False
+        size = found.st_size
+        # What it takes of the disk: a writer that does not append leaves a hole where its file was emptied.
+        if min(size, found.st_blocks * BLOCK_BYTES) <= self.limits.max_bytes:
             return False
         descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -143,6 +242,9 @@ class DaemonLog:
         finally:
             os.close(descriptor)
         self.removed += gone
+        self._kept_to = self.removed
+        self._seen = None
+        self.look()
         self.rotated.notify()
         return True
 
@@ -204,6 +306,20 @@ class DaemonLog:
         if fallocate(*arguments) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _after_hole(descriptor: int, start: int) -> int:
+    try:
+        return os.lseek(descriptor, start, os.SEEK_DATA)
+    except (OSError, AttributeError):
+        return start
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -7,29 +7,18 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from enum import StrEnum
 
 from msgspec import Struct
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential
 from tenacity.wait import wait_base
 
 from neo_daemons.definitions import Restart
+from neo_daemons.status import Cause
 
 from .machine import Event
 
 HOUR_S = 3600.0
 """The window of the kill budget."""
-
-
-class Cause(StrEnum):
-    """Why a run ended."""
-
-    EXIT = "exit"  # by itself, or by somebody else's signal
-    START_FAILED = "start-failed"  # no process came of it
-    PROBE = "probe"  # a probe's verdict condemned it
-    RECYCLED = "recycled"  # too old or too large: graceful, and no failure
-    OPERATOR = "operator"  # a restart was asked for
-    FAULT = "fault"  # a crash was asked for, to test with: no failure
 
 
 class Verdict(Struct, frozen=True):
@@ -139,7 +128,7 @@ def decide(
         return Verdict(Event.KEEP, None, f"held by an operator ({detail})")
     if cause is Cause.RECYCLED:
         return Verdict(Event.RETRY, 0.0, detail)
-    by_itself = cause in (Cause.EXIT, Cause.FAULT)
+    by_itself = cause in (Cause.EXIT, Cause.SIGNAL, Cause.FAULT)
     if by_itself and (restart.when == "never" or (restart.when == "on-failure" and cause is Cause.EXIT and clean)):
         return Verdict(Event.REST, None, f"{detail}; restart = {restart.when!r}")
     if cause is Cause.FAULT:

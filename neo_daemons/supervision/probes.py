@@ -1,7 +1,8 @@
 """Asking a daemon how it is: http, tcp, exec, log line, file progress.
 
-A probe answers with a `Result`, always within its timeout, and never raises for what it met. One `Prober` serves a
-whole supervisor: it holds the HTTP client, which is imported and made when the first probe needs it.
+A probe answers with a `Result`, always within its timeout, and never raises for what it met. What it met of the
+daemon's is a verdict. What goes wrong on our side (a bug, no descriptor left) is none: the answer is unknown. One
+`Prober` serves a whole supervisor: it holds the HTTP client, which is imported and made when the first probe needs it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import sqlite3
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ from msgspec import Struct
 from neo_daemons.definitions import AnyProbe, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
 from neo_daemons.files import read_regular
 
+from . import faults
 from .logs import DaemonLog
 from .platform import ExitStatus, Platform, SpawnSpec
 
@@ -32,19 +35,43 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_POSITION_BYTES = 100
+REFUSED = "connection refused"
+NOT_YET = "not listening yet"
 QUERY_STEPS = 10_000
 """Instructions of SQLite's machine, well below a millisecond, between two looks at the clock."""
 MAX_BODY = 1_000_000
 """Bytes of an answer that a body condition looks at."""
 
 
-class Result(Struct, frozen=True):
-    """What a probe found: `ok`, and in a few words what was asked and answered."""
+OUR_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ENOSPC})
+"""The supervisor, or the machine, has run out of something: that says nothing of the daemon."""
 
-    ok: bool
+
+class Answer(StrEnum):
+    """What a probe's result is worth."""
+
+    OK = "ok"
+    FAILED = "failed"
+    UNKNOWN = "unknown"  # we could not ask: this makes no daemon ready, and condemns none
+
+
+class Result(Struct, frozen=True):
+    """What a probe found: its answer, and in a few words what was asked and answered."""
+
+    answer: Answer
     detail: str
     stranger: bool = False
     """Somebody else answers on the daemon's port."""
+
+    @property
+    def ok(self) -> bool:
+        """The probe passed."""
+        return self.answer is Answer.OK
+
+
+def verdict(passed: bool, detail: str) -> Result:
+    """What a probe says that could ask."""
+    return Result(Answer.OK if passed else Answer.FAILED, detail)
 
 
 class Target(Struct):
@@ -58,6 +85,10 @@ class Target(Struct):
     log_start: int
     """Position in the log where this run began."""
     memory: dict[Any, Any]
+    heard: set[int | str] = set()
+    """Ports and URLs where somebody has listened during this run."""
+    external: bool = False
+    """Somebody else runs it: that it does not listen is not the ordinary course of a start."""
     stranger: Callable[[], str | None] = lambda: None
     """Who else listens on one of the ports, if somebody does. Asked before anything is sent there."""
 
@@ -85,23 +116,31 @@ class Prober:
                     case ExecProbe():
                         return await self._exec(probe, target)
                     case LogProbe():
-                        return self._log(probe, target)
+                        return await self._log(probe, target)
                     case FileProbe():
                         return await self._file(probe, target)
         except TimeoutError:
-            return Result(False, f"{name_of(probe, target)}: no answer in {probe.timeout_s:g} s")
-        except Exception as error:  # whatever it met is an answer: who asks must go on asking
-            return Result(False, f"{name_of(probe, target)}: {_reason(error)}")
+            return verdict(False, f"{name_of(probe, target)}: no answer in {probe.timeout_s:g} s")
+        except re.error as error:
+            return verdict(False, f"{name_of(probe, target)}: {error.pattern!r} is no regular expression: {error}")
+        except Exception as error:
+            if (why := _ours(error)) is None:
+                if (told := ("bug", repr(error))) not in target.memory:  # not at each look
+                    target.memory[told] = True
+                    faults.report(f"a bug in the probe {probe}", error)
+                why = f"internal error: {type(error).__name__}: {error}; the supervisor's log has its traceback"
+            return Result(Answer.UNKNOWN, f"{name_of(probe, target)}: {why}")
 
     async def _http(self, probe: HttpProbe, target: Target) -> Result:
         # Most of a boot passes before anybody listens; a refused connection costs a tenth of a refused request.
-        if probe.url is None and "listening" not in target.memory:
-            connected = await self._connect(target.host, target.port(probe.port))
+        port = target.port(probe.port) if probe.url is None else None
+        if port is not None and ("listening", port) not in target.memory:
+            connected = await self._connect(target, port)
             if connected is not None:
-                return Result(False, f"{name_of(probe, target)}: {connected}")
+                return verdict(False, connected)
             if (stranger := target.stranger()) is not None:
-                return Result(False, stranger, stranger=True)
-            target.memory["listening"] = True
+                return Result(Answer.FAILED, stranger, stranger=True)
+            target.memory["listening", port] = True
         import httpx
 
         if self._client is None:
@@ -125,27 +164,40 @@ class Prober:
                         if len(body) > MAX_BODY:
                             break
                 status = response.status_code
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            return Result(False, f"{what}: {_reason(error)}")
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
+            if _ours(error) is not None:
+                raise
+            why = _reason(error)
+            if why == REFUSED and probe.url is not None and probe.url not in target.heard and not target.external:
+                why = NOT_YET
+            return verdict(False, f"{what}: {why}")
+        if probe.url is not None:
+            target.heard.add(probe.url)
         if (status not in probe.status) if probe.status else not 200 <= status < 300:
-            return Result(False, f"{what}: status {status}")
+            return verdict(False, f"{what}: status {status}")
         if probe.body is not None and not re.search(probe.body, body.decode("utf-8", "replace")):
-            return Result(False, f"{what}: status {status}, but {probe.body!r} is not in the answer")
-        return Result(True, f"{what}: status {status}")
+            return verdict(False, f"{what}: status {status}, but {probe.body!r} is not in the answer")
+        return verdict(True, f"{what}: status {status}")
 
     async def _tcp(self, probe: TcpProbe, target: Target) -> Result:
-        refused = await self._connect(target.host, target.port(probe.port))
+        refused = await self._connect(target, target.port(probe.port))
         if refused is None and (stranger := target.stranger()) is not None:
-            return Result(False, stranger, stranger=True)
-        return Result(refused is None, f"{name_of(probe, target)}: {refused or 'accepted'}")
+            return Result(Answer.FAILED, stranger, stranger=True)
+        return verdict(refused is None, refused or f"{name_of(probe, target)}: accepted")
 
     @staticmethod
-    async def _connect(host: str, port: int) -> str | None:
+    async def _connect(target: Target, port: int) -> str | None:
         """None, or why there is no connection."""
+        where = f"{target.host}:{port}"
         try:
-            _, writer = await asyncio.open_connection(host, port)
-        except OSError as error:
-            return _reason(error)
+            _, writer = await asyncio.open_connection(target.host, port)
+        except (OSError, UnicodeError) as error:
+            if _ours(error) is not None:
+                raise
+            if (why := _reason(error)) == REFUSED and port not in target.heard:
+                return f"{NOT_YET} on {where}"  # the ordinary course of a start
+            return f"connect to {where}: {why}"
+        target.heard.add(port)
         writer.transport.abort()
         return None
 
@@ -155,8 +207,10 @@ class Prober:
         with tempfile.TemporaryFile() as output:
             try:
                 process = self._platform.spawn(SpawnSpec(probe.command, target.env, target.cwd, output.fileno()))
-            except OSError as error:
-                return Result(False, f"{what}: {error.strerror}")
+            except (OSError, ValueError) as error:
+                if _ours(error) is not None:
+                    raise
+                return verdict(False, f"{what}: {_reason(error)}")
             process.watch(lambda status: None if ended.done() else ended.set_result(status))
             try:
                 status = await asyncio.shield(ended)
@@ -167,20 +221,27 @@ class Prober:
                 process.close()
             output.seek(0)
             last = output.read(MAX_BODY).decode("utf-8", "replace").strip().splitlines()[-1:]
-        return Result(status.clean, f"{what}: {status}{', ' + last[0][:200] if last else ''}")
+        return verdict(status.clean, f"{what}: {status}{', ' + last[0][:200] if last else ''}")
 
     @staticmethod
-    def _log(probe: LogProbe, target: Target) -> Result:
-        # Only what is new since the last look; a line that was cut in two is looked at again.
-        position, rest = target.memory.get(probe, (target.log_start, b""))
-        data, position = target.log.read(position, MAX_BODY)
-        text = rest + data
-        complete, _, rest = text.rpartition(b"\n")
-        target.memory[probe] = (position, rest[-MAX_BODY:])
-        for line in (complete + b"\n" + rest).decode("utf-8", "replace").splitlines():
-            if re.search(probe.pattern, line):
-                return Result(True, f"log: {line.strip()[:200]}")
-        return Result(False, f"{name_of(probe, target)}: not written yet")
+    async def _log(probe: LogProbe, target: Target) -> Result:
+        # A line that was written stays written, whatever becomes of the file: a match is kept for the run. Until there
+        # is one, only what is new since the last look; a line that was cut in two is looked at again.
+        seen: str | tuple[int, bytes, int] = target.memory.get(probe, (target.log_start, b"", target.log.cuts))
+        while not isinstance(seen, str):
+            position, rest, cuts = seen
+            data, position = target.log.read(position, MAX_BODY)
+            begun = rest if target.log.cuts == cuts else b""
+            complete, newline, rest = (begun + data).rpartition(b"\n")
+            lines = (complete + newline + rest).decode("utf-8", "replace").splitlines()
+            found = next((line for line in lines if re.search(probe.pattern, line)), None)
+            target.memory[probe] = seen = (
+                (position, rest[-MAX_BODY:], target.log.cuts) if found is None else found.strip()[:200]
+            )
+            if found is None and not data:
+                return verdict(False, f"{name_of(probe, target)}: not written yet")
+            await asyncio.sleep(0)  # a flood must not hold up the others
+        return verdict(True, f"log: {seen}")
 
     @staticmethod
     async def _file(probe: FileProbe, target: Target) -> Result:
@@ -196,20 +257,22 @@ class Prober:
             else:
                 found = path.stat()
                 position = (found.st_mtime_ns, found.st_size)
-        except (OSError, ValueError, sqlite3.Error) as error:
-            return Result(False, f"{what}: {_reason(error)}")
+        except (OSError, ValueError, OverflowError, sqlite3.Error, sqlite3.Warning) as error:
+            if _ours(error) is not None:
+                raise
+            return verdict(False, f"{what}: {_reason(error)}")
         # A daemon that has had nothing to do has written no position: it stands where the log ended at its start.
         last, since, start = target.memory.get(probe, (position, now, end))
         if position != last:
             since = now
         if end is not None and (position if position is not None else start) >= end:
             target.memory[probe] = (position, now, start)
-            return Result(True, f"{what}: at {end}, the end of the log")
+            return verdict(True, f"{what}: at {end}, the end of the log")
         target.memory[probe] = (position, since, start)
         if now - since < probe.within_s:
-            return Result(True, f"{what}: {position} of {end}" if end is not None else f"{what}: changed")
+            return verdict(True, f"{what}: {position} of {end}" if end is not None else f"{what}: changed")
         stuck = f"at {position}, behind {end}," if end is not None else "unchanged"
-        return Result(False, f"{what}: {stuck} for {now - since:.0f} s")
+        return verdict(False, f"{what}: {stuck} for {now - since:.0f} s")
 
     async def close(self) -> None:
         """Close the HTTP client."""
@@ -241,6 +304,14 @@ def name_of(probe: AnyProbe, target: Target) -> str:
             return f"progress of {probe.path}"
 
 
+def without_requests_of(probes: Iterable[AnyProbe], lines: Iterable[str]) -> Iterator[str]:
+    """`lines` without those by which a server logs the requests of these probes (``"GET /health HTTP/1.1" 503``): a
+    line that has a probe's method, a blank and its path. References in the paths must be resolved before."""
+    asked = [f"{p.method} {re.escape(p.path)}" for p in probes if isinstance(p, HttpProbe) and p.url is None]
+    own = re.compile(rf"\b(?:{'|'.join(asked)})(?![^\s\"'?])") if asked else None
+    return (line for line in lines if own is None or not own.search(line))
+
+
 async def _reaped(ended: asyncio.Future[ExitStatus]) -> None:
     # Killed: it ends as soon as the kernel gets to it. The timeout that brought us here may not leave a zombie.
     with contextlib.suppress(TimeoutError):
@@ -260,10 +331,30 @@ def _query(database: str, query: str, deadline: float) -> int:
     return int(row[0] or 0) if row else 0
 
 
+def _ours(error: BaseException | None) -> str | None:
+    """What the supervisor or the machine lacks, where that is behind the error."""
+    for found in _behind(error):
+        if isinstance(found, OSError) and found.errno in OUR_ERRNOS:
+            return f"{found.strerror} (on the supervisor's side)"
+    return None
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those that led to it."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            yield from error.exceptions
+        error = error.__cause__ or error.__context__
+
+
 def _reason(error: BaseException) -> str:
     text = str(error)
-    if isinstance(error, ConnectionRefusedError) or "refused" in text:
-        return "connection refused"
+    # asyncio tells in words only what happened at several addresses.
+    if any(isinstance(found, ConnectionRefusedError) for found in _behind(error)) or (
+        f"[Errno {errno.ECONNREFUSED}]" in text
+    ):
+        return REFUSED
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return text or type(error).__name__

@@ -14,6 +14,7 @@ from neo_daemons.definitions import Launch, Unavailable, fingerprint
 from neo_daemons.records import DaemonRecord
 from neo_daemons.references import expand, expand_all
 from neo_daemons.state_dir import StateDirLost
+from neo_daemons.status import EventName
 
 from .platform import Lock, Mark, Process, SpawnSpec, Unverifiable
 from .ports import PortHeld
@@ -44,7 +45,7 @@ async def adopt(daemon: Daemon, resolved: Launch | Unavailable) -> bool:
         except Unverifiable as error:
             raise StartRefused(f"{error}; end it by hand, then start {daemon.name}") from None
         if stranger is not None:
-            daemon.note("record-foreign", f"{stranger}; it is left alone")
+            daemon.note(EventName.RECORD_FOREIGN, f"{stranger}; it is left alone")
     leftovers = site.leftovers.pop(daemon.name, [])
     for leftover in leftovers:
         leftover.close()
@@ -59,7 +60,7 @@ async def adopt(daemon: Daemon, resolved: Launch | Unavailable) -> bool:
     daemon.ports.numbers = dict(record.ports)
     daemon.hold(process)
     if isinstance(resolved, Launch) and fingerprint(daemon.definition, resolved) != record.fingerprint:
-        daemon.note("replaced", f"pid {process.pid} was started from another definition", process.pid)
+        daemon.note(EventName.REPLACED, f"pid {process.pid} was started from another definition", process.pid)
         await daemon.tree.end(daemon.definition.stop)
         daemon.pidfile.clear()
         daemon.ports.settle(record.ports)
@@ -80,7 +81,9 @@ def _heir(daemon: Daemon, record: DaemonRecord) -> Process | None:
     for process in daemon.site.ownership.of_run(record):
         if heir is None and process.pid in pids:
             heir = process
-            daemon.note("followed", f"pid {record.pid} on record is gone; what it left serves its port", process.pid)
+            daemon.note(
+                EventName.FOLLOWED, f"pid {record.pid} on record is gone; what it left serves its port", process.pid
+            )
         else:
             process.close()
     return heir
@@ -127,7 +130,7 @@ async def spawn(daemon: Daemon, launch: Launch) -> None:
     # From here to the spawn nothing waits, so that what was found stays true for as short as can be.
     try:
         for remark in daemon.ports.claim():
-            daemon.note("port-taken", remark)
+            daemon.note(EventName.PORT_TAKEN, remark)
     except PortHeld as error:
         raise StartRefused(str(error)) from None
     values = daemon.values()
@@ -147,7 +150,7 @@ async def spawn(daemon: Daemon, launch: Launch) -> None:
     try:
         daemon.pidfile.establish(process.pid, process.identity)
     except OSError as error:
-        daemon.note("record-not-written", f"{error.strerror}; its mark still tells it", process.pid)
+        daemon.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still tells it", process.pid)
     daemon.spawned(record, adopted=False)
 
 
@@ -174,6 +177,7 @@ def _spawn(
             log_path=str(daemon.log.path),
             spawned_at=time.time(),
             log_offset=daemon.log.end,
+            log_inode=os.fstat(output).st_ino,
             restarts=daemon.restarts,
             exports=daemon.exports(),
         )

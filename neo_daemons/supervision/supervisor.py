@@ -15,12 +15,14 @@ from neo_daemons.definitions import Definition, Launch, Unavailable, fingerprint
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord, DamagedRecord, Directory, Intentions, SupervisorRecord
 from neo_daemons.state_dir import StateDir, StateDirError, StateDirLost
-from neo_daemons.status import Change, Explanation, JournalEntry, Status, SupervisorStatus
+from neo_daemons.status import Cause, Change, EventName, Explanation, JournalEntry, Status, SupervisorStatus
 from neo_daemons.version import VERSION
 
+from . import faults
 from .claim import Claim
 from .daemon import Daemon
 from .journal import Journal
+from .log_keeper import LogKeeper
 from .machine import Event, Refused, State
 from .ownership import Ownership
 from .platform import Platform, Usage, current_platform
@@ -31,8 +33,6 @@ PARALLEL = max(4, 2 * (os.cpu_count() or 1))
 """Daemons that are starting at once."""
 UNKILLABLE_S = 60.0
 """A process that is still there so long after its grace sleeps in the kernel, or is held by a tracer."""
-LOG_CHECK_MIN_S, LOG_CHECK_MAX_S = 0.05, 1.0
-"""Bounds of the time between two looks at the size of the logs; it follows how fast they grow."""
 EXPLAINED_EVENTS = 15
 EXPLAINED_LINES = 20
 
@@ -102,7 +102,7 @@ class Supervisor:
         afterwards by somebody's order."""
         self._site: Site | None = None
         self._socket = ""
-        self._origin: tuple[str, Directory] | None = None
+        self._origin: tuple[EventName, Directory] | None = None
         """How the state directory came here, and from where, if it was copied or moved."""
         self._lost: StateDirLost | None = None
         self.on_remade: Callable[[], None] = lambda: None
@@ -171,7 +171,7 @@ class Supervisor:
             self._lost = error
             if self._log_keeper is not None:
                 self._log_keeper.cancel()
-            self.journal.add("state-dir-lost", detail=str(error))
+            self.journal.add(EventName.STATE_DIR_LOST, detail=str(error))
             raise
         except OSError as error:
             self._warning = f"{self.state.path} cannot be looked at: {error.strerror}"
@@ -187,7 +187,7 @@ class Supervisor:
         self.site.ownership.look_again()
         self.announce(self._socket)
         self.journal.close()  # it goes on in a new file
-        self.journal.add("state-dir-remade", detail=f"{self.state.path} was deleted, wholly or in part")
+        self.journal.add(EventName.STATE_DIR_REMADE, detail=f"{self.state.path} was deleted, wholly or in part")
         for daemon in self.daemons.values():
             daemon.moved()
         if any(daemon.held for daemon in self.daemons.values()):
@@ -210,11 +210,12 @@ class Supervisor:
             rng=self._rng,
         )
         self._site.inhibited = lambda name: name in self.inhibitors.values() or None in self.inhibitors.values()
-        journal.add("supervisor-started", pid=os.getpid(), detail=f"version {VERSION}")
+        journal.add(EventName.SUPERVISOR_STARTED, pid=os.getpid(), detail=f"version {VERSION}")
         if self._origin is not None:
-            how, origin = self._origin
-            what = "its daemons are not this one's" if how == "copied" else "its daemons are started anew here"
-            journal.add(f"state-dir-{how}", detail=f"{self.state.path} was {how} from {origin.path}; {what}")
+            event, origin = self._origin
+            copied = event is EventName.STATE_DIR_COPIED
+            how, what = ("copied", "its daemons are not this one's") if copied else ("moved", "its daemons are ours")
+            journal.add(event, detail=f"{self.state.path} was {how} from {origin.path}; {what}")
         self._site.keep_claim = self.keep_claim
         held = self._read_intentions()
         self._collect_leftovers()
@@ -222,11 +223,16 @@ class Supervisor:
             daemon = self._add(definition)
             daemon.held = definition.name in held
         self._site.save_intentions = self._save_intentions
-        self._log_keeper = asyncio.get_running_loop().create_task(self._keep_logs())
+        keeper = LogKeeper(self.daemons, self._warn)
+        self._log_keeper = faults.reported(
+            asyncio.get_running_loop().create_task(keeper.keep(self._save_again)), "keeping the logs"
+        )
         orphans = self._orphans()
         if orphans:
             self._site.ending_orphans = orphans
-            self._clearing = asyncio.get_running_loop().create_task(self._end_orphans(orphans))
+            self._clearing = faults.reported(
+                asyncio.get_running_loop().create_task(self._end_orphans(orphans)), "ending orphans"
+            )
         for daemon in self.daemons.values():
             survives = daemon.pidfile.record is not None or daemon.name in self._site.leftovers
             if survives or daemon.definition.external or not self._on_demand:
@@ -236,7 +242,8 @@ class Supervisor:
         ends = await asyncio.gather(*(orphan.end_leftovers() for orphan in orphans), return_exceptions=True)
         for orphan, end in zip(orphans, ends, strict=True):
             if isinstance(end, Exception):
-                self.journal.add("orphan-not-ended", daemon=orphan.name, detail=str(end))
+                faults.report(f"ending {orphan.name}, which is not configured any more", end)
+                self.journal.add(EventName.ORPHAN_NOT_ENDED, daemon=orphan.name, detail=str(end))
         self.site.ending_orphans = []
         self.site.changed.notify()
 
@@ -268,7 +275,7 @@ class Supervisor:
         self._refuse_if_stopping()
         if name in self.changing:
             return self._order_later(daemon, event)
-        daemon.order(event, f"{event} by an operator")
+        daemon.order(event, f"{event} by an operator", Cause.OPERATOR)
         if event in (Event.START, Event.RESTART):
             for required in daemon.definition.requires:
                 other = self.daemons.get(required)
@@ -320,7 +327,7 @@ class Supervisor:
             await self._stop(detach=detach)
 
     async def _stop(self, *, detach: bool) -> None:
-        self.journal.add("supervisor-detaching" if detach else "supervisor-stopping", pid=os.getpid())
+        self.journal.add(EventName.SUPERVISOR_DETACHING if detach else EventName.SUPERVISOR_STOPPING, pid=os.getpid())
         if detach:
             await asyncio.gather(*(daemon.detach() for daemon in self.daemons.values()))
         else:
@@ -333,7 +340,7 @@ class Supervisor:
             self._log_keeper.cancel()
             await asyncio.gather(self._log_keeper, return_exceptions=True)
         await self.prober.close()
-        self.journal.add("supervisor-stopped", pid=os.getpid())
+        self.journal.add(EventName.SUPERVISOR_STOPPED, pid=os.getpid())
         self.journal.close()
 
     def hurry(self) -> None:
@@ -358,10 +365,10 @@ class Supervisor:
         while not _is_down(daemon):
             # Again and again: an operator may have ordered a start meanwhile.
             if daemon.state is not State.STOPPING:
-                daemon.order(Event.STOP, "stopping")
+                daemon.order(Event.STOP, "stopping", Cause.SUPERVISOR)
                 continue
             if loop.time() > deadline:
-                daemon.note("not-stopped", "it cannot be ended; it is left to the next supervisor")
+                daemon.note(EventName.NOT_STOPPED, "it cannot be ended; it is left to the next supervisor")
                 given_up.add(daemon.name)
                 self.site.changed.notify()
                 return
@@ -375,7 +382,7 @@ class Supervisor:
         except DamagedRecord as error:
             aside = self.state.intentions.with_name(f"{self.state.intentions.name}.damaged-{time.time_ns()}")
             self.state.intentions.replace(aside)
-            self.journal.add("record-damaged", detail=f"{error}; set aside as {aside.name}")
+            self.journal.add(EventName.RECORD_DAMAGED, detail=f"{error}; set aside as {aside.name}")
             return frozenset()
         except OSError as error:
             self._warning = f"{self.state.intentions} cannot be read: {error.strerror}"
@@ -394,6 +401,13 @@ class Supervisor:
             self._unsaved = True
             self._warning = f"{self.state.intentions} is not written, holds are forgotten at exit: {error.strerror}"
 
+    def _save_again(self) -> None:
+        if self._unsaved:
+            self._save_intentions()
+
+    def _warn(self, text: str) -> None:
+        self._warning = text
+
     def _collect_leftovers(self) -> None:
         """Everything that belongs here by its mark, by one look at the process table."""
         for process, mark in self.site.ownership.marked():
@@ -410,7 +424,9 @@ class Supervisor:
             processes = self.site.leftovers.pop(name, [])
             if processes:
                 pids = ", ".join(str(process.pid) for process in processes)
-                self.journal.add("orphan", daemon=name, detail=f"no longer configured to run: ending pid {pids}")
+                self.journal.add(
+                    EventName.ORPHAN, daemon=name, detail=f"no longer configured to run: ending pid {pids}"
+                )
             for process in processes:
                 process.close()
             orphans.append(self.daemons.get(name) or Daemon(Definition(name=name), self.site))
@@ -453,6 +469,7 @@ class Supervisor:
             holder = self.platform.port_holder(port, daemon.definition.host)
             if holder is not None:
                 holders[str(port)] = "this daemon" if holder.pid == pid and pid is not None else str(holder)
+        lines, log_pid = daemon.telling_lines(EXPLAINED_LINES)
         return Explanation(
             daemon=daemon.status(self._usage([daemon]).get(name)),
             since=daemon.since,
@@ -460,9 +477,10 @@ class Supervisor:
             first_cause=daemon.history.first_cause,
             failures=daemon.history.failures,
             port_holders=holders,
-            probes=tuple(f"{_clock(at)} {'ok' if r.ok else 'failed'}: {r.detail}" for at, r in daemon.probe_results),
+            probes=tuple(f"{_clock(at)} {r.answer}: {r.detail}" for at, r in daemon.probe_results),
             events=tuple(self.events(EXPLAINED_EVENTS, name)),
-            log_tail=tuple(daemon.log.tail(EXPLAINED_LINES)),
+            log_tail=tuple(lines),
+            log_pid=log_pid,
         )
 
     def events(self, count: int, name: str | None = None) -> list[JournalEntry]:
@@ -523,7 +541,7 @@ class Supervisor:
             self.changing = {c.name: False for c in changes if c.action in ("stop", "replace", "start")}
             for change in changes:
                 if change.action != "keep":
-                    self.journal.add(f"reload-{change.action}", daemon=change.name, detail=change.reason)
+                    self.journal.add(EventName(f"reload-{change.action}"), daemon=change.name, detail=change.reason)
             try:
                 await self._carry_out(changes, new)
             finally:
@@ -574,30 +592,6 @@ class Supervisor:
         elif disabled or not down or definition.external:
             self._begin(daemon)
 
-    # Logs
-
-    async def _keep_logs(self) -> None:
-        """Rotate what has outgrown its bounds; look more often the faster they grow."""
-        ends: dict[str, int] = {}
-        interval_s = LOG_CHECK_MIN_S
-        while True:
-            await asyncio.sleep(interval_s)
-            soonest_s = LOG_CHECK_MAX_S
-            if self._unsaved:
-                self._save_intentions()
-            for daemon in self.daemons.values():
-                try:
-                    if daemon.log.rotate() and daemon.log.method == "copy-truncate":
-                        self.journal.add("log-rotated", daemon=daemon.name, detail="copy-truncate: not lossless")
-                except OSError as error:
-                    self._warning = f"{daemon.log.path} cannot be rotated: {error.strerror}"
-                end = daemon.log.end
-                growth = (end - ends.get(daemon.name, end)) / interval_s
-                ends[daemon.name] = end
-                if growth > 0:
-                    soonest_s = min(soonest_s, (daemon.log.limits.max_bytes - daemon.log.size) / growth)
-            interval_s = max(soonest_s, LOG_CHECK_MIN_S)
-
 
 def _is_down(daemon: Daemon) -> bool:
     return daemon.state in (State.STOPPED, State.HELD, State.EXTERNAL)
@@ -607,9 +601,8 @@ def _clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))
 
 
-def _origin(state: StateDir) -> tuple[str, Directory] | None:
-    """Whether the records in a state directory, which nobody supervises, were ``copied`` or ``moved`` here, and from
-    where."""
+def _origin(state: StateDir) -> tuple[EventName, Directory] | None:
+    """Whether the records in a state directory, which nobody supervises, were copied or moved here, and from where."""
     here = Directory.of(state.path)
     found: list[SupervisorRecord | DaemonRecord | None] = []
     with contextlib.suppress(DamagedRecord, OSError):
@@ -623,7 +616,7 @@ def _origin(state: StateDir) -> tuple[str, Directory] | None:
             continue
         if not directory.is_same(here):
             # A backup put back, or the directory made again: the same project.
-            return ("copied", directory) if directory.path != here.path else None
+            return (EventName.STATE_DIR_COPIED, directory) if directory.path != here.path else None
         if directory.path != here.path:
-            return "moved", directory
+            return EventName.STATE_DIR_MOVED, directory
     return None

@@ -15,7 +15,7 @@ from neo_daemons.records import DaemonRecord, DamagedRecord
 from neo_daemons.references import escape, expand, names
 from neo_daemons.state_dir import StateDir
 
-from .logs import DaemonLog
+from .logs import LOST, DaemonLog
 from .ownership import FoundSupervisor, Ownership, find_supervisor
 from .platform import Platform, Unverifiable, programs
 from .provision import try_now
@@ -171,6 +171,16 @@ def _data(definition: Definition, platform: Platform) -> list[Finding]:
     return [Finding(level="ok", subject=definition.name, text=text)]
 
 
+def _is_lost(record: DaemonRecord) -> bool:
+    """Whether its process writes to a log that is no longer where it was."""
+    try:
+        return record.log_inode not in (None, os.stat(record.log_path).st_ino)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
 def _records(ownership: Ownership, *, supervised: bool) -> list[Finding]:
     findings = []
     for path in sorted(ownership.state.daemons.glob("*.json")):
@@ -192,6 +202,10 @@ def _records(ownership: Ownership, *, supervised: bool) -> list[Finding]:
             continue
         if living is not None:
             living.close()
+            if record is not None and _is_lost(record):
+                remedy = f"restart {record.name} to have a log again"
+                text = f"{record.log_path} {LOST}"
+                findings.append(Finding(level="problem", subject=record.name, text=text, remedy=remedy))
         elif not supervised:
             text = stranger or "stale record: its process is gone"
             findings.append(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Container
 from typing import Any
 
 from neo_daemons.definitions import Stop
+from neo_daemons.status import EventName
 
 from .ownership import Ownership
 from .platform import ExitStatus, Platform, Process
@@ -19,7 +20,7 @@ SWEEP_POLL_S = 0.02
 GIVE_UP_S = 5.0
 """What outlives SIGKILL for so long is not ours to end (another user's, or asleep in the kernel)."""
 
-Note = Callable[[str, str | None, int | None], None]
+Note = Callable[[EventName, str | None, int | None], None]
 """Tells the journal: event, detail, pid."""
 
 
@@ -85,7 +86,9 @@ class Tree:
                 self._signal(process, signal.SIGCONT)  # a stopped process takes its signal only then
                 if not await self._gone(exited, stop.grace_s):
                     why = f"still there {stop.grace_s:g} s after {stop.signal}: SIGKILL"
-                    self._note("killed", "asked to hurry: SIGKILL" if self._hurry.is_set() else why, process.pid)
+                    self._note(
+                        EventName.KILLED, "asked to hurry: SIGKILL" if self._hurry.is_set() else why, process.pid
+                    )
                     self._signal(process, signal.SIGKILL)
                     await exited
             # What is left of its group after the main process: nothing in it has anything to live for.
@@ -118,7 +121,7 @@ class Tree:
             force = loop.time() >= deadline or self._hurry.is_set()
             if loop.time() >= deadline + GIVE_UP_S:
                 pids = ", ".join(str(process.pid) for process in left) or "a process that cannot be told"
-                self._note("not-swept", f"{pids} cannot be ended", None)
+                self._note(EventName.NOT_SWEPT, f"{pids} cannot be ended", None)
                 for process in left:
                     process.close()
                 return  # the lock stays held: the next start will say so
@@ -129,7 +132,7 @@ class Tree:
                     self._signal(process, signal.SIGKILL)
                 elif process.pid not in asked:
                     asked.add(process.pid)
-                    self._note("swept", f"pid {process.pid} was left by this daemon", process.pid)
+                    self._note(EventName.SWEPT, f"pid {process.pid} was left by this daemon", process.pid)
                     self._signal(process, signal.SIGTERM, alone=True)
                     self._signal(process, signal.SIGCONT, alone=True)
                 process.close()
@@ -158,4 +161,4 @@ class Tree:
 
     def _not_permitted(self, process: Process, error: PermissionError) -> None:
         """A daemon that has become another user's may not be ours to signal any more."""
-        self._note("not-permitted", f"pid {process.pid} may not be signalled: {error.strerror}", process.pid)
+        self._note(EventName.NOT_PERMITTED, f"pid {process.pid} may not be signalled: {error.strerror}", process.pid)

@@ -6,11 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from neo_daemons.definitions import AnyProbe, LogProbe
-from neo_daemons.references import expand_all
+from neo_daemons.references import UnknownReference, expand_all
+from neo_daemons.status import Cause, EventName
 
 from .machine import Event
-from .policy import Cause, may_kill
-from .probes import Result
+from .policy import may_kill
+from .probes import Answer, Result
 
 if TYPE_CHECKING:
     from .daemon import Daemon
@@ -27,30 +28,36 @@ LIMITS_INTERVAL_S = 10.0
 
 
 async def await_ready(daemon: Daemon) -> None:
-    """Until the daemon is ready, or has used up its grace."""
+    """Until the daemon is ready, or has used up its grace. What cannot be told makes it neither."""
     loop = asyncio.get_running_loop()
     start = loop.time()
     definition = daemon.definition
     probes, grace_s = definition.ready, definition.start_grace_s
     if daemon.adopted:
-        # Its log says nothing new, and may have been rotated: health is what counts now.
-        probes = (*(probe for probe in probes if not isinstance(probe, LogProbe)), *definition.live)
+        # Health is what counts now. A line that it was to write it has written in its time, or its log was rotated.
+        over = daemon.age_s > grace_s
+        probes = (*(probe for probe in probes if not (over and isinstance(probe, LogProbe))), *definition.live)
         grace_s = min(grace_s, max(ADOPTED_GRACE_S, grace_s - daemon.age_s))
     while True:
-        result, _ = await _check(daemon, probes)
+        result, probe = await _check(daemon, probes)
         if result.stranger:
             # It lost the race for its port, and may not even end for that: the next start looks again.
             daemon.condemn(Cause.PROBE, result.detail)
             return
         elapsed = loop.time() - start
+        unwritten = daemon.adopted and elapsed > grace_s and isinstance(probe, LogProbe)
+        if unwritten:
+            probes = tuple(probe for probe in probes if not isinstance(probe, LogProbe))
+            continue
         if result.ok:
             how = "adopted, and answers" if daemon.adopted else f"ready after {elapsed:.2f} s"
             daemon.handle(Event.PASS, how)
             return
-        daemon.progress(result.detail)
-        if elapsed > grace_s:
+        daemon.progress(_told(result))
+        if elapsed > grace_s and result.answer is Answer.FAILED:
             daemon.condemn(Cause.PROBE, f"not ready after {grace_s:g} s: {result.detail}")
             return
+        daemon.overdue = elapsed > grace_s
         await asyncio.sleep(min(max(elapsed * POLL_SHARE, POLL_FLOOR_S), POLL_CEILING_S))
 
 
@@ -59,6 +66,7 @@ async def guard(daemon: Daemon) -> None:
     definition = daemon.definition
     interval_s = min((probe.interval_s for probe in definition.live), default=LIMITS_INTERVAL_S)
     failures = 0
+    known: str | None = None  # what was shown before it could not be told
     while True:
         await asyncio.sleep(interval_s)
         worn_out = _worn_out(daemon)
@@ -68,12 +76,19 @@ async def guard(daemon: Daemon) -> None:
         if not definition.live:
             continue
         result, probe = await _check(daemon, definition.live)
+        if result.answer is Answer.UNKNOWN:
+            known = known or daemon.detail
+            daemon.progress(_told(result))  # and it stays what it was
+            continue
+        if known is not None:
+            daemon.progress(known)
+            known = None
         if probe is None:
             failures = 0
             daemon.handle(Event.PASS, "answers again")
             continue
         failures += 1
-        daemon.handle(Event.FAIL, result.detail)
+        daemon.handle(Event.FAIL, result.detail, cause=Cause.PROBE)
         if failures < probe.failures:
             daemon.progress(f"{result.detail} ({failures} of {probe.failures})")
         elif may_kill(definition.restart, daemon.history, asyncio.get_running_loop().time()):
@@ -90,25 +105,41 @@ async def observe(daemon: Daemon) -> None:
     interval_s = min((probe.interval_s for probe in probes), default=LIMITS_INTERVAL_S)
     while True:
         result, _ = await _check(daemon, probes)
-        if result.ok != daemon.external_ready or daemon.detail is None:
+        known = result.answer is not Answer.UNKNOWN
+        if known and (result.ok != daemon.external_ready or daemon.detail is None):
             daemon.external_ready = result.ok
-            daemon.note("external-ready" if result.ok else "external-not-ready", result.detail)
-        daemon.progress(result.detail)
+            daemon.note(EventName.EXTERNAL_READY if result.ok else EventName.EXTERNAL_NOT_READY, result.detail)
+        daemon.progress(_told(result))
         await asyncio.sleep(interval_s)
 
 
+def _told(result: Result) -> str:
+    return f"cannot be told: {result.detail}" if result.answer is Answer.UNKNOWN else result.detail
+
+
 async def _check(daemon: Daemon, probes: tuple[AnyProbe, ...]) -> tuple[Result, AnyProbe | None]:
-    """The first result that is not ok, with its probe; else the last one."""
+    """The first failure, with its probe; without one what could not be told; else the last result."""
     assert daemon.target is not None
-    result = Result(True, "no probe")
+    result = Result(Answer.OK, "no probe")
     failed: AnyProbe | None = None
     for probe in probes:
-        result = await daemon.site.prober.check(expand_all(probe, daemon.values()), daemon.target)
-        if not result.ok:
-            failed = probe
-            break
+        # After a failure only the log is looked at: what is written now may be gone by the time the others pass.
+        if result.answer is Answer.FAILED and not isinstance(probe, LogProbe):
+            continue
+        try:
+            expanded = expand_all(probe, daemon.values())
+        except (UnknownReference, KeyError) as error:  # another daemon is not configured any more, or has no port yet
+            found = Result(Answer.UNKNOWN, str(error))
+        else:
+            found = await daemon.site.prober.check(expanded, daemon.target)
+        if _WEIGHT[found.answer] > _WEIGHT[result.answer] or result.ok:
+            result = found
+            failed = probe if found.answer is Answer.FAILED else None
     daemon.remember(result)
     return result, failed
+
+
+_WEIGHT = {Answer.OK: 0, Answer.UNKNOWN: 1, Answer.FAILED: 2}
 
 
 def _worn_out(daemon: Daemon) -> str | None:

@@ -29,6 +29,7 @@ from neo_daemons.control.client import ControlError
 from neo_daemons.definitions import Log
 from neo_daemons.records import DaemonRecord, DamagedRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir
+from neo_daemons.status import EventName
 from neo_daemons.supervision import journal
 from neo_daemons.supervision.logs import DaemonLog
 from pytest_neo_daemons import options
@@ -156,7 +157,7 @@ def journal_file(root: Path) -> Iterator[Fuzz]:
         entries, damaged = journal.read(path)
         assert len(entries) + damaged <= data.count(b"\n") + 1
         made = journal.Journal(path)
-        made.add("running", daemon="api")
+        made.add(EventName.RUNNING, daemon="api")
         made.close()
         assert journal.read(path)[0][-1].event == "running"
         for found in entries:

@@ -16,10 +16,11 @@ import msgspec
 from neo_daemons.definitions import Stop
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord
+from neo_daemons.status import Cause
 from neo_daemons.supervision import claim, daemon, ownership, pidfile, starting, supervisor, watching
 from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.platform import Process
-from neo_daemons.supervision.policy import Cause, Verdict
+from neo_daemons.supervision.policy import Verdict
 from neo_daemons.supervision.tree import Tree
 
 from .kernel import SimPlatform, SimProcess

@@ -32,7 +32,7 @@ from neo_daemons.supervision import claim as claim_module
 from neo_daemons.supervision.claim import AlreadyRunning
 from neo_daemons.supervision.machine import Event, Refused, State
 from neo_daemons.supervision.platform import ExitStatus
-from neo_daemons.supervision.probes import Result, Target
+from neo_daemons.supervision.probes import Answer, Result, Target, verdict
 from neo_daemons.supervision.starting import DATA_LOCK
 from neo_daemons.supervision.supervisor import Supervisor
 
@@ -152,14 +152,14 @@ class SimProber:
         port = target.port(None)
         holder = next((proc for proc in self._world.kernel.living() if port in proc.ports), None)
         if holder is None:
-            return Result(False, "connection refused")
+            return verdict(False, "connection refused")
         if (stranger := target.stranger()) is not None:
-            return Result(False, stranger, stranger=True)
+            return Result(Answer.FAILED, stranger, stranger=True)
         if holder.stopped or holder.hung:
             await asyncio.sleep(TIMEOUT_S)
-            return Result(False, "no answer")
+            return verdict(False, "no answer")
         await asyncio.sleep(0.001)
-        return Result(holder.alive, "answered")
+        return verdict(holder.alive, "answered")
 
     async def close(self) -> None:
         pass

@@ -1,0 +1,76 @@
+"""Keeps the logs of all daemons within their bounds, and notes what others do to them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from neo_daemons.status import EventName
+
+from . import faults
+from .logs import LOST
+
+if TYPE_CHECKING:
+    from .daemon import Daemon
+
+LOOK_MIN_S, LOOK_MAX_S = 0.05, 1.0
+"""Bounds of the time between two looks at the logs; it follows how fast they grow."""
+NOTED_AGAIN_S = 3600.0
+"""A log that is emptied again and again is noted so often: the journal is no copy of it."""
+
+
+class LogKeeper:
+    """Looks after the logs of `daemons`, a dictionary that may change; `warn` is for what cannot be done."""
+
+    def __init__(self, daemons: Mapping[str, Daemon], warn: Callable[[str], None]) -> None:
+        self._daemons = daemons
+        self._warn = warn
+        self._ends: dict[str, int] = {}
+        self._cuts: dict[str, int] = {}
+        self._noted: dict[str, float] = {}
+        self._lost: set[str] = set()
+        self._reported: set[tuple[str, str]] = set()
+
+    async def keep(self, each_time: Callable[[], None]) -> None:
+        """Look for ever, more often the faster the logs grow; `each_time` is called at each look."""
+        interval_s = LOOK_MIN_S
+        while True:
+            await asyncio.sleep(interval_s)
+            each_time()
+            soonest_s = LOOK_MAX_S
+            for daemon in [*self._daemons.values()]:
+                try:
+                    soonest_s = min(soonest_s, self._look(daemon, interval_s))
+                except OSError as error:
+                    self._warn(f"{daemon.log.path} cannot be rotated: {error.strerror}")
+                except Exception as error:  # one daemon's log must not end the care for the others'
+                    if (told := (daemon.name, repr(error))) not in self._reported:  # not at each look
+                        self._reported.add(told)
+                        faults.report(f"looking after {daemon.log.path}", error)
+            interval_s = max(soonest_s, LOOK_MIN_S)
+
+    def _look(self, daemon: Daemon, interval_s: float) -> float:
+        """Rotate and note; seconds until the log may have outgrown its bounds."""
+        name, log = daemon.name, daemon.log
+        before = self._cuts.get(name, 0)
+        end = log.end
+        if log.cuts != before:
+            self._cuts[name] = log.cuts
+            if log.cuts > before and not log.lost and time.monotonic() > self._noted.get(name, 0.0):
+                self._noted[name] = time.monotonic() + NOTED_AGAIN_S
+                daemon.note(EventName.LOG_TRUNCATED, f"{log.path} was emptied or replaced by somebody; {_SELF}")
+        if log.lost and name not in self._lost:
+            self._lost.add(name)
+            daemon.note(EventName.LOG_DELETED, f"{log.path} {LOST}; restart it to have a log again")
+        elif not log.lost:
+            self._lost.discard(name)
+        if log.rotate() and log.method == "copy-truncate":
+            daemon.note(EventName.LOG_ROTATED, "copy-truncate: not lossless")
+        growth = (end - self._ends.get(name, end)) / interval_s
+        self._ends[name] = end
+        return (log.limits.max_bytes - log.size) / growth if growth > 0 else LOOK_MAX_S
+
+
+_SELF = "a daemon does it itself where it opens /dev/stdout or /dev/stderr to write instead of appending"
