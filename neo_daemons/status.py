@@ -57,6 +57,10 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     """What a program that uses the daemon needs in its environment."""
     ready_after_s: float | None = None
     """From the latest spawn until it was ready."""
+    requires: tuple[str, ...] = ()
+    """The daemons that it cannot do without."""
+    after: tuple[str, ...] = ()
+    """The daemons that are started before it, those that it refers to among them."""
 
 
 class SupervisorStatus(Struct, frozen=True, kw_only=True):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import secrets
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +12,14 @@ import msgspec
 import pytest
 
 from neo_daemons.control.client import Client, ControlError
-from neo_daemons.definitions import Definition, Port
+from neo_daemons.definitions import Definition
 from neo_daemons.state_dir import StateDir, StateDirError
 
 from . import fixtures, reporting
-from .handles import NOT_OURS, Daemon, Daemons, obtain
+from .guard import Mishaps, guarded
+from .handles import NOT_OURS, Daemon, Daemons, begin
 from .incidents import Incident, JournalReader
+from .isolation import Isolation, define
 from .options import Options, resolve
 from .plugin import fixture_name, shared_fixture_name
 from .progress import Progress
@@ -45,9 +45,11 @@ NOWHERE = StateDir(Path("/nowhere"))
 """Where nothing will be run."""
 USES = pytest.StashKey[tuple[str, ...]]()
 WATCH = pytest.StashKey[reporting.Watch]()
-PARALLEL = (
-    "other workers may be using it; mark the test with "
-    "@pytest.mark.neo_daemons({name!r}, isolated=True), and it gets one of its own"
+PARALLEL = "other workers may be using it; have one of the test's own: new_daemon({name!r})"
+
+WIDER = (
+    "a test that is marked isolated=True has its own daemon in place of the fixture, and a fixture of a wider scope that "
+    'is built on the shared one cannot be used beside it; remove the mark, and use new_daemon("NAME") in the test'
 )
 
 
@@ -154,6 +156,12 @@ def _wrong_with(definition: object, name: str) -> str | None:
     return None
 
 
+def _check_definition(name: str, definition: Definition | None) -> None:
+    wrong = _wrong_with(definition, name) if definition is not None else None
+    if wrong is not None:
+        pytest.fail(f"what the fixture {fixture_name(name)}_definition returns {wrong}", pytrace=False)
+
+
 def _own(config: pytest.Config, options: Options) -> OwnSession:
     from neo_daemons.ephemeral.launch import own
 
@@ -168,6 +176,7 @@ def _own(config: pytest.Config, options: Options) -> OwnSession:
     return OwnSession(owned, definitions, found=found)
 
 
+@guarded
 class Active:
     """What the plugin does in one process of a run."""
 
@@ -183,6 +192,7 @@ class Active:
         self._options = options
         self._session = session
         self._remarks = [remark] if remark is not None else []
+        self.mishaps = Mishaps()
         self.names = names
         self._by_fixture = {fixture_name(name): name for name in names}
         self._workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
@@ -190,9 +200,7 @@ class Active:
         self._handles: dict[str, Daemon] = {}
         self._touched: set[str] = set()
         """Shared daemons whose handles the present test has looked at, however it came by them."""
-        self._isolated: set[str] = set()
-        """Daemons of the present test's own."""
-        self._isolated_fixtures: list[tuple[pytest.FixtureDef[Any], Any]] = []
+        self._isolation: Isolation | None = None
         self._logs = {name: session.state.daemon_log(name) for name in names} if session is not None else {}
         self._exported: dict[str, str | None] = {}
         """What the environment had before."""
@@ -206,6 +214,8 @@ class Active:
         self._journal: JournalReader | None = None
         self._progress: Progress | None = None
         if session is not None:
+            worker = self._workerinput["workerid"] if self._workerinput is not None else "main"
+            self._isolation = Isolation(session, worker)
             told = self._workerinput.get(WORKER_KEY) if self._workerinput is not None else None
             known = isinstance(session, OwnSession) and not session.reused
             start = 0 if known else told["journal_from"] if told is not None else None
@@ -229,18 +239,20 @@ class Active:
 
     # Daemons for tests
 
-    def obtain(self, name: str, definition: Definition | None, *, isolated: bool = False) -> Daemon:
-        """The shared daemon of that name; or a new one, like it, for the present test."""
-        wrong = _wrong_with(definition, name) if definition is not None else None
-        if wrong is not None:
-            pytest.fail(f"what the fixture {fixture_name(name)}_definition returns {wrong}", pytrace=False)
-        if isolated:
-            return self._isolate(name, definition)
+    @property
+    def isolation(self) -> Isolation:
+        """The daemons of the present test's own; there whenever a test runs."""
+        assert self._isolation is not None
+        return self._isolation
+
+    def obtain(self, name: str, definition: Definition | None) -> Daemon:
+        """The shared daemon of that name."""
+        _check_definition(name, definition)
         if definition is not None and definition != self.session.definition(name):
             self._change(name, definition)
         handle = self._handles.get(name)
         if handle is None:
-            handle = obtain(self.session, name, lambda: self._refusal(name), self._export, self._touched.add)
+            handle = begin(Daemon(self.session, name, lambda: self._refusal(name), self._export, self._touched.add))
             self._handles[name] = handle
             self._config.hook.pytest_neo_daemons_ready(config=self._config, daemon=handle)
         return handle
@@ -248,40 +260,18 @@ class Active:
     def _change(self, name: str, definition: Definition) -> None:
         if not self.session.ours:
             pytest.fail(f"cannot change the definition of {name}: {NOT_OURS}", pytrace=False)
-        self._define(definition)
+        define(self.session, definition)
 
-    def _isolate(self, name: str, definition: Definition | None) -> Daemon:
-        if not self.session.ours or definition is None:
-            pytest.fail(f"{name} cannot be isolated: {NOT_OURS}", pytrace=False)
-        if definition.external:
-            pytest.fail(f"{name} cannot be isolated: it is external, somebody else's", pytrace=False)
-        worker = self._workerinput["workerid"] if self._workerinput is not None else "main"
-        # Random: a worker that takes a dead one's place counts anew, and a configured daemon may be called alike.
-        own_name = f"{name[:40]}-{worker}-{secrets.token_hex(4)}"
-        own = msgspec.structs.replace(
-            definition,
-            name=own_name,
-            ports=dict.fromkeys(definition.ports, Port()),
-            data_dir=str(self.session.state.data_dir(own_name)) if definition.data_dir is not None else None,
-        )
-        self._isolated.add(own_name)
-        self._define(own)
-        handle = obtain(self.session, own_name, lambda: None)
-        self._logs[own_name] = handle.log_path
-        return handle
-
-    def _define(self, definition: Definition) -> None:
-        fault = None
-        try:
-            self.session.ask(lambda client: client.define(definition))
-        except (ControlError, Unavailable) as error:
-            fault = str(error)
-        if fault is not None:
-            pytest.fail(fault, pytrace=False)
+    def isolate(self, name: str, definition: Definition | None, handle: Daemon | None = None) -> Daemon:
+        """A new daemon, like the shared one of that name, for the present test; `handle` is made to lead to it."""
+        _check_definition(name, definition)
+        daemon = self.isolation.begin(handle or self.isolation.promise(name), definition)
+        self._logs[daemon.name] = daemon.log_path
+        return daemon
 
     def is_isolated(self, daemon: Daemon) -> bool:
         """Whether it is one test's own, which ends with it."""
-        return daemon.name in self._isolated
+        return any(handle is daemon for handle in self.isolation.handles)
 
     def _refusal(self, name: str) -> str | None:
         if not self.session.ours:
@@ -347,9 +337,6 @@ class Active:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        workeroutput: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
-        if workeroutput is not None and self._remarks:
-            workeroutput[WORKER_KEY] = self._remarks
         if self._session is not None and self._workerinput is None:
             self._progress = Progress(self._config, self._session.client)
         if isinstance(self._session, OwnSession) and self._session.reused:
@@ -367,8 +354,9 @@ class Active:
                     f"use the fixture {fixture or name!r}",
                     pytrace=False,
                 )
-            # A parameter of its own has pytest make the fixture, and all that is built on it, for this test.
-            metafunc.parametrize(fixture, [fixtures.Isolated()], indirect=True, ids=[pytest.HIDDEN_PARAM])
+            # In place of the fixture, for this test alone: pytest's own way to override one.
+            own = self._isolation.promise(name) if self._isolation is not None else None
+            metafunc.parametrize(fixture, [own], ids=[pytest.HIDDEN_PARAM])
 
     def _isolated_for(self, node: pytest.Item) -> dict[str, None]:
         """The daemons that a test is to have for itself, in order."""
@@ -426,15 +414,15 @@ class Active:
             return
         parameters = _parameters(item)
         for name in self._isolated_for(item):
-            if not isinstance(parameters.get(fixture_name(name)), fixtures.Isolated):
+            if not isinstance(parameters.get(fixture_name(name)), Daemon):
                 pytest.fail(
                     f"neo_daemons({name!r}, isolated=True) is for test functions and classes: "
                     "it has no effect in pytest.param(…, marks=…) and on unittest.TestCase",
                     pytrace=False,
                 )
-        for name in self._isolated:
-            self._logs.pop(name, None)
-        self._isolated.clear()
+        for handle in self.isolation.handles:
+            self._logs.pop(handle.name, None)
+        self.isolation.handles.clear()
         self._touched.clear()
         used = self._used_by(item)
         journal = self._journal
@@ -443,7 +431,7 @@ class Active:
             for name in used:
                 if name in self._handles and self._looked_at.get(name) != journal.position:
                     # Something has happened: a daemon that died between two tests is no reason for the second to fail.
-                    obtain(self.session, name, lambda: None)
+                    begin(Daemon(self.session, name, lambda: None))
                     self._looked_at[name] = journal.position
         if not hasattr(item, "fixturenames"):
             for name in self._marked(item):
@@ -452,34 +440,40 @@ class Active:
             item.stash[WATCH] = reporting.Watch(journal, self._logs)
 
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: Any) -> None:
-        if fixturedef.argname in self._by_fixture and fixtures.is_isolated(request):
-            self._isolated_fixtures.append((fixturedef, request))
+        handle = getattr(request, "param", None)
+        if isinstance(handle, Daemon) and fixturedef.argname in self._by_fixture:
+            name = self._by_fixture[fixturedef.argname]
+            self.isolate(name, fixtures.defined(name, self, request), handle)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        if self._session is not None:
+            self._repair(item)
+        try:
+            return (yield)
+        finally:
+            if self._session is not None:
+                self.isolation.end()
+                for handle in self._handles.values():  # once more: a fixture may have used a fault, too
+                    with _whatever_comes():
+                        handle.repair()
+
+    def _repair(self, item: pytest.Item) -> None:
+        """Before the fixtures are torn down: that may need the daemons, as the next test will."""
+        for handle in self.isolation.handles:
+            with _whatever_comes():
+                handle.unpause()  # it ends with the test: no more is done for it
+        for handle in self._handles.values():
+            with _whatever_comes():
+                handle.repair()
         watch = item.stash.get(WATCH, None)
         incidents = watch.incidents() if watch is not None else []
         for name in {incident.daemon for incident in incidents if incident.back_after_s is None}:
             used = name in self._touched or name in self._used_by(item)
-            if used and name in self._handles and not self._handles[name].left_down:
-                # So that the report can say after how long it was back; and the next test will need it.
+            if used and name in self._handles:
+                # So that the report can say, too, after how long it was back.
                 with _whatever_comes():
                     self.session.need(name)
-        try:
-            return (yield)
-        finally:
-            try:
-                while self._isolated_fixtures:
-                    # With it, pytest ends all that is built on it, while the daemon is still there.
-                    fixture, request = self._isolated_fixtures.pop()
-                    fixture.finish(request)
-            finally:
-                for name in self._isolated:
-                    with _whatever_comes():
-                        self.session.ask(functools.partial(Client.remove, name=name))
-                for handle in self._handles.values():
-                    with _whatever_comes():
-                        handle.repair()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -487,6 +481,8 @@ class Active:
         watch = item.stash.get(WATCH, None)
         if watch is None:
             return report
+        if report.when == "setup" and "ScopeMismatch" in str(report.longrepr) and any(self._isolated_for(item)):
+            reporting.add_section(report, "neo-daemons", WIDER)
         if report.failed and self._concerning(item):
             # The test may be quicker than the supervisor: what happened before it was asked is told before it answers.
             with _whatever_comes():
@@ -510,8 +506,8 @@ class Active:
     def _concerning(self, item: pytest.Item) -> frozenset[str]:
         """The daemons that may have to do with how a test ends."""
         if "neo_daemons" in getattr(item, "fixturenames", ()):
-            return frozenset({*self.names, *self._isolated})
-        return frozenset({*self._used_by(item), *self._touched, *self._isolated})
+            return frozenset({*self.names, *self.isolation.names})
+        return frozenset({*self._used_by(item), *self._touched, *self.isolation.names})
 
     def _with_what_they_need(self, names: frozenset[str]) -> frozenset[str]:
         """These daemons, and those that they are built on."""
@@ -549,6 +545,9 @@ class Active:
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
         result = yield
         # The session's fixtures have been torn down, the workers are gone, and the summary is yet to come.
+        workeroutput: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
+        if workeroutput is not None:
+            workeroutput[WORKER_KEY] = [*self._remarks, *self.mishaps.lines()]
         if self._progress is not None:
             self._progress.close()
         if self._journal is not None:
@@ -559,7 +558,7 @@ class Active:
         return result
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        lines = list(self._summary())
+        lines = [*self._summary(), *self._remarks, *self.mishaps.lines()]
         if lines:
             terminalreporter.section("neo-daemons")
             for line in lines:
@@ -583,7 +582,6 @@ class Active:
             for change in session.changes:
                 yield f"{change.name}, kept warm by an earlier run, was changed: {change.reason}"
         yield from (f"reaped: {what}" for what in journal.reaped)
-        yield from self._remarks
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self) -> None:
@@ -594,6 +592,8 @@ class Active:
                 os.environ[variable] = value
         if self._progress is not None:
             self._progress.close()
+        if self._journal is not None:
+            self._journal.close()
         if self._session is not None:
             self._session.close()
 

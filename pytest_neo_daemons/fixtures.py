@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import types
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -36,15 +36,6 @@ def _active(request: pytest.FixtureRequest) -> Active:
     return cast("Active", active)
 
 
-class Isolated:
-    """The parameter with which a fixture makes an instance for one test; those of a project are anything else."""
-
-
-def is_isolated(request: Any) -> bool:
-    """Whether a fixture is to make an instance for one test."""
-    return isinstance(getattr(request, "param", None), Isolated)
-
-
 def of_daemons(active: Active) -> types.ModuleType:
     """A plugin with the fixtures that are called like the daemons of this run."""
     made = types.ModuleType("pytest_neo_daemons.of_daemons")
@@ -69,8 +60,7 @@ def _daemon(name: str, daemon: str, active: Active) -> Any:
     @pytest.fixture(name=name, scope="session")
     def fixture(request: pytest.FixtureRequest) -> Daemon:
         """A daemon, ready for use; see `pytest_neo_daemons.Daemon`."""
-        definition = _defined(daemon, active, request)
-        return active.obtain(daemon, definition, isolated=is_isolated(request))
+        return active.obtain(daemon, defined(daemon, active, request))
 
     return fixture
 
@@ -79,13 +69,13 @@ def _shared(daemon: str, active: Active) -> Any:
     @pytest.fixture(name=shared_fixture_name(daemon), scope="session")
     def fixture(request: pytest.FixtureRequest) -> Daemon:
         """The daemon that tests share, for markers and ``neo_daemons["NAME"]``."""
-        return active.obtain(daemon, _defined(daemon, active, request))
+        return active.obtain(daemon, defined(daemon, active, request))
 
     return fixture
 
 
-def _defined(daemon: str, active: Active, request: pytest.FixtureRequest) -> Definition | None:
-    """What a daemon is to be; None if nobody but the session says so."""
+def defined(daemon: str, active: Active, request: pytest.FixtureRequest) -> Definition | None:
+    """What a daemon is to be, where a fixture says so; None if nobody but the session says so."""
     name = fixture_name(daemon)
     if name is None or not (active.session.ours or active.is_overridden(daemon, request.session.items)):
         return None
@@ -118,6 +108,22 @@ def _missing(daemon: str, names: tuple[str, ...]) -> Any:
 def neo_daemons(request: pytest.FixtureRequest) -> Daemons:
     """All daemons by name; one is started when it is asked for."""
     return _active(request).daemons(request)
+
+
+@pytest.fixture
+def new_daemon(request: pytest.FixtureRequest) -> Callable[[str], Daemon]:
+    """Makes a daemon of this test's own, like the shared one of that name: ``new_daemon("chroma")``. It ends with the
+    test."""
+    active = _active(request)
+
+    def new(name: str) -> Daemon:
+        if name not in active.names:
+            known = ", ".join(active.names) or "none"
+            pytest.fail(f"new_daemon({name!r}): no such daemon; configured: {known}", pytrace=False)
+        definition = defined(name, active, request)
+        return active.isolate(name, definition or active.session.definition(name))
+
+    return new
 
 
 @pytest.fixture

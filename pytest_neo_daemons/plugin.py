@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .incidents import Incident
 
 BUILTINS = ("chroma", "bridge", "mlx")
-CLIENTS = ("chroma_client", "bridge_graph", "mlx_client")
+CLIENTS = ("chroma_client", "bridge_graph", "mlx_client", "new_daemon")
 MARKER = (
     "neo_daemons(*names, isolated=False): the test uses these daemons; "
     "with isolated=True it gets instances of its own, so that it may kill, pause or stop them"

@@ -8,7 +8,6 @@ import functools
 import os
 import platform
 import threading
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +18,7 @@ from neo_daemons.definitions import Definition
 from neo_daemons.ephemeral import session as files
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus
+from neo_daemons.unpatched import Unpatched
 
 if TYPE_CHECKING:
     from neo_daemons.ephemeral.launch import Owned
@@ -95,7 +95,7 @@ class Keeper:
                     )
                     self._changed.notify_all()
                 return
-            time.sleep(POLL_S)
+            Unpatched.sleep(POLL_S)
 
     def _set(self, lease: Lease | None) -> None:
         with self._changed:
@@ -171,15 +171,15 @@ class Session(abc.ABC):
             ControlError: it refuses.
             Unavailable: there is none, and will be none.
         """
-        deadline = time.monotonic() + RECOVERY_S
+        deadline = Unpatched.monotonic() + RECOVERY_S
         while True:
             self.need_supervisor()
             try:
                 return request(self.client)
             except NoSupervisor:  # killed: another one is coming
-                if time.monotonic() > deadline:
+                if Unpatched.monotonic() > deadline:
                     raise
-                time.sleep(POLL_S)
+                Unpatched.sleep(POLL_S)
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -193,12 +193,12 @@ class _Leased(Session):
         self._keeper.wait(RECOVERY_S)
 
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
-        end = time.monotonic() + wait_s
+        end = Unpatched.monotonic() + wait_s
         while True:
             # In pieces, so that a supervisor that hangs is found out.
-            piece_s = max(min(end - time.monotonic(), ASK_AGAIN_S), 0.0)
+            piece_s = max(min(end - Unpatched.monotonic(), ASK_AGAIN_S), 0.0)
             needed = self.ask(functools.partial(Client.need, name=name, wait_s=piece_s))
-            if needed.failure is not None or needed.daemon.ready or time.monotonic() >= end:
+            if needed.failure is not None or needed.daemon.ready or Unpatched.monotonic() >= end:
                 break
         if needed.failure is None:
             return needed.daemon
@@ -229,7 +229,7 @@ class OwnSession(_Leased):
         self._deaths = 0
         self._answered = False
         os.register_at_fork(after_in_child=owned.release)  # our lock is for us alone
-        self._keeper = Keeper(self.client, f"pytest, pid {os.getpid()}", self._lost, owner=True)
+        self._keeper = Keeper(self.client, f"pytest, pid {Unpatched.getpid()}", self._lost, owner=True)
 
     def need_supervisor(self) -> None:
         super().need_supervisor()
@@ -259,13 +259,13 @@ class OwnSession(_Leased):
     def _take_leave(self) -> None:
         """Have a supervisor that has only just been started know that we do not need it: it counts us as long as we
         live, or until we have held a lease."""
-        deadline = time.monotonic() + RECOVERY_S
-        while self._owned.supervisor_lives() and time.monotonic() < deadline:
+        deadline = Unpatched.monotonic() + RECOVERY_S
+        while self._owned.supervisor_lives() and Unpatched.monotonic() < deadline:
             try:
                 with self.client.lease(self._keeper.holder, owner=True):
                     return
             except NoSupervisor:
-                time.sleep(POLL_S)
+                Unpatched.sleep(POLL_S)
             except ControlError:
                 return  # it is ending
 
@@ -276,7 +276,7 @@ class JoinedSession(_Leased):
     def __init__(self, state: StateDir, names: Iterable[str], worker: str) -> None:
         self.client = Client(state)
         self.names = tuple(names)
-        self._keeper = Keeper(self.client, f"pytest worker {worker}, pid {os.getpid()}", lambda held: None)
+        self._keeper = Keeper(self.client, f"pytest worker {worker}, pid {Unpatched.getpid()}", lambda held: None)
 
     def close(self) -> None:
         self._keeper.close()
@@ -292,16 +292,16 @@ class AttachedSession(Session):
     def __init__(self, state: StateDir, names: Iterable[str]) -> None:
         self.client = Client(state)
         self.names = tuple(names)
-        self._keeper = Keeper(self.client, f"pytest, pid {os.getpid()}", lambda held: None, inhibit="*")
+        self._keeper = Keeper(self.client, f"pytest, pid {Unpatched.getpid()}", lambda held: None, inhibit="*")
 
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
-        deadline = time.monotonic() + wait_s
+        deadline = Unpatched.monotonic() + wait_s
         while True:
             try:
                 daemon = self.client.status().daemon(name)
             except ControlError as error:
                 raise Unavailable(str(error)) from None
-            if daemon.ready or time.monotonic() >= deadline:
+            if daemon.ready or Unpatched.monotonic() >= deadline:
                 return daemon
             tired = daemon.state == "backoff" and daemon.restarts >= self.PATIENT_RESTARTS
             if tired or daemon.state not in self.ON_THEIR_WAY:
@@ -310,7 +310,7 @@ class AttachedSession(Session):
                     f"{name} cannot be had: in {self.state.path} {why}, and that is not for tests to change; "
                     f"see: neo-daemons why {name} --state-dir {self.state.path}"
                 )
-            time.sleep(POLL_S)
+            Unpatched.sleep(POLL_S)
 
     def ask(self, request: Callable[[Client], T]) -> T:
         try:

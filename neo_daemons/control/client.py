@@ -23,6 +23,7 @@ from neo_daemons.definitions import Definition
 from neo_daemons.records import DamagedRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Status
+from neo_daemons.unpatched import Unpatched
 
 from . import api, peer
 
@@ -223,9 +224,10 @@ class _Connection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # Not by their names: tests replace those, and the plugin's hooks must get through all the same.
+        self.sock = Unpatched.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        Unpatched.connect(self.sock, self._path)
         if not peer.may_be_trusted(self.sock):
             self.close()
             raise ControlError(f"{self._path} is served by another user; is that the right state directory?")

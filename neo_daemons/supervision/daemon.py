@@ -339,6 +339,8 @@ class Daemon:
             version=self._launch.version if self._launch is not None else None,
             env=self.exports(),
             ready_after_s=self.ready_after_s,
+            requires=tuple(self.definition.requires),
+            after=tuple(self.definition.after),
         )
 
     def exports(self) -> dict[str, str]:

@@ -837,7 +837,7 @@ ISOLATED = """
     HERE = pathlib.Path(__file__).parent
     PARALLEL = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1"
 
-    @pytest.fixture(scope="session")
+    @pytest.fixture
     def built(api):
         return api.pid, api.port, api.data_dir
 
@@ -879,7 +879,7 @@ ISOLATED = """
     def test_refused(built, api, fault):
         check(built, api, "shared")
         if PARALLEL:
-            with pytest.raises(FaultRefused, match=r"@pytest.mark.neo_daemons\\('api', isolated=True\\)"):
+            with pytest.raises(FaultRefused, match=r"new_daemon\\('api'\\)"):
                 getattr(api, fault)()
 """
 ENDED = """
