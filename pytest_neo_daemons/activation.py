@@ -48,8 +48,8 @@ WATCH = pytest.StashKey[reporting.Watch]()
 PARALLEL = "other workers may be using it; have one of the test's own: new_daemon({name!r})"
 
 WIDER = (
-    "a test that is marked isolated=True has its own daemon in place of the fixture, and a fixture of a wider scope that "
-    'is built on the shared one cannot be used beside it; remove the mark, and use new_daemon("NAME") in the test'
+    "a test that is marked isolated=True has its own daemon in place of the fixture, and a fixture of a wider scope "
+    'that is built on the shared one cannot be used beside it; remove the mark, and use new_daemon("NAME") in the test'
 )
 
 

@@ -29,6 +29,8 @@ FOREVER_S = 86_400.0 * 365
 """How long a daemon may take to start is for its definition to say, and the supervisor's to watch."""
 RECOVERY_S = 30.0
 """A supervisor that was killed is replaced within a fraction of this."""
+TRY_AGAIN_S = 5.0
+"""To start another supervisor, where that fails."""
 ASK_AGAIN_S = 15.0
 POLL_S = 0.02
 MAX_DEATHS = 5
@@ -72,6 +74,7 @@ class Keeper:
         os.register_at_fork(after_in_child=self._forget)
 
     def _keep(self) -> None:
+        failing_since: float | None = None
         while not self._closing.is_set():
             held = False
             try:
@@ -87,7 +90,14 @@ class Keeper:
                 return
             try:
                 self._lost(held)
-            except (Unavailable, OSError) as error:
+                failing_since = None
+            except Exception as error:
+                # Whatever it is: a test may have put anything in the place of what this needs, and will be over soon.
+                now = Unpatched.monotonic()
+                failing_since = now if failing_since is None else failing_since
+                if not isinstance(error, Unavailable) and now - failing_since < TRY_AGAIN_S:
+                    Unpatched.sleep(POLL_S)
+                    continue
                 with self._changed:
                     self.fault = (
                         f"the supervisor has died, and another one cannot be started in its place: {error}; "
@@ -242,11 +252,11 @@ class OwnSession(_Leased):
             self._deaths, self._answered = 0, True
         if self._owned.supervisor_lives():
             return
-        self._deaths += 1
-        if self._deaths >= MAX_DEATHS:
+        if self._deaths + 1 >= MAX_DEATHS:
             raise Unavailable(f"it ends again and again; its last words: {self._owned.last_words()}")
-        self.replaced += self._answered  # one that never answered had not begun
         self._owned.spawn()
+        self._deaths += 1
+        self.replaced += self._answered  # one that never answered had not begun
 
     def close(self) -> None:
         self._owned.release()

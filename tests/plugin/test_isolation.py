@@ -94,8 +94,8 @@ def test_new_daemons_are_a_tests_own_and_end_with_it(inner: Inner, mode: tuple[s
         def test_two(new_daemon):
             one, two = new_daemon("api"), new_daemon("api")
             assert isinstance(one, Daemon)
-            for values in ({one.pid, two.pid}, {one.port, two.port}, {one.data_dir, two.data_dir}, {one.name, two.name}):
-                assert len(values) == 2
+            for attribute in ("pid", "port", "data_dir", "name"):
+                assert getattr(one, attribute) != getattr(two, attribute)
             for daemon in (one, two):
                 assert urllib.request.urlopen(daemon.url, timeout=20).status == 200
                 daemon.stop()
