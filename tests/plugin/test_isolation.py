@@ -137,8 +137,8 @@ def test_new_daemons_are_a_tests_own_and_end_with_it(inner: Inner, mode: tuple[s
     )
     outcome = inner.run(*mode)
     assert outcome.counts() == {"passed": 5, "failed": 2}, outcome.text
-    assert "new_daemon('nope'): no such daemon; configured: api, cache" in outcome.text
-    assert "new_daemon(['api']): no such daemon" in outcome.text
+    assert "new_daemon('nope'): no daemon 'nope' is configured here; configured: api, cache" in outcome.text
+    assert "new_daemon(['api']): no daemon ['api'] is configured" in outcome.text
     assert not (inner.root / "data").exists()
 
 
