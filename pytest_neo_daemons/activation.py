@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +15,19 @@ from neo_daemons.control.client import Client, ControlError
 from neo_daemons.definitions import Definition
 from neo_daemons.state_dir import StateDir, StateDirError
 
-from . import fixtures, reporting
+from . import fixtures, reporting, standing
 from .guard import Mishaps, guarded
 from .handles import NOT_OURS, Daemon, Daemons, begin
 from .incidents import Incident, JournalReader
 from .isolation import Isolation, define
 from .options import Options, resolve
-from .plugin import fixture_name, shared_fixture_name
+from .plugin import configuration_above, fixture_name, in_file, shared_fixture_name
 from .progress import Progress
 from .sessions import AttachedSession, JoinedSession, OwnSession, Session, Unavailable, is_reachable, machine
 
 if TYPE_CHECKING:
     from neo_daemons.config import Configuration
-    from neo_daemons.status import DaemonStatus
+    from neo_daemons.status import DaemonStatus, Status
 
 WORKER_KEY = "neo_daemons"
 LOOKING = (
@@ -47,6 +47,10 @@ USES = pytest.StashKey[tuple[str, ...]]()
 WATCH = pytest.StashKey[reporting.Watch]()
 PARALLEL = "other workers may be using it; have one of the test's own: new_daemon({name!r})"
 
+WARM = (
+    "kept warm by an earlier run, and running the code of that time; a run without --neo-daemons-keep starts the "
+    "present one"
+)
 WIDER = (
     "a test that is marked isolated=True has its own daemon in place of the fixture, and a fixture of a wider scope "
     'that is built on the shared one cannot be used beside it; remove the mark, and use new_daemon("NAME") in the test'
@@ -195,12 +199,17 @@ class Active:
         self.mishaps = Mishaps()
         self.names = names
         self._by_fixture = {fixture_name(name): name for name in names}
+        self._by_fixture |= {shared_fixture_name(name): name for name in names}
         self._workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
         self._parallel = self._workerinput is not None and self._workerinput["workercount"] > 1
         self._handles: dict[str, Daemon] = {}
         self._touched: set[str] = set()
         """Shared daemons whose handles the present test has looked at, however it came by them."""
         self._isolation: Isolation | None = None
+        self._vain: set[str] = set()
+        """Daemons that the present test could not have."""
+        self._made: dict[str, tuple[pytest.FixtureDef[Any], Any]] = {}
+        """Our fixtures of daemons, and the requests for them."""
         self._logs = {name: session.state.daemon_log(name) for name in names} if session is not None else {}
         self._exported: dict[str, str | None] = {}
         """What the environment had before."""
@@ -252,7 +261,10 @@ class Active:
             self._change(name, definition)
         handle = self._handles.get(name)
         if handle is None:
-            handle = begin(Daemon(self.session, name, lambda: self._refusal(name), self._export, self._touched.add))
+            handle = Daemon(self.session, name, lambda: self._refusal(name), self._export, self._touched.add)
+            self._vain.add(name)
+            begin(handle)
+            self._vain.discard(name)
             self._handles[name] = handle
             self._config.hook.pytest_neo_daemons_ready(config=self._config, daemon=handle)
         return handle
@@ -331,9 +343,12 @@ class Active:
             return None
         names = ", ".join(self.names)
         if not self._session.ours:
-            return f"neo-daemons: {names}, of the serve in {self._session.state.path}"
+            down = standing.not_up(self.names, self._session.client.status())
+            return (
+                f"neo-daemons: {names}, of the serve in {self._session.state.path}{''.join(f'; {it}' for it in down)}"
+            )
         reused = isinstance(self._session, OwnSession) and self._session.reused
-        return f"neo-daemons: {names}, started on demand{'; kept warm by an earlier run' if reused else ''}"
+        return f"neo-daemons: {names}, started on demand{f'; {WARM}' if reused else ''}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -440,10 +455,12 @@ class Active:
             item.stash[WATCH] = reporting.Watch(journal, self._logs)
 
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: Any) -> None:
-        handle = getattr(request, "param", None)
-        if isinstance(handle, Daemon) and fixturedef.argname in self._by_fixture:
-            name = self._by_fixture[fixturedef.argname]
-            self.isolate(name, fixtures.defined(name, self, request), handle)
+        name = self._by_fixture.get(fixturedef.argname)
+        if name is not None:
+            self._made[fixturedef.argname] = (fixturedef, request)
+            handle = getattr(request, "param", None)
+            if isinstance(handle, Daemon):
+                self.isolate(name, fixtures.defined(name, self, request), handle)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -453,10 +470,20 @@ class Active:
             return (yield)
         finally:
             if self._session is not None:
+                self._forget_vain()
                 self.isolation.end()
                 for handle in self._handles.values():  # once more: a fixture may have used a fault, too
                     with _whatever_comes():
                         handle.repair()
+
+    def _forget_vain(self) -> None:
+        """Have pytest ask again for a daemon that could not be had: the supervisor knows whether that is of use."""
+        for name in self._vain:
+            for made in (fixture_name(name), shared_fixture_name(name)):
+                fixture, request = self._made.pop(str(made), (None, None))
+                if fixture is not None:
+                    fixture.finish(request)
+        self._vain.clear()
 
     def _repair(self, item: pytest.Item) -> None:
         """Before the fixtures are torn down: that may need the daemons, as the next test will."""
@@ -483,14 +510,17 @@ class Active:
             return report
         if report.when == "setup" and "ScopeMismatch" in str(report.longrepr) and any(self._isolated_for(item)):
             reporting.add_section(report, "neo-daemons", WIDER)
+        if report.failed and report.when == "setup" and "' not found" in str(report.longrepr):
+            self._hint(item, report)
+        status = None
         if report.failed and self._concerning(item):
             # The test may be quicker than the supervisor: what happened before it was asked is told before it answers.
             with _whatever_comes():
-                self.session.client.status()
+                status = self.session.client.status()
         incidents = watch.incidents()
         if not incidents and not report.failed:
             return report
-        concerning = self._with_what_they_need(self._concerning(item))
+        concerning = standing.with_needs(self._concerning(item), self._needs(status))
         incidents = [incident for incident in incidents if incident.daemon in concerning]
         if incidents:
             reporting.set_properties(item, report, incidents)
@@ -499,9 +529,35 @@ class Active:
             for incident in incidents:
                 blame = "" if incident.asked_for else "\nThis failure may be the daemon's, not the test's."
                 reporting.add_section(report, "neo-daemons", f"{incident}{blame}")
+            self._report_what_is_down(item, report, status)
             for name, text in watch.slices({name: self._logs[name] for name in concerning if name in self._logs}):
                 reporting.add_section(report, f"log of {name} during this test", text)
         return report
+
+    def _report_what_is_down(self, item: pytest.Item, report: pytest.TestReport, status: Status | None) -> None:
+        """Say which of the daemons that a failing test stands on are not up: of those that it was given, as others
+        may not have been started yet."""
+        used = [name for name in self._concerning(item) if name in self._handles or name in self.isolation.names]
+        lines = standing.not_up(used, status) if status is not None else []
+        told = str(report.longrepr)
+        lines = [line for line in lines if not any(f"{name} cannot be had" in told for name in self.names)]
+        if lines:
+            reporting.add_section(report, "neo-daemons", "\n".join(lines))
+
+    def _hint(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Where a fixture is missing: the configuration beside the test that this run does not use."""
+        path = configuration_above(item.path, self._config.rootpath)
+        if path is None or path == self._options.config:
+            return
+        used = self._options.config or f"what is found from {self._config.rootpath} upwards"
+        near = path.relative_to(self._config.rootpath)
+        names = ", ".join(in_file(path) or ()) or "none"
+        reporting.add_section(
+            report,
+            "neo-daemons",
+            f"{near} configures {names}, and this run does not use it: a run has one configuration, here {used}.\n"
+            f"Run pytest in {near.parent}, or with --neo-daemons-config {near}",
+        )
 
     def _concerning(self, item: pytest.Item) -> frozenset[str]:
         """The daemons that may have to do with how a test ends."""
@@ -509,17 +565,16 @@ class Active:
             return frozenset({*self.names, *self.isolation.names})
         return frozenset({*self._used_by(item), *self._touched, *self.isolation.names})
 
-    def _with_what_they_need(self, names: frozenset[str]) -> frozenset[str]:
-        """These daemons, and those that they are built on."""
-        found: set[str] = set()
-        ahead = [*names]
-        while ahead:
-            name = ahead.pop()
-            if name not in found:
-                found.add(name)
-                definition = self.session.definition(name)
-                ahead += [*definition.requires, *definition.after] if definition is not None else []
-        return frozenset(found)
+    def _needs(self, status: Status | None) -> Mapping[str, Iterable[str]]:
+        """Daemon → those that it requires or starts after."""
+        if status is not None:
+            return standing.needs(status)
+        definitions = {name: self.session.definition(name) for name in self.names}
+        return {
+            name: (*definition.requires, *definition.after)
+            for name, definition in definitions.items()
+            if definition is not None
+        }
 
     def _tell(self, incidents: Iterable[Incident]) -> None:
         for incident in incidents:
@@ -568,10 +623,17 @@ class Active:
         journal, session = self._journal, self._session
         if journal is None or session is None:
             return
+        shown = []
         for daemon in self._final:
             starts = journal.starts.get(daemon.name, 0)
             if daemon.name in self.names and (starts or daemon.ready):
+                shown.append(daemon.name)
                 yield _describe(daemon, starts, ours=session.ours)
+        final = {daemon.name: daemon for daemon in self._final}
+        needs = {name: (*daemon.requires, *daemon.after) for name, daemon in final.items()}
+        for name, needed_by in standing.with_needs(shown, needs).items():
+            if name in final and name not in shown:
+                yield standing.describe(final[name], needed_by)
         for incident in journal.incidents:
             if not incident.asked_for:
                 during = ", ".join(self._tests_hit.get(incident.beginning, ())) or "no test"
