@@ -22,7 +22,7 @@ BUILTINS = ("chroma", "bridge", "mlx")
 CLIENTS = ("chroma_client", "bridge_graph", "mlx_client", "new_daemon")
 MARKER = (
     "neo_daemons(*names, isolated=False): the test uses these daemons; "
-    "with isolated=True it gets instances of its own, so that it may kill, pause or stop them"
+    "with isolated=True their fixtures are new_daemon(name), so that it may kill, pause or stop them"
 )
 OLDEST = (8, 4)
 FILES = ("neo-daemons.toml", "pyproject.toml")
@@ -201,7 +201,7 @@ def stated_configuration(config: pytest.Config) -> Path | None:
         stated = config.getini("neo_daemons_config")
         base = ini_directory(config)
     if stated:
-        return base / stated
+        return base / str(stated)
     if any(in_directory(directory) is not None for directory in (config.rootpath, *config.rootpath.parents)):
         return None
     paths = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
@@ -228,7 +228,7 @@ def ini_directory(config: pytest.Config) -> Path:
 def _configured(config: pytest.Config) -> Iterable[str]:
     """Names of the fixtures of the daemons that this run would have."""
     if config.hook.pytest_neo_daemons_definitions.get_hookimpls():
-        from .activation import hooked  # only the hook knows
+        from .joining import hooked  # only the hook knows
 
         daemons = hooked(config)
     else:

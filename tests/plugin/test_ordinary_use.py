@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import Project
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, Project
 
 from .inner import LIVE, Inner
 

@@ -1330,8 +1330,9 @@ def test_the_exports_of_an_external_daemon_lead_where_its_url_leads(
     ("url", "port"), [("http://host", 80), ("https://host/v1", 443), ("http://host:8", 8), (None, None)]
 )
 def test_a_daemon_given_by_a_url_without_a_port_has_that_of_its_scheme(url: str | None, port: int | None) -> None:
-    session: Any = SimpleNamespace(need=lambda name: SimpleNamespace(url=url, ports={}))
+    session: Any = SimpleNamespace(need=lambda name, wait_s: SimpleNamespace(url=url, ports={}, ready=True))
     handle = Daemon(session, "api", lambda: None)
+    handle.wait_ready()
     if port is None:
         with pytest.raises(LookupError, match="api has no port"):
             _ = handle.port
