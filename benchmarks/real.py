@@ -125,12 +125,12 @@ def _answers(name: str, url: str | None) -> bool:
     with contextlib.suppress(httpx.HTTPError):
         match name:
             case "chroma":
-                return httpx.get(f"{url}/api/v2/heartbeat", timeout=2).is_success
+                return httpx.get(f"{url}/api/v2/heartbeat", timeout=2, trust_env=False).is_success
             case "mlx":
                 body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
                 return (
-                    httpx.get(f"{url}/health", timeout=2).is_success
-                    and httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30).is_success
+                    httpx.get(f"{url}/health", timeout=2, trust_env=False).is_success
+                    and httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30, trust_env=False).is_success
                 )
             case _:
                 return True

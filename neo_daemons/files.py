@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from .unpatched import Unpatched, read_at
+
 
 def write_whole(path: Path, data: bytes, *, sync: bool = False, mode: int | None = None) -> None:
     """Replace the file by one with `data`. `sync` makes it outlast a power cut, not only the death of a process;
@@ -49,14 +51,13 @@ def read_regular(path: Path, limit: int) -> bytes:
     Raises:
         OSError: it cannot be read, or is something else.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = Unpatched.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if not stat.S_ISREG(Unpatched.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(limit)
+        return read_at(descriptor, 0, limit)
     finally:
-        os.close(descriptor)
+        Unpatched.close(descriptor)
 
 
 def write_struct(path: Path, value: msgspec.Struct, *, sync: bool = False) -> None:

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .unpatched import Unpatched
+
 if TYPE_CHECKING:
     from filelock import UnixFileLock
 
@@ -30,7 +32,7 @@ def is_held(path: Path) -> bool:
         OSError: the file cannot be looked at.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = Unpatched.open(str(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
@@ -38,5 +40,5 @@ def is_held(path: Path) -> bool:
     except BlockingIOError:
         return True
     finally:
-        os.close(descriptor)
+        Unpatched.close(descriptor)
     return False

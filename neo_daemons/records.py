@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from .definitions import PortNumber
 from .files import read_regular
+from .unpatched import Unpatched
 
 FORMAT = 1
 MAX_BYTES = 1_000_000
@@ -58,7 +59,7 @@ class Directory(Struct, frozen=True):
     def of(cls, path: Path) -> Directory | None:
         """The directory at `path` now; None if there is none, or it cannot be seen."""
         try:
-            found = path.stat()
+            found = Unpatched.stat(str(path))
         except OSError:
             return None
         return cls(str(path), found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None

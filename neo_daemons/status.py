@@ -64,6 +64,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     """What a program that uses the daemon needs in its environment."""
     ready_after_s: float | None = None
     """From the latest spawn until it was ready."""
+    after: tuple[str, ...] = ()
+    """The daemons that are started before it, those that it refers to among them."""
 
 
 class SupervisorStatus(Struct, frozen=True, kw_only=True):

@@ -3,51 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import secrets
-from collections.abc import Generator, Iterable
-from pathlib import Path
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 
 from neo_daemons.control.client import Client, ControlError
-from neo_daemons.definitions import Definition, Port
-from neo_daemons.state_dir import StateDir, StateDirError
+from neo_daemons.definitions import Definition
+from neo_daemons.state_dir import StateDirError
 
-from . import fixtures, reporting
-from .handles import NOT_OURS, Daemon, Daemons, obtain
+from . import fixtures, reporting, standing
+from .guard import Mishaps, guarded
+from .handles import NOT_OURS, Daemon, Daemons, begin
 from .incidents import Incident, JournalReader
+from .isolation import Isolation, define
+from .joining import WORKER_KEY, join, wrong_with
 from .options import Options, resolve
-from .plugin import fixture_name, shared_fixture_name
+from .plugin import configuration_above, fixture_name, in_file, shared_fixture_name
 from .progress import Progress
-from .sessions import AttachedSession, JoinedSession, OwnSession, Session, Unavailable, is_reachable, machine
+from .sessions import OwnSession, Session, Unavailable, machine
 
 if TYPE_CHECKING:
-    from neo_daemons.config import Configuration
-    from neo_daemons.status import DaemonStatus
+    from neo_daemons.status import DaemonStatus, Status
 
-WORKER_KEY = "neo_daemons"
-LOOKING = (
-    "help",
-    "version",
-    "markers",
-    "showfixtures",
-    "show_fixtures_per_test",
-    "collectonly",
-    "setupplan",
-    "cacheshow",
-)
-"""Options with which no test is run."""
-NOWHERE = StateDir(Path("/nowhere"))
-"""Where nothing will be run."""
 USES = pytest.StashKey[tuple[str, ...]]()
 WATCH = pytest.StashKey[reporting.Watch]()
-PARALLEL = (
-    "other workers may be using it; mark the test with "
-    "@pytest.mark.neo_daemons({name!r}, isolated=True), and it gets one of its own"
+PARALLEL = "other workers may be using it; have one of the test's own: new_daemon({name!r})"
+
+WARM = (
+    "kept warm by an earlier run, and running the code of that time; a run without --neo-daemons-keep starts the "
+    "present one"
+)
+WIDER = (
+    "a test that is marked isolated=True has its own daemon in place of the fixture, and a fixture of a wider scope "
+    'that is built on the shared one cannot be used beside it; remove the mark, and use new_daemon("NAME") in the test'
 )
 
 
@@ -61,7 +51,7 @@ def activate(config: pytest.Config) -> None:
 
     options = resolve(config)
     try:
-        active = Active(config, options, *_join(config, options))
+        active = Active(config, options, *join(config, options))
     except (ConfigError, StateDirError, ControlError) as error:
         raise pytest.UsageError(f"neo-daemons: {error}") from None
     except OSError as error:
@@ -71,105 +61,13 @@ def activate(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures.of_daemons(active), "neo_daemons_fixtures_of_daemons")
 
 
-def hooked(config: pytest.Config) -> Iterable[str]:
-    """The daemons that this run would have, switched on."""
-    from neo_daemons.config import ConfigError
-
-    try:
-        return _load(config, resolve(config), NOWHERE)[1]
-    except (ConfigError, StateDirError, pytest.UsageError):
-        return ()  # what is wrong will be said when it is used
+def _check_definition(name: str, definition: Definition | None) -> None:
+    wrong = wrong_with(definition, name) if definition is not None else None
+    if wrong is not None:
+        pytest.fail(f"what the fixture {fixture_name(name)}_definition returns {wrong}", pytrace=False)
 
 
-def _join(config: pytest.Config, options: Options) -> tuple[Session | None, tuple[str, ...], str | None]:
-    """The session of this process (None where no test will be run), the names of its daemons, and something to say."""
-    workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
-    told = workerinput.get(WORKER_KEY) if workerinput is not None else None
-    if told is not None and workerinput is not None:
-        names, state = tuple(told["names"]), StateDir(Path(told["state_dir"]))
-        if told["attached"]:
-            return AttachedSession(state, names), names, None
-        if is_reachable(told["state_dir"], told["machine"]):
-            return JoinedSession(state, names, workerinput["workerid"]), names, None
-    if any(config.getoption(name, False) for name in LOOKING):
-        return None, tuple(_load(config, options, NOWHERE)[1]), None
-    if options.attach is not None:
-        attached = _attach(config, options, options.attach)
-        return attached, attached.names, None
-    own = _own(config, options)
-    remark = None
-    if workerinput is not None:
-        remark = f"worker {workerinput['workerid']} cannot reach the daemons of the controller, and has its own"
-    return own, own.names, remark
-
-
-def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSession:
-    from neo_daemons.config import find_state_dir
-    from neo_daemons.control.client import Client, NoSupervisor
-
-    if stated:
-        state = find_state_dir(Path(stated))
-    else:
-        with contextlib.chdir(config.rootpath):  # where a session of our own looks, too
-            state = find_state_dir(file=options.config)
-    try:
-        status = Client(state).status()
-    except ControlError as error:
-        if state.path.is_dir() and not isinstance(error, NoSupervisor):
-            raise
-        mistaken = ""
-        if stated and not (state.path / "journal.jsonl").is_file():
-            mistaken = f" ({stated} is no state directory: was it meant as a test path? Then put it first)"
-        raise pytest.UsageError(
-            f"--neo-daemons-attach: no supervisor is running for {state.path}{mistaken}; start one with: neo-daemons up"
-        ) from None
-    return AttachedSession(state, [daemon.name for daemon in status.daemons])
-
-
-def _load(config: pytest.Config, options: Options, state: StateDir) -> tuple[Configuration, dict[str, Definition]]:
-    from neo_daemons.config import ConfigError, check_order, external, load
-
-    configuration = load(options.config, state_dir=state.path, directory=config.rootpath, isolated=True)
-    definitions = {definition.name: definition for definition in configuration.definitions}
-    try:
-        definitions |= {name: external(name, url) for name, url in options.urls}
-    except ConfigError as error:
-        raise pytest.UsageError(f"--neo-daemons-url {error}") from None
-    config.hook.pytest_neo_daemons_definitions(config=config, definitions=definitions)
-    for name, definition in definitions.items():
-        wrong = _wrong_with(definition, name)
-        if wrong is not None:
-            raise pytest.UsageError(f"pytest_neo_daemons_definitions: definitions[{name!r}] {wrong}")
-    check_order(definitions.values())
-    return configuration, definitions
-
-
-def _wrong_with(definition: object, name: str) -> str | None:
-    """Why that is no definition of a daemon called `name`; None if it is one. Making one does not validate it, and a
-    supervisor could not even read what is wrong."""
-    if not isinstance(definition, Definition) or definition.name != name:
-        return f"must be a Definition of that name, and is {definition!r:.200}"
-    try:
-        msgspec.convert(msgspec.to_builtins(definition), Definition)
-    except (msgspec.ValidationError, TypeError) as error:
-        return f"cannot be used: {error}"
-    return None
-
-
-def _own(config: pytest.Config, options: Options) -> OwnSession:
-    from neo_daemons.ephemeral.launch import own
-
-    owned = own(config.rootpath, options.config, warm=options.keep_s > 0)
-    try:
-        configuration, definitions = _load(config, options, owned.state)
-        configuration = msgspec.structs.replace(configuration, definitions=tuple(definitions.values()))
-        found = owned.begin(configuration, keep_s=options.keep_s)
-    except BaseException:
-        owned.abandon()
-        raise
-    return OwnSession(owned, definitions, found=found)
-
-
+@guarded
 class Active:
     """What the plugin does in one process of a run."""
 
@@ -185,16 +83,20 @@ class Active:
         self._options = options
         self._session = session
         self._remarks = [remark] if remark is not None else []
+        self.mishaps = Mishaps()
         self.names = names
         self._by_fixture = {fixture_name(name): name for name in names}
+        self._by_fixture |= {shared_fixture_name(name): name for name in names}
         self._workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
         self._parallel = self._workerinput is not None and self._workerinput["workercount"] > 1
         self._handles: dict[str, Daemon] = {}
         self._touched: set[str] = set()
         """Shared daemons whose handles the present test has looked at, however it came by them."""
-        self._isolated: set[str] = set()
-        """Daemons of the present test's own."""
-        self._isolated_fixtures: list[tuple[pytest.FixtureDef[Any], Any]] = []
+        self._isolation: Isolation | None = None
+        self._vain: set[str] = set()
+        """Daemons that the present test could not have."""
+        self._made: dict[str, tuple[pytest.FixtureDef[Any], Any]] = {}
+        """Our fixtures of daemons, and the requests for them."""
         self._logs = {name: session.state.daemon_log(name) for name in names} if session is not None else {}
         self._exported: dict[str, str | None] = {}
         """What the environment had before."""
@@ -208,6 +110,8 @@ class Active:
         self._journal: JournalReader | None = None
         self._progress: Progress | None = None
         if session is not None:
+            worker = self._workerinput["workerid"] if self._workerinput is not None else "main"
+            self._isolation = Isolation(session, worker)
             told = self._workerinput.get(WORKER_KEY) if self._workerinput is not None else None
             known = isinstance(session, OwnSession) and not session.reused
             start = 0 if known else told["journal_from"] if told is not None else None
@@ -231,18 +135,23 @@ class Active:
 
     # Daemons for tests
 
-    def obtain(self, name: str, definition: Definition | None, *, isolated: bool = False) -> Daemon:
-        """The shared daemon of that name; or a new one, like it, for the present test."""
-        wrong = _wrong_with(definition, name) if definition is not None else None
-        if wrong is not None:
-            pytest.fail(f"what the fixture {fixture_name(name)}_definition returns {wrong}", pytrace=False)
-        if isolated:
-            return self._isolate(name, definition)
+    @property
+    def isolation(self) -> Isolation:
+        """The daemons of the present test's own; there whenever a test runs."""
+        assert self._isolation is not None
+        return self._isolation
+
+    def obtain(self, name: str, definition: Definition | None) -> Daemon:
+        """The shared daemon of that name."""
+        _check_definition(name, definition)
         if definition is not None and definition != self.session.definition(name):
             self._change(name, definition)
         handle = self._handles.get(name)
         if handle is None:
-            handle = obtain(self.session, name, lambda: self._refusal(name), self._export, self._touched.add)
+            handle = Daemon(self.session, name, lambda: self._refusal(name), self._export, self._touched.add)
+            self._vain.add(name)
+            begin(handle)
+            self._vain.discard(name)
             self._handles[name] = handle
             self._config.hook.pytest_neo_daemons_ready(config=self._config, daemon=handle)
         return handle
@@ -250,40 +159,18 @@ class Active:
     def _change(self, name: str, definition: Definition) -> None:
         if not self.session.ours:
             pytest.fail(f"cannot change the definition of {name}: {NOT_OURS}", pytrace=False)
-        self._define(definition)
+        define(self.session, definition)
 
-    def _isolate(self, name: str, definition: Definition | None) -> Daemon:
-        if not self.session.ours or definition is None:
-            pytest.fail(f"{name} cannot be isolated: {NOT_OURS}", pytrace=False)
-        if definition.external:
-            pytest.fail(f"{name} cannot be isolated: it is external, somebody else's", pytrace=False)
-        worker = self._workerinput["workerid"] if self._workerinput is not None else "main"
-        # Random: a worker that takes a dead one's place counts anew, and a configured daemon may be called alike.
-        own_name = f"{name[:40]}-{worker}-{secrets.token_hex(4)}"
-        own = msgspec.structs.replace(
-            definition,
-            name=own_name,
-            ports=dict.fromkeys(definition.ports, Port()),
-            data_dir=str(self.session.state.data_dir(own_name)) if definition.data_dir is not None else None,
-        )
-        self._isolated.add(own_name)
-        self._define(own)
-        handle = obtain(self.session, own_name, lambda: None)
-        self._logs[own_name] = handle.log_path
-        return handle
-
-    def _define(self, definition: Definition) -> None:
-        fault = None
-        try:
-            self.session.ask(lambda client: client.define(definition))
-        except (ControlError, Unavailable) as error:
-            fault = str(error)
-        if fault is not None:
-            pytest.fail(fault, pytrace=False)
+    def isolate(self, name: str, definition: Definition | None, handle: Daemon | None = None) -> Daemon:
+        """A new daemon, like the shared one of that name, for the present test; `handle` is made to lead to it."""
+        _check_definition(name, definition)
+        daemon = self.isolation.begin(handle or self.isolation.promise(name), definition)
+        self._logs[daemon.name] = daemon.log_path
+        return daemon
 
     def is_isolated(self, daemon: Daemon) -> bool:
         """Whether it is one test's own, which ends with it."""
-        return daemon.name in self._isolated
+        return any(handle is daemon for handle in self.isolation.handles)
 
     def _refusal(self, name: str) -> str | None:
         if not self.session.ours:
@@ -343,15 +230,15 @@ class Active:
             return None
         names = ", ".join(self.names)
         if not self._session.ours:
-            return f"neo-daemons: {names}, of the serve in {self._session.state.path}"
+            down = standing.not_up(self.names, self._session.client.status())
+            return (
+                f"neo-daemons: {names}, of the serve in {self._session.state.path}{''.join(f'; {it}' for it in down)}"
+            )
         reused = isinstance(self._session, OwnSession) and self._session.reused
-        return f"neo-daemons: {names}, started on demand{'; kept warm by an earlier run' if reused else ''}"
+        return f"neo-daemons: {names}, started on demand{f'; {WARM}' if reused else ''}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        workeroutput: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
-        if workeroutput is not None and self._remarks:
-            workeroutput[WORKER_KEY] = self._remarks
         if self._session is not None and self._workerinput is None:
             self._progress = Progress(self._config, self._session.client)
         if isinstance(self._session, OwnSession) and self._session.reused:
@@ -369,8 +256,9 @@ class Active:
                     f"use the fixture {fixture or name!r}",
                     pytrace=False,
                 )
-            # A parameter of its own has pytest make the fixture, and all that is built on it, for this test.
-            metafunc.parametrize(fixture, [fixtures.Isolated()], indirect=True, ids=[pytest.HIDDEN_PARAM])
+            # In place of the fixture, for this test alone: pytest's own way to override one.
+            own = self._isolation.promise(name) if self._isolation is not None else None
+            metafunc.parametrize(fixture, [own], ids=[pytest.HIDDEN_PARAM])
 
     def _isolated_for(self, node: pytest.Item) -> dict[str, None]:
         """The daemons that a test is to have for itself, in order."""
@@ -428,15 +316,15 @@ class Active:
             return
         parameters = _parameters(item)
         for name in self._isolated_for(item):
-            if not isinstance(parameters.get(fixture_name(name)), fixtures.Isolated):
+            if not isinstance(parameters.get(fixture_name(name)), Daemon):
                 pytest.fail(
                     f"neo_daemons({name!r}, isolated=True) is for test functions and classes: "
                     "it has no effect in pytest.param(…, marks=…) and on unittest.TestCase",
                     pytrace=False,
                 )
-        for name in self._isolated:
-            self._logs.pop(name, None)
-        self._isolated.clear()
+        for handle in self.isolation.handles:
+            self._logs.pop(handle.name, None)
+        self.isolation.handles.clear()
         self._touched.clear()
         used = self._used_by(item)
         journal = self._journal
@@ -445,7 +333,7 @@ class Active:
             for name in used:
                 if name in self._handles and self._looked_at.get(name) != journal.position:
                     # Something has happened: a daemon that died between two tests is no reason for the second to fail.
-                    obtain(self.session, name, lambda: None)
+                    begin(Daemon(self.session, name, lambda: None))
                     self._looked_at[name] = journal.position
         if not hasattr(item, "fixturenames"):
             for name in self._marked(item):
@@ -454,34 +342,52 @@ class Active:
             item.stash[WATCH] = reporting.Watch(journal, self._logs)
 
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: Any) -> None:
-        if fixturedef.argname in self._by_fixture and fixtures.is_isolated(request):
-            self._isolated_fixtures.append((fixturedef, request))
+        name = self._by_fixture.get(fixturedef.argname)
+        if name is not None:
+            self._made[fixturedef.argname] = (fixturedef, request)
+            handle = getattr(request, "param", None)
+            if isinstance(handle, Daemon):
+                self.isolate(name, fixtures.defined(name, self, request), handle)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        if self._session is not None:
+            self._repair(item)
+        try:
+            return (yield)
+        finally:
+            if self._session is not None:
+                self._forget_vain()
+                self.isolation.end()
+                for handle in self._handles.values():  # once more: a fixture may have used a fault, too
+                    with _whatever_comes():
+                        handle.repair()
+
+    def _forget_vain(self) -> None:
+        """Have pytest ask again for a daemon that could not be had: the supervisor knows whether that is of use."""
+        for name in self._vain:
+            for made in (fixture_name(name), shared_fixture_name(name)):
+                if made in self._made:
+                    fixture, request = self._made.pop(made)
+                    fixture.finish(request)
+        self._vain.clear()
+
+    def _repair(self, item: pytest.Item) -> None:
+        """Before the fixtures are torn down: that may need the daemons, as the next test will."""
+        for handle in self.isolation.handles:
+            with _whatever_comes():
+                handle.unpause()  # it ends with the test: no more is done for it
+        for handle in self._handles.values():
+            with _whatever_comes():
+                handle.repair()
         watch = item.stash.get(WATCH, None)
         incidents = watch.incidents() if watch is not None else []
         for name in {incident.daemon for incident in incidents if incident.back_after_s is None}:
             used = name in self._touched or name in self._used_by(item)
-            if used and name in self._handles and not self._handles[name].left_down:
-                # So that the report can say after how long it was back; and the next test will need it.
+            if used and name in self._handles:
+                # So that the report can say, too, after how long it was back.
                 with _whatever_comes():
                     self.session.need(name)
-        try:
-            return (yield)
-        finally:
-            try:
-                while self._isolated_fixtures:
-                    # With it, pytest ends all that is built on it, while the daemon is still there.
-                    fixture, request = self._isolated_fixtures.pop()
-                    fixture.finish(request)
-            finally:
-                for name in self._isolated:
-                    with _whatever_comes():
-                        self.session.ask(functools.partial(Client.remove, name=name))
-                for handle in self._handles.values():
-                    with _whatever_comes():
-                        handle.repair()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -489,14 +395,19 @@ class Active:
         watch = item.stash.get(WATCH, None)
         if watch is None:
             return report
+        if report.when == "setup" and "ScopeMismatch" in str(report.longrepr) and any(self._isolated_for(item)):
+            reporting.add_section(report, "neo-daemons", WIDER)
+        if report.failed and report.when == "setup" and "' not found" in str(report.longrepr):
+            self._hint(item, report)
+        status = None
         if report.failed and self._concerning(item):
             # The test may be quicker than the supervisor: what happened before it was asked is told before it answers.
             with _whatever_comes():
-                self.session.client.status()
+                status = self.session.client.status()
         incidents = watch.incidents()
         if not incidents and not report.failed:
             return report
-        concerning = self._with_what_they_need(self._concerning(item))
+        concerning = standing.with_needs(self._concerning(item), self._needs(status))
         incidents = [incident for incident in incidents if incident.daemon in concerning]
         if incidents:
             reporting.set_properties(item, report, incidents)
@@ -505,27 +416,52 @@ class Active:
             for incident in incidents:
                 blame = "" if incident.asked_for else "\nThis failure may be the daemon's, not the test's."
                 reporting.add_section(report, "neo-daemons", f"{incident}{blame}")
+            self._report_what_is_down(item, report, status)
             for name, text in watch.slices({name: self._logs[name] for name in concerning if name in self._logs}):
                 reporting.add_section(report, f"log of {name} during this test", text)
         return report
 
+    def _report_what_is_down(self, item: pytest.Item, report: pytest.TestReport, status: Status | None) -> None:
+        """Say which of the daemons that a failing test stands on are not up: of those that it was given, as others
+        may not have been started yet."""
+        used = [name for name in self._concerning(item) if name in self._handles or name in self.isolation.names]
+        lines = standing.not_up(used, status) if status is not None else []
+        told = str(report.longrepr)
+        lines = [line for line in lines if not any(f"{name} cannot be had" in told for name in self.names)]
+        if lines:
+            reporting.add_section(report, "neo-daemons", "\n".join(lines))
+
+    def _hint(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Where a fixture is missing: the configuration beside the test that this run does not use."""
+        path = configuration_above(item.path, self._config.rootpath)
+        if path is None or path == self._options.config:
+            return
+        used = self._options.config or f"what is found from {self._config.rootpath} upwards"
+        near = path.relative_to(self._config.rootpath)
+        names = ", ".join(in_file(path) or ()) or "none"
+        reporting.add_section(
+            report,
+            "neo-daemons",
+            f"{near} configures {names}, and this run does not use it: a run has one configuration, here {used}.\n"
+            f"Run pytest in {near.parent}, or with --neo-daemons-config {near}",
+        )
+
     def _concerning(self, item: pytest.Item) -> frozenset[str]:
         """The daemons that may have to do with how a test ends."""
         if "neo_daemons" in getattr(item, "fixturenames", ()):
-            return frozenset({*self.names, *self._isolated})
-        return frozenset({*self._used_by(item), *self._touched, *self._isolated})
+            return frozenset({*self.names, *self.isolation.names})
+        return frozenset({*self._used_by(item), *self._touched, *self.isolation.names})
 
-    def _with_what_they_need(self, names: frozenset[str]) -> frozenset[str]:
-        """These daemons, and those that they are built on."""
-        found: set[str] = set()
-        ahead = [*names]
-        while ahead:
-            name = ahead.pop()
-            if name not in found:
-                found.add(name)
-                definition = self.session.definition(name)
-                ahead += [*definition.requires, *definition.after] if definition is not None else []
-        return frozenset(found)
+    def _needs(self, status: Status | None) -> Mapping[str, Iterable[str]]:
+        """Daemon → those that it requires or starts after."""
+        if status is not None:
+            return standing.needs(status)
+        definitions = {name: self.session.definition(name) for name in self.names}
+        return {
+            name: (*definition.requires, *definition.after)
+            for name, definition in definitions.items()
+            if definition is not None
+        }
 
     def _tell(self, incidents: Iterable[Incident]) -> None:
         for incident in incidents:
@@ -551,6 +487,9 @@ class Active:
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
         result = yield
         # The session's fixtures have been torn down, the workers are gone, and the summary is yet to come.
+        workeroutput: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
+        if workeroutput is not None:
+            workeroutput[WORKER_KEY] = [*self._remarks, *self.mishaps.lines()]
         if self._progress is not None:
             self._progress.close()
         if self._journal is not None:
@@ -561,7 +500,7 @@ class Active:
         return result
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        lines = list(self._summary())
+        lines = [*self._summary(), *self._remarks, *self.mishaps.lines()]
         if lines:
             terminalreporter.section("neo-daemons")
             for line in lines:
@@ -571,10 +510,17 @@ class Active:
         journal, session = self._journal, self._session
         if journal is None or session is None:
             return
+        shown = []
         for daemon in self._final:
             starts = journal.starts.get(daemon.name, 0)
             if daemon.name in self.names and (starts or daemon.ready):
+                shown.append(daemon.name)
                 yield _describe(daemon, starts, ours=session.ours)
+        final = {daemon.name: daemon for daemon in self._final}
+        needs = {name: (*daemon.requires, *daemon.after) for name, daemon in final.items()}
+        for name, needed_by in standing.with_needs(shown, needs).items():
+            if name in final and name not in shown:
+                yield standing.describe(final[name], needed_by)
         for incident in journal.incidents:
             if not incident.asked_for:
                 during = ", ".join(self._tests_hit.get(incident.beginning, ())) or "no test"
@@ -585,7 +531,6 @@ class Active:
             for change in session.changes:
                 yield f"{change.name}, kept warm by an earlier run, was changed: {change.reason}"
         yield from (f"reaped: {what}" for what in journal.reaped)
-        yield from self._remarks
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self) -> None:
@@ -596,6 +541,8 @@ class Active:
                 os.environ[variable] = value
         if self._progress is not None:
             self._progress.close()
+        if self._journal is not None:
+            self._journal.close()
         if self._session is not None:
             self._session.close()
 

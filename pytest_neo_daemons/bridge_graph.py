@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from neo_daemons.unpatched import Unpatched
 
 DATABASE_VARIABLE = "NEO_MEMORY_DB_PATH"
 DIRECTORY_VARIABLE = "NEO_AI_DAEMON_DIR"
@@ -76,11 +77,11 @@ class BridgeGraph:
         Raises:
             TimeoutError: it did not.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = Unpatched.monotonic() + timeout_s
         while len(found := self.deliveries(agent)) < count:
-            if time.monotonic() > deadline:
+            if Unpatched.monotonic() > deadline:
                 raise TimeoutError(f"the bridge delivered {len(found)} of {count} times to {agent} in {timeout_s:g} s")
-            time.sleep(POLL_S)
+            Unpatched.sleep(POLL_S)
         return found
 
     def add_node(self, id_: str, label: str, **properties: Any) -> None:

@@ -6,13 +6,14 @@ import contextlib
 import importlib.util
 import types
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from neo_daemons.control.client import ControlError
 
+from . import clients
 from .bridge_graph import DATABASE_VARIABLE, DIRECTORY_VARIABLE, BridgeGraph
 from .handles import NOT_OURS, Daemon, Daemons
 from .plugin import BUILTINS, fixture_name, shared_fixture_name
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
 
     from .activation import Active
 
-TENANT = "default_tenant"
-"""chroma's own."""
-DATABASES = f"/api/v2/tenants/{TENANT}/databases"
-TIMEOUT_S = 120.0
+DATABASES = f"/api/v2/tenants/{clients.TENANT}/databases"
 REMOVAL_S = 5.0
 """chroma answers that its database is locked when several are removed at once."""
 
@@ -34,15 +32,6 @@ REMOVAL_S = 5.0
 def _active(request: pytest.FixtureRequest) -> Active:
     active: Any = request.config.pluginmanager.get_plugin("neo_daemons_active")
     return cast("Active", active)
-
-
-class Isolated:
-    """The parameter with which a fixture makes an instance for one test; those of a project are anything else."""
-
-
-def is_isolated(request: Any) -> bool:
-    """Whether a fixture is to make an instance for one test."""
-    return isinstance(getattr(request, "param", None), Isolated)
 
 
 def of_daemons(active: Active) -> types.ModuleType:
@@ -69,8 +58,7 @@ def _daemon(name: str, daemon: str, active: Active) -> Any:
     @pytest.fixture(name=name, scope="session")
     def fixture(request: pytest.FixtureRequest) -> Daemon:
         """A daemon, ready for use; see `pytest_neo_daemons.Daemon`."""
-        definition = _defined(daemon, active, request)
-        return active.obtain(daemon, definition, isolated=is_isolated(request))
+        return active.obtain(daemon, defined(daemon, active, request))
 
     return fixture
 
@@ -79,13 +67,13 @@ def _shared(daemon: str, active: Active) -> Any:
     @pytest.fixture(name=shared_fixture_name(daemon), scope="session")
     def fixture(request: pytest.FixtureRequest) -> Daemon:
         """The daemon that tests share, for markers and ``neo_daemons["NAME"]``."""
-        return active.obtain(daemon, _defined(daemon, active, request))
+        return active.obtain(daemon, defined(daemon, active, request))
 
     return fixture
 
 
-def _defined(daemon: str, active: Active, request: pytest.FixtureRequest) -> Definition | None:
-    """What a daemon is to be; None if nobody but the session says so."""
+def defined(daemon: str, active: Active, request: pytest.FixtureRequest) -> Definition | None:
+    """What a daemon is to be, where a fixture says so; None if nobody but the session says so."""
     name = fixture_name(daemon)
     if name is None or not (active.session.ours or active.is_overridden(daemon, request.session.items)):
         return None
@@ -108,10 +96,13 @@ def _missing(daemon: str, names: tuple[str, ...]) -> Any:
     @pytest.fixture(name=daemon, scope="session")
     def fixture() -> None:
         """A built-in daemon that this project does not have."""
-        known = ", ".join(names) or "none"
-        pytest.fail(f"no daemon {daemon!r} is configured here; configured: {known}", pytrace=False)
+        pytest.fail(_unknown(daemon, names), pytrace=False)
 
     return fixture
+
+
+def _unknown(name: str, names: tuple[str, ...]) -> str:
+    return f"no daemon {name!r} is configured here; configured: {', '.join(names) or 'none'}"
 
 
 @pytest.fixture(scope="session")
@@ -121,76 +112,81 @@ def neo_daemons(request: pytest.FixtureRequest) -> Daemons:
 
 
 @pytest.fixture
-def chroma_client(request: pytest.FixtureRequest, chroma: Daemon) -> Iterator[Any]:
+def new_daemon(request: pytest.FixtureRequest) -> Callable[[str], Daemon]:
+    """Makes a daemon of this test's own, like the shared one of that name: ``new_daemon("chroma")``. It ends with the
+    test."""
+    active = _active(request)
+
+    def new(name: str) -> Daemon:
+        if name not in active.names:
+            pytest.fail(f"new_daemon({name!r}): {_unknown(name, active.names)}", pytrace=False)
+        definition = defined(name, active, request)
+        return active.isolate(name, definition or active.session.definition(name))
+
+    return new
+
+
+@pytest.fixture
+def chroma_client(request: pytest.FixtureRequest, chroma: object) -> Iterator[Any]:
     """A `chromadb` client on a database of this test's own, which is removed afterwards."""
-    try:
-        import chromadb
-        from chromadb.config import Settings
-    except ImportError:
+    daemon = _behind(chroma, "chroma", request)
+    if importlib.util.find_spec("chromadb") is None:
         pytest.fail("chroma_client needs chromadb: pip install chromadb; chroma alone does not", pytrace=False)
 
     import httpx
 
     database = f"test-{uuid.uuid4().hex}"
-    # By hand: each client of chromadb, an AdminClient too, has descriptors of its own. A TLS context costs 18 ms.
-    secure = chroma.url.startswith("https:")
-    with httpx.Client(timeout=TIMEOUT_S, verify=secure) as admin:
-        admin.post(f"{chroma.url.rstrip('/')}{DATABASES}", json={"name": database}).raise_for_status()
-    settings = Settings(anonymized_telemetry=False)
-    if hasattr(settings, "chroma_http_max_keepalive_connections"):
-        settings.chroma_http_max_keepalive_connections = 0  # chromadb's close() leaves idle connections open
-    client = chromadb.HttpClient(
-        host=chroma.host,
-        port=chroma.port,
-        ssl=secure,
-        settings=settings,
-        tenant=TENANT,
-        database=database,
-    )
+    # By hand: each client of chromadb, an AdminClient too, has descriptors of its own.
+    with clients.make_http(daemon.url) as admin:
+        admin.post(DATABASES, json={"name": database}).raise_for_status()
+    client = clients.make_chroma(daemon.host, daemon.port, database, secure=clients.is_secure(daemon.url))
     yield client
     getattr(client, "close", lambda: None)()  # chromadb has it since 1.5
-    if not _active(request).is_isolated(chroma):
+    if not _active(request).is_isolated(daemon):
         from tenacity import RetryError, Retrying, stop_after_delay, wait_random_exponential
 
         # No test fails because of what could not be cleaned up after it: names are never used twice.
-        with (
-            contextlib.suppress(RetryError, Unavailable, ControlError),
-            httpx.Client(timeout=TIMEOUT_S, verify=secure) as admin,
-        ):
-            chroma.wait_ready()  # a test may have killed it
-            for attempt in Retrying(stop=stop_after_delay(REMOVAL_S), wait=wait_random_exponential(0.02, max=0.5)):
-                with attempt:
-                    answer = admin.delete(f"{chroma.url.rstrip('/')}{DATABASES}/{database}")
-                    if answer.status_code != httpx.codes.NOT_FOUND:  # the test has removed it
-                        answer.raise_for_status()
+        with contextlib.suppress(RetryError, Unavailable, ControlError):
+            daemon.wait_ready()  # a test may have killed it
+            with clients.make_http(daemon.url) as admin:
+                for attempt in Retrying(stop=stop_after_delay(REMOVAL_S), wait=wait_random_exponential(0.02, max=0.5)):
+                    with attempt:
+                        answer = admin.delete(f"{DATABASES}/{database}")
+                        if answer.status_code != httpx.codes.NOT_FOUND:  # the test has removed it
+                            answer.raise_for_status()
 
 
 @pytest.fixture
-def mlx_client(mlx: Daemon) -> Iterator[Any]:
+def mlx_client(request: pytest.FixtureRequest, mlx: object) -> Iterator[Any]:
     """An `openai` client of the mlx server; without the openai package an `httpx` one with the same base URL."""
-    base_url = mlx.env.get("OPENAI_BASE_URL", f"{mlx.url}/v1")
-    if importlib.util.find_spec("openai") is not None:
-        import openai
+    daemon = _behind(mlx, "mlx", request)
+    with clients.make_openai(daemon.env.get("OPENAI_BASE_URL", f"{daemon.url}/v1")) as client:
+        yield client
 
-        with openai.OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=TIMEOUT_S) as client:
-            yield client
-    else:
-        import httpx
 
-        with httpx.Client(base_url=base_url, timeout=TIMEOUT_S, trust_env=False) as plain:
-            yield plain
+def _behind(made: object, name: str, request: pytest.FixtureRequest) -> Daemon:
+    """The daemon that a client is for: the one that the fixture of its name gives; the shared one where a project has
+    something else under that name."""
+    if isinstance(made, Daemon):
+        return made
+    active = _active(request)
+    if name not in active.names:
+        pytest.fail(_unknown(name, active.names), pytrace=False)
+    daemon: Daemon = request.getfixturevalue(shared_fixture_name(name))
+    return daemon
 
 
 @pytest.fixture
-def bridge_graph(bridge: Daemon) -> Iterator[BridgeGraph]:
+def bridge_graph(request: pytest.FixtureRequest, bridge: object) -> Iterator[BridgeGraph]:
     """The bridge's graph database, to subscribe, send and await deliveries."""
-    missing = [variable for variable in (DATABASE_VARIABLE, DIRECTORY_VARIABLE) if variable not in bridge.env]
+    daemon = _behind(bridge, "bridge", request)
+    missing = [variable for variable in (DATABASE_VARIABLE, DIRECTORY_VARIABLE) if variable not in daemon.env]
     if missing:
         pytest.fail(
             f"bridge_graph needs the files of the bridge, and this one does not export {' and '.join(missing)}: "
             "it cannot be used with a bridge that is given by its URL; give it exports, or run one here",
             pytrace=False,
         )
-    graph = BridgeGraph(bridge.env)
+    graph = BridgeGraph(daemon.env)
     yield graph
     graph.close()

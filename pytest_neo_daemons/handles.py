@@ -27,7 +27,7 @@ class FaultRefused(Exception):
 
 
 class Daemon:
-    """A daemon that is ready for use, and faults to test with.
+    """A daemon that is ready for use, and faults to test with. `begin` makes it so.
 
     Args:
         name: in the supervisor.
@@ -48,17 +48,21 @@ class Daemon:
         self._refusal = refusal
         self._ready = ready
         self._used = used
-        self._paused = self._stopped = False
+        self.lead_to(name)
+
+    def lead_to(self, name: str) -> None:
+        """Be a handle on this daemon, which is not known to be ready yet."""
         self.name = name
-        self._latest = session.need(name)
-        ready(self)
+        self._paused = self._stopped = False
+        self._latest: DaemonStatus | None = None
 
     def __repr__(self) -> str:
-        return f"<Daemon {self.name} {self.url or self.pid}>"
+        return f"<Daemon {self.name}{f' {self._latest.url}' if self._latest is not None and self._latest.url else ''}>"
 
     @property
     def _status(self) -> DaemonStatus:
         self._used(self.name)
+        assert self._latest is not None, f"{self.name} has not begun"
         return self._latest
 
     @property
@@ -133,11 +137,13 @@ class Daemon:
 
         Raises:
             TimeoutError: it is not ready in time.
-            Unavailable: it will not be ready; says why, with the end of its log.
+            Unavailable: it will not be ready, as it cannot be started or was stopped; says why.
         """
+        if self._stopped:
+            raise Unavailable(f"{self.name} was stopped, and stays down until start() or restart()")
         self._latest = self._session.need(self.name, timeout_s)
-        if not self._status.ready:
-            raise TimeoutError(f"{self.name} is {self._status.state}, not ready after {timeout_s:g} s")
+        if not self._latest.ready:
+            raise TimeoutError(f"{self.name} is {self._latest.state}, not ready after {timeout_s:g} s")
         self._ready(self)
 
     def logs(self, lines: int = 100) -> str:
@@ -199,10 +205,14 @@ class Daemon:
 
     def repair(self) -> None:
         """Undo what a test did and left so."""
-        if self._paused:
-            self.resume()
+        self.unpause()
         if self._stopped:
             self.start()
+
+    def unpause(self) -> None:
+        """Resume what a test left paused."""
+        if self._paused:
+            self.resume()
 
 
 class Daemons(Mapping[str, Daemon]):
@@ -229,16 +239,11 @@ class Daemons(Mapping[str, Daemon]):
         return len(self._names)
 
 
-def obtain(
-    session: Session,
-    name: str,
-    refusal: Callable[[], str | None],
-    ready: Callable[[Daemon], None] = lambda daemon: None,
-    used: Callable[[str], None] = lambda name: None,
-) -> Daemon:
-    """A handle on a daemon that is ready; the test fails, without a traceback, if it cannot be had."""
+def begin(daemon: Daemon) -> Daemon:
+    """Wait until a daemon is ready; the test fails, without a traceback, if it cannot be had."""
     try:
-        return Daemon(session, name, refusal, ready, used)
+        daemon.wait_ready()
+        return daemon
     except (Unavailable, ControlError) as error:
         fault = str(error)
     pytest.fail(fault, pytrace=False)  # not in the except clause, whose error it would be shown with

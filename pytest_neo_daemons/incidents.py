@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from neo_daemons.status import Cause, EventName, JournalEntry
+from neo_daemons.unpatched import Tail
 
 USABLE = frozenset({EventName.READY, EventName.DEGRADED})
 CONDEMNED = frozenset({Cause.PROBE, Cause.RECYCLED})
@@ -55,35 +56,31 @@ class JournalReader:
         self.starts: dict[str, int] = {}
         """How often each daemon was started, since this reader began."""
         self.reaped: list[str] = []
-        self._path = path
+        self._tail = Tail(path, start)
+        self.start = self._tail.position
         self._decoder = msgspec.json.Decoder(JournalEntry)
         self._rest = b""
         self._asked: set[str] = set()
         self._open: dict[str, Incident] = {}
-        self.position = self.start = self.size if start is None else start
 
     @property
-    def size(self) -> int:
-        """Of the journal; to be compared, as it may begin anew."""
-        try:
-            return self._path.stat().st_size
-        except OSError:
-            return 0
+    def position(self) -> int:
+        """Where it is in the journal; to be compared, as that may begin anew."""
+        return self._tail.position
 
     def read(self) -> None:
-        """Take in what is new."""
-        if self.size == self.position:
+        """Take in what is new. Needs no new descriptor once the journal has been read."""
+        data = self._tail.read()
+        if not data:
             return
-        data = b""
-        with contextlib.suppress(OSError), self._path.open("rb") as file:
-            if self.size > self.position:
-                file.seek(self.position)
-            data = file.read()
-            self.position = file.tell()
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
                 self._take(self._decoder.decode(line))
+
+    def close(self) -> None:
+        """Read no more."""
+        self._tail.close()
 
     def open_incidents(self) -> Iterable[Incident]:
         """Those of daemons that are not back."""

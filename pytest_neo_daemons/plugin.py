@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from .incidents import Incident
 
 BUILTINS = ("chroma", "bridge", "mlx")
-CLIENTS = ("chroma_client", "bridge_graph", "mlx_client")
+CLIENTS = ("chroma_client", "bridge_graph", "mlx_client", "new_daemon")
 MARKER = (
     "neo_daemons(*names, isolated=False): the test uses these daemons; "
-    "with isolated=True it gets instances of its own, so that it may kill, pause or stop them"
+    "with isolated=True their fixtures are new_daemon(name), so that it may kill, pause or stop them"
 )
 OLDEST = (8, 4)
+FILES = ("neo-daemons.toml", "pyproject.toml")
+IMPLYING = ("--neo-daemons-keep", "--neo-daemons-attach", "--neo-daemons-url")
+"""Options that switch the plugin on by themselves."""
 REASON = "needs daemons: run pytest with --neo-daemons"
 
 
@@ -112,9 +115,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("neo_daemons_export_env", "set the variables that clients read", type="bool", default=False)
 
 
+def is_on(config: pytest.Config) -> bool:
+    """Whether daemons are asked for: by the flag or its setting, or by an option that makes no sense without it."""
+    return (
+        config.getoption("--neo-daemons")
+        or config.getini("neo_daemons")
+        or any(config.getoption(option) is not None for option in IMPLYING)
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
-    if config.getoption("--neo-daemons") or config.getini("neo_daemons"):
+    if is_on(config):
         if pytest.version_tuple < OLDEST:
             raise pytest.UsageError(f"--neo-daemons needs pytest 8.4 or newer, and this is {pytest.__version__}")
         _import_from_installed_packages()
@@ -122,14 +134,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
         activate(config)
     else:
-        daemons = {*BUILTINS, *_configured(config)}
-        names = {*daemons, *(f"{name}_definition" for name in daemons), *CLIENTS, "neo_daemons"}
-        required: bool = config.getini("neo_daemons_required")
-        fixtures = types.ModuleType("pytest_neo_daemons.off")
-        for name in names:
-            setattr(fixtures, name, _skipping(name, required))
-        config.pluginmanager.register(fixtures, "neo_daemons_off_fixtures")
-        config.pluginmanager.register(_Off(required), "neo_daemons_off")
+        off = _Off(config, config.getini("neo_daemons_required"))
+        config.pluginmanager.register(off, "neo_daemons_off")
+        off.skip(*CLIENTS, "neo_daemons", daemons=[*BUILTINS, *_configured(config)])
 
 
 def fixture_name(daemon: str) -> str | None:
@@ -144,10 +151,28 @@ def shared_fixture_name(daemon: str) -> str:
 
 
 class _Off:
-    """Skips the tests that are marked to use daemons."""
+    """Skips the tests that use daemons."""
 
-    def __init__(self, required: bool) -> None:
+    def __init__(self, config: pytest.Config, required: bool) -> None:
+        self._config = config
         self._required = required
+        self._known: set[str] = set()
+
+    def skip(self, *fixtures: str, daemons: Iterable[str]) -> None:
+        """Have these fixtures, and those of these daemons, skip."""
+        new = {*fixtures, *daemons, *(f"{name}_definition" for name in daemons)} - self._known
+        if new:
+            made = types.ModuleType(f"pytest_neo_daemons.off_{len(self._known)}")
+            for name in new:
+                setattr(made, name, _skipping(name, self._required))
+            self._known |= new
+            self._config.pluginmanager.register(made)
+
+    def pytest_collect_directory(self, path: Path) -> None:
+        """A project below the root directory may have daemons of its own."""
+        daemons = in_directory(path) if path != self._config.rootpath else None
+        if daemons:
+            self.skip(daemons=[name for name in map(fixture_name, daemons) if name is not None])
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if any(item.iter_markers("neo_daemons")):
@@ -171,13 +196,30 @@ def _refuse(required: bool) -> None:
 
 def stated_configuration(config: pytest.Config) -> Path | None:
     """The configuration file that is asked for: by the option, relative to the working directory; or by the setting,
-    relative to its file."""
+    relative to its file. Where there is none from the root directory upwards, the only one of the paths given."""
     stated = config.getoption("--neo-daemons-config")
-    base = config.invocation_params.dir
+    base: Path = config.invocation_params.dir
     if not stated:
         stated = config.getini("neo_daemons_config")
         base = ini_directory(config)
-    return base / stated if stated else None
+    if stated:
+        return base / str(stated)
+    if any(in_directory(directory) is not None for directory in (config.rootpath, *config.rootpath.parents)):
+        return None
+    paths = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+    found = {configuration_above(path, config.rootpath) for path in paths}
+    return found.pop() if len(found) == 1 else None
+
+
+def configuration_above(path: Path, root: Path) -> Path | None:
+    """The nearest configuration file in the directories of a path that are below the root directory."""
+    for directory in (path, *path.parents):
+        if root not in directory.parents:
+            return None
+        for name in FILES:
+            if in_file(directory / name) is not None:
+                return directory / name
+    return None
 
 
 def _import_from_installed_packages() -> None:
@@ -204,34 +246,45 @@ def ini_directory(config: pytest.Config) -> Path:
 def _configured(config: pytest.Config) -> Iterable[str]:
     """Names of the fixtures of the daemons that this run would have."""
     if config.hook.pytest_neo_daemons_definitions.get_hookimpls():
-        from .activation import hooked  # only the hook knows
+        from .joining import hooked  # only the hook knows
 
         daemons = hooked(config)
     else:
-        urls = config.getoption("--neo-daemons-url") or config.getini("neo_daemons_url")
-        daemons = [*_in_file(config), *(text.partition("=")[0].strip() for text in urls)]
+        urls = config.getini("neo_daemons_url")
+        daemons = [*_in_project(config), *(text.partition("=")[0].strip() for text in urls)]
     return [name for name in map(fixture_name, daemons) if name is not None]
 
 
-def _in_file(config: pytest.Config) -> Iterable[str]:
+def _in_project(config: pytest.Config) -> list[str]:
     """The daemons of a project that has a configuration of ours."""
     stated = stated_configuration(config)
-    directories = (config.rootpath, *config.rootpath.parents)
-    found = (directory / name for directory in directories for name in ("neo-daemons.toml", "pyproject.toml"))
-    for path in found if stated is None else [stated]:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            continue
-        if path.name == "pyproject.toml" and "tool.neo_daemons" not in text:
-            continue
-        import tomllib
+    if stated is not None:
+        return in_file(stated) or []
+    found = map(in_directory, (config.rootpath, *config.rootpath.parents))
+    return next((names for names in found if names is not None), [])
 
-        try:
-            content: Any = tomllib.loads(text)
-            content = content["tool"]["neo_daemons"] if path.name == "pyproject.toml" else content
-            # What is wrong with it will be said when it is used.
-            return [str(name) for name in content.get("daemons", ())]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return ()
-    return ()
+
+def in_directory(path: Path) -> list[str] | None:
+    """The daemons that a directory's configuration names; None if it has none."""
+    found = (in_file(path / name) for name in FILES)
+    return next((names for names in found if names is not None), None)
+
+
+def in_file(path: Path) -> list[str] | None:
+    """The daemons that a configuration file names; None if it is none. What is wrong is said when it is used."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    if path.name == "pyproject.toml" and "tool.neo_daemons" not in text:
+        return None
+    import tomllib
+
+    try:
+        content: Any = tomllib.loads(text)
+        content = content["tool"]["neo_daemons"] if path.name == "pyproject.toml" else content
+        return [str(name) for name in content.get("daemons", ())]
+    except KeyError:
+        return None  # it only mentions our table
+    except (ValueError, TypeError, AttributeError):
+        return []

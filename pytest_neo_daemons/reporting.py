@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from neo_daemons.unpatched import Unpatched, read_at
 
 from .incidents import Incident, JournalReader
 
@@ -43,7 +46,7 @@ class Watch:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return Unpatched.stat(str(path)).st_size
     except OSError:
         return 0
 
@@ -53,9 +56,11 @@ def _since(path: Path, start: int) -> str:
     size = _size(path)
     start = start if start <= size else 0
     try:
-        with path.open("rb") as file:
-            file.seek(max(start, size - MAX_SLICE_BYTES))
-            data = file.read(MAX_SLICE_BYTES)
+        descriptor = Unpatched.open(str(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = read_at(descriptor, max(start, size - MAX_SLICE_BYTES), MAX_SLICE_BYTES)
+        finally:
+            Unpatched.close(descriptor)
     except OSError:
         return ""
     lines = data.decode("utf-8", "replace").splitlines()

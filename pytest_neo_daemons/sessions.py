@@ -8,7 +8,6 @@ import functools
 import os
 import platform
 import threading
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +18,7 @@ from neo_daemons.definitions import Definition
 from neo_daemons.ephemeral import session as files
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus
+from neo_daemons.unpatched import Unpatched
 
 if TYPE_CHECKING:
     from neo_daemons.ephemeral.launch import Owned
@@ -29,6 +29,8 @@ FOREVER_S = 86_400.0 * 365
 """How long a daemon may take to start is for its definition to say, and the supervisor's to watch."""
 RECOVERY_S = 30.0
 """A supervisor that was killed is replaced within a fraction of this."""
+TRY_AGAIN_S = 5.0
+"""To start another supervisor, where that fails."""
 ASK_AGAIN_S = 15.0
 POLL_S = 0.02
 MAX_DEATHS = 5
@@ -72,6 +74,7 @@ class Keeper:
         os.register_at_fork(after_in_child=self._forget)
 
     def _keep(self) -> None:
+        failing_since: float | None = None
         while not self._closing.is_set():
             held = False
             try:
@@ -87,7 +90,14 @@ class Keeper:
                 return
             try:
                 self._lost(held)
-            except (Unavailable, OSError) as error:
+                failing_since = None
+            except Exception as error:
+                # Whatever it is: a test may have put anything in the place of what this needs, and will be over soon.
+                now = Unpatched.monotonic()
+                failing_since = now if failing_since is None else failing_since
+                if not isinstance(error, Unavailable) and now - failing_since < TRY_AGAIN_S:
+                    Unpatched.sleep(POLL_S)
+                    continue
                 with self._changed:
                     self.fault = (
                         f"the supervisor has died, and another one cannot be started in its place: {error}; "
@@ -95,7 +105,7 @@ class Keeper:
                     )
                     self._changed.notify_all()
                 return
-            time.sleep(POLL_S)
+            Unpatched.sleep(POLL_S)
 
     def _set(self, lease: Lease | None) -> None:
         with self._changed:
@@ -171,15 +181,15 @@ class Session(abc.ABC):
             ControlError: it refuses.
             Unavailable: there is none, and will be none.
         """
-        deadline = time.monotonic() + RECOVERY_S
+        deadline = Unpatched.monotonic() + RECOVERY_S
         while True:
             self.need_supervisor()
             try:
                 return request(self.client)
             except Unreachable:  # killed: another one is coming
-                if time.monotonic() > deadline:
+                if Unpatched.monotonic() > deadline:
                     raise
-                time.sleep(POLL_S)
+                Unpatched.sleep(POLL_S)
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -193,12 +203,12 @@ class _Leased(Session):
         self._keeper.wait(RECOVERY_S)
 
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
-        end = time.monotonic() + wait_s
+        end = Unpatched.monotonic() + wait_s
         while True:
             # In pieces, so that a supervisor that hangs is found out.
-            piece_s = max(min(end - time.monotonic(), ASK_AGAIN_S), 0.0)
+            piece_s = max(min(end - Unpatched.monotonic(), ASK_AGAIN_S), 0.0)
             needed = self.ask(functools.partial(Client.need, name=name, wait_s=piece_s))
-            if needed.failure is not None or needed.daemon.ready or time.monotonic() >= end:
+            if needed.failure is not None or needed.daemon.ready or Unpatched.monotonic() >= end:
                 break
         if needed.failure is None:
             return needed.daemon
@@ -229,7 +239,7 @@ class OwnSession(_Leased):
         self._deaths = 0
         self._answered = False
         os.register_at_fork(after_in_child=owned.release)  # our lock is for us alone
-        self._keeper = Keeper(self.client, f"pytest, pid {os.getpid()}", self._lost, owner=True)
+        self._keeper = Keeper(self.client, f"pytest, pid {Unpatched.getpid()}", self._lost, owner=True)
 
     def need_supervisor(self) -> None:
         super().need_supervisor()
@@ -242,11 +252,11 @@ class OwnSession(_Leased):
             self._deaths, self._answered = 0, True
         if self._owned.supervisor_lives():
             return
-        self._deaths += 1
-        if self._deaths >= MAX_DEATHS:
+        if self._deaths + 1 >= MAX_DEATHS:
             raise Unavailable(f"it ends again and again; its last words: {self._owned.last_words()}")
-        self.replaced += self._answered  # one that never answered had not begun
         self._owned.spawn()
+        self._deaths += 1
+        self.replaced += self._answered  # one that never answered had not begun
 
     def close(self) -> None:
         self._owned.release()
@@ -259,13 +269,13 @@ class OwnSession(_Leased):
     def _take_leave(self) -> None:
         """Have a supervisor that has only just been started know that we do not need it: it counts us as long as we
         live, or until we have held a lease."""
-        deadline = time.monotonic() + RECOVERY_S
-        while self._owned.supervisor_lives() and time.monotonic() < deadline:
+        deadline = Unpatched.monotonic() + RECOVERY_S
+        while self._owned.supervisor_lives() and Unpatched.monotonic() < deadline:
             try:
                 with self.client.lease(self._keeper.holder, owner=True):
                     return
             except Unreachable:
-                time.sleep(POLL_S)
+                Unpatched.sleep(POLL_S)
             except ControlError:
                 return  # it is ending
 
@@ -276,7 +286,7 @@ class JoinedSession(_Leased):
     def __init__(self, state: StateDir, names: Iterable[str], worker: str) -> None:
         self.client = Client(state)
         self.names = tuple(names)
-        self._keeper = Keeper(self.client, f"pytest worker {worker}, pid {os.getpid()}", lambda held: None)
+        self._keeper = Keeper(self.client, f"pytest worker {worker}, pid {Unpatched.getpid()}", lambda held: None)
 
     def close(self) -> None:
         self._keeper.close()
@@ -292,16 +302,16 @@ class AttachedSession(Session):
     def __init__(self, state: StateDir, names: Iterable[str]) -> None:
         self.client = Client(state)
         self.names = tuple(names)
-        self._keeper = Keeper(self.client, f"pytest, pid {os.getpid()}", lambda held: None, inhibit="*")
+        self._keeper = Keeper(self.client, f"pytest, pid {Unpatched.getpid()}", lambda held: None, inhibit="*")
 
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
-        deadline = time.monotonic() + wait_s
+        deadline = Unpatched.monotonic() + wait_s
         while True:
             try:
                 daemon = self.client.status().daemon(name)
             except ControlError as error:
                 raise Unavailable(str(error)) from None
-            if daemon.ready or time.monotonic() >= deadline:
+            if daemon.ready or Unpatched.monotonic() >= deadline:
                 return daemon
             tired = daemon.state == "backoff" and daemon.restarts >= self.PATIENT_RESTARTS
             if tired or daemon.state not in self.ON_THEIR_WAY:
@@ -310,7 +320,7 @@ class AttachedSession(Session):
                     f"{name} cannot be had: in {self.state.path} {why}, and that is not for tests to change; "
                     f"see: neo-daemons why {name} --state-dir {self.state.path}"
                 )
-            time.sleep(POLL_S)
+            Unpatched.sleep(POLL_S)
 
     def ask(self, request: Callable[[Client], T]) -> T:
         try:

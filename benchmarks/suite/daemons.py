@@ -83,11 +83,15 @@ class Daemon:
 COMPLETION = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
 
 
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Daemons are local: no proxy from the environment."""
+
+
 def ask(url: str, body: object = None) -> Any:
     """What a daemon answers to a GET, or to a POST with a body."""
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with DIRECT.open(request, timeout=60) as answer:
         return json.load(answer)
 
 

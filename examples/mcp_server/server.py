@@ -7,6 +7,7 @@ while it runs.
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from neo_daemons.health import ChromaObserver, DatabaseLifecycleService
 
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"  # chroma is on this machine, and there is nobody else to ask
 server = MCPServer("notes")
 chroma = ChromaObserver()
 
@@ -61,8 +63,17 @@ async def with_notes(use: Callable[[Any], Any]) -> Any:
 
 def _with_notes_at(url: str, use: Callable[[Any], Any]) -> Any:
     import chromadb  # takes seconds, which the start of the server need not wait for
+    from chromadb.config import Settings
 
-    client: Any = chromadb.HttpClient(host=url)
+    class Stated(Settings):
+        """What is stated here, and nothing of CHROMA_* variables and .env files, which are about another chroma."""
+
+        @classmethod
+        def settings_customise_sources(cls, *_: Any, init_settings: Any, **others: Any) -> Any:
+            return (init_settings,)
+
+    settings = Stated(anonymized_telemetry=False, chroma_server_ssl_verify=False)
+    client: Any = chromadb.HttpClient(host=url, settings=settings)
     with client:  # closed each time: a connection that idles would delay chroma's end
         return use(client.get_or_create_collection("notes", embedding_function=None))
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import time
 from pathlib import Path
 
 from neo_daemons import interpreter
@@ -16,6 +15,7 @@ from neo_daemons.locks import is_held
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change
 from neo_daemons.supervision.platform import Lock, Platform, Process, SpawnSpec, current_platform
+from neo_daemons.unpatched import Unpatched
 
 from . import session as sessions
 from .clear import end_what_is_left
@@ -80,14 +80,14 @@ class Owned:
     def _end_other(self) -> None:
         with contextlib.suppress(ControlError):
             Client(self.state).shutdown()
-        deadline = time.monotonic() + ENDED_S
+        deadline = Unpatched.monotonic() + ENDED_S
         while is_held(self.state.lock):
-            if time.monotonic() > deadline:
+            if Unpatched.monotonic() > deadline:
                 raise StateDirError(
                     f"the supervisor that an earlier run kept warm in {self.state.path} is to be replaced, and does "
                     "not end; try again, or run without --neo-daemons-keep"
                 )
-            time.sleep(POLL_S)
+            Unpatched.sleep(POLL_S)
 
     def set_up(self, client: Client) -> list[Change]:
         """Have a supervisor that was kept warm take the definitions of this session; what changed."""
@@ -103,11 +103,13 @@ class Owned:
         if self._supervisor is not None:
             self._supervisor.close()
         command = interpreter.command("neo_daemons.ephemeral", str(self.state.path))
-        output = os.open(self.state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        output = Unpatched.open(
+            str(self.state.supervisor_log), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
+        )
         try:
             self._supervisor = self._platform.spawn(SpawnSpec(command, self._env, str(self.state.path), output))
         finally:
-            os.close(output)
+            Unpatched.close(output)
 
     def supervisor_lives(self) -> bool:
         """Whether the supervisor that was started, or found, runs."""
@@ -136,9 +138,9 @@ class Owned:
     def wait_until_gone(self) -> None:
         """After the last lease has been given up: until the supervisor has ended and nothing is left. What it did
         not get to, because it was killed, is done here."""
-        deadline = time.monotonic() + ENDED_S
-        while self.supervisor_lives() and time.monotonic() < deadline:
-            time.sleep(POLL_S)
+        deadline = Unpatched.monotonic() + ENDED_S
+        while self.supervisor_lives() and Unpatched.monotonic() < deadline:
+            Unpatched.sleep(POLL_S)
         alive = self.supervisor_lives()
         if self._supervisor is not None:
             self._supervisor.close()
@@ -171,9 +173,9 @@ def own(root: Path, source: Path | None, *, warm: bool) -> Owned:
 
 
 def _lock(state: StateDir, platform: Platform) -> Lock | None:
-    deadline = time.monotonic() + LOCK_S
+    deadline = Unpatched.monotonic() + LOCK_S
     while True:
         lock = platform.lock(sessions.lock_of(state))
-        if lock is not None or time.monotonic() > deadline:
+        if lock is not None or Unpatched.monotonic() > deadline:
             return lock
-        time.sleep(POLL_S)
+        Unpatched.sleep(POLL_S)

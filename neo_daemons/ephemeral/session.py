@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from neo_daemons.definitions import Definition
-from neo_daemons.files import write_struct
+from neo_daemons.files import read_regular, write_struct
 from neo_daemons.records import AnyPid, Identity
 from neo_daemons.state_dir import StateDir, StateDirError, is_text
 from neo_daemons.version import VERSION
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from neo_daemons.supervision.platform import Lock, Platform
 
 FILE = "session.json"
+MAX_BYTES = 1 << 28
 VOLATILE = ("PYTEST_", "COV_CORE_", "COVERAGE_", "TERM", "SSH_", "XDG_SESSION", "NEO_DAEMONS_")
 VOLATILE_NAMES = frozenset({"_", "COLUMNS", "LINES", "OLDPWD", "PWD", "SHLVL", "WINDOWID"})
 """Variables that differ from one run to the next and that no daemon should go by."""
@@ -113,7 +114,7 @@ def write(state: StateDir, session: Session) -> None:
 def read(state: StateDir) -> Session | None:
     """The session of a state directory; None if its file is missing or not one of this version."""
     try:
-        return msgspec.json.decode((state.path / FILE).read_bytes(), type=Session)
+        return msgspec.json.decode(read_regular(state.path / FILE, MAX_BYTES), type=Session)
     except (OSError, msgspec.DecodeError):
         return None
 

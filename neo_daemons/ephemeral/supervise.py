@@ -28,6 +28,8 @@ from .session import Session
 SHOWN_LINES = 30
 """Of the log of a run that failed."""
 RETRY_S = 0.05
+DEPENDANT_TRIES = 3
+"""How often what is built on other daemons is tried in a run: it may have failed because of them."""
 
 
 class SessionOrchestrator(AgentOrchestrator):
@@ -45,6 +47,8 @@ class SessionOrchestrator(AgentOrchestrator):
         self._changing = asyncio.Lock()
         self._failed: dict[str, api.Needed] = {}
         """What could not be had, and was not ready since."""
+        self._tries: dict[str, int] = {}
+        """How often each of these was tried in vain."""
         self._owner = self._open_owner()
         self._life: Life | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -127,13 +131,18 @@ class SessionOrchestrator(AgentOrchestrator):
             self._life.dropped(lease)
 
     def ordered(self, name: str) -> None:
+        self._forget_failure(name)
+
+    def _forget_failure(self, name: str) -> None:
         self._failed.pop(name, None)
+        self._tries.pop(name, None)
 
     async def need(self, name: str, wait_s: float) -> api.Needed:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         begun: Daemon | None = None
         await self._renounce(name)
+        self._try_again(self.supervisor.daemon(name))
         while True:
             daemon = self.supervisor.daemon(name)
             if name not in self.supervisor.changing:
@@ -163,8 +172,21 @@ class SessionOrchestrator(AgentOrchestrator):
                 for renounced in self._inherited & needed:
                     self._inherited.discard(renounced)
                     del self._changed[renounced]
-                    self._failed.pop(renounced, None)
+                    self._forget_failure(renounced)
                 await self._reload()
+
+    def _try_again(self, daemon: Daemon) -> None:
+        """Give a daemon that could not be had another try, where others that it is built on may have been why."""
+        built_on = [*daemon.definition.after, *daemon.definition.requires]
+        if daemon.name not in self._failed or daemon.ready or self._tries[daemon.name] >= DEPENDANT_TRIES:
+            return
+        if not built_on:
+            return
+        del self._failed[daemon.name]
+        for name in (daemon.name, *built_on):
+            other = self.supervisor.daemons.get(name)
+            if other is not None and other.state in (State.BACKOFF, State.PARKED, State.UNAVAILABLE):
+                self.supervisor.order(name, Event.STOP)
 
     def _start(self, daemon: Daemon) -> None:
         """Start a daemon that is down, and before it those that it waits for or refers to."""
@@ -180,6 +202,7 @@ class SessionOrchestrator(AgentOrchestrator):
         failed = api.Needed(daemon=daemon.status(None), failure=why, log_tail=tuple(lines))
         if daemon.state is not State.EXTERNAL:
             self._failed[daemon.name] = failed
+            self._tries[daemon.name] = self._tries.get(daemon.name, 0) + 1
             self._give_up(daemon)
         return failed
 
@@ -231,7 +254,7 @@ class SessionOrchestrator(AgentOrchestrator):
             if before is None:
                 check_order({**self._present(), name: definition}.values())
                 self._changed[name] = definition
-                self._failed.pop(name, None)
+                self._forget_failure(name)
                 await self._reload()
             return self.supervisor.daemon(name)
 
@@ -242,7 +265,7 @@ class SessionOrchestrator(AgentOrchestrator):
         await daemon.wait_for(lambda daemon: daemon.state is State.STOPPED or daemon.dropped)
         async with self._changing:
             self._changed.pop(name, None)
-            self._failed.pop(name, None)
+            self._forget_failure(name)
             await self._reload()
         if name in self._original:
             return
@@ -265,6 +288,7 @@ class SessionOrchestrator(AgentOrchestrator):
             self._changed = {name: self._changed[name] for name in self._inherited}
             self._original = stated
             self._failed.clear()
+            self._tries.clear()
             for daemon in self.supervisor.daemons.values():
                 if daemon.state in (State.BACKOFF, State.PARKED, State.UNAVAILABLE):
                     # What failed for the user before may work for this one.

@@ -381,6 +381,7 @@ class Daemon:
             version=self._launch.version if self._launch is not None else None,
             env=self.exports(),
             ready_after_s=self.ready_after_s,
+            after=self.definition.after,
         )
 
     def _note(self) -> str | None:

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
 
-WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "xprocess")
+WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "xprocess", "randomly")
 """Plugins that no inner run needs, and that take longer to load than it does to run."""
 SHOWN = ("CI", "BUILD_NUMBER", "COLUMNS", "FORCE_COLOR", "PY_COLORS")
 """Variables by which pytest shows more, or otherwise."""

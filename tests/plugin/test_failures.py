@@ -117,4 +117,5 @@ def test_a_daemon_that_cannot_start_is_an_error_of_the_tests_that_need_it(
     assert inner.starts() == 1
     starts = len(counter.read_text().splitlines()) if counter.exists() else 0
     chained = outcome.text.count("During handling of the above exception")
-    assert (chained, starts) == (0, min(starts, 2))
+    # One restart each time; what is built on others gets three tries.
+    assert (chained, starts) == (0, min(starts, 6 if how == "requires" else 2))

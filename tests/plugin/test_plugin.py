@@ -837,7 +837,7 @@ ISOLATED = """
     HERE = pathlib.Path(__file__).parent
     PARALLEL = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1") != "1"
 
-    @pytest.fixture(scope="session")
+    @pytest.fixture
     def built(api):
         return api.pid, api.port, api.data_dir
 
@@ -879,7 +879,7 @@ ISOLATED = """
     def test_refused(built, api, fault):
         check(built, api, "shared")
         if PARALLEL:
-            with pytest.raises(FaultRefused, match=r"@pytest.mark.neo_daemons\\('api', isolated=True\\)"):
+            with pytest.raises(FaultRefused, match=r"new_daemon\\('api'\\)"):
                 getattr(api, fault)()
 """
 ENDED = """
@@ -1330,8 +1330,9 @@ def test_the_exports_of_an_external_daemon_lead_where_its_url_leads(
     ("url", "port"), [("http://host", 80), ("https://host/v1", 443), ("http://host:8", 8), (None, None)]
 )
 def test_a_daemon_given_by_a_url_without_a_port_has_that_of_its_scheme(url: str | None, port: int | None) -> None:
-    session: Any = SimpleNamespace(need=lambda name: SimpleNamespace(url=url, ports={}))
+    session: Any = SimpleNamespace(need=lambda name, wait_s: SimpleNamespace(url=url, ports={}, ready=True))
     handle = Daemon(session, "api", lambda: None)
+    handle.wait_ready()
     if port is None:
         with pytest.raises(LookupError, match="api has no port"):
             _ = handle.port

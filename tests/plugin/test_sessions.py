@@ -215,7 +215,7 @@ def test_what_is_built_on_an_isolated_daemon_ends_before_it(inner: Inner) -> Non
         def get(url):
             return urllib.request.urlopen(url).status
 
-        @pytest.fixture(scope="module")
+        @pytest.fixture
         def built(api):
             yield api.url
             assert get(api.url) == 200

@@ -1,0 +1,109 @@
+"""Ready-made clients that go by nothing in the developer's environment: proxies, certificates, keys, `.env` files."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import ssl
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
+
+TENANT = "default_tenant"
+"""chroma's own."""
+TIMEOUT_S = 120.0
+PREFIXES = ("CHROMA_", "OPENAI_")
+CERTIFICATES = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"})
+
+
+@contextlib.contextmanager
+def plain_environment(*, secure: bool) -> Iterator[None]:
+    """Without the variables that clients read when they are made, for as long as this lasts.
+
+    Args:
+        secure: keep those that name certificates and exist: a server with TLS may need them.
+    """
+    hidden = {name: value for name, value in os.environ.items() if _misleads(name, value, secure=secure)}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            os.environ.setdefault(name, value)
+
+
+def _misleads(name: str, value: str, *, secure: bool) -> bool:
+    upper = name.upper()
+    if upper in CERTIFICATES:
+        return not (secure and os.path.exists(value))  # noqa: PTH110 - a variable's value, whatever it is
+    return upper.endswith("_PROXY") or upper.startswith(PREFIXES) or upper == "SSLKEYLOGFILE"
+
+
+def make_http(base_url: str) -> httpx.Client:
+    """An `httpx` client."""
+    import httpx
+
+    with plain_environment(secure=is_secure(base_url)):
+        return httpx.Client(base_url=base_url, timeout=TIMEOUT_S, trust_env=False, verify=_verification(base_url))
+
+
+def _verification(url: str) -> ssl.SSLContext | bool:
+    # A TLS context costs 18 ms, and most daemons have no use for it.
+    return ssl.create_default_context() if is_secure(url) else False
+
+
+def is_secure(url: str) -> bool:
+    """Whether a server is spoken to with TLS."""
+    return url.startswith("https:")
+
+
+def make_chroma(host: str, port: int, database: str, *, secure: bool) -> Any:
+    """A `chromadb` client, without authentication and telemetry.
+
+    Raises:
+        ImportError: there is no chromadb.
+    """
+    with plain_environment(secure=secure):
+        chromadb, settings_class = _chromadb()
+
+        class Settings(settings_class):  # type: ignore[misc, valid-type]
+            """chromadb's own defaults, and what is stated here."""
+
+            @classmethod
+            def settings_customise_sources(cls, *arguments: Any, init_settings: Any, **sources: Any) -> Any:
+                return (init_settings,)
+
+        settings = Settings(anonymized_telemetry=False, **({} if secure else {"chroma_server_ssl_verify": False}))
+        if hasattr(settings, "chroma_http_max_keepalive_connections"):
+            settings.chroma_http_max_keepalive_connections = 0  # chromadb's close() leaves idle connections open
+        return chromadb.HttpClient(
+            host=host, port=port, ssl=secure, settings=settings, tenant=TENANT, database=database, headers=None
+        )
+
+
+def _chromadb() -> tuple[Any, Any]:
+    if "chromadb" in sys.modules:
+        import chromadb
+        from chromadb.config import Settings
+    else:
+        with contextlib.chdir("/"):  # it reads .env where it is imported, and refuses what it does not like
+            import chromadb
+            from chromadb.config import Settings
+    return chromadb, Settings
+
+
+def make_openai(base_url: str) -> Any:
+    """An `openai` client; without the package an `httpx` one with the same base URL."""
+    if importlib.util.find_spec("openai") is None:
+        return make_http(base_url)
+    with plain_environment(secure=is_secure(base_url)):
+        import openai
+
+        # Its own kind of client, which is not that of httpx in every version.
+        transport = openai.DefaultHttpxClient(trust_env=False, verify=_verification(base_url))
+        return openai.OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=TIMEOUT_S, http_client=transport)

@@ -1,0 +1,178 @@
+"""A test may put anything in the place of what its process runs on: the others run, and no hook of ours ends a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from .inner import Inner
+
+TARGETS = (
+    "socket.socket",
+    "socket.create_connection",
+    "builtins.open",
+    "os.open",
+    "os.read",
+    "time.time",
+    "time.monotonic",
+    "os.getpid",
+)
+FATAL = frozenset({"builtins.open", "time.time"})
+"""What pytest itself does not survive when nobody undoes it."""
+PATCHED = """
+    import sys
+    import pytest
+
+    MODULE, NAME = {target!r}.rsplit(".", 1)
+
+    def broken(*arguments, **keywords):
+        raise AssertionError("patched")
+
+    def test_before(api):
+        assert api.state == "ready"
+
+    @pytest.mark.parametrize("how", ["raises", "answers"])
+    def test_fails_while_it_is_patched(api, monkeypatch, how):
+        monkeypatch.setattr(sys.modules[MODULE], NAME, broken if how == "raises" else lambda *_, **__: 0)
+        api.pause()
+        raise AssertionError("on purpose")
+
+    def test_after(api):
+        assert api.state == "ready"
+
+    @pytest.mark.skipif({never!r}, reason="pytest itself does not survive that")
+    def test_never_undoes_it(api):
+        setattr(sys.modules[MODULE], NAME, broken)
+        raise AssertionError("on purpose")
+
+    def test_last(api, new_daemon):
+        pid = api.pid
+        api.kill()
+        api.wait_ready()
+        assert api.pid not in (pid, None)
+        assert new_daemon("api").pid != api.pid
+
+    def test_the_last_to_fail(api):
+        raise AssertionError("on purpose")
+"""
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_other_tests_run_whatever_one_patches(inner: Inner, target: str) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("test_patched.py", PATCHED.format(target=target, never=target in FATAL))
+    outcome = inner.run()
+    assert "INTERNALERROR" not in outcome.text
+    never = "skipped" if target in FATAL else "failed"
+    assert {name.partition("::")[2]: result for name, result in outcome.results.items()} == {
+        "test_before": "passed",
+        "test_fails_while_it_is_patched[raises]": "failed",
+        "test_fails_while_it_is_patched[answers]": "failed",
+        "test_after": "passed",
+        "test_never_undoes_it": never,
+        "test_last": "passed",
+        "test_the_last_to_fail": "failed",
+    }, outcome.text
+    assert "failed: " not in outcome.text.partition("= neo-daemons =")[2].partition("= short test summary")[0]
+
+
+def test_what_goes_wrong_in_a_hook_is_a_line_of_the_summary_and_ends_nothing(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "conftest.py",
+        """
+        def pytest_neo_daemons_died(incident):
+            raise RuntimeError("of the project")
+        """,
+    )
+    inner.write(
+        "test_dies.py",
+        """
+        def test_killed(api):
+            api.kill()
+
+        def test_killed_and_fails(api):
+            api.kill()
+            raise AssertionError("on purpose")
+
+        def test_next(api):
+            assert api.state == "ready"
+        """,
+    )
+    line = "pytest_runtest_makereport failed: RuntimeError: of the project, during test_dies.py::test_killed and 1 more"
+    for mode in ((), ("-n", "1"), ("-W", "error")):
+        outcome = inner.run(*mode)
+        assert outcome.counts() == {"passed": 2, "failed": 1}, outcome.text
+        assert "INTERNALERROR" not in outcome.text
+        assert line in outcome.text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--disable-socket",), ("--allow-hosts=127.0.0.1",), ("--disable-socket", "--allow-unix-socket")],
+    ids=" ".join,
+)
+def test_beside_pytest_socket(inner: Inner, options: tuple[str, ...]) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_sockets.py",
+        """
+        def test_asks(api):
+            assert api.state == "ready"
+
+        def test_fails(api):
+            raise AssertionError("on purpose")
+
+        def test_kills(api):
+            api.kill()
+            api.wait_ready()
+        """,
+    )
+    outcome = inner.run(*options)
+    assert outcome.counts() == {"passed": 2, "failed": 1}, outcome.text
+
+
+def test_beside_fakes_of_the_clock_and_of_the_file_system(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_fakes.py",
+        """
+        import pathlib
+        import pytest
+        from freezegun import freeze_time
+        from pytest_neo_daemons import Unavailable
+
+        def test_fake_files(api, fs):
+            assert not pathlib.Path("/proc").exists()
+            assert api.state == "ready"
+            api.kill()
+            api.wait_ready()
+
+        def test_fake_files_first(fs, api, new_daemon):
+            assert new_daemon("api").state == "ready"
+
+        def test_fake_files_and_a_failure(api, fs):
+            raise AssertionError("on purpose")
+
+        @freeze_time("2020-02-02")
+        def test_frozen(api):
+            api.kill()
+            api.wait_ready()
+
+        @freeze_time("2020-02-02")
+        def test_a_wait_that_ends(api):
+            api.pause()
+            api.restart()
+            api.stop()
+            with pytest.raises(Unavailable):
+                api.wait_ready(0.5)
+
+        @freeze_time("2020-02-02")
+        def test_frozen_and_a_failure(api):
+            raise AssertionError("on purpose")
+
+        def test_last(api):
+            assert api.state == "ready"
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 5, "failed": 2}, outcome.text
