@@ -55,6 +55,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     """The daemon that must be ready, or started, before this one starts."""
     requires: tuple[str, ...] = ()
     """The daemons that must be ready before this one starts, and that it needs while it runs."""
+    after: tuple[str, ...] = ()
+    """The daemons that are started before it, those that it refers to among them."""
     enabled: bool = True
     """Whether it is to run: a disabled one is started by hand only."""
     adopted: bool = False
@@ -64,8 +66,6 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     """What a program that uses the daemon needs in its environment."""
     ready_after_s: float | None = None
     """From the latest spawn until it was ready."""
-    after: tuple[str, ...] = ()
-    """The daemons that are started before it, those that it refers to among them."""
 
 
 class SupervisorStatus(Struct, frozen=True, kw_only=True):
