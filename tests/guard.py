@@ -46,7 +46,10 @@ def stand() -> None:
         return
     try:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        for number in map(int, os.listdir("/proc/self/fd")):
+            if number > 2:
+                with contextlib.suppress(OSError):  # that of the listing
+                    os.close(number)
         _watch_over(run)
     except BaseException as error:  # what pytest has set up is not this process's to unwind
         os.write(2, f"\nthe guard of the test run has failed: {error!r}\n".encode())

@@ -427,16 +427,18 @@ def test_too_many_connections_are_closed_and_later_ones_served(project: Project)
     assert first is not None
     lease = b'POST /v1/leases HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{"holder": "x"}'
     before = len(descriptors(supervisor.pid))
-    most = transport.MAX_CONNECTIONS + transport.SPARE_CONNECTIONS
     with contextlib.ExitStack() as kept:
-        for _ in range(most + 50):
+        for _ in range(transport.MAX_CONNECTIONS - 1):
             connection = kept.enter_context(connect(project))
-            with contextlib.suppress(OSError):
-                connection.sendall(lease)
-        # It has to accept a connection before it can close it.
-        until(lambda: len(descriptors(supervisor.pid)) <= before + most, "the end of those that are too many")
-        with pytest.raises(ControlError):
+            connection.sendall(lease)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        with pytest.raises(ControlError, match="503"):
             project.client.status()
+        idle = [kept.enter_context(connect(project)) for _ in range(transport.SPARE_CONNECTIONS + 50)]
+        with contextlib.suppress(ConnectionResetError):
+            assert idle[-1].recv(1000) == b""
+        most = transport.MAX_CONNECTIONS + transport.SPARE_CONNECTIONS
+        until(lambda: len(descriptors(supervisor.pid)) <= before + most, "the end of those that are too many")
         os.kill(first, signal.SIGKILL)
         until(lambda: [pid for pid in children(supervisor.pid) if pid != first], "a new daemon")
     assert project.back("api", first).ready

@@ -104,7 +104,7 @@ def test_a_failing_test_shows_what_its_daemons_logged_meanwhile(inner: Inner, mo
     assert sorted(shown) == ["brief", "failing", "isolated", "mapping", "other", "setup"]
     assert "log of api during this test" in told["test_fails"]
     assert "log of other during this test" in told["test_without_a_traceback"]
-    assert [name for name in ("test_silent", "test_uses_none") if "log of" in told[name]] == []
+    assert [name for name in ("test_silent", "test_uses_none") if "log of" in told[name]] == [], told
     written = told["test_control_characters"]
     assert "red bell" in written
     assert "tail" in written
