@@ -88,7 +88,10 @@ class Reader:
                 message, path = told.groups("") if told is not None else (str(error), "")
             # msgspec stops at the first: it is left out, and the rest looked at again.
             rest = copy.deepcopy(rest) if rest is raw else rest
-            _remove(rest, self._explain(rest, kind, key, message, path, known))
+            steps = self._explain(rest, kind, key, message, path, known)
+            if not steps:  # it is all of it
+                self.raise_faults()
+            _remove(rest, steps)
 
     def _explain(
         self, raw: Any, kind: Any, key: str, message: str, path: str, known: Mapping[str, Any] | None
@@ -122,7 +125,7 @@ class Reader:
             step = next(k for k in value if not fits(k, kind))
             self.fault(join(where, step), value[step], "not a usable name", get_args(kind)[1].description)
             return [*steps, step]
-        field = re.search(r"field `(.+)`", message, re.DOTALL)
+        field = re.search(r"field `(.*)`", message, re.DOTALL)
         if field and "unknown" in message:
             allowed = list(known) if known is not None and value is raw else _keys(_struct(kind, value))
             self._unknown(where, field[1], value[field[1]], allowed)

@@ -107,13 +107,15 @@ def configuration(root: Path) -> Iterator[Fuzz]:
     def fuzz(data: bytes) -> None:
         TRIED["configuration"] += 1
         file.write_bytes(data)
-        fault = "none"
+        faults: tuple[str, ...] = ("none",)
         try:
             load(file, state_dir=root / "state", environ={})
         except ConfigError as error:
-            fault = str(error)
-        assert fault
-        assert fault.isprintable(), repr(fault)
+            faults = error.faults
+        assert faults
+        for fault in faults:
+            assert fault, data
+            assert fault.isprintable(), repr(fault)
 
     yield fuzz
 
