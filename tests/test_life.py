@@ -865,7 +865,7 @@ def test_a_read_only_state_directory_is_one_clear_error(project: Project) -> Non
     state.mkdir()
     mount = in_namespace(f"mount -t tmpfs -o ro tmpfs {state}")
     supervisor = project.serve("--state-dir", str(state), wait=False, prefix=mount)
-    assert supervisor.wait(30) == 1
+    assert supervisor.wait(30) == 2
     assert project.output().count("\n") == 1
     assert f"cannot use the state directory {state}: Read-only file system" in project.output()
     assert "--state-dir" in project.output()
