@@ -887,7 +887,7 @@ def test_a_full_disk_starts_nothing_and_is_survived(project: Project) -> None:
         supervisor.terminate()
         assert supervisor.wait(30) == 0
     else:
-        assert supervisor.returncode == 1
+        assert supervisor.returncode in (1, 2)
     assert "Traceback" not in project.output()
 
 
