@@ -21,6 +21,10 @@ class StateDirLost(StateDirError):
         super().__init__(f"the state directory {path} is no longer this supervisor's: {why}; its daemons are ended")
 
 
+class UnusableStateDir(StateDirError):
+    """It cannot be used where it is: another place is to be named."""
+
+
 def is_text(path: Path | str) -> bool:
     """Whether a path, or another text from the system, is UTF-8. Records and the API can hold no other."""
     try:
@@ -98,18 +102,18 @@ class StateDir:
         """Make the directory, private to this user and ignored by git, with what is in it.
 
         Raises:
-            StateDirError: it cannot be made or written, or it belongs to somebody else.
+            UnusableStateDir: it cannot be made or written, or it belongs to somebody else.
         """
         if not is_text(self.path):
-            raise StateDirError(f"{self.path}: the path is not UTF-8; choose another with --state-dir")
+            raise UnusableStateDir(f"{self.path}: the path is not UTF-8; choose another with --state-dir")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = self.path.lstat()
             if not stat.S_ISDIR(found.st_mode):
                 # The path was made real when it was read: somebody has put a link there since.
-                raise StateDirError(f"{self.path} is no directory; choose another with --state-dir")
+                raise UnusableStateDir(f"{self.path} is no directory; choose another with --state-dir")
             if found.st_uid != os.geteuid():
-                raise StateDirError(
+                raise UnusableStateDir(
                     f"{self.path} belongs to user id {found.st_uid}, and this is {os.geteuid()}; "
                     f"choose another with --state-dir"
                 )
@@ -123,7 +127,7 @@ class StateDir:
             if not os.access(self.path, os.W_OK | os.X_OK):
                 raise PermissionError(13, "not writable", str(self.path))
         except OSError as error:
-            raise StateDirError(
+            raise UnusableStateDir(
                 f"cannot use the state directory {self.path}: {error.strerror}; "
                 f"choose a writable one with --state-dir or {ENVIRONMENT_VARIABLE}"
             ) from None

@@ -872,7 +872,7 @@ def test_a_read_only_state_directory_is_one_clear_error(project: Project) -> Non
     state.mkdir()
     mount = in_namespace(f"mount -t tmpfs -o ro tmpfs {state}")
     supervisor = project.serve("--state-dir", str(state), wait=False, prefix=mount)
-    assert supervisor.wait(PATIENCE_S) == 1
+    assert supervisor.wait(PATIENCE_S) == 2
     assert project.output().count("\n") == 1
     assert f"cannot use the state directory {state}: Read-only file system" in project.output()
     assert "--state-dir" in project.output()
@@ -894,7 +894,7 @@ def test_a_full_disk_starts_nothing_and_is_survived(project: Project) -> None:
         supervisor.terminate()
         assert supervisor.wait(PATIENCE_S) == 0
     else:
-        assert supervisor.returncode == 1
+        assert supervisor.returncode in (1, 2)
     assert "Traceback" not in project.output()
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from neo_daemons.state_dir import StateDirError, is_text, keep_own_rights
+from neo_daemons.state_dir import StateDirError, UnusableStateDir, is_text, keep_own_rights
 from neo_daemons.version import VERSION
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = int(_run(options))
         sys.stdout.flush()
-    except (ConfigError, StateDirError) as error:
+    except (ConfigError, UnusableStateDir) as error:
         return complain(str(error), USAGE)
     except NoSupervisor as error:
         return complain(str(error), NO_SUPERVISOR)
-    except ControlError as error:
+    except (ControlError, StateDirError) as error:
         return complain(str(error), FAILED)
     except KeyboardInterrupt:
         return 130

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from neo_daemons.state_dir import StateDirError, is_text
+from neo_daemons.state_dir import StateDirError, UnusableStateDir, is_text
 
 MAX_PATH_BYTES = 103
 """sun_path holds 104 bytes on macOS, 108 on Linux, with the final zero."""
@@ -25,7 +25,7 @@ def socket_path(state_dir: Path) -> Path:
     """The socket of the supervisor of `state_dir`. Its directory is made, private to this user.
 
     Raises:
-        StateDirError: its path is too long, and there is no private directory for it elsewhere.
+        UnusableStateDir: its path is too long, and there is no private directory for it elsewhere.
     """
     path = state_dir / "control.sock"
     if len(os.fsencode(path)) <= MAX_PATH_BYTES:
@@ -42,7 +42,7 @@ def socket_path(state_dir: Path) -> Path:
             faults.append(f"{directory}: {error.strerror}")
             continue
         return directory / name
-    raise StateDirError(
+    raise UnusableStateDir(
         f"{path} is too long for a socket, and there is no other place for one ({'; '.join(faults)}); "
         "set XDG_RUNTIME_DIR to a short, private directory, or --state-dir to a short one"
     )
