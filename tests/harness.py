@@ -58,6 +58,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def in_namespace(script: str) -> tuple[str, ...]:
+    """A prefix that runs a command in mount and user namespaces of its own, after a script."""
+    return ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", f'{script}; exec "$@"', "sh")
+
+
 def toml(value: Any) -> str:
     """A value as TOML, in one line."""
     if isinstance(value, dict):

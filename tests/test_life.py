@@ -21,7 +21,7 @@ from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord, Directory
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
 
-from .harness import PATIENCE_S, TOY, Child, Project, free_port, is_alive, toy, until
+from .harness import PATIENCE_S, TOY, Child, Project, free_port, in_namespace, is_alive, toy, until
 
 FAST = {"base_s": 0.01, "ceiling_s": 0.05, "jitter": 0.0}
 
@@ -859,11 +859,6 @@ def test_logs_and_events_can_be_followed_and_read_without_a_supervisor(project: 
     project.stop()
     assert project.run("logs", "api", "-n", "1").stdout == "first line\n"
     assert "supervisor-stopped" in project.run("events", "-n", "1").stdout
-
-
-def in_namespace(script: str) -> tuple[str, ...]:
-    """A prefix that runs a command in mount and user namespaces of its own, after a script."""
-    return ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", f'{script}; exec "$@"', "sh")
 
 
 def test_a_read_only_state_directory_is_one_clear_error(project: Project) -> None:

@@ -13,19 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Project, is_alive, toy, until
-
-TITLED = """
-import socket, sys, time, ctypes
-listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-fields = open("/proc/self/stat").read().rsplit(")", 1)[1].split()
-start, end = int(fields[45]), int(fields[48])  # proc(5): arg_start, env_end
-ctypes.memset(start, 0, end - start)
-ctypes.memmove(start, b"titled: serving", 15)
-while True:
-    time.sleep(1)
-"""
-"""What redis, PostgreSQL and nginx do to show what they are at: the title overwrites arguments and environment."""
+from .harness import Project, in_namespace, is_alive, toy, until
 
 
 @pytest.fixture
@@ -35,15 +23,6 @@ def other(tmp_path: Path) -> Iterator[Project]:
     yield project
     left = project.close()
     assert not left, f"left running: {left}"
-
-
-def titled() -> dict[str, object]:
-    return {
-        "command": [sys.executable, "-c", TITLED, "${port}"],
-        "port": "auto",
-        "ready": {"type": "tcp"},
-        "stop": {"grace_s": 5.0},
-    }
 
 
 @contextlib.contextmanager
@@ -86,7 +65,7 @@ def test_in_a_copy_no_command_reaches_the_original(project: Project, other: Proj
 
 
 def test_down_and_reap_in_a_copy_end_nothing_of_the_original(project: Project, other: Project) -> None:
-    with running(project, api=toy("quiet"), titled=titled()) as pids:
+    with running(project, api=toy("quiet"), titled=toy("titled")) as pids:
         copy(project, other)
         for command in ("down", "reap"):
             assert other.run(command).returncode == 0
@@ -101,11 +80,11 @@ def test_down_and_reap_in_a_copy_end_nothing_of_the_original(project: Project, o
 
 @pytest.mark.parametrize("killed", [False, True], ids=["supervised", "orphaned"])
 def test_serve_in_a_copy_starts_daemons_of_its_own(project: Project, other: Project, killed: bool) -> None:
-    with running(project, api=toy(data_dir="data"), titled=titled()) as pids:
+    with running(project, api=toy(data_dir="data"), titled=toy("titled")) as pids:
         copy(project, other)
         if killed:
             project.kill_supervisor()
-        with running(other, api=toy(data_dir="data"), titled=titled()) as own:
+        with running(other, api=toy(data_dir="data"), titled=toy("titled")) as own:
             assert not set(own.values()) & set(pids.values())
             assert all(map(is_alive, pids.values()))
             assert [detail for event, detail in other.events() if event == "state-dir-copied"] == [
@@ -115,7 +94,7 @@ def test_serve_in_a_copy_starts_daemons_of_its_own(project: Project, other: Proj
             other.stop()
         assert all(map(is_alive, pids.values()))
         if killed:
-            with running(project, api=toy(data_dir="data"), titled=titled()) as again:
+            with running(project, api=toy(data_dir="data"), titled=toy("titled")) as again:
                 assert again == pids
         project.stop()
 
@@ -168,7 +147,7 @@ def test_a_supervisor_whose_project_was_moved_ends_with_its_daemons_and_says_why
 ) -> None:
     inner = Project(project.root / "inner")
     inner.root.mkdir()
-    inner.configure(api=toy("quiet"), titled=titled())
+    inner.configure(api=toy("quiet"), titled=toy("titled"))
     supervisor = inner.serve()
     pids = [inner.reaches(name, "ready").pid for name in ("api", "titled")]
     inner.root.rename(other.root)
@@ -187,7 +166,7 @@ def test_what_was_left_in_a_project_that_was_moved_is_still_its_own(
 ) -> None:
     inner = Project(project.root / "inner")
     inner.root.mkdir()
-    with running(inner, api=toy(data_dir="data"), titled=titled()) as pids:
+    with running(inner, api=toy(data_dir="data"), titled=toy("titled")) as pids:
         inner.kill_supervisor()
     inner.root.rename(other.root)
     # Somebody makes a new project at the old place: nothing of the moved one is that one's.
@@ -200,7 +179,7 @@ def test_what_was_left_in_a_project_that_was_moved_is_still_its_own(
     inner.stop()
     assert all(map(is_alive, pids.values()))
     if command == "serve":
-        other.configure(api=toy(data_dir="data"), titled=titled())
+        other.configure(api=toy(data_dir="data"), titled=toy("titled"))
         other.serve()
         for name in pids:
             other.reaches(name, "ready")
@@ -212,18 +191,37 @@ def test_what_was_left_in_a_project_that_was_moved_is_still_its_own(
     until(lambda: not any(map(is_alive, pids.values())), "the end of what was left")
 
 
+def test_a_directory_that_is_mounted_in_two_places_is_one(project: Project) -> None:
+    with running(project, api=toy("quiet")) as pids:
+        elsewhere = project.root / "elsewhere"
+        elsewhere.mkdir()
+        mount = in_namespace(f"mount --bind {project.state.path} {elsewhere}")
+        command = [*mount, sys.executable, "-m", "neo_daemons"]
+        for arguments in (["status"], ["hold", "api"], ["down"]):
+            done = subprocess.run(
+                [*command, *arguments, "--state-dir", str(elsewhere)],
+                cwd=project.root,
+                env=project.env,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done
+        assert not is_alive(pids["api"])
+
+
 # Daemons that overwrite their environment
 
 
 @pytest.mark.parametrize("command", ["down", "reap", "serve"])
 def test_a_daemon_that_has_overwritten_its_environment_is_found_by_its_lock(project: Project, command: str) -> None:
-    with running(project, titled=titled(), api=toy("quiet")) as pids:
+    with running(project, titled=toy("titled"), api=toy("quiet")) as pids:
         assert without_mark(pids["titled"])
         project.kill_supervisor()
     doctor = project.run("doctor")
     assert f"pid {pids['titled']} " in doctor.stdout
     if command == "serve":
-        with running(project, titled=titled(), api=toy("quiet")) as adopted:
+        with running(project, titled=toy("titled"), api=toy("quiet")) as adopted:
             assert adopted == pids
         project.stop()
     else:
@@ -234,7 +232,7 @@ def test_a_daemon_that_has_overwritten_its_environment_is_found_by_its_lock(proj
 
 
 def test_reap_beside_a_supervisor_leaves_a_daemon_without_mark_alone(project: Project) -> None:
-    with running(project, titled=titled()) as pids:
+    with running(project, titled=toy("titled")) as pids:
         assert without_mark(pids["titled"])
         assert f"pid {pids['titled']} " not in project.run("reap").stdout
         assert is_alive(pids["titled"])

@@ -5,6 +5,7 @@ usage: python -IS toy.py [--port N] [--host H] [BEHAVIOUR …]
 Behaviours: exit=CODE (at once); ignore-term; status=CODE (of its answers); mute (accepts and never answers);
 fork (double-forks, the first process exits 0); scrub (the forked one loses its environment's mark);
 linger (the one between them takes its time to exit);
+titled (overwrites its arguments and environment by a title, as redis, nginx and PostgreSQL do);
 child (has a child in its own session); stubborn-child (one that ignores SIGTERM); quiet (no port);
 write=TEXT (to its log, at its start); flood=LINES; eat=MEGABYTES; pidfile=PATH; fail-if=PATH (exits 7 if it exists).
 """
@@ -45,6 +46,8 @@ def main() -> None:
     if "pidfile" in options:
         with open(options["pidfile"], "a") as file:
             print(os.getpid(), file=file)
+    if "titled" in options:
+        set_title(b"toy: at work")
     hoard = bytearray(int(options.get("eat", 0)) * 1_000_000)
     hoard[::4096] = b"x" * len(hoard[::4096])
     for number in range(int(options.get("flood", 0))):
@@ -56,6 +59,16 @@ def main() -> None:
         while True:
             signal.pause()
     serve(options)
+
+
+def set_title(title: bytes) -> None:
+    import ctypes
+
+    with open("/proc/self/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[48])  # proc(5): arg_start, env_end
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, title, len(title))
 
 
 def serve(options: dict[str, str]) -> None:
