@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
 
-WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "xprocess", "randomly")
-"""Plugins that no inner run needs, and that take longer to load than it does to run."""
+WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "xprocess", "randomly", "random_order")
+"""Plugins that no inner run needs: they take longer to load than it does to run, or change the order of its tests."""
 SHOWN = ("CI", "BUILD_NUMBER", "COLUMNS", "FORCE_COLOR", "PY_COLORS")
 """Variables by which pytest shows more, or otherwise."""
 LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 1.5, "failures": 2}
