@@ -359,9 +359,13 @@ class Active:
             if self._session is not None:
                 self._forget_vain()
                 self.isolation.end()
-                for handle in self._handles.values():  # once more: a fixture may have used a fault, too
-                    with _whatever_comes():
-                        handle.repair()
+                self._repair_handles()  # once more: a fixture may have used a fault, too
+
+    def _repair_handles(self) -> None:
+        for handle in self._handles.values():
+            if handle.is_hurt:
+                with _whatever_comes():
+                    handle.repair()
 
     def _forget_vain(self) -> None:
         """Have pytest ask again for a daemon that could not be had: the supervisor knows whether that is of use."""
@@ -377,9 +381,7 @@ class Active:
         for handle in self.isolation.handles:
             with _whatever_comes():
                 handle.unpause()  # it ends with the test: no more is done for it
-        for handle in self._handles.values():
-            with _whatever_comes():
-                handle.repair()
+        self._repair_handles()
         watch = item.stash.get(WATCH, None)
         incidents = watch.incidents() if watch is not None else []
         for name in {incident.daemon for incident in incidents if incident.back_after_s is None}:
@@ -395,10 +397,8 @@ class Active:
         watch = item.stash.get(WATCH, None)
         if watch is None:
             return report
-        if report.when == "setup" and "ScopeMismatch" in str(report.longrepr) and any(self._isolated_for(item)):
-            reporting.add_section(report, "neo-daemons", WIDER)
-        if report.failed and report.when == "setup" and "' not found" in str(report.longrepr):
-            self._hint(item, report)
+        if report.failed and report.when == "setup":
+            self._explain(item, report)
         status = None
         if report.failed and self._concerning(item):
             # The test may be quicker than the supervisor: what happened before it was asked is told before it answers.
@@ -431,12 +431,20 @@ class Active:
         if lines:
             reporting.add_section(report, "neo-daemons", "\n".join(lines))
 
-    def _hint(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        """Where a fixture is missing: the configuration beside the test that this run does not use."""
+    def _explain(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """What pytest's own words for a fixture that cannot be used leave open."""
+        told = str(report.longrepr)
+        if "ScopeMismatch" in told and any(self._isolated_for(item)):
+            reporting.add_section(report, "neo-daemons", WIDER)
+        if "' not found" in told:
+            self._name_the_configuration(item, report)
+
+    def _name_the_configuration(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Where a fixture is missing: the one beside the test, if this run does not use it."""
         path = configuration_above(item.path, self._config.rootpath)
         if path is None or path == self._options.config:
             return
-        used = self._options.config or f"what is found from {self._config.rootpath} upwards"
+        used = self._options.config or f"neo-daemons.toml or [tool.neo_daemons] from {self._config.rootpath} upwards"
         near = path.relative_to(self._config.rootpath)
         names = ", ".join(in_file(path) or ()) or "none"
         reporting.add_section(

@@ -199,9 +199,9 @@ class Daemon:
             raise FaultRefused(f"cannot {what} {self.name}: {why}")
 
     @property
-    def left_down(self) -> bool:
-        """A test has stopped it, and not started it again."""
-        return self._stopped
+    def is_hurt(self) -> bool:
+        """A test has paused or stopped it, and left it so."""
+        return self._paused or self._stopped
 
     def repair(self) -> None:
         """Undo what a test did and left so."""
