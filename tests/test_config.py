@@ -1176,11 +1176,11 @@ def test_probes_of_a_built_in_can_be_taken_away(root: Path) -> None:
     assert (changed.ready, changed.live) == ((), ())
 
 
-def test_a_model_from_the_hub_gets_time_for_its_download(root: Path) -> None:
+def test_a_model_from_the_hub_has_been_fetched_before_its_grace_begins(root: Path) -> None:
     here = only(read(root, '[daemons.mlx]\nmodel = "real"'))
     hub = only(read(root, '[daemons.mlx]\nmodel = "org/name"'))
     stated = only(read(root, '[daemons.mlx]\nmodel = "org/name"\nstart_grace_s = 5'))
-    assert (here.start_grace_s, hub.start_grace_s, stated.start_grace_s) == (120.0, 3600.0, 5.0)
+    assert (here.start_grace_s, hub.start_grace_s, stated.start_grace_s) == (120.0, 120.0, 5.0)
 
 
 @pytest.mark.parametrize(
