@@ -6,15 +6,17 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from neo_daemons.control.client import ControlError, NoSupervisor, Unreachable
 
-from .harness import Project, is_alive, toy, until
+from .harness import Child, Project, is_alive, toy, until
 
 
 def answers(project: Project) -> int | None:
@@ -163,3 +165,36 @@ def test_the_directory_of_a_short_socket_may_go_and_come_back(project: Project, 
     finally:
         assert project.run("down", *where).returncode == 0
     assert not list(runtime.glob("*/*.sock"))
+
+
+EMBEDDED = """
+import asyncio, time
+from pathlib import Path
+from neo_daemons import AgentOrchestrator
+from neo_daemons.config import load
+
+async def main():
+    async with AgentOrchestrator(load()) as orchestrator:
+        await orchestrator.wait_ready(60)
+        Path(".neo-daemons/control.sock").unlink()
+        print("hangs", flush=True)
+        input()
+
+asyncio.run(main())
+"""
+
+
+def test_down_does_not_end_a_program_that_a_supervisor_is_embedded_in(project: Project) -> None:
+    project.configure(api=toy("quiet"))
+    command = [sys.executable, "-c", EMBEDDED]
+    with Child(command, cwd=project.root, env=project.env, stdin=PIPE, stdout=PIPE, text=True) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert program.stdout.readline() == "hangs\n"
+        down = project.run("down")
+        assert down.returncode == 1
+        assert f"pid {program.pid} is a program of its own: end that by hand" in down.stderr
+        assert program.poll() is None
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.wait(60) == 0

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from neo_daemons import interpreter, locks
+from neo_daemons import interpreter, locks, procfs
 from neo_daemons.config import Configuration, find_state_dir
 from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import REMADE_S, Client, ControlError, NoSupervisor, Unreachable
@@ -178,8 +178,8 @@ def down(options: argparse.Namespace) -> int:
     """Stop a supervisor and its daemons; without a supervisor, what one left."""
     state = find_state_dir(options.state_dir, file=options.config)
     found = supervisor(state)
-    if found is not None and not _stop(found, state, detach=options.detach):
-        return FAILED
+    if found is not None:
+        _stop(found, state, detach=options.detach)
     if options.detach:
         return DONE if found is not None else complain(f"no supervisor is running for {state.path}", NO_SUPERVISOR)
     reaped = reap(state, current_platform())
@@ -190,25 +190,34 @@ def down(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _stop(found: FoundSupervisor, state: StateDir, *, detach: bool) -> bool:
-    """Stop a supervisor that lives, also one that cannot be reached; whether it is gone."""
+def _is_ours_alone(process: Process) -> bool:
+    """Whether a process is a supervisor and nothing else, not a program that a supervisor is embedded in."""
+    return any(part == "neo_daemons" or Path(part).name == "neo-daemons" for part in procfs.command(process.pid)[:5])
+
+
+def _stop(found: FoundSupervisor, state: StateDir, *, detach: bool) -> None:
+    """Stop a supervisor that lives, also one that cannot be reached.
+
+    Raises:
+        ControlError: it cannot be stopped.
+    """
     process = found.process
     try:
         Client(state, patience_s=REMADE_S).shutdown(detach=detach)
-    except ControlError as error:
-        if isinstance(error, NoSupervisor):
-            return True  # it has just ended
+    except NoSupervisor:
+        return  # it has just ended
+    except Unreachable as error:
         if process is None or detach:
-            complain(str(error), FAILED)
-            return False
+            raise
+        if not _is_ours_alone(process):
+            raise ControlError(f"{error}; pid {process.pid} is a program of its own: end that by hand") from None
         complain(f"{error}; stopping pid {process.pid} by a signal", FAILED)
         _end(process, UNREACHABLE_S)
     if process is None:
-        print(f"the supervisor of {state.path} has stopped")
-        return True
+        print(f"the supervisor of {state.path} has been asked to stop")
+        return
     wait_until_released(state, process)
     # A program of its own ends right after; one that a supervisor is embedded in may go on.
     gone = wait_until_ended(process, GOODBYE_S)
     rest = "; its daemons run on" if detach else ", and so are its daemons"
     print(f"supervisor pid {process.pid} {'is gone' if gone else 'has stopped'}{rest}")
-    return True

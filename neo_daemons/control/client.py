@@ -188,7 +188,7 @@ class Client:
         try:
             yield
         except TimeoutError:
-            raise ControlError(f"the supervisor of {self.state.path} does not answer; look at its log") from None
+            raise Unreachable(f"the supervisor of {self.state.path} does not answer; look at its log") from None
         except (http.client.HTTPException, ConnectionError):
             raise SupervisorEnded(f"the supervisor of {self.state.path} has ended meanwhile") from None
         except (msgspec.DecodeError, ValueError) as error:  # a ValueError is http.client's, of a length below zero
@@ -222,7 +222,7 @@ class Client:
         except (FileNotFoundError, ConnectionRefusedError):
             raise self._absent(f"nobody answers on {record.socket}", record) from None
         except TimeoutError:
-            raise ControlError(f"the supervisor of {self.state.path} does not answer; look at its log") from None
+            raise Unreachable(f"the supervisor of {self.state.path} does not answer; look at its log") from None
         except OSError as error:
             raise ControlError(f"cannot connect to {record.socket}: {error.strerror}") from None
         return connection
