@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 from pathlib import Path
 
 from neo_daemons import interpreter
@@ -66,7 +65,11 @@ class Owned:
                 self._end_other()
             if self.state.path.exists():
                 end_what_is_left(self.state, self._platform)
-                shutil.rmtree(self.state.path, ignore_errors=True)
+                if not sessions.remove_files(self.state, self._platform):
+                    raise StateDirError(
+                        f"a process that an earlier run left in {self.state.path} cannot be ended; "
+                        f"see: neo-daemons doctor --state-dir {self.state.path}"
+                    )
             self.state.create()
             sessions.write(self.state, self._session)
             self.spawn()

@@ -147,17 +147,21 @@ def lock_of(state: StateDir) -> Path:
 
 
 def remove(state: StateDir, lock: Lock, platform: Platform) -> None:
-    """Remove the files of a session that has ended, and release its lock. While a process of it lives, which could not
-    be ended, its files stay: they prove whose it is."""
+    """Remove the files of a session that has ended, and release its lock."""
+    if remove_files(state, platform) and not is_warm(state):  # others may be waiting for the one of a warm session
+        lock.path.unlink(missing_ok=True)
+    lock.release()
+
+
+def remove_files(state: StateDir, platform: Platform) -> bool:
+    """Remove the directory of a session that nobody supervises; False while a process of it lives, which could not be
+    ended: the files prove whose it is."""
     from neo_daemons.supervision.ownership import Ownership
 
     if Ownership(platform, state).held_locks():
-        lock.release()
-        return
+        return False
     shutil.rmtree(state.path, ignore_errors=True)
-    if not is_warm(state):  # others may be waiting for the one of a warm session
-        lock.path.unlink(missing_ok=True)
-    lock.release()
+    return True
 
 
 def is_warm(state: StateDir) -> bool:

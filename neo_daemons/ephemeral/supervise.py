@@ -12,6 +12,7 @@ from neo_daemons.config import check_order
 from neo_daemons.control import api
 from neo_daemons.control.server import PATIENT_FAILURES
 from neo_daemons.definitions import Definition
+from neo_daemons.locks import is_held
 from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change, EventName
@@ -272,8 +273,9 @@ class SessionOrchestrator(AgentOrchestrator):
         state = self.configuration.state
         if daemon.definition.data_dir == str(state.data_dir(name)):
             await asyncio.to_thread(shutil.rmtree, state.data_dir(name), True)
-        for path in (state.daemon_log(name), state.daemon_lock(name)):
-            path.unlink(missing_ok=True)
+        if not is_held(state.daemon_lock(name)):  # else a process could not be ended, and this proves whose it is
+            for path in (state.daemon_log(name), state.daemon_lock(name)):
+                path.unlink(missing_ok=True)
 
     async def set_up(self, settings: api.SessionSettings) -> list[Change]:
         check_order(settings.definitions)
