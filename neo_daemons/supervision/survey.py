@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from neo_daemons import records
 from neo_daemons.definitions import Definition, Launch, Log, Unavailable
-from neo_daemons.records import DaemonRecord, DamagedRecord
+from neo_daemons.records import DaemonRecord, DamagedRecord, SupervisorRecord
 from neo_daemons.references import escape, expand, names
 from neo_daemons.state_dir import StateDir
 
@@ -67,9 +67,21 @@ def _supervisor(state: StateDir, supervisor: FoundSupervisor | None) -> Finding:
     if supervisor is not None:
         return Finding(level="problem", subject="supervisor", text=held(state, supervisor), remedy=end_holder(state))
     if state.record.exists():
-        text = f"none is running; {state.record} is left from one that was killed, or was copied here"
+        origin = _origin(state)
+        if origin is not None:
+            text = f"none is running; what is in {state.path} was copied from {origin}, and counts for nothing here"
+            return Finding(level="note", subject="supervisor", text=text, remedy="up starts one, with its own daemons")
+        text = f"none is running; {state.record} is left from one that was killed"
         return Finding(level="note", subject="supervisor", text=text, remedy="up starts one, which adopts what lives")
     return Finding(level="ok", subject="supervisor", text=f"none is running for {state.path}")
+
+
+def _origin(state: StateDir) -> str | None:
+    try:
+        record = records.read(state.record, SupervisorRecord)
+    except (DamagedRecord, OSError):
+        return None
+    return records.origin(record, state.path) if record is not None else None
 
 
 def _directory(state: StateDir) -> list[Finding]:
