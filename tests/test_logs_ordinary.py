@@ -17,6 +17,8 @@ from neo_daemons.supervision.logs import DaemonLog
 from .harness import Project, toy, until
 from .test_probes import reaches, supervised, until_true
 
+pytestmark = pytest.mark.long
+
 
 def empty(path: Path) -> None:
     path.write_bytes(b"")

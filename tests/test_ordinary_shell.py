@@ -24,6 +24,8 @@ from neo_daemons.control.address import MAX_PATH_BYTES, socket_path
 
 from .harness import TOY, Project, free_port, toy, until
 
+pytestmark = pytest.mark.long
+
 NEO_DAEMONS = (sys.executable, "-m", "neo_daemons")
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
 STRANGER = ("unshare", "--user", "--map-user=12345", "--map-group=12345")

@@ -14,6 +14,8 @@ from neo_daemons.supervision.meter import SPAN_S, CpuMeter
 
 from .harness import Project, toy
 
+pytestmark = pytest.mark.long
+
 LONG = "exited with code 1, and a long text that does not fit into the line of a narrow terminal"
 
 

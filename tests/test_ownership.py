@@ -15,6 +15,8 @@ import pytest
 
 from .harness import Project, in_namespace, is_alive, toy, until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[Project]:

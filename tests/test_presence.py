@@ -18,6 +18,8 @@ from neo_daemons.control.client import ControlError, NoSupervisor, Unreachable
 
 from .harness import Child, Project, is_alive, toy, until
 
+pytestmark = pytest.mark.long
+
 
 def answers(project: Project) -> int | None:
     """The pid of the supervisor, if it answers."""

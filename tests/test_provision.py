@@ -19,6 +19,8 @@ from neo_daemons.supervision.platform import Lock, Platform, current_platform
 from neo_daemons.supervision.provision import TRIED, ProvisionFailed, Runner, doubt, try_now
 from neo_daemons.supervision.supervisor import Supervisor
 
+pytestmark = pytest.mark.long
+
 
 class Place:
     """A cache, a log, and what was done there."""

@@ -6,6 +6,8 @@ import pytest
 
 from .inner import Inner
 
+pytestmark = pytest.mark.long
+
 PROXIES = {
     name: value
     for scheme, value in (

@@ -6,6 +6,8 @@ import pytest
 
 from .inner import Inner
 
+pytestmark = pytest.mark.long
+
 MODES = pytest.mark.parametrize("mode", [(), ("-n", "2")], ids=["alone", "n2"])
 
 

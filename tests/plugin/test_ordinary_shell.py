@@ -8,6 +8,8 @@ import pytest
 
 from .inner import Inner
 
+pytestmark = pytest.mark.long
+
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
 
 

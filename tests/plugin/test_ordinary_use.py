@@ -8,6 +8,8 @@ from tests.harness import PATIENCE_S, Project
 
 from .inner import LIVE, Inner
 
+pytestmark = pytest.mark.long
+
 # Faults
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from .inner import Inner
 
+pytestmark = pytest.mark.long
+
 TARGETS = (
     "socket.socket",
     "socket.create_connection",

@@ -12,6 +12,8 @@ from tests.harness import is_alive, until
 
 from .inner import Inner
 
+pytestmark = pytest.mark.long
+
 CONFTEST = """
     import os, pathlib, time
     import pytest
