@@ -65,7 +65,8 @@ class AgentOrchestrator:
         self._detach = False
         self._started = False
         self._runs = False
-        self._lost: StateDirLost | None = None
+        self.lost: StateDirLost | None = None
+        """Why it has stopped by itself, if it has: its state directory was moved, or has become another's."""
         self._presence: asyncio.Task[None] | None = None
         self._stopping = asyncio.Lock()
         project = configuration.project
@@ -130,6 +131,8 @@ class AgentOrchestrator:
         try:
             self._control.start()
         except BaseException:
+            if door is not None:
+                door.close()
             await self.supervisor.stop()
             self.supervisor.release()
             raise
@@ -149,8 +152,8 @@ class AgentOrchestrator:
                     self.supervisor.announce(str(self._control.path))
                 unreachable = None
             except StateDirLost as error:
-                self._lost = error
-                self.ask_to_stop()
+                self.lost = error
+                self.ask_to_stop(detach=error.adopted)
                 return
             except (OSError, StateDirError) as error:
                 if str(error) != unreachable:
@@ -242,8 +245,8 @@ class AgentOrchestrator:
             started()
             await self._stop_asked.wait()
             await self.stop(detach=self._detach)
-            if self._lost is not None:
-                raise self._lost
+            if self.lost is not None:
+                raise self.lost
         finally:
             for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(signum)

@@ -179,5 +179,5 @@ def origin(record: DaemonRecord | SupervisorRecord, state_dir: Path) -> str | No
     says nothing of what runs here. None if it was written in this one."""
     here = Directory.of(state_dir)
     if record.directory is None:
-        return "another version"
+        return "a directory that an earlier version did not name"
     return None if here is not None and record.directory.is_same(here) else record.directory.path

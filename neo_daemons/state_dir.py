@@ -17,8 +17,11 @@ class StateDirError(Exception):
 class StateDirLost(StateDirError):
     """The state directory of a running supervisor is no longer its own; ``str()`` says why."""
 
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"the state directory {path} is no longer this supervisor's: {why}; its daemons are ended")
+    def __init__(self, path: Path, why: str, *, adopted: bool = False) -> None:
+        self.adopted = adopted
+        """The daemons are another supervisor's by now: they are to be left to it."""
+        end = "its daemons are left to that one" if adopted else "its daemons are ended"
+        super().__init__(f"the state directory {path} is no longer this supervisor's: {why}; {end}")
 
 
 class UnusableStateDir(StateDirError):

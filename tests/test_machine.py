@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +272,7 @@ class World:
     def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
         return []
 
-    def has_deleted_file(self, pid: int, directory: Path) -> bool:
+    def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
         return False
 
     def oom_kills(self) -> int | None:

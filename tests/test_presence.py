@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def supervised(project: Project) -> tuple[Project, int, int]:
 
 
 @pytest.mark.parametrize(
-    "lost", ["control.sock", "supervisor.json", "supervisor.lock", "control.token", "daemons", "."]
+    "lost", ["control.sock", "supervisor.json", "supervisor.lock", "control.token", "daemons", "daemons/api.json", "."]
 )
 def test_what_a_supervisor_is_found_by_is_made_again(supervised: tuple[Project, int, int], lost: str) -> None:
     project, supervisor, pid = supervised
@@ -107,6 +108,7 @@ def test_a_supervisor_whose_path_has_become_anothers_ends_and_leaves_the_other_a
     old = project.reaches("api", "ready").pid
     os.kill(first.pid, signal.SIGSTOP)  # it does not look for a while
     shutil.rmtree(project.state.path)
+    project.state.path.mkdir(mode=0o700)  # made by somebody, or put back from a backup
     project.serve()
     new = project.reaches("api", "ready").pid
     assert new != old
@@ -200,3 +202,50 @@ def test_down_does_not_end_a_program_that_a_supervisor_is_embedded_in(project: P
         program.stdin.write("\n")
         program.stdin.flush()
         assert program.wait(60) == 0
+
+
+def test_a_supervisor_under_which_everything_was_deleted_is_found_though_it_does_not_look(
+    supervised: tuple[Project, int, int],
+) -> None:
+    project, supervisor, pid = supervised
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        shutil.rmtree(project.state.path)
+        for command, code in ((["status"], 1), (["up"], 1), (["serve"], 4)):
+            done = project.run(*command)
+            assert (done.returncode, f"pid {supervisor}" in done.stderr) == (code, True), done
+        assert is_alive(pid)
+        down = project.run("down")
+        assert (down.returncode, f"supervisor pid {supervisor} is gone" in down.stdout) == (0, True), down
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(supervisor, signal.SIGCONT)
+    assert not is_alive(pid)
+
+
+def test_what_a_client_asked_that_has_given_up_is_not_done_later(supervised: tuple[Project, int, int]) -> None:
+    project, supervisor, pid = supervised
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        for request in ("shutdown", "daemons/api/stop"):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(project.state.path / "control.sock"))
+                client.sendall(f"POST /v1/{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    # The answer to a later request: by then the earlier ones have been dealt with.
+    assert project.daemon("api").pid == pid
+    assert not project.client.status().supervisor.stopping
+
+
+def test_no_second_supervisor_starts_beside_one_whose_lock_was_deleted(supervised: tuple[Project, int, int]) -> None:
+    project, supervisor, pid = supervised
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        project.state.lock.unlink()
+        serve = project.run("serve")
+        assert (serve.returncode, f"already supervised by pid {supervisor}" in serve.stderr) == (4, True), serve
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    until(lambda: project.state.lock.exists(), "the lock")
+    assert project.daemon("api").pid == pid

@@ -25,6 +25,8 @@ DONE, FAILED, USAGE, NO_SUPERVISOR, ALREADY_RUNNING, REQUIRED = range(6)
 UNKNOWN = 3
 """Of `health`, which exits as monitoring plugins do: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown."""
 
+STILL_HELD = "a process that cannot be ended, or that this system does not name, still holds {}"
+
 WAIT_S = 600.0
 """How long `up`, `start` and `restart` wait for readiness by default: a first start may have to compile."""
 

@@ -18,7 +18,7 @@ from neo_daemons.supervision.ownership import FoundSupervisor
 from neo_daemons.supervision.platform import MARK_VARIABLE, Process, SpawnSpec, current_platform
 from neo_daemons.supervision.reaping import reap
 
-from . import DONE, FAILED, NO_SUPERVISOR, REQUIRED, complain, render
+from . import DONE, FAILED, NO_SUPERVISOR, REQUIRED, STILL_HELD, complain, render
 from .serve import load_with_requirements
 from .takeover import supervisor, wait_until_ended, wait_until_released
 
@@ -185,6 +185,8 @@ def down(options: argparse.Namespace) -> int:
     reaped = reap(state, current_platform())
     for orphan in reaped.ended:
         print(f"ended {orphan.name}, pid {orphan.pid}, which a supervisor had left")
+    if reaped.held:
+        return complain(STILL_HELD.format(", ".join(reaped.held)), FAILED)
     if found is None and not reaped.ended:
         print(f"nothing is running for {state.path}")
     return DONE

@@ -11,7 +11,7 @@ from neo_daemons.supervision import survey
 from neo_daemons.supervision.platform import current_platform
 from neo_daemons.supervision.reaping import reap as end_orphans
 
-from . import DONE, FAILED, render
+from . import DONE, FAILED, STILL_HELD, complain, render
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -42,6 +42,8 @@ def reap(options: argparse.Namespace) -> int:
         print(render.clean(f"ended {orphan.name}, pid {orphan.pid} ({orphan.command})"))
     for orphan in reaped.left:
         print(render.clean(f"left  {orphan.name}, pid {orphan.pid} ({orphan.command}): of {orphan.state_dir}"))
+    if reaped.held:
+        return complain(STILL_HELD.format(", ".join(reaped.held)), FAILED)
     if not reaped.ended and not reaped.left:
         print("nothing to reap")
     return DONE

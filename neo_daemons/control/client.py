@@ -230,17 +230,22 @@ class Client:
     def _absent(self, why: str, record: SupervisorRecord | None = None, copied_from: str | None = None) -> Unreachable:
         """What is to be said where nobody answers: that nobody supervises is for the lock to say."""
         try:
-            held = locks.is_held(self.state.lock)
+            held = locks.is_held(self.state.lock) or (self._may_be_cut_off() and self._is_alive())
         except OSError as error:
             return Unreachable(f"cannot look at {self.state.lock}: {error.strerror}; {why}")
         if held:
             who = f"supervisor pid {record.pid}" if record is not None else self._holder()
             return Unreachable(
-                f"{who} holds {self.state.path}, and cannot be reached: {why}; it makes that again within seconds, "
-                "or stop it with: neo-daemons down"
+                f"{who} holds {self.state.path}, and cannot be reached: {why}; it makes what it is found "
+                "by again within seconds, or stop it with: neo-daemons down"
             )
         copied = f" (what is in it was copied from {copied_from})" if copied_from is not None else ""
         return NoSupervisor(f"no supervisor is running for {self.state.path}{copied}; start one with: neo-daemons up")
+
+    def _may_be_cut_off(self) -> bool:
+        """Whether the lock, or all, may have been deleted under a living supervisor: looking for that takes time."""
+        state = self.state
+        return not state.lock.exists() and (state.record.exists() or not state.path.exists())
 
     def _holder(self) -> str:
         found = self._find()

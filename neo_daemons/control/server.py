@@ -31,6 +31,8 @@ from .transport import GuestServer, HttpProtocol, behind
 
 BODY_S = 30.0
 """In which a request's body must be there."""
+TURNS = 3
+"""Of the loop, in which the end of a connection is seen that came together with the request, after we were stopped."""
 LAST_WORDS_S = 0.05
 """In which a follower gets what is there at a shutdown; reading it takes far less."""
 PATIENT_FAILURES = 2
@@ -450,6 +452,10 @@ async def _body(request: Request, kind: type[B], limit: int = api.MAX_BODY_BYTES
         raise Endless("the body did not come in time") from None
     except ClientDisconnect:
         raise BadRequest("the body is not complete") from None
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    if await request.is_disconnected():
+        raise BadRequest("the client has hung up")  # and was told that nothing was done
     if size > limit:
         raise BadRequest(f"the body is larger than {limit} bytes")
     try:

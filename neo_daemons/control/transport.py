@@ -113,15 +113,19 @@ class GuestServer(uvicorn.Server):
             listener.listen(BACKLOG)
 
     async def listen(self, listener: socket.socket) -> None:
-        """Serve another listening socket, too."""
+        """Serve another Unix socket in the place of the first; connections that there are stay."""
         kind = cast("type[HttpProtocol]", self.config.http_protocol_class)
 
         def make() -> asyncio.Protocol:
             return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
         loop = asyncio.get_running_loop()
-        self.servers.append(await loop.create_server(make, sock=listener, backlog=ACCEPTED_AT_ONCE))
+        replaced, self.servers[0] = (
+            self.servers[0],
+            await loop.create_server(make, sock=listener, backlog=ACCEPTED_AT_ONCE),
+        )
         listener.listen(BACKLOG)
+        replaced.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -35,7 +35,7 @@ def clear(base: Path, *, skip: str) -> Iterator[Cleared]:
     directories = [path for pattern in PATTERNS for path in base.glob(pattern) if path.is_dir() and path.name != skip]
     for directory in directories:
         state = StateDir(directory)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StateDirError):  # of one session: the others are cleared all the same
             lock = platform.lock(lock_of(state))
             if lock is None:
                 continue

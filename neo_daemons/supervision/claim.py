@@ -8,14 +8,16 @@ the path is no longer its own.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
+import msgspec
 from filelock import Timeout, UnixFileLock
 
 from neo_daemons import records
 from neo_daemons.files import remove_leftover_temporaries, write_struct
-from neo_daemons.locks import supervisor_lock
+from neo_daemons.locks import is_held, supervisor_lock
 from neo_daemons.records import DamagedRecord, Directory, SupervisorRecord
 from neo_daemons.state_dir import StateDir, StateDirError, StateDirLost
 
@@ -24,14 +26,16 @@ CLAIM_S = 1.0
 RECLAIM_S = 0.1
 """Somebody who looks has it for microseconds."""
 POLL_S = 0.02
+DELETED = " (deleted)"
+"""What Linux puts behind the name of an open directory that has been deleted."""
 
 
 class AlreadyRunning(Exception):
     """Another supervisor holds the state directory; `record` says which, where that can be read."""
 
-    def __init__(self, state: StateDir, record: SupervisorRecord | None) -> None:
+    def __init__(self, state: StateDir, record: SupervisorRecord | None, who: str | None = None) -> None:
         self.record = record
-        who = f"pid {record.pid}" if record is not None else "a supervisor that is just starting"
+        who = who or (f"pid {record.pid}" if record is not None else "a supervisor that is just starting")
         super().__init__(
             f"{state.path} is already supervised by {who}; use it (status, stop, reload), "
             f"or take over with serve --takeover"
@@ -43,14 +47,16 @@ class Claim:
 
     def __init__(self, state: StateDir) -> None:
         self.state = state
-        self._locks: list[UnixFileLock] = []
-        """The latest one last. Earlier ones are on files that were deleted; they are held until the end."""
+        self._lock: UnixFileLock | None = None
         self._descriptor = -1
         """Of the directory."""
         self._directory: Directory | None = None
         self._lock_file: os.stat_result | None = None
         self._record: SupervisorRecord | None = None
         self._record_file: os.stat_result | None = None
+        self.remade = False
+        """The directory, or one in it, had to be made, and what was in it is gone. To be set back once that has been
+        put right."""
 
     def take(self) -> None:
         """Take the state directory, and make it if there is none.
@@ -65,6 +71,8 @@ class Claim:
             record = None
             with contextlib.suppress(DamagedRecord, OSError):
                 record = records.read(self.state.record, SupervisorRecord)
+            if record is not None and records.origin(record, self.state.path) is not None:
+                record = None  # a copy: it names another directory's supervisor
             raise AlreadyRunning(self.state, record) from None
 
     def _take(self, timeout_s: float) -> None:
@@ -78,12 +86,18 @@ class Claim:
             raise StateDirError(
                 f"cannot lock {self.state.lock}: {error.strerror}; choose another --state-dir"
             ) from None
-        self._locks.append(lock)
         try:
-            descriptor = os.open(self.state.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._lock_file = self.state.lock.stat()
+            lock_file = self.state.lock.stat()
+            self._hold_directory()
         except OSError as error:
+            lock.release()
             raise StateDirError(f"cannot use {self.state.path}: {error.strerror}; choose another --state-dir") from None
+        if self._lock is not None:
+            self._lock.release()  # of a file that was deleted
+        self._lock, self._lock_file = lock, lock_file
+
+    def _hold_directory(self) -> None:
+        descriptor = os.open(self.state.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = descriptor
@@ -116,59 +130,80 @@ class Claim:
         write_struct(self.state.record, self._record)
         self._record_file = self.state.record.stat()
 
-    def keep(self) -> bool:
-        """Make again what is missing of the things by which the supervisor is found. Whether the directory, or one in
-        it, had to be made: what was in it is gone.
+    def keep(self) -> None:
+        """Make again what is missing of the things by which the supervisor is found. See `remade`.
 
         Raises:
             StateDirLost: the path is no longer ours.
-            OSError: it cannot be seen or made now; it may be possible later.
+            StateDirError, OSError: it cannot be seen or made now; it may be possible later.
         """
         assert self._directory is not None
-        remade = self._keep_directory()
-        if not remade and not self.state.is_whole():
+        self._keep_directory()
+        if not self.state.is_whole():
             self.state.create()
-            remade = True
+            self.remade = True
         if not _is_at(self.state.lock, self._lock_file):
-            self._retake("its lock was deleted")
-        if self._record is not None and (remade or not _is_unchanged(self.state.record, self._record_file)):
+            self._retake("its lock was deleted", adopted=not self.remade)
+        if self._record is not None and not _is_unchanged(self.state.record, self._record_file):
             self._write()
-        return remade
 
-    def _keep_directory(self) -> bool:
+    def _keep_directory(self) -> None:
         path = self.state.path
         try:
             if os.path.samestat(path.stat(), os.fstat(self._descriptor)):
-                return False
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        if os.fstat(self._descriptor).st_nlink:
+                return
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+                raise
+        if self._is_deleted():
+            if not path.parent.is_dir():
+                raise StateDirLost(path, "it was deleted together with the directory that it was in")
+            self._retake("it was deleted")
+        elif self._is_renumbered():
+            self._hold_directory()
+            self._lock_file = self.state.lock.stat()
+        else:
             raise StateDirLost(path, f"it was moved{_to(self._descriptor)}")
-        if not path.parent.is_dir():
-            raise StateDirLost(path, "it was deleted together with the directory that it was in")
-        self._retake("it was deleted")
-        return True
+        self.remade = True
 
-    def _retake(self, why: str) -> None:
+    def _is_deleted(self) -> bool:
+        try:
+            # A directory of a lower layer of overlayfs keeps its link count.
+            return not os.fstat(self._descriptor).st_nlink or _to(self._descriptor).endswith(DELETED)
+        except OSError:  # a file system that is not on this machine
+            return True
+
+    def _is_renumbered(self) -> bool:
+        """Some file systems give a directory another inode number while it is in use: what is at the path is ours if
+        the record there is, and the lock held."""
+        try:
+            found = records.read(self.state.record, SupervisorRecord)
+        except (DamagedRecord, OSError):
+            return False
+        ours = found is not None and self._record is not None and found.token == self._record.token
+        return ours and is_held(self.state.lock)
+
+    def _retake(self, why: str, *, adopted: bool = False) -> None:
         try:
             self._take(RECLAIM_S)
         except Timeout:
-            raise StateDirLost(self.state.path, f"{why}, and another supervisor has taken its place") from None
-        except StateDirError as error:
-            raise StateDirLost(self.state.path, f"{why}, and it cannot be made again: {error}") from None
+            taken = f"{why}, and another supervisor has taken its place"
+            raise StateDirLost(self.state.path, taken, adopted=adopted) from None
 
     def release(self) -> None:
-        """Give the directory back."""
+        """Give the directory back, wherever it is by now."""
         if self._record is not None:
-            # Ours only: the directory may have been deleted under us, and another supervisor have made it anew.
-            with contextlib.suppress(OSError, DamagedRecord):
-                found = records.read(self.state.record, SupervisorRecord)
-                if found is not None and found.token == self._record.token:
-                    self.state.record.unlink(missing_ok=True)
+            # Ours only: another supervisor may have made it anew.
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                descriptor = os.open(self.state.record.name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._descriptor)
+                with open(descriptor, "rb") as file:
+                    found = msgspec.json.decode(file.read(), type=SupervisorRecord)
+                if found.token == self._record.token:
+                    os.unlink(self.state.record.name, dir_fd=self._descriptor)
             self._record = None
-        for lock in self._locks:
-            lock.release()
-        self._locks.clear()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

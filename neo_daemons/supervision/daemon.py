@@ -231,7 +231,7 @@ class Daemon:
     async def end_leftovers(self) -> None:
         """End what an earlier supervisor left of a daemon that is no longer configured."""
         await self.tree.sweep(self.definition.stop.grace_s)
-        self._clear_record()
+        self.clear_record()
 
     async def detach(self, *, finish: bool = True) -> None:
         """Let go of the daemon and leave it running, for another supervisor to adopt. An end that is under way is
@@ -638,7 +638,7 @@ class Daemon:
             if unprompted and self._follow():
                 return
             await self.tree.end(self.definition.stop)
-            self._clear_record()
+            self.clear_record()
             if main is not None:
                 self.ended = Span(main.pid, self._log_start, self.log.end)
                 self.log.inode = None
@@ -723,7 +723,10 @@ class Daemon:
             self._guard()
         return True
 
-    def _clear_record(self) -> None:
+    def clear_record(self) -> None:
+        """Nothing of the daemon lives. If that is not so, as it could not be ended, the record goes on to prove it."""
+        if not self.site.ownership.is_lock_free(self.name):
+            return
         try:
             self.pidfile.clear()
         except OSError as error:

@@ -60,6 +60,7 @@ class Journal:
         self._entries = deque(entries, maxlen=REMEMBERED)
         self._count = len(self._entries)
         self._descriptor = -1
+        self._stays = False
         self._cut = _ends_within_a_line(path)
         if damaged:
             self.add(EventName.JOURNAL_DAMAGED, detail=f"{damaged} lines were not entries and are passed over")
@@ -83,6 +84,10 @@ class Journal:
         self._write(msgspec.json.encode(entry) + b"\n")
         self._changed.notify()
 
+    def stay(self) -> None:
+        """Write to no other file any more: what is at the path is another supervisor's."""
+        self._stays = True
+
     def _is_deleted(self) -> bool:
         """Somebody has deleted or moved the file that is open."""
         with contextlib.suppress(OSError):
@@ -91,7 +96,9 @@ class Journal:
         return True
 
     def _write(self, line: bytes) -> None:
-        if self._descriptor >= 0 and self._is_deleted():
+        if self._stays and self._descriptor < 0:
+            return
+        if self._descriptor >= 0 and not self._stays and self._is_deleted():
             self.close()
             self._cut = _ends_within_a_line(self.path)
         try:

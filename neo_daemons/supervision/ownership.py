@@ -5,8 +5,8 @@ restored from a backup or mounted elsewhere while its daemons run. These are the
 
 * A process holds a lock in a file of this directory: the kernel says so, whatever the process did to its environment.
 * Its mark names this directory by device and inode, or a run that a record of this directory names.
-* Its mark names this path, and it keeps files open that were below this path and have been deleted: then the
-  directory that it was started for is no more, and it is nobody else's.
+* Its mark names this path, and it keeps its lock or its log open, which were at this path and have been deleted: then
+  the directory that it was started for is no more, and it is nobody else's.
 
 A record counts only in the directory in which it was written.
 """
@@ -85,7 +85,8 @@ class Ownership:
         if self.owns_mark(mark):
             return True
         # An earlier directory at this path: deleted, or moved away together with its daemons?
-        return mark.state_dir == str(self.state.path) and self._platform.has_deleted_file(pid, self.state.path)
+        files = (self.state.daemon_lock(mark.name), self.state.daemon_log(mark.name))
+        return mark.state_dir == str(self.state.path) and self._platform.keeps_deleted(pid, files)
 
     # Processes
 
@@ -112,7 +113,10 @@ class Ownership:
         """Whether nobody holds the lock of a daemon, so that no process of it lives that has kept it."""
         if not self.is_here():
             return True  # the marks must do
-        lock = self._platform.lock(self.state.daemon_lock(name))
+        try:
+            lock = self._platform.lock(self.state.daemon_lock(name))
+        except FileNotFoundError:  # its directory has just been deleted
+            return True
         if lock is not None:
             lock.release()
         return lock is not None
@@ -147,7 +151,7 @@ class Ownership:
         """
         origin = records.origin(record, self.state.path)
         if origin is not None:
-            return None, f"the record was written in {origin}"
+            return None, f"the record is a copy: it was written in {origin}"
         platform = self._platform
         if record.pid is None or record.identity is None:
             # A crash between intent and fact: the mark leads to what was spawned, its session's leader first.
@@ -204,6 +208,9 @@ def find_supervisor(state: StateDir, platform: Platform) -> FoundSupervisor | No
         OSError: a file cannot be read for another reason than that it is missing.
     """
     record, fault = _read(state)
+    held = locks.is_held(state.lock)
+    if not held and state.lock.exists():
+        return None
     if record is not None:
         try:
             process = platform.open(record.pid, record.identity)
@@ -212,9 +219,8 @@ def find_supervisor(state: StateDir, platform: Platform) -> FoundSupervisor | No
         if process is not None:
             return FoundSupervisor(process, record, None)
         fault = fault or f"names pid {record.pid}, which has ended"
-    held = locks.is_held(state.lock)
     # Not even the lock is there if the directory, or the file, was deleted under a living supervisor.
-    holders = platform.lock_holders(state.lock) if held else platform.lock_holders(state.lock, deleted=True)
+    holders = platform.lock_holders(state.lock, deleted=not held)
     if not held and not holders:
         return None
     for other in holders[1:]:
@@ -232,4 +238,4 @@ def _read(state: StateDir) -> tuple[SupervisorRecord | None, str | None]:
     if record is None:
         return None, None
     origin = records.origin(record, state.path)
-    return (record, None) if origin is None else (None, f"was copied from {origin}")
+    return (record, None) if origin is None else (None, f"is a copy: it was written in {origin}")

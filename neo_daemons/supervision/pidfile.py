@@ -24,6 +24,8 @@ class PidFile:
     def __init__(self, path: Path, ownership: Ownership) -> None:
         self.path = path
         self._ownership = ownership
+        self._token: str | None = None
+        """Of the record that we have read or written last."""
         self.record: DaemonRecord | None = None
 
     def load(self) -> str | None:
@@ -40,6 +42,7 @@ class PidFile:
             self.path.replace(aside)
             self.record = None
             return f"{error}; set aside as {aside.name}"
+        self._token = self.record.token if self.record is not None else None
         if self.record is not None and not self._ownership.counts(self.record):
             self.clear()
         return None
@@ -52,6 +55,7 @@ class PidFile:
         """
         write_struct(self.path, record)
         self.record = record
+        self._token = record.token
 
     def establish(self, pid: int, identity: Identity) -> DaemonRecord:
         """Write down which process it became.
@@ -78,5 +82,15 @@ class PidFile:
         """Remove the record: nothing of the daemon lives. Another supervisor's is left alone: the state directory may
         have become its own."""
         self.record = None
-        if self._ownership.is_here():
+        if self._ownership.is_here() and not self._is_anothers():
             self.path.unlink(missing_ok=True)
+
+    def _is_anothers(self) -> bool:
+        """Another supervisor has taken the directory over, and written a record of its own."""
+        if self._token is None:
+            return False
+        try:
+            found = records.read(self.path, DaemonRecord)
+        except (DamagedRecord, OSError):
+            return False
+        return found is not None and found.token != self._token

@@ -43,6 +43,9 @@ class Reaped(Struct, frozen=True, kw_only=True):
 
     ended: tuple[Orphan, ...]
     left: tuple[Orphan, ...]
+    held: tuple[str, ...] = ()
+    """Lock files of the state directory that are still held: by what could not be ended, or by processes that this
+    system does not name."""
 
 
 def orphans(ownership: Ownership, platform: Platform) -> list[Orphan]:
@@ -69,7 +72,7 @@ def reap(state: StateDir, platform: Platform) -> Reaped:
             running.process.close()
         if running is not None and running.record is None:
             raise StateDirError(f"nothing was ended: {held(state, running)}; {end_holder(state)}")
-        if state.path.is_dir() and running is None:
+        if state.daemons.is_dir() and running is None:
             # Nobody may start to adopt what we are about to end.
             lock.acquire(timeout=LOCK_S, poll_interval=POLL_S)
     except Timeout:
@@ -84,15 +87,20 @@ def reap(state: StateDir, platform: Platform) -> Reaped:
                 mine.append((process, orphan))
             else:
                 process.close()
-        _end([process for process, _ in mine])
+        alive = _end([process for process, _ in mine])
+        still: list[Path] = []
         if lock.is_locked:
-            held_locks = ownership.held_locks()
+            still = [path for path in ownership.held_locks() if path != state.lock]
             for _, orphan in mine:
-                if state.daemon_lock(orphan.name) not in held_locks:
+                if orphan.pid not in alive and state.daemon_lock(orphan.name) not in still:
                     state.daemon_record(orphan.name).unlink(missing_ok=True)
     finally:
         lock.release()
-    return Reaped(ended=tuple(orphan for _, orphan in mine), left=tuple(orphans(ownership, platform)))
+    return Reaped(
+        ended=tuple(orphan for _, orphan in mine if orphan.pid not in alive),
+        left=tuple(orphans(ownership, platform)),
+        held=tuple(map(str, still)),
+    )
 
 
 def held(state: StateDir, supervisor: FoundSupervisor) -> str:
@@ -105,20 +113,27 @@ def end_holder(state: StateDir) -> str:
     return f"stop it, with its daemons: down --state-dir {state.path}"
 
 
-def _end(processes: list[Process]) -> None:
+def _end(processes: list[Process]) -> set[int]:
+    """End processes; the pids of those that cannot be ended."""
     deadline = time.monotonic() + GRACE_S
     for process in processes:
-        process.signal(signal.SIGTERM)
-        process.signal(signal.SIGCONT)
+        _signal(process, signal.SIGTERM)
+        _signal(process, signal.SIGCONT)
     while alive := [process for process in processes if process.is_alive()]:
         if time.monotonic() > deadline + GIVE_UP_S:
             break
         if time.monotonic() > deadline:
             for process in alive:
-                process.signal(signal.SIGKILL)
+                _signal(process, signal.SIGKILL)
         time.sleep(POLL_S)
     for process in processes:
         process.close()
+    return {process.pid for process in alive}
+
+
+def _signal(process: Process, signum: int) -> None:
+    with contextlib.suppress(PermissionError):  # it has become another user's
+        process.signal(signum)
 
 
 def _unsupervised(

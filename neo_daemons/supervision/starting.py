@@ -53,7 +53,7 @@ async def adopt(daemon: Daemon, resolved: Launch | Unavailable) -> bool:
         process = _heir(daemon, record)
     if process is None or record is None:
         await daemon.tree.sweep()
-        daemon.pidfile.clear()
+        daemon.clear_record()
         return False
     if record.pid != process.pid:
         record = daemon.pidfile.establish(process.pid, process.identity)
@@ -62,7 +62,7 @@ async def adopt(daemon: Daemon, resolved: Launch | Unavailable) -> bool:
     if isinstance(resolved, Launch) and fingerprint(daemon.definition, resolved) != record.fingerprint:
         daemon.note(EventName.REPLACED, f"pid {process.pid} was started from another definition", process.pid)
         await daemon.tree.end(daemon.definition.stop)
-        daemon.pidfile.clear()
+        daemon.clear_record()
         daemon.ports.settle(record.ports)
         return False
     daemon.spawned(record, adopted=True)

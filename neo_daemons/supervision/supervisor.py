@@ -19,12 +19,12 @@ from neo_daemons.status import Cause, Change, EventName, Explanation, JournalEnt
 from neo_daemons.version import VERSION
 
 from . import faults
-from .claim import Claim
+from .claim import AlreadyRunning, Claim
 from .daemon import Daemon
 from .journal import Journal
 from .log_keeper import LogKeeper
 from .machine import Event, Refused, State
-from .ownership import Ownership
+from .ownership import Ownership, find_supervisor
 from .platform import Platform, Usage, current_platform
 from .probes import Prober
 from .site import Site
@@ -105,6 +105,9 @@ class Supervisor:
         self._origin: tuple[EventName, Directory] | None = None
         """How the state directory came here, and from where, if it was copied or moved."""
         self._lost: StateDirLost | None = None
+        self._claim_warning: str | None = None
+        self._records_seen = 0
+        """When the directory of the records had last changed, at the latest look."""
         self.on_remade: Callable[[], None] = lambda: None
         """Called when the state directory was deleted and has been made again."""
         self._warning: str | None = None
@@ -127,6 +130,13 @@ class Supervisor:
 
     def claim(self) -> None:
         """Take the state directory's lock. See `start`."""
+        if not self.state.lock.exists() and (self.state.record.exists() or not self.state.path.exists()):
+            # The lock, or all, was deleted under a supervisor that may still live, and is about to make it again.
+            found = find_supervisor(self.state, self.platform)
+            if found is not None:
+                if found.process is not None:
+                    found.process.close()
+                raise AlreadyRunning(self.state, found.record, str(found))
         self._claim.take()
 
     def announce(self, socket: str) -> None:
@@ -166,18 +176,32 @@ class Supervisor:
         if self._lost is not None:
             raise self._lost
         try:
-            remade = self._claim.keep()
+            self._claim.keep()
+            if self._claim.remade:
+                self._claim_anew()
+            elif self._records_changed():
+                self._write_missing_records()
+            self._claim_warning = None
         except StateDirLost as error:
             self._lost = error
             if self._log_keeper is not None:
                 self._log_keeper.cancel()
+            self.journal.stay()
             self.journal.add(EventName.STATE_DIR_LOST, detail=str(error))
             raise
-        except OSError as error:
-            self._warning = f"{self.state.path} cannot be looked at: {error.strerror}"
-            return
-        if remade:
-            self._claim_anew()
+        except (OSError, StateDirError) as error:  # it may be possible later
+            why = error.strerror if isinstance(error, OSError) else error
+            self._claim_warning = f"{self.state.path} cannot be kept up: {why}"
+
+    def _records_changed(self) -> bool:
+        changed_at = self.state.daemons.stat().st_mtime_ns
+        changed, self._records_seen = changed_at != self._records_seen, changed_at
+        return changed
+
+    def _write_missing_records(self) -> None:
+        for daemon in self.daemons.values():
+            if daemon.pidfile.record is not None and not daemon.pidfile.path.exists():
+                daemon.moved()
 
     def is_in(self, directory: str) -> bool:
         """Whether this is the state directory that a client means, by its device and inode; see `Directory.key`."""
@@ -186,13 +210,13 @@ class Supervisor:
     def _claim_anew(self) -> None:
         self.site.ownership.look_again()
         self.announce(self._socket)
-        self.journal.close()  # it goes on in a new file
-        self.journal.add(EventName.STATE_DIR_REMADE, detail=f"{self.state.path} was deleted, wholly or in part")
         for daemon in self.daemons.values():
             daemon.moved()
         if any(daemon.held for daemon in self.daemons.values()):
             self._save_intentions()
         self.on_remade()
+        self._claim.remade = False
+        self.journal.add(EventName.STATE_DIR_REMADE, detail=f"{self.state.path} was deleted, wholly or in part")
 
     def launch(self) -> None:
         """Begin to supervise. See `start`."""
@@ -446,7 +470,7 @@ class Supervisor:
                 config=self.config,
                 url=self.url,
                 stopping=self.stopping,
-                warning=self._warning or self.journal.fault,
+                warning=self._claim_warning or self._warning or self.journal.fault,
             ),
             daemons=tuple(daemon.status(usage.get(daemon.name)) for daemon in self.daemons.values()),
         )

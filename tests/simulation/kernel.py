@@ -472,7 +472,7 @@ class SimPlatform:
         procs = [proc for proc in self.kernel.living() if held is not None and held in proc.locks]
         return [SimProcess(self, proc, is_child=False) for proc in procs]
 
-    def has_deleted_file(self, pid: int, directory: Path) -> bool:
+    def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
         return False
 
     def oom_kills(self) -> int | None:

@@ -193,9 +193,9 @@ class Platform(Protocol):
         """The living processes, but for this one, that hold the lock on the file at this path; with `deleted`, on a
         file that was at this path and has been deleted. [] where the system does not say."""
 
-    def has_deleted_file(self, pid: int, directory: Path) -> bool:
-        """Whether a process keeps a file open that was in the directory when the process opened it, and has been
-        deleted since. False where the system does not say."""
+    def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
+        """Whether a process, which sees the same file systems as we do, keeps one of these files open, and that has
+        been deleted. False where the system does not say."""
 
     def oom_kills(self) -> int | None:
         """How many processes the kernel has killed for want of memory since the boot; None if it does not say."""

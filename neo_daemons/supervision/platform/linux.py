@@ -73,6 +73,16 @@ def _ask_late(
 
 DELETED = " (deleted)"
 """What the kernel puts behind the name of an open file that has been deleted: d_path in fs/d_path.c."""
+
+
+def _sees_what_we_see(pid: int) -> bool:
+    """Whether a path means the same to a process as to us: in a container it may not."""
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/ns/mnt"), os.stat("/proc/self/ns/mnt"))
+    except OSError:
+        return False
+
+
 _MARKED = MARK_VARIABLE.encode() + b"="
 
 
@@ -276,7 +286,7 @@ class LinuxPlatform(PosixPlatform):
                 numbers = os.listdir(f"/proc/{pid}/fd")
             except OSError:
                 return False  # it ended, or it is another user's and cannot hold a lock of ours
-            return any(holds_by(f"/proc/{pid}", number) for number in numbers)
+            return (not deleted or _sees_what_we_see(pid)) and any(holds_by(f"/proc/{pid}", one) for one in numbers)
 
         def holds_by(process: str, number: str) -> bool:
             try:
@@ -298,8 +308,9 @@ class LinuxPlatform(PosixPlatform):
         found = (self._claim(pid, lambda pid=pid: holds(pid)) for pid in self._pids() if holds(pid))  # type: ignore[misc]
         return [process for process in found if process is not None]
 
-    def has_deleted_file(self, pid: int, directory: Path) -> bool:
-        return any(link.startswith(f"{directory}/") and link.endswith(DELETED) for link in procfs.open_files(pid))
+    def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
+        links = {f"{file}{DELETED}" for file in files}
+        return _sees_what_we_see(pid) and not links.isdisjoint(procfs.open_files(pid))
 
     def oom_kills(self) -> int | None:
         try:

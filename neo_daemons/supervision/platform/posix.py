@@ -299,7 +299,7 @@ class PosixPlatform:
     def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
         return []
 
-    def has_deleted_file(self, pid: int, directory: Path) -> bool:
+    def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
         return False
 
     def oom_kills(self) -> int | None:
