@@ -14,7 +14,7 @@ from neo_daemons.definitions import Definition
 from neo_daemons.state_dir import StateDirError
 
 from . import fixtures, reporting, standing
-from .guard import Mishaps, guarded
+from .guard import ENDING, Mishaps, guarded
 from .handles import NOT_OURS, Daemon, Daemons, begin
 from .incidents import Incident, JournalReader
 from .isolation import Isolation, define
@@ -153,7 +153,7 @@ class Active:
             begin(handle)
             self._vain.discard(name)
             self._handles[name] = handle
-            self._config.hook.pytest_neo_daemons_ready(config=self._config, daemon=handle)
+            self._announce("pytest_neo_daemons_ready", daemon=handle)
         return handle
 
     def _change(self, name: str, definition: Definition) -> None:
@@ -411,7 +411,7 @@ class Active:
         incidents = [incident for incident in incidents if incident.daemon in concerning]
         if incidents:
             reporting.set_properties(item, report, incidents)
-            self._tell(incidents)
+            self._tell(incidents, item.nodeid)
         if report.failed:
             for incident in incidents:
                 blame = "" if incident.asked_for else "\nThis failure may be the daemon's, not the test's."
@@ -471,14 +471,23 @@ class Active:
             if definition is not None
         }
 
-    def _tell(self, incidents: Iterable[Incident]) -> None:
+    def _tell(self, incidents: Iterable[Incident], test: str) -> None:
         for incident in incidents:
             if incident.beginning not in self._told:
                 self._told[incident.beginning] = False
-                self._config.hook.pytest_neo_daemons_died(config=self._config, incident=incident)
+                self._announce("pytest_neo_daemons_died", test, incident=incident)
             if incident.back_after_s is not None and not self._told[incident.beginning]:
                 self._told[incident.beginning] = True
-                self._config.hook.pytest_neo_daemons_restarted(config=self._config, incident=incident)
+                self._announce("pytest_neo_daemons_restarted", test, incident=incident)
+
+    def _announce(self, hook: str, test: str | None = None, **arguments: Any) -> None:
+        """Call a project's hook. What goes wrong in it is the project's, and the run goes on."""
+        try:
+            getattr(self._config.hook, hook)(config=self._config, **arguments)
+        except ENDING:
+            raise
+        except BaseException as error:
+            self.mishaps.note(hook, error, test)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -542,17 +551,18 @@ class Active:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self) -> None:
-        for variable, value in self._exported.items():
-            if value is None:
-                os.environ.pop(variable, None)
-            else:
-                os.environ[variable] = value
-        if self._progress is not None:
-            self._progress.close()
-        if self._journal is not None:
-            self._journal.close()
-        if self._session is not None:
-            self._session.close()
+        with contextlib.ExitStack() as closing:  # each of them, whatever becomes of the others
+            if self._session is not None:
+                closing.callback(self._session.close)
+            if self._journal is not None:
+                closing.callback(self._journal.close)
+            if self._progress is not None:
+                closing.callback(self._progress.close)
+            for variable, value in self._exported.items():
+                if value is None:
+                    os.environ.pop(variable, None)
+                else:
+                    os.environ[variable] = value
 
 
 def _parameters(item: pytest.Item) -> dict[str | None, Any]:
