@@ -40,7 +40,7 @@ class Mishaps:
 
     def note(self, hook: str, error: BaseException, test: str | None) -> None:
         """Warn of it, once, and keep it for the summary."""
-        place = next((f"{frame.f_code.co_filename}:{line}" for frame, line in _frames(error)), "")
+        place = next((f"{frame.f_code.co_filename}:{line}" for frame, line in frames(error)), "")
         key = (hook, type(error).__name__, place)
         if key not in self._texts:
             if len(self._texts) >= MAX_MISHAPS:
@@ -64,7 +64,7 @@ class Mishaps:
         return [*lines, f"and {self._left_out} more failures of hooks"] if self._left_out else lines
 
 
-def _frames(error: BaseException) -> list[tuple[Any, int]]:
+def frames(error: BaseException) -> list[tuple[Any, int]]:
     """Where it was raised, the innermost frame first."""
     return [*traceback.walk_tb(error.__traceback__)][::-1]
 

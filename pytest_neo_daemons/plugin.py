@@ -245,11 +245,12 @@ def ini_directory(config: pytest.Config) -> Path:
 
 def _configured(config: pytest.Config) -> Iterable[str]:
     """Names of the fixtures of the daemons that this run would have."""
+    daemons: Iterable[str] | None = None
     if config.hook.pytest_neo_daemons_definitions.get_hookimpls():
         from .joining import hooked  # only the hook knows
 
         daemons = hooked(config)
-    else:
+    if daemons is None:
         urls = config.getini("neo_daemons_url")
         daemons = [*_in_project(config), *(text.partition("=")[0].strip() for text in urls)]
     return [name for name in map(fixture_name, daemons) if name is not None]
