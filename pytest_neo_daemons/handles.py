@@ -146,6 +146,13 @@ class Daemon:
             raise TimeoutError(f"{self.name} is {self._latest.state}, not ready after {timeout_s:g} s")
         self._ready(self)
 
+    def see(self, status: DaemonStatus) -> bool:
+        """Take in where it is now, if it is ready; whether it is."""
+        if status.ready:
+            self._latest = status
+            self._ready(self)
+        return status.ready
+
     def logs(self, lines: int = 100) -> str:
         """The end of its log."""
         return self._session.ask(lambda client: "".join(client.logs(self.name, lines)))
