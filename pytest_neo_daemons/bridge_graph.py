@@ -33,7 +33,7 @@ class BridgeGraph:
         self._nodes: list[str] = []
         self._edges: list[str] = []
         self._subscriptions: dict[str, list[str]] = {}
-        """Of each agent."""
+        """Agent → its subscriptions."""
 
     def subscribe(self, agent: str | None = None) -> str:
         """Have the bridge wake an agent, a new one by default, for each message sent to it. The delivery is only

@@ -59,7 +59,7 @@ class Mishaps:
             self._tests[key][test] = None
 
     def lines(self) -> list[str]:
-        """For the summary."""
+        """What the summary says of them."""
         lines = [f"{text}{_during([*self._tests[key]])}; the run went on" for key, text in self._texts.items()]
         return [*lines, f"and {self._left_out} more failures of hooks"] if self._left_out else lines
 
@@ -100,7 +100,7 @@ def _plain(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrapper(name: str, function: Callable[..., Generator[None, Any, Any]]) -> Callable[..., Generator[None, Any, Any]]:
-    """Of a hook wrapper: what it wraps is called, and its outcome kept, whatever happens before and after."""
+    """Guard a hook wrapper: what it wraps is called, and its outcome kept, whatever happens before and after."""
 
     @functools.wraps(function)
     def hook(self: Any, *arguments: Any) -> Generator[None, Any, Any]:

@@ -115,7 +115,7 @@ class Daemon:
 
     @property
     def pid(self) -> int | None:
-        """Of its process, now; None if there is none, or it is external."""
+        """The pid of its process, now; None if there is none, or it is external."""
         return self._now().pid
 
     @property
@@ -229,7 +229,7 @@ class Daemons(Mapping[str, Daemon]):
         self._names = names
         self._get = get
         self.state_dir = state_dir
-        """Of the supervisor."""
+        """The state directory of the supervisor."""
 
     def __getitem__(self, name: str) -> Daemon:
         if name not in self._names:

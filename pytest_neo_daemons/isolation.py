@@ -36,7 +36,7 @@ class Isolation:
 
     @property
     def names(self) -> set[str]:
-        """In the supervisor."""
+        """Their names, as the supervisor has them."""
         return {handle.name for handle in self.handles}
 
     def promise(self, name: str) -> Daemon:

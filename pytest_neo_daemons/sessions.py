@@ -145,7 +145,7 @@ class Session(abc.ABC):
 
     client: Client
     names: tuple[str, ...]
-    """Of the daemons."""
+    """The names of the daemons."""
     ours = True
     """Whether it is the tests' own, so that they may start, change and hurt its daemons."""
 
