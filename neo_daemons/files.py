@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -21,7 +20,7 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False, mode: int | None
     Raises:
         OSError: nothing was changed.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{Unpatched.urandom(4).hex()}.tmp")
     try:
         with temporary.open("xb") as file:
             if mode is not None:

@@ -25,6 +25,8 @@ class Unpatched:
     stat = staticmethod(os.stat)
     pread = staticmethod(os.pread)
     getpid = staticmethod(os.getpid)
+    geteuid = staticmethod(os.geteuid)
+    urandom = staticmethod(os.urandom)
     sleep = staticmethod(time.sleep)
     connect = staticmethod(socket.SocketType.connect)
     """Of the C type: pytest-socket and pytest-recording replace the method of `socket.socket`."""

@@ -14,7 +14,7 @@ from neo_daemons.definitions import Definition
 from neo_daemons.state_dir import StateDirError
 
 from . import fixtures, reporting, standing
-from .guard import Mishaps, guarded
+from .guard import ENDING, Mishaps, guarded
 from .handles import NOT_OURS, Daemon, Daemons, begin
 from .incidents import Incident, JournalReader
 from .isolation import Isolation, define
@@ -92,6 +92,8 @@ class Active:
         self._handles: dict[str, Daemon] = {}
         self._touched: set[str] = set()
         """Shared daemons whose handles the present test has looked at, however it came by them."""
+        self._item: pytest.Item | None = None
+        """The present test."""
         self._isolation: Isolation | None = None
         self._vain: set[str] = set()
         """Daemons that the present test could not have."""
@@ -124,7 +126,7 @@ class Active:
         return self._session
 
     def daemons(self, request: pytest.FixtureRequest) -> Daemons:
-        """For the fixture."""
+        """What the fixture ``neo_daemons`` gives."""
 
         def get(name: str) -> Daemon:
             # Only pytest knows whose definition of it counts.
@@ -148,13 +150,40 @@ class Active:
             self._change(name, definition)
         handle = self._handles.get(name)
         if handle is None:
-            handle = Daemon(self.session, name, lambda: self._refusal(name), self._export, self._touched.add)
+            self._begin_watch()
+            handle = Daemon(self.session, name, lambda: self._refusal(name), self._export, self._touch)
             self._vain.add(name)
             begin(handle)
             self._vain.discard(name)
             self._handles[name] = handle
-            self._config.hook.pytest_neo_daemons_ready(config=self._config, daemon=handle)
+            self._announce("pytest_neo_daemons_ready", daemon=handle)
         return handle
+
+    def _begin_watch(self) -> None:
+        """Note where journal and logs are, as soon as the present test uses a daemon: most use none."""
+        if self._item is not None and self._journal is not None and WATCH not in self._item.stash:
+            self._journal.read()
+            self._item.stash[WATCH] = reporting.Watch(self._journal, self._logs)
+
+    def _touch(self, name: str) -> None:
+        """The present test looks at the handle of a shared daemon, which may have been restarted on another port."""
+        if name in self._touched:
+            return
+        self._touched.add(name)
+        self._begin_watch()
+        handle = self._handles.get(name)
+        if handle is not None and self._has_news(name):
+            with _whatever_comes():
+                if handle.see(self.session.client.status().daemon(name)):
+                    self._keep_looked_at(name)
+
+    def _has_news(self, name: str) -> bool:
+        """Whether anything has happened since a daemon was last seen to be ready."""
+        return self._journal is not None and self._looked_at.get(name) != self._journal.position
+
+    def _keep_looked_at(self, name: str) -> None:
+        if self._journal is not None:
+            self._looked_at[name] = self._journal.position
 
     def _change(self, name: str, definition: Definition) -> None:
         if not self.session.ours:
@@ -164,6 +193,7 @@ class Active:
     def isolate(self, name: str, definition: Definition | None, handle: Daemon | None = None) -> Daemon:
         """A new daemon, like the shared one of that name, for the present test; `handle` is made to lead to it."""
         _check_definition(name, definition)
+        self._begin_watch()
         daemon = self.isolation.begin(handle or self.isolation.promise(name), definition)
         self._logs[daemon.name] = daemon.log_path
         return daemon
@@ -196,7 +226,7 @@ class Active:
         return item.stash[USES]
 
     def is_overridden(self, name: str, items: Iterable[pytest.Item], *, itself: bool = False) -> bool:
-        """Whether somebody has a definition fixture of his own, or one in the place of the daemon's `itself`: then
+        """Whether a project has a definition fixture of its own, or one in the place of the daemon's `itself`: then
         starting the daemon waits for that."""
         attributes = [f"{fixture_name(name)}_definition", *([str(fixture_name(name))] if itself else [])]
         holders: set[Any] = set()
@@ -299,7 +329,7 @@ class Active:
             return
         used: dict[str, None] = {}
         for item in session.items:
-            if not _is_left_out(item):
+            if self._used_by(item) and not _is_left_out(item):
                 parameters = _parameters(item)  # may be values, and no fixtures
                 used |= dict.fromkeys(name for name in self._used_by(item) if fixture_name(name) not in parameters)
         for name in used:
@@ -326,20 +356,22 @@ class Active:
             self._logs.pop(handle.name, None)
         self.isolation.handles.clear()
         self._touched.clear()
-        used = self._used_by(item)
-        journal = self._journal
-        if journal is not None:
-            journal.read()
-            for name in used:
-                if name in self._handles and self._looked_at.get(name) != journal.position:
-                    # Something has happened: a daemon that died between two tests is no reason for the second to fail.
-                    begin(Daemon(self.session, name, lambda: None))
-                    self._looked_at[name] = journal.position
+        self._item = item
+        if WATCH in item.stash:  # it is run again
+            del item.stash[WATCH]
+        if not self._concerning(item):
+            return
+        if self._journal is not None:
+            self._journal.read()
+        for name in self._used_by(item):
+            if name in self._handles and self._has_news(name):
+                # A daemon that died between two tests is no reason for the second to fail.
+                begin(self._handles[name])
+                self._keep_looked_at(name)
         if not hasattr(item, "fixturenames"):
             for name in self._marked(item):
                 self.obtain(name, None)
-        if journal is not None:
-            item.stash[WATCH] = reporting.Watch(journal, self._logs)
+        self._begin_watch()
 
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: Any) -> None:
         name = self._by_fixture.get(fixturedef.argname)
@@ -384,21 +416,21 @@ class Active:
         self._repair_handles()
         watch = item.stash.get(WATCH, None)
         incidents = watch.incidents() if watch is not None else []
-        for name in {incident.daemon for incident in incidents if incident.back_after_s is None}:
+        for name in {incident.daemon for incident in incidents}:
             used = name in self._touched or name in self._used_by(item)
             if used and name in self._handles:
-                # So that the report can say, too, after how long it was back.
+                # So that the report can say, too, after how long it was back, and where it is now.
                 with _whatever_comes():
-                    self.session.need(name)
+                    self._handles[name].wait_ready()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
+        if self._session is not None and report.failed and report.when == "setup":
+            self._explain(item, report)
         watch = item.stash.get(WATCH, None)
         if watch is None:
             return report
-        if report.failed and report.when == "setup":
-            self._explain(item, report)
         status = None
         if report.failed and self._concerning(item):
             # The test may be quicker than the supervisor: what happened before it was asked is told before it answers.
@@ -411,7 +443,7 @@ class Active:
         incidents = [incident for incident in incidents if incident.daemon in concerning]
         if incidents:
             reporting.set_properties(item, report, incidents)
-            self._tell(incidents)
+            self._tell(incidents, item.nodeid)
         if report.failed:
             for incident in incidents:
                 blame = "" if incident.asked_for else "\nThis failure may be the daemon's, not the test's."
@@ -471,14 +503,23 @@ class Active:
             if definition is not None
         }
 
-    def _tell(self, incidents: Iterable[Incident]) -> None:
+    def _tell(self, incidents: Iterable[Incident], test: str) -> None:
         for incident in incidents:
             if incident.beginning not in self._told:
                 self._told[incident.beginning] = False
-                self._config.hook.pytest_neo_daemons_died(config=self._config, incident=incident)
+                self._announce("pytest_neo_daemons_died", test, incident=incident)
             if incident.back_after_s is not None and not self._told[incident.beginning]:
                 self._told[incident.beginning] = True
-                self._config.hook.pytest_neo_daemons_restarted(config=self._config, incident=incident)
+                self._announce("pytest_neo_daemons_restarted", test, incident=incident)
+
+    def _announce(self, hook: str, test: str | None = None, **arguments: Any) -> None:
+        """Call a project's hook. What goes wrong in it is the project's, and the run goes on."""
+        try:
+            getattr(self._config.hook, hook)(config=self._config, **arguments)
+        except ENDING:
+            raise
+        except BaseException as error:
+            self.mishaps.note(hook, error, test)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -542,17 +583,18 @@ class Active:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self) -> None:
-        for variable, value in self._exported.items():
-            if value is None:
-                os.environ.pop(variable, None)
-            else:
-                os.environ[variable] = value
-        if self._progress is not None:
-            self._progress.close()
-        if self._journal is not None:
-            self._journal.close()
-        if self._session is not None:
-            self._session.close()
+        with contextlib.ExitStack() as closing:  # each of them, whatever becomes of the others
+            if self._session is not None:
+                closing.callback(self._session.close)
+            if self._journal is not None:
+                closing.callback(self._journal.close)
+            if self._progress is not None:
+                closing.callback(self._progress.close)
+            for variable, value in self._exported.items():
+                if value is None:
+                    os.environ.pop(variable, None)
+                else:
+                    os.environ[variable] = value
 
 
 def _parameters(item: pytest.Item) -> dict[str | None, Any]:

@@ -1,11 +1,10 @@
-"""The bridge's graph database, for a test: subscribe somebody, send him a message, await the delivery."""
+"""The bridge's graph database, for a test: subscribe an agent, send it a message, await the delivery."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sqlite3
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,15 +33,15 @@ class BridgeGraph:
         self._nodes: list[str] = []
         self._edges: list[str] = []
         self._subscriptions: dict[str, list[str]] = {}
-        """Of each agent."""
+        """Agent → its subscriptions."""
 
     def subscribe(self, agent: str | None = None) -> str:
         """Have the bridge wake an agent, a new one by default, for each message sent to it. The delivery is only
         logged. Returns the agent's id."""
         if agent is None:
-            agent = f"@agent-{uuid.uuid4().hex[:12]}"
+            agent = f"@agent-{Unpatched.urandom(6).hex()}"
             self.add_node(agent, "AgentIdentity", name=agent)
-        subscription = f"wake-{uuid.uuid4().hex[:12]}-{agent.lstrip('@')}"
+        subscription = f"wake-{Unpatched.urandom(6).hex()}-{agent.lstrip('@')}"
         self._subscriptions.setdefault(agent, []).append(subscription)
         self.add_node(
             subscription,
@@ -58,7 +57,7 @@ class BridgeGraph:
 
     def send(self, agent: str, body: str, *, subject: str = "test", priority: str = "high") -> str:
         """Send a message to an agent. Returns the message's id."""
-        message = f"message-{uuid.uuid4().hex[:12]}"
+        message = f"message-{Unpatched.urandom(6).hex()}"
         self.add_node(message, "MESSAGE", subject=subject, body=body, priority=priority, to=agent)
         self.add_edge(message, agent, "SENT_TO")
         return message
@@ -91,7 +90,7 @@ class BridgeGraph:
 
     def add_edge(self, source: str, target: str, type_: str) -> None:
         """Insert an edge."""
-        id_ = str(uuid.uuid4())
+        id_ = Unpatched.urandom(16).hex()
         data = {"id": id_, "source": source, "target": target, "type": type_, "properties": {}}
         self._insert("Edges", id=id_, source=source, target=target, type=type_, data=data)
         self._edges.append(id_)

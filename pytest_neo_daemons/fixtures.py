@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import types
-import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from neo_daemons.control.client import ControlError
+from neo_daemons.unpatched import Unpatched
 
 from . import clients
 from .bridge_graph import DATABASE_VARIABLE, DIRECTORY_VARIABLE, BridgeGraph
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DATABASES = f"/api/v2/tenants/{clients.TENANT}/databases"
 REMOVAL_S = 5.0
+REMOVAL_TRIES = 20
 """chroma answers that its database is locked when several are removed at once."""
 
 
@@ -135,7 +136,7 @@ def chroma_client(request: pytest.FixtureRequest, chroma: object) -> Iterator[An
 
     import httpx
 
-    database = f"test-{uuid.uuid4().hex}"
+    database = f"test-{Unpatched.urandom(16).hex()}"
     # By hand: each client of chromadb, an AdminClient too, has descriptors of its own.
     with clients.make_http(daemon.url) as admin:
         admin.post(DATABASES, json={"name": database}).raise_for_status()
@@ -143,13 +144,18 @@ def chroma_client(request: pytest.FixtureRequest, chroma: object) -> Iterator[An
     yield client
     getattr(client, "close", lambda: None)()  # chromadb has it since 1.5
     if not _active(request).is_isolated(daemon):
-        from tenacity import RetryError, Retrying, stop_after_delay, wait_random_exponential
+        from tenacity import RetryError, Retrying, stop_after_attempt, stop_after_delay
 
         # No test fails because of what could not be cleaned up after it: names are never used twice.
         with contextlib.suppress(RetryError, Unavailable, ControlError):
             daemon.wait_ready()  # a test may have killed it
             with clients.make_http(daemon.url) as admin:
-                for attempt in Retrying(stop=stop_after_delay(REMOVAL_S), wait=wait_random_exponential(0.02, max=0.5)):
+                # The attempts are counted, too: a test may have stopped the clock.
+                for attempt in Retrying(
+                    stop=stop_after_delay(REMOVAL_S) | stop_after_attempt(REMOVAL_TRIES),
+                    wait=lambda _: Unpatched.urandom(1)[0] / 512,
+                    sleep=Unpatched.sleep,
+                ):
                     with attempt:
                         answer = admin.delete(f"{DATABASES}/{database}")
                         if answer.status_code != httpx.codes.NOT_FOUND:  # the test has removed it

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import sys
+import traceback
 import warnings
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
@@ -12,30 +14,59 @@ from typing import Any, TypeVar
 import pytest
 
 MAX_TEXT = 300
+MAX_MISHAPS = 20
+ENDING = (pytest.exit.Exception, KeyboardInterrupt)
+"""What may end a run from anywhere."""
+OUTCOMES = (pytest.fail.Exception, pytest.skip.Exception)
+PASSED_ON: dict[str, tuple[type[BaseException], ...]] = {
+    "pytest_sessionstart": (pytest.UsageError,),
+    "pytest_generate_tests": OUTCOMES,
+    "pytest_runtest_setup": OUTCOMES,
+    "pytest_runtest_teardown": OUTCOMES,
+}
+"""What else a hook may raise, because pytest reports it there. Anywhere else it would end the run."""
+LATE = frozenset({"pytest_terminal_summary", "pytest_unconfigure"})
+"""Hooks whose mishaps no summary shows any more."""
 C = TypeVar("C", bound=type)
 
 
 class Mishaps:
-    """What went wrong in hooks, and during which tests."""
+    """What went wrong in hooks, and during which tests: once for each kind of error at each place."""
 
     def __init__(self) -> None:
-        self._tests: dict[str, list[str]] = {}
+        self._texts: dict[tuple[str, str, str], str] = {}
+        self._tests: dict[tuple[str, str, str], dict[str, None]] = {}
+        self._left_out = 0
 
-    def note(self, hook: str, error: Exception, test: str | None) -> None:
+    def note(self, hook: str, error: BaseException, test: str | None) -> None:
         """Warn of it, once, and keep it for the summary."""
-        said = " ".join(str(error).split())
-        text = f"{hook} failed: {type(error).__name__}{f': {said:.{MAX_TEXT}}' if said else ''}"
-        if text not in self._tests:
-            self._tests[text] = []
+        place = next((f"{frame.f_code.co_filename}:{line}" for frame, line in frames(error)), "")
+        key = (hook, type(error).__name__, place)
+        if key not in self._texts:
+            if len(self._texts) >= MAX_MISHAPS:
+                self._left_out += 1
+                return
+            said = " ".join(str(error).split())
+            text = f"{hook} failed: {type(error).__name__}{f': {said:.{MAX_TEXT}}' if said else ''}"
+            self._texts[key], self._tests[key] = text, {}
             # Where warnings are errors, the line in the summary has to do.
             with contextlib.suppress(Exception):
                 warnings.warn(pytest.PytestWarning(f"neo-daemons: {text}"), stacklevel=1)
-        if test is not None and test not in self._tests[text]:
-            self._tests[text].append(test)
+            if hook in LATE:
+                with contextlib.suppress(Exception):
+                    sys.stderr.write(f"neo-daemons: {text}\n")
+        if test is not None:
+            self._tests[key][test] = None
 
     def lines(self) -> list[str]:
-        """For the summary."""
-        return [f"{text}{_during(tests)}; the run went on" for text, tests in self._tests.items()]
+        """What the summary says of them."""
+        lines = [f"{text}{_during([*self._tests[key]])}; the run went on" for key, text in self._texts.items()]
+        return [*lines, f"and {self._left_out} more failures of hooks"] if self._left_out else lines
+
+
+def frames(error: BaseException) -> list[tuple[Any, int]]:
+    """Where it was raised, the innermost frame first."""
+    return [*traceback.walk_tb(error.__traceback__)][::-1]
 
 
 def _during(tests: list[str]) -> str:
@@ -47,10 +78,10 @@ def _during(tests: list[str]) -> str:
 def guarded(cls: C) -> C:
     """Have every hook of a plugin class go through `Mishaps`, which its instances have as `mishaps`.
 
-    An outcome of pytest's own (fail, skip, exit), a `pytest.UsageError` and a `KeyboardInterrupt` go through.
+    `ENDING` goes through, and what `PASSED_ON` says. What goes wrong while a fixture is set up is the test's error.
     """
     for name, function in list(vars(cls).items()):
-        if name.startswith("pytest_") and inspect.isfunction(function):
+        if name.startswith("pytest_") and name != "pytest_fixture_setup" and inspect.isfunction(function):
             guard = _wrapper if inspect.isgeneratorfunction(function) else _plain
             setattr(cls, name, guard(name, function))
     return cls
@@ -61,27 +92,23 @@ def _plain(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def hook(self: Any, *arguments: Any) -> Any:
         try:
             return function(self, *arguments)
-        except pytest.UsageError:
-            raise
-        except Exception as error:
-            self.mishaps.note(name, error, _test(arguments))
+        except BaseException as error:
+            _note(self, name, error, arguments)
             return None
 
     return hook
 
 
 def _wrapper(name: str, function: Callable[..., Generator[None, Any, Any]]) -> Callable[..., Generator[None, Any, Any]]:
-    """Of a hook wrapper: what it wraps is called, and its outcome kept, whatever happens before and after."""
+    """Guard a hook wrapper: what it wraps is called, and its outcome kept, whatever happens before and after."""
 
     @functools.wraps(function)
     def hook(self: Any, *arguments: Any) -> Generator[None, Any, Any]:
         ours = function(self, *arguments)
         try:
             next(ours)
-        except pytest.UsageError:
-            raise
-        except Exception as error:
-            self.mishaps.note(name, error, _test(arguments))
+        except BaseException as error:
+            _note(self, name, error, arguments)
             return (yield)
         try:
             result = yield
@@ -90,22 +117,27 @@ def _wrapper(name: str, function: Callable[..., Generator[None, Any, Any]]) -> C
                 ours.throw(theirs)
             except StopIteration as end:
                 return end.value
-            except Exception as error:
+            except BaseException as error:
                 if error is theirs:
                     raise
-                self.mishaps.note(name, error, _test(arguments))
+                _note(self, name, error, arguments)
             raise
         try:
             ours.send(result)
         except StopIteration as end:
             return end.value
-        except pytest.UsageError:
-            raise
-        except Exception as error:
-            self.mishaps.note(name, error, _test(arguments))
+        except BaseException as error:
+            _note(self, name, error, arguments)
         return result
 
     return hook
+
+
+def _note(plugin: Any, name: str, error: BaseException, arguments: tuple[Any, ...]) -> None:
+    """Keep what a hook raised; to be called while it is handled, as what may pass is raised again."""
+    if isinstance(error, (*ENDING, *PASSED_ON.get(name, ()))):
+        raise error
+    plugin.mishaps.note(name, error, _test(arguments))
 
 
 def _test(arguments: tuple[Any, ...]) -> str | None:

@@ -115,7 +115,7 @@ class Daemon:
 
     @property
     def pid(self) -> int | None:
-        """Of its process, now; None if there is none, or it is external."""
+        """The pid of its process, now; None if there is none, or it is external."""
         return self._now().pid
 
     @property
@@ -145,6 +145,13 @@ class Daemon:
         if not self._latest.ready:
             raise TimeoutError(f"{self.name} is {self._latest.state}, not ready after {timeout_s:g} s")
         self._ready(self)
+
+    def see(self, status: DaemonStatus) -> bool:
+        """Take in where it is now, if it is ready; whether it is."""
+        if status.ready:
+            self._latest = status
+            self._ready(self)
+        return status.ready
 
     def logs(self, lines: int = 100) -> str:
         """The end of its log."""
@@ -222,7 +229,7 @@ class Daemons(Mapping[str, Daemon]):
         self._names = names
         self._get = get
         self.state_dir = state_dir
-        """Of the supervisor."""
+        """The state directory of the supervisor."""
 
     def __getitem__(self, name: str) -> Daemon:
         if name not in self._names:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import secrets
 
 import msgspec
 import pytest
 
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.definitions import Definition, Port
+from neo_daemons.unpatched import Unpatched
 
 from .handles import NOT_OURS, Daemon, begin
 from .sessions import Session, Unavailable
@@ -36,7 +36,7 @@ class Isolation:
 
     @property
     def names(self) -> set[str]:
-        """In the supervisor."""
+        """Their names, as the supervisor has them."""
         return {handle.name for handle in self.handles}
 
     def promise(self, name: str) -> Daemon:
@@ -54,7 +54,7 @@ class Isolation:
         if definition.external:
             pytest.fail(f"{name} cannot be isolated: it is external, somebody else's", pytrace=False)
         # Random: a worker that takes a dead one's place counts anew, and a configured daemon may be called alike.
-        handle.lead_to(f"{name[:PREFIX]}-{self._worker}-{secrets.token_hex(4)}")
+        handle.lead_to(f"{name[:PREFIX]}-{self._worker}-{Unpatched.urandom(4).hex()}")
         data_dir = str(self._session.state.data_dir(handle.name)) if definition.data_dir is not None else None
         ports = dict.fromkeys(definition.ports, Port())
         own = msgspec.structs.replace(definition, name=handle.name, ports=ports, data_dir=data_dir)

@@ -14,6 +14,7 @@ from neo_daemons.control.client import Client, ControlError
 from neo_daemons.definitions import Definition
 from neo_daemons.state_dir import StateDir, StateDirError
 
+from .guard import ENDING, frames
 from .options import Options, resolve
 from .sessions import AttachedSession, JoinedSession, OwnSession, Session, is_reachable
 
@@ -36,14 +37,14 @@ NOWHERE = StateDir(Path("/nowhere"))
 """Where nothing will be run."""
 
 
-def hooked(config: pytest.Config) -> Iterable[str]:
-    """The daemons that this run would have, switched on."""
+def hooked(config: pytest.Config) -> Iterable[str] | None:
+    """The daemons that this run would have, switched on; None if that cannot be told."""
     from neo_daemons.config import ConfigError
 
     try:
         return _load(config, resolve(config), NOWHERE)[1]
     except (ConfigError, StateDirError, pytest.UsageError):
-        return ()  # what is wrong will be said when it is used
+        return None  # what is wrong will be said when it is used
 
 
 def join(config: pytest.Config, options: Options) -> tuple[Session | None, tuple[str, ...], str | None]:
@@ -100,13 +101,32 @@ def _load(config: pytest.Config, options: Options, state: StateDir) -> tuple[Con
         definitions |= {name: external(name, url) for name, url in options.urls}
     except ConfigError as error:
         raise pytest.UsageError(f"--neo-daemons-url {error}") from None
-    config.hook.pytest_neo_daemons_definitions(config=config, definitions=definitions)
+    _change(config, definitions)
     for name, definition in definitions.items():
         wrong = wrong_with(definition, name)
         if wrong is not None:
             raise pytest.UsageError(f"pytest_neo_daemons_definitions: definitions[{name!r}] {wrong}")
     check_order(definitions.values())
     return configuration, definitions
+
+
+def _change(config: pytest.Config, definitions: dict[str, Definition]) -> None:
+    """Have the project change them.
+
+    Raises:
+        pytest.UsageError: its hook has failed; says where.
+    """
+    hook = config.hook.pytest_neo_daemons_definitions
+    try:
+        hook(config=config, definitions=definitions)
+    except (pytest.UsageError, *ENDING):
+        raise
+    except BaseException as error:
+        bodies = {implementation.function.__code__ for implementation in hook.get_hookimpls()}
+        places = [f"{f.f_code.co_filename}:{line}: " for f, line in frames(error) if f.f_code in bodies]
+        raise pytest.UsageError(
+            f"neo-daemons: {''.join(places[:1])}pytest_neo_daemons_definitions failed: {type(error).__name__}: {error}"
+        ) from None
 
 
 def wrong_with(definition: object, name: str) -> str | None:

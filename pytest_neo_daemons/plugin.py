@@ -5,6 +5,8 @@ Installed and unused, this module is all of ours that is imported.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import types
 from collections.abc import Iterable
@@ -140,13 +142,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def fixture_name(daemon: str) -> str | None:
-    """Of a daemon's fixture; None if that would hide another one, or be taken for a hook."""
+    """The name of a daemon's fixture; None if that would hide another one, or be taken for a hook."""
     name = daemon.replace("-", "_")
     return None if name in RESERVED or name.startswith("pytest_") else name
 
 
 def shared_fixture_name(daemon: str) -> str:
-    """Of the fixture that makes the handle of a shared daemon, whatever a project makes of ``NAME``."""
+    """The name of the fixture that makes the handle of a shared daemon, whatever a project makes of ``NAME``."""
     return f"_neo_daemons_shared_{daemon}"
 
 
@@ -170,9 +172,10 @@ class _Off:
 
     def pytest_collect_directory(self, path: Path) -> None:
         """A project below the root directory may have daemons of its own."""
-        daemons = in_directory(path) if path != self._config.rootpath else None
-        if daemons:
-            self.skip(daemons=[name for name in map(fixture_name, daemons) if name is not None])
+        with contextlib.suppress(Exception):  # whatever is there: this run is none of ours
+            daemons = in_directory(path) if path != self._config.rootpath else None
+            if daemons:
+                self.skip(daemons=[name for name in map(fixture_name, daemons) if name is not None])
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if any(item.iter_markers("neo_daemons")):
@@ -245,11 +248,12 @@ def ini_directory(config: pytest.Config) -> Path:
 
 def _configured(config: pytest.Config) -> Iterable[str]:
     """Names of the fixtures of the daemons that this run would have."""
+    daemons: Iterable[str] | None = None
     if config.hook.pytest_neo_daemons_definitions.get_hookimpls():
         from .joining import hooked  # only the hook knows
 
         daemons = hooked(config)
-    else:
+    if daemons is None:
         urls = config.getini("neo_daemons_url")
         daemons = [*_in_project(config), *(text.partition("=")[0].strip() for text in urls)]
     return [name for name in map(fixture_name, daemons) if name is not None]
@@ -271,20 +275,25 @@ def in_directory(path: Path) -> list[str] | None:
 
 
 def in_file(path: Path) -> list[str] | None:
-    """The daemons that a configuration file names; None if it is none. What is wrong is said when it is used."""
+    """The daemons that a configuration file names; None if `neo_daemons.config` would not take it for one. What is
+    wrong with it is said when it is used."""
+    in_pyproject = path.name == "pyproject.toml"
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except (OSError, ValueError):
-        return None
-    if path.name == "pyproject.toml" and "tool.neo_daemons" not in text:
+        return [] if not in_pyproject and os.path.lexists(path) else None
+    if in_pyproject and b"neo_daemons" not in data:
         return None
     import tomllib
 
     try:
-        content: Any = tomllib.loads(text)
-        content = content["tool"]["neo_daemons"] if path.name == "pyproject.toml" else content
-        return [str(name) for name in content.get("daemons", ())]
-    except KeyError:
-        return None  # it only mentions our table
-    except (ValueError, TypeError, AttributeError):
+        content: Any = tomllib.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
         return []
+    if in_pyproject:
+        tool = content.get("tool")
+        if not isinstance(tool, dict) or "neo_daemons" not in tool:
+            return None  # it only mentions our table
+        content = tool["neo_daemons"]
+    daemons = content.get("daemons") if isinstance(content, dict) else None
+    return list(daemons) if isinstance(daemons, dict) else []

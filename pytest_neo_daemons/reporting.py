@@ -22,17 +22,16 @@ MAX_SLICE_LINES = 200
 
 
 class Watch:
-    """Where the logs and the journal were when a test began."""
+    """Where the logs and the journal, which has just been read, were when a test began to use daemons."""
 
     def __init__(self, journal: JournalReader, logs: dict[str, Path]) -> None:
         self._journal = journal
-        journal.read()
         self._incidents = [*journal.open_incidents()]
         self._known = len(journal.incidents)
         self._sizes = {name: _size(path) for name, path in logs.items()}
 
     def incidents(self) -> list[Incident]:
-        """What happened since the test began, and what was down when it began."""
+        """What happened since then, and what was down then."""
         self._journal.read()
         return [*self._incidents, *self._journal.incidents[self._known :]]
 

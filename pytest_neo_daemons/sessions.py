@@ -119,7 +119,7 @@ class Keeper:
             self._lease.forget()
 
     def wait(self, timeout_s: float) -> None:
-        """Until there is a lease. Whoever waited in vain has waited for those who come after him.
+        """Until there is a lease. Waiting in vain once is enough: later calls fail at once.
 
         Raises:
             Unavailable: there is none, and will be none.
@@ -145,7 +145,7 @@ class Session(abc.ABC):
 
     client: Client
     names: tuple[str, ...]
-    """Of the daemons."""
+    """The names of the daemons."""
     ours = True
     """Whether it is the tests' own, so that they may start, change and hurt its daemons."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import sys
+
+from neo_daemons.unpatched import Unpatched
 
 UCRED = struct.Struct("=iII")
 """struct ucred: pid, uid, gid; unix(7)."""
@@ -15,13 +16,13 @@ def may_enter(connection: socket.socket) -> bool:
     """Whether the client is a process of this user, or of root. Where the system does not tell, the mode of the
     socket and of its directory decide."""
     uid = _uid(connection)
-    return uid is None or uid in (os.geteuid(), 0)
+    return uid is None or uid in (Unpatched.geteuid(), 0)
 
 
 def may_be_trusted(connection: socket.socket) -> bool:
     """Whether the server is: to a process of somebody else nothing is told, and nothing of it believed. Root, who
     looks after others, believes what theirs say."""
-    return os.geteuid() == 0 or may_enter(connection)
+    return Unpatched.geteuid() == 0 or may_enter(connection)
 
 
 def _uid(connection: socket.socket) -> int | None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import uuid
+from pathlib import Path
+
 import pytest
+
+from pytest_neo_daemons.bridge_graph import DATABASE_VARIABLE, DIRECTORY_VARIABLE, BridgeGraph
+from pytest_neo_daemons.guard import MAX_MISHAPS, Mishaps
 
 from .inner import Inner
 
@@ -17,11 +25,15 @@ TARGETS = (
     "time.time",
     "time.monotonic",
     "os.getpid",
+    "os.geteuid",
+    "os.urandom",
+    "uuid.uuid4",
+    "secrets.token_hex",
 )
 FATAL = frozenset({"builtins.open", "time.time"})
 """What pytest itself does not survive when nobody undoes it."""
 PATCHED = """
-    import sys
+    import secrets, sys, uuid
     import pytest
 
     MODULE, NAME = {target!r}.rsplit(".", 1)
@@ -74,16 +86,33 @@ def test_the_other_tests_run_whatever_one_patches(inner: Inner, target: str) -> 
         "test_last": "passed",
         "test_the_last_to_fail": "failed",
     }, outcome.text
-    assert "failed: " not in outcome.text.partition("= neo-daemons =")[2].partition("= short test summary")[0]
+    _, section, rest = outcome.text.partition("= neo-daemons =")
+    assert section, outcome.text
+    assert "failed: " not in rest.partition("= short test summary")[0]
 
 
-def test_what_goes_wrong_in_a_hook_is_a_line_of_the_summary_and_ends_nothing(inner: Inner) -> None:
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("raise RuntimeError('of the project')", "RuntimeError: of the project"),
+        ("pytest.fail('of the project')", "Failed: of the project"),
+        ("pytest.skip('of the project')", "Skipped: of the project"),
+        ("raise pytest.UsageError('of the project')", "UsageError: of the project"),
+        ("raise SystemExit('of the project')", "SystemExit: of the project"),
+    ],
+    ids=["RuntimeError", "fail", "skip", "UsageError", "SystemExit"],
+)
+def test_what_goes_wrong_in_a_hook_is_a_line_of_the_summary_and_ends_nothing(
+    inner: Inner, statement: str, error: str
+) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "conftest.py",
-        """
+        f"""
+        import pytest
+
         def pytest_neo_daemons_died(incident):
-            raise RuntimeError("of the project")
+            {statement}
         """,
     )
     inner.write(
@@ -100,12 +129,89 @@ def test_what_goes_wrong_in_a_hook_is_a_line_of_the_summary_and_ends_nothing(inn
             assert api.state == "ready"
         """,
     )
-    line = "pytest_runtest_makereport failed: RuntimeError: of the project, during test_dies.py::test_killed and 1 more"
-    for mode in ((), ("-n", "1"), ("-W", "error")):
+    line = f"pytest_neo_daemons_died failed: {error}, during test_dies.py::test_killed and 1 more; the run went on"
+    for mode in ((), ("-n", "1"), ("-W", "error")) if "Runtime" in error else ((),):
         outcome = inner.run(*mode)
         assert outcome.counts() == {"passed": 2, "failed": 1}, outcome.text
         assert "INTERNALERROR" not in outcome.text
         assert line in outcome.text
+        assert outcome.text.count("This failure may be") == 0
+        assert outcome.text.count("as a test asked") >= 1  # the report says it all the same
+
+
+def test_daemons_of_a_tests_own_differ_where_chance_is_patched(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_chance.py",
+        """
+        import os, random, secrets, uuid
+
+        def test_two(new_daemon, monkeypatch):
+            monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=1))
+            monkeypatch.setattr(secrets, "token_hex", lambda length=32: "ab" * length)
+            monkeypatch.setattr(os, "urandom", lambda length: b"a" * length)
+            monkeypatch.setattr(random, "random", lambda: 0.5)
+            first, second = new_daemon("api"), new_daemon("api")
+            assert first.name != second.name
+            assert first.pid != second.pid
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 1}, outcome.text
+
+
+def test_messages_to_the_bridge_differ_where_chance_is_patched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = tmp_path / "graph.sqlite"
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE Nodes (id TEXT PRIMARY KEY, data TEXT)")
+        connection.execute("CREATE TABLE Edges (id TEXT PRIMARY KEY, source TEXT, target TEXT, type TEXT, data TEXT)")
+    graph = BridgeGraph({DATABASE_VARIABLE: str(database), DIRECTORY_VARIABLE: str(tmp_path)})
+    monkeypatch.setattr("uuid.uuid4", lambda: uuid.UUID(int=1))
+    monkeypatch.setattr("os.urandom", lambda length: b"a" * length)
+    agent = graph.subscribe()
+    assert graph.send(agent, "one") != graph.send(agent, "two")
+    assert graph.subscribe() != agent
+
+
+def test_a_test_that_is_marked_wrongly_while_it_runs_ends_nothing(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_marked.py",
+        """
+        import pytest
+
+        @pytest.fixture
+        def late(request):
+            request.node.add_marker(pytest.mark.neo_daemons("nobody"))
+            raise RuntimeError("ScopeMismatch")
+
+        def test_late(late): pass
+
+        def test_next(api): pass
+        """,
+    )
+    outcome = inner.run()
+    assert "INTERNALERROR" not in outcome.text
+    assert outcome.counts() == {"error": 1, "passed": 1}, outcome.text
+    assert "pytest_runtest_makereport failed: Failed: @pytest.mark.neo_daemons('nobody'): no such" in outcome.text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestWarning")
+def test_mishaps_are_counted_by_kind_and_place_and_not_by_text() -> None:
+    def fail(text: str) -> Exception:
+        try:
+            raise ValueError(text)
+        except ValueError as error:
+            return error
+
+    mishaps = Mishaps()
+    for number in range(100):
+        mishaps.note("pytest_runtest_setup", fail(str(number)), f"test_{number}")
+    assert mishaps.lines() == ["pytest_runtest_setup failed: ValueError: 0, during test_0 and 99 more; the run went on"]
+    for number in range(100):
+        mishaps.note(f"pytest_hook_{number}", fail("other"), None)
+    assert len(mishaps.lines()) == MAX_MISHAPS + 1
+    assert mishaps.lines()[-1] == f"and {101 - MAX_MISHAPS} more failures of hooks"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""Without ``--neo-daemons``, a configuration is found where a run with it would find it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from neo_daemons.config import ConfigError, load
+from pytest_neo_daemons.plugin import in_file
+
+from .inner import Inner
+
+TABLE = '.api]\ncommand = ["true"]\n'
+DEEP = "x = " + "[" * 5000 + "]" * 5000 + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "daemons"),
+    [
+        ("neo-daemons.toml", f"[daemons{TABLE}", ["api"]),
+        ("neo-daemons.toml", f"\ufeff[daemons{TABLE}", ["api"]),
+        ("neo-daemons.toml", "[daemons.api", []),
+        ("neo-daemons.toml", f"[daemons{TABLE}".encode("utf-16"), []),
+        ("neo-daemons.toml", DEEP, []),
+        ("neo-daemons.toml", "daemons = 'api'\n", []),
+        ("pyproject.toml", f"[tool.neo_daemons.daemons{TABLE}", ["api"]),
+        ("pyproject.toml", f"\ufeff[tool.neo_daemons.daemons{TABLE}", ["api"]),
+        ("pyproject.toml", f'[tool."neo_daemons".daemons{TABLE}', ["api"]),
+        ("pyproject.toml", f"[tool . neo_daemons . daemons{TABLE}", ["api"]),
+        ("pyproject.toml", "[tool]\nneo_daemons = { daemons = { api = { command = ['true'] } } }\n", ["api"]),
+        ("pyproject.toml", "[project]\nname = 'neo_daemons'\n", None),
+        ("pyproject.toml", "tool = 'neo_daemons'\n", None),
+        ("pyproject.toml", f"# neo_daemons\n{DEEP}", []),
+        ("pyproject.toml", DEEP, None),
+    ],
+)
+def test_it_is_found_where_the_configuration_is(
+    tmp_path: Path, name: str, content: str | bytes, daemons: list[str] | None
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert in_file(path) == daemons
+    try:
+        configuration = load(directory=tmp_path)
+    except ConfigError:
+        assert daemons == []
+    else:
+        assert configuration.source == (None if daemons is None else path)
+        assert daemons is None or [definition.name for definition in configuration.definitions] == daemons
+
+
+def test_what_cannot_be_read_is_found_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "neo-daemons.toml").symlink_to("nowhere")
+    assert in_file(tmp_path / "neo-daemons.toml") == []
+    with pytest.raises(ConfigError):
+        load(directory=tmp_path)
+
+
+def test_a_configuration_that_no_parser_survives_ends_no_run_without_the_flag(inner: Inner) -> None:
+    inner.write("test_plain.py", "def test_plain(): pass\n")
+    inner.write("below/test_plain.py", "def test_plain(): pass\n")
+    inner.write("below/neo-daemons.toml", DEEP)
+    (inner.root / "below" / "deep").mkdir()
+    os.symlink("neo-daemons.toml", inner.root / "below" / "deep" / "neo-daemons.toml")
+    outcome = inner.run("--import-mode=importlib", on=False)
+    assert outcome.counts() == {"passed": 2}, outcome.text
