@@ -125,6 +125,18 @@ def test_what_has_lost_a_file_is_made_anew(place: Place) -> None:
     assert place.steps == ["made", "tried", "made", "tried"]
 
 
+def test_what_was_made_stays_until_something_that_works_replaces_it(place: Place) -> None:
+    """The environment of one shell can fail the trial and the steps; what works elsewhere must survive that."""
+    place.provide(place.provision(holds=("product",)))
+    for make in ("exit 1", "echo bad > product"):
+        doubt(place.provision())
+        place.refused(place.provision(make, trial="exit 1"))
+        assert place.product == "good\n"
+    place.steps  # noqa: B018
+    place.provide(place.provision())
+    assert place.steps == ["tried"]
+
+
 def test_a_quick_trial_is_made_once_by_each_supervisor(place: Place) -> None:
     provision = place.provision(always_tried=True)
     tried = set[str]()

@@ -3,7 +3,7 @@
 A provision is made in ``TARGET.partial``, tried, and renamed when it has proved to work. Only the holder of
 ``TARGET.lock`` works on it; a finished step leaves a stamp and is not done again after a kill. What was made once may
 break later (another Node.js, a cleaner of old files): it is tried again when there is reason to doubt it, and made
-anew if it fails.
+anew if it fails. It stays in its place until what replaces it has proved to work.
 """
 
 from __future__ import annotations
@@ -102,7 +102,6 @@ class Runner:
                     f"{target} {fault}, and cannot be made anew, as it cannot be written to; "
                     "let its owner remove it, or set NEO_DAEMONS_CACHE_DIR to a directory of your own"
                 )
-            await asyncio.to_thread(_remove, target)
             await self._make(provision, target, lock.fileno())
             self._trust(provision)
         except OSError as error:
@@ -167,18 +166,20 @@ class Runner:
 
     async def _make(self, provision: Provision, target: Path, lock: int) -> None:
         for broken in target.parent.glob(f"{target.name}.broken-*"):  # of one who was killed while removing it
-            await asyncio.to_thread(shutil.rmtree, broken, True)
+            await asyncio.to_thread(_remove, broken)
         partial = target.with_name(f"{target.name}.partial")
         resumed = any(partial.glob(STAMP.format("*")))
         try:
             await self._make_in(partial, provision, lock)
         except _DoesNotWork:
             # The steps that were done have made something that does not work: they are done again.
-            await asyncio.to_thread(_remove, partial)
+            await asyncio.to_thread(_remove, _put_aside(partial))
             if not resumed:
                 raise
             await self._make_in(partial, provision, lock)
+        aside = _put_aside(target)
         os.replace(partial, target)
+        await asyncio.to_thread(_remove, aside)
 
     async def _make_in(self, partial: Path, provision: Provision, lock: int) -> None:
         partial.mkdir(exist_ok=True)
@@ -278,14 +279,20 @@ def doubt(provision: Provision) -> None:
         (Path(provision.target) / TRIED).unlink()
 
 
-def _remove(directory: Path) -> None:
-    """Remove a directory, out of the way at once: who has it open goes on with what he has."""
-    if directory.is_dir() and not directory.is_symlink():
-        aside = directory.with_name(f"{directory.name}.broken-{secrets.token_hex(4)}")
-        os.replace(directory, aside)
-        shutil.rmtree(aside, ignore_errors=True)
+def _put_aside(path: Path) -> Path:
+    """Give what is at `path` another name, under which nobody looks for it; that name. Nothing need be there."""
+    aside = path.with_name(f"{path.name}.broken-{secrets.token_hex(4)}")
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, aside)
+    return aside
+
+
+def _remove(path: Path) -> None:
+    """Remove a directory or a file. Programs that have files in it open go on with them."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        directory.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 async def _end(process: Process, ended: asyncio.Future[ExitStatus]) -> None:
