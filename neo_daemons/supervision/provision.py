@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import math
 import os
 import re
@@ -106,7 +107,7 @@ class Runner:
             self._trust(provision)
         except OSError as error:
             remedy = "free space there, or set NEO_DAEMONS_CACHE_DIR to another directory"
-            raise ProvisionFailed(f"cannot make {target}: {error.strerror}: {error.filename}; {remedy}") from None
+            raise ProvisionFailed(f"cannot make {target}: {_why(error)}; {remedy}") from None
         finally:
             if lock is not None:
                 lock.release()
@@ -137,7 +138,7 @@ class Runner:
             if error.errno in UNWRITABLE and target.is_dir():
                 return None
             remedy = "set NEO_DAEMONS_CACHE_DIR to a directory that can be written to"
-            raise ProvisionFailed(f"cannot make {target}: {error.strerror}: {error.filename}; {remedy}") from None
+            raise ProvisionFailed(f"cannot make {target}: {_why(error)}; {remedy}") from None
         return lock
 
     async def fault(self, provision: Provision) -> str | None:
@@ -210,14 +211,17 @@ class Runner:
     async def _run(self, step: Step, cwd: Path, inherit: Sequence[int]) -> None:
         self._progress(step.title)
         ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
-        output = self._output()
+        try:
+            output = self._output()
+        except OSError as error:
+            raise ProvisionFailed(f"{step.title}: its output cannot be written: {_why(error)}") from None
         try:
             start = os.fstat(output).st_size
             process = self._platform.spawn(
                 SpawnSpec(step.command, {**self._env, **step.env}, str(cwd), output, inherit)
             )
         except OSError as error:
-            raise ProvisionFailed(f"{step.title}: {error.strerror}") from None
+            raise ProvisionFailed(f"{step.title}: {error.strerror or error}") from None
         finally:
             os.close(output)
         process.watch(lambda status: None if ended.done() else ended.set_result(status))
@@ -257,20 +261,25 @@ def _reason(step: Step, lines: list[str]) -> str | None:
     return reason if reason is None or len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}…"
 
 
+def _why(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{reason}: {error.filename}" if error.filename is not None else reason
+
+
 def try_now(provision: Provision, platform: Platform, env: Mapping[str, str], cwd: str) -> str | None:
     """What is wrong with what was made; None if it works. For who looks and is no supervisor: nothing is changed."""
-    with tempfile.TemporaryDirectory() as directory:
-        log = Path(directory) / "log"
-
-        def output() -> int:
-            return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-
-        runner = Runner(platform, env, output, log, lambda title: None, cwd=cwd)
-        try:
+    log = None
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+            log = Path(directory) / "log"
+            output = functools.partial(os.open, log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            runner = Runner(platform, env, output, log, lambda title: None, cwd=cwd)
             fault = asyncio.run(runner.fault(provision))
-        except ProvisionFailed as error:
-            fault = f"could not be tried: {error}"
-        return fault if fault is None else fault.replace(f"; its output is in {log}", "")
+    except OSError as error:
+        fault = f"could not be tried: {_why(error)}"
+    except ProvisionFailed as error:
+        fault = f"could not be tried: {error}"
+    return fault if fault is None else fault.replace(f"; its output is in {log}", "")
 
 
 def doubt(provision: Provision) -> None:

@@ -134,7 +134,10 @@ def _installed(
         elif (broken := try_now(provision, platform, env, definition.cwd)) is None:
             findings.append(Finding(level="ok", subject=definition.name, text=f"{provision.target} works"))
         else:
-            text, remedy = f"{provision.target} {broken}", "none needed: the next start makes it anew"
+            text, remedy = (
+                f"{provision.target} {broken}",
+                "none needed: the next start tries it, and makes it anew if it fails",
+            )
             findings.append(Finding(level="note", subject=definition.name, text=text, remedy=remedy))
     if launch.note:
         findings.append(Finding(level="note", subject=definition.name, text=launch.note))
