@@ -44,7 +44,7 @@ from .definitions import (
 from .environment import PREFIX
 from .references import UnknownReference, escape, expand, names, texts
 from .state_dir import DEFAULT_NAME, ENVIRONMENT_VARIABLE, StateDir, StateDirError, is_text, refuse_foreign_links
-from .urls import host_and_port, is_url
+from .urls import host_and_port, is_url, redacted
 
 __all__ = ["ConfigError", "Configuration", "find_state_dir", "load"]
 
@@ -338,7 +338,7 @@ def external(name: str, url: str) -> Definition:
     if not fits(name, Name):
         raise ConfigError(f"{name!r} is not a name for a daemon; use a-z, 0-9, - and _, a letter first")
     if not is_url(url):
-        raise ConfigError(f"{name}={url}: not a URL; write one such as http://host:8000")
+        raise ConfigError(f"{name}={redacted(url)}: not a URL; write one such as http://host:8000")
     host, port = host_and_port(url)
     values = {"host": host, "port": str(port)}
     builtin = BUILTINS.get(name)
@@ -596,7 +596,7 @@ class _Builder:
 
     def _check_url(self, name: str, place: str, url: str) -> bool:
         if not is_url(url):
-            self._fault(name, place, url, "not a URL", 'write one such as "http://host:8000/path"')
+            self._fault(name, place, redacted(url), "not a URL", 'write one such as "http://host:8000/path"')
         return is_url(url)
 
     def _check_probes(self, definition: Definition) -> None:

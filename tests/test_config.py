@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neo_daemons.catalog import BUILTINS
-from neo_daemons.config import MAX_FILE_BYTES, ConfigError, Configuration, Settings, find_state_dir, load
+from neo_daemons.config import MAX_FILE_BYTES, ConfigError, Configuration, Settings, external, find_state_dir, load
 from neo_daemons.definitions import Definition, ExecProbe, FileProbe, HttpProbe, Port, Restart, Stop, TcpProbe
 from neo_daemons.references import expand_all
 from neo_daemons.state_dir import ENVIRONMENT_VARIABLE
@@ -643,6 +643,32 @@ GROUPS: Mapping[str, Mapping[str, tuple[str | bytes, str]]] = {
     "file": FILES,
 }
 BAD = {f"{group}: {case}": pair for group, cases in GROUPS.items() for case, pair in cases.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('[daemons.api]\nexternal = "http://me:s3cret@host:99999"', "external = 'http://***@host:99999'"),
+        ('[daemons.api]\nexternal = "me:s3cret@host:80"', "external = '***@host:80'"),
+        ('[daemons.api]\nexternal = ["http://me:s3cret@host"]', "external = ['http://***@host']"),
+        ('[daemons.api]\nexternl = "http://me:s3cret@host"', "externl = 'http://***@host'"),
+        (HTTP + ', url = "http://me:s3cret@host:99999" }', "ready.url = 'http://***@host:99999'"),
+        (API + 'url = "http://me:s3cret@${hots}"', "url = 'http://***@${hots}'"),
+        ('[daemons.api]\ncommand = ["api", "pg://me:s3cret@h/${nix}"]', "command[1] = 'pg://***@h/${nix}'"),
+        (f'[daemons.api]\nexternl = "http://me:{"s3cret" * 20}@host"', "externl = 'http://***@host'"),
+    ],
+)
+def test_no_fault_shows_the_credentials_in_a_url(root: Path, text: str, shown: str) -> None:
+    said = fault(root, text)
+    assert f"daemons.api.{shown}: " in said
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize("url", ["http://me:s3cret@host:99999", "me:s3cret@host"])
+def test_no_fault_of_an_external_daemon_shows_credentials(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        external("api", url)
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD.values(), ids=BAD)
