@@ -664,6 +664,38 @@ def test_no_fault_shows_the_credentials_in_a_url(root: Path, text: str, shown: s
     assert "s3cret" not in said
 
 
+def test_a_daemon_whose_table_is_none_is_still_a_daemon_for_the_others(root: Path) -> None:
+    text = "[daemons]\nx = 3\n" + API + 'after = ["x"]\nenv = { X = "${daemons.x.port}" }'
+    assert fault(root, text) == "daemons.x = 3: expected table, got integer; write a table [daemons.x]"
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["colour = 1", "env = 3", 'ready = { type = "tcp", port = "x" }', 'ready = { type = "log", pattern = "(" }'],
+)
+def test_what_two_daemons_share_is_told_beside_their_other_faults(root: Path, other: str) -> None:
+    text = f'{API}port = 8001\ndata_dir = "d"\n{WEB}ports = {{ main = 8001 }}\ndata_dir = "./d"\n{other}\n'
+    with pytest.raises(ConfigError) as caught:
+        read(root, text)
+    said = str(caught.value)
+    assert len(caught.value.faults) == 3
+    assert 'daemons.web.ports.main = 8001: also that of daemons.api.port; choose another, or "auto"' in said
+    assert f"daemons.web.data_dir = './d': is {root}/d, also that of daemons.api" in said
+
+
+@pytest.mark.parametrize("place", ["${nowhere}", "~no-such-user/x", "a-file"])
+def test_a_data_directory_that_cannot_be_is_not_called_shared(root: Path, place: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(root, f'{API}data_dir = "{place}"\n{WEB}data_dir = "{place}"\n')
+    assert len(caught.value.faults) == 2
+    assert "also that of" not in str(caught.value)
+
+
+def test_the_port_of_an_external_daemon_is_one_fault(root: Path) -> None:
+    text = API + 'port = 8001\n[daemons.web]\nexternal = "http://host"\nport = 8001'
+    assert fault(root, text).startswith("daemons.web.port = 8001: an external daemon has none")
+
+
 @pytest.mark.parametrize("url", ["http://me:s3cret@host:99999", "me:s3cret@host"])
 def test_no_fault_of_an_external_daemon_shows_credentials(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
