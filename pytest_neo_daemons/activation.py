@@ -197,7 +197,7 @@ class Active:
         return item.stash[USES]
 
     def is_overridden(self, name: str, items: Iterable[pytest.Item], *, itself: bool = False) -> bool:
-        """Whether somebody has a definition fixture of his own, or one in the place of the daemon's `itself`: then
+        """Whether the project has a definition fixture of its own, or one in the place of the daemon's `itself`: then
         starting the daemon waits for that."""
         attributes = [f"{fixture_name(name)}_definition", *([str(fixture_name(name))] if itself else [])]
         holders: set[Any] = set()

@@ -1,4 +1,4 @@
-"""The bridge's graph database, for a test: subscribe somebody, send him a message, await the delivery."""
+"""The bridge's graph database, for a test: subscribe an agent, send it a message, await the delivery."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class Keeper:
             self._lease.forget()
 
     def wait(self, timeout_s: float) -> None:
-        """Until there is a lease. Whoever waited in vain has waited for those who come after him.
+        """Until there is a lease. Whoever waited in vain has waited for all who come later.
 
         Raises:
             Unavailable: there is none, and will be none.
