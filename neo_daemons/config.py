@@ -44,7 +44,7 @@ from .definitions import (
 from .environment import PREFIX
 from .references import UnknownReference, escape, expand, names, texts
 from .state_dir import DEFAULT_NAME, ENVIRONMENT_VARIABLE, StateDir, StateDirError, is_text, refuse_foreign_links
-from .urls import host_and_port, is_url
+from .urls import host_and_port, is_url, redacted
 
 __all__ = ["ConfigError", "Configuration", "find_state_dir", "load"]
 
@@ -149,8 +149,10 @@ def load(
     if content.daemons is UNSET:
         tables: dict[str, dict[str, Any]] = {name: {} for name, builtin in BUILTINS.items() if builtin.by_default}
     else:
-        tables = content.daemons
-        if not raw["daemons"]:
+        # A table that was dropped for its faults keeps its name, which others may refer to.
+        broken |= raw["daemons"].keys() - content.daemons.keys()
+        tables = {name: content.daemons.get(name, {}) for name in raw["daemons"]}
+        if not tables:
             remedy = f"add a table such as [{reader.prefix}daemons.chroma], or remove it"
             reader.fault("daemons", {}, "names no daemon", remedy)
     if isolated:
@@ -338,7 +340,7 @@ def external(name: str, url: str) -> Definition:
     if not fits(name, Name):
         raise ConfigError(f"{name!r} is not a name for a daemon; use a-z, 0-9, - and _, a letter first")
     if not is_url(url):
-        raise ConfigError(f"{name}={url}: not a URL; write one such as http://host:8000")
+        raise ConfigError(f"{name}={redacted(url)}: not a URL; write one such as http://host:8000")
     host, port = host_and_port(url)
     values = {"host": host, "port": str(port)}
     builtin = BUILTINS.get(name)
@@ -378,8 +380,8 @@ def _isolate(definition: Definition, state: Path) -> Definition:
 class _Builder:
     """Tables → definitions, with the checks that look at several keys or daemons.
 
-    What is wrong is kept by the reader. A daemon with a fault of its own is checked no further, as one fault would
-    look like others.
+    What is wrong is kept by the reader. A daemon with a fault of its own is checked no further, except for what it
+    shares with others, as one fault would look like others.
     """
 
     def __init__(
@@ -409,6 +411,7 @@ class _Builder:
     def build(self) -> tuple[Definition, ...]:
         """The definitions, of which some are missing if there are faults."""
         definitions: dict[str, Definition] = {}
+        sharing: list[Definition] = []
         for name, table in self._tables.items():
             if not fits(name, Name) or not name.isprintable():
                 remedy = "use a-z, 0-9, - and _, a letter first, 63 characters at most"
@@ -416,10 +419,12 @@ class _Builder:
             elif name not in self._broken:
                 before = len(self._reader.faults)
                 definition = self._define(name, table)
-                if definition is not None and len(self._reader.faults) == before:
-                    definitions[name] = definition
+                if definition is not None:
+                    sharing.append(definition)
+                    if len(self._reader.faults) == before:
+                        definitions[name] = definition
         definitions = {name: self._connect(d, definitions) for name, d in definitions.items()}
-        self._check_shared(definitions)
+        self._check_shared(sharing)
         if not self._reader.faults:
             self._check_order(definitions)
         return tuple(definitions.values())
@@ -428,7 +433,7 @@ class _Builder:
         self._reader.fault(f"daemons.{name}.{key}", value, problem, remedy)
 
     def _define(self, name: str, table: dict[str, Any]) -> Definition | None:
-        """The definition; None if there is a fault in the types."""
+        """The definition; of one with faults at least what it may share with others, or None."""
         key = f"daemons.{name}"
         before = len(self._reader.faults)
         builtin = BUILTINS.get(name)
@@ -441,7 +446,12 @@ class _Builder:
         known = {**{f.encode_name: f for f in msgspec.structs.fields(Settings)}, **(builtin.options if builtin else {})}
         stated: Settings = self._reader.convert(own, Settings, key, known)
         if len(self._reader.faults) > before:
-            return None
+            ports = _ports(stated, None)
+            return self._settle_paths(
+                Definition(
+                    name=name, cwd=stated.cwd or "", ports=ports, data_dir=stated.data_dir, external=stated.external
+                )
+            )
         merged = self._merge(builtin.settings(options), own) if builtin is not None and not stated.external else own
         settings: Settings = self._reader.convert(merged, Settings, key, known)
         for other in ("command", "port", "ports"):
@@ -455,11 +465,6 @@ class _Builder:
         if settings.port is not None and settings.ports:
             self._fault(name, "port", settings.port, "given together with ports", "keep one of the two")
         preferred = builtin.preferred_port if builtin is not None and "port" not in own and "ports" not in own else None
-        stated_ports = {"main": settings.port} if settings.port is not None else settings.ports
-        ports = {
-            port: Port(preferred=preferred) if number == "auto" else Port(fixed=int(number))
-            for port, number in stated_ports.items()
-        }
         ready, live = _as_tuple(settings.ready), _as_tuple(settings.live)
         if settings.external:
             if not self._check_url(name, "external", settings.external):
@@ -475,7 +480,7 @@ class _Builder:
             env=settings.env,
             cwd=settings.cwd or "",
             host=settings.host,
-            ports=ports,
+            ports=_ports(settings, preferred),
             data_dir=settings.data_dir,
             url=settings.url,
             exports=settings.exports,
@@ -525,6 +530,7 @@ class _Builder:
     def _settle_paths(self, definition: Definition) -> Definition:
         """Working and data directory and the files of probes, absolute and real."""
         name, changes = definition.name, dict[str, Any]()
+        before = len(self._reader.faults)
         for key, stated in (("cwd", definition.cwd or "."), ("data_dir", definition.data_dir)):
             if stated is not None:
                 if self._check_references(name, key, stated, self._places) is None:
@@ -537,6 +543,8 @@ class _Builder:
             if _holds(path.exists) and not path.is_dir():
                 remedy = "name a directory, or a new one"
                 self._fault(name, "data_dir", definition.data_dir, "is not a directory", remedy)
+        if len(self._reader.faults) > before:
+            changes["data_dir"] = None  # it is not the place that was meant, and shared with nobody
         for key in ("ready", "live"):
             probes = (found for found in _probes(definition) if found[0].startswith(key))
             changes[key] = tuple(self._settle_probe(name, place, probe) for place, probe in probes)
@@ -596,7 +604,7 @@ class _Builder:
 
     def _check_url(self, name: str, place: str, url: str) -> bool:
         if not is_url(url):
-            self._fault(name, place, url, "not a URL", 'write one such as "http://host:8000/path"')
+            self._fault(name, place, redacted(url), "not a URL", 'write one such as "http://host:8000/path"')
         return is_url(url)
 
     def _check_probes(self, definition: Definition) -> None:
@@ -683,12 +691,12 @@ class _Builder:
             place = self._reasons[name, other]
             self._fault(name, place, other, problem, "remove one of these dependencies")
 
-    def _check_shared(self, definitions: Mapping[str, Definition]) -> None:
+    def _check_shared(self, definitions: Iterable[Definition]) -> None:
         ports: dict[int, str] = {}
         directories: dict[str, str] = {}
-        for definition in definitions.values():
+        for definition in definitions:
             for port_name, port in definition.ports.items():
-                if port.fixed is None:
+                if port.fixed is None or definition.external:
                     continue
                 key = "port" if "port" in self._tables[definition.name] else f"ports.{port_name}"
                 if port.fixed in ports:
@@ -704,6 +712,14 @@ class _Builder:
                     self._fault(definition.name, "data_dir", stated, problem, remedy)
                     continue
                 directories[definition.data_dir] = definition.name
+
+
+def _ports(settings: Settings, preferred: int | None) -> dict[str, Port]:
+    stated = {"main": settings.port} if settings.port is not None else settings.ports
+    return {
+        name: Port(preferred=preferred) if number == "auto" else Port(fixed=int(number))
+        for name, number in stated.items()
+    }
 
 
 def _url_reference(definition: Definition) -> dict[str, str]:

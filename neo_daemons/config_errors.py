@@ -19,6 +19,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from .urls import redacted_within
+
 MAX_DEPTH = 32
 
 
@@ -190,10 +192,11 @@ def join(key: str, step: str | int) -> str:
 
 
 def show(value: Any) -> str:
-    """A value, for a message."""
+    """A value, for a message: without the credentials in URLs."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return _shorten(str(value) if isinstance(value, date | time) else repr(value))
+    # Before it is shortened: what is cut off may be the @ by which credentials are told.
+    return _shorten(str(value) if isinstance(value, date | time) else redacted_within(repr(value)))
 
 
 def _shorten(text: str) -> str:

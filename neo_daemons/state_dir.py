@@ -38,8 +38,8 @@ def is_text(path: Path | str) -> bool:
 
 
 def refuse_foreign_links(path: Path) -> None:
-    """In a directory that all may write to, such as /tmp, anybody can lay a link that has us work in a directory of
-    his choice, with our rights.
+    """In a directory that all may write to, such as /tmp, anybody can lay a link that has us work, with our
+    rights, in a directory that they choose.
 
     Args:
         path: absolute, and with its links.

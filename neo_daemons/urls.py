@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 
 LONGEST = 2000
@@ -28,6 +29,11 @@ def redacted(text: str) -> str:
     """A URL, or what was meant to be one, as it may be shown: without credentials."""
     head, at, tail = text.rpartition("@")
     return f"{head[: head.find('//') + 2] if '//' in head else ''}***@{tail}" if at else text
+
+
+def redacted_within(text: str) -> str:
+    """A text that may hold URLs, as it may be shown: those without credentials."""
+    return re.sub(r"(?<=//)[^\s'\"]*@", "***@", text)
 
 
 def without_credentials(url: str) -> str:

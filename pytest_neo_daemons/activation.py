@@ -12,6 +12,7 @@ import pytest
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.definitions import Definition
 from neo_daemons.state_dir import StateDirError
+from neo_daemons.urls import redacted
 
 from . import fixtures, reporting, standing
 from .guard import ENDING, Mishaps, guarded
@@ -612,7 +613,7 @@ def _is_left_out(item: pytest.Item) -> bool:
 
 
 def _describe(daemon: DaemonStatus, starts: int, *, ours: bool) -> str:
-    parts = [daemon.name, daemon.url or "no port"]
+    parts = [daemon.name, redacted(daemon.url or "no port")]
     parts.append(f"pid {daemon.pid}" if daemon.pid is not None else daemon.state)
     if not daemon.ready and daemon.state not in ("stopped", "external"):
         parts.append(f"{daemon.state}: {daemon.detail}")

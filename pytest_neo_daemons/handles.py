@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from neo_daemons.control.client import ControlError
-from neo_daemons.urls import host_and_port
+from neo_daemons.urls import host_and_port, redacted
 
 from .sessions import FOREVER_S, Session, Unavailable
 
@@ -57,7 +57,8 @@ class Daemon:
         self._latest: DaemonStatus | None = None
 
     def __repr__(self) -> str:
-        return f"<Daemon {self.name}{f' {self._latest.url}' if self._latest is not None and self._latest.url else ''}>"
+        url = self._latest.url if self._latest is not None else None
+        return f"<Daemon {self.name}{f' {redacted(url)}' if url else ''}>"
 
     @property
     def _status(self) -> DaemonStatus:

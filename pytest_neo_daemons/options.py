@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
+from neo_daemons.urls import redacted
+
 from .plugin import ini_directory, stated_configuration
 
 LONGEST_S = 7 * 86400.0
@@ -69,5 +71,5 @@ def _duration_s(text: str) -> float:
 def _url(text: str) -> tuple[str, str]:
     name, separator, url = text.partition("=")
     if not separator or not name or not url:
-        raise pytest.UsageError(f"--neo-daemons-url {text}: write NAME=URL, such as chroma=http://host:8000")
+        raise pytest.UsageError(f"--neo-daemons-url {redacted(text)}: write NAME=URL, such as chroma=http://host:8000")
     return name.strip(), url.strip()

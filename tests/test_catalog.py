@@ -496,7 +496,8 @@ def test_without_a_checkout_one_is_installed_into_the_cache(machine: Machine, no
         (npm, "rebuild", "better-sqlite3", "--ignore-scripts=false", *settings),
         (str(node), "node_modules/neo.mjs/ai/scripts/setup/initServerConfigs.mjs"),
     ]
-    env = {"PATH": f"{machine.path}:{machine.path}", "npm_config_workspace": ""}
+    path = f"{machine.path}:{machine.path}"
+    env = {"PATH": path, "NODE_OPTIONS": "", "NODE_PATH": "", "npm_config_workspace": ""}
     assert all(step.env == env for step in provision.steps)
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neo_daemons.catalog import BUILTINS
-from neo_daemons.config import MAX_FILE_BYTES, ConfigError, Configuration, Settings, find_state_dir, load
+from neo_daemons.config import MAX_FILE_BYTES, ConfigError, Configuration, Settings, external, find_state_dir, load
 from neo_daemons.definitions import Definition, ExecProbe, FileProbe, HttpProbe, Port, Restart, Stop, TcpProbe
 from neo_daemons.references import expand_all
 from neo_daemons.state_dir import ENVIRONMENT_VARIABLE
@@ -643,6 +643,64 @@ GROUPS: Mapping[str, Mapping[str, tuple[str | bytes, str]]] = {
     "file": FILES,
 }
 BAD = {f"{group}: {case}": pair for group, cases in GROUPS.items() for case, pair in cases.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('[daemons.api]\nexternal = "http://me:s3cret@host:99999"', "external = 'http://***@host:99999'"),
+        ('[daemons.api]\nexternal = "me:s3cret@host:80"', "external = '***@host:80'"),
+        ('[daemons.api]\nexternal = ["http://me:s3cret@host"]', "external = ['http://***@host']"),
+        ('[daemons.api]\nexternl = "http://me:s3cret@host"', "externl = 'http://***@host'"),
+        (HTTP + ', url = "http://me:s3cret@host:99999" }', "ready.url = 'http://***@host:99999'"),
+        (API + 'url = "http://me:s3cret@${hots}"', "url = 'http://***@${hots}'"),
+        ('[daemons.api]\ncommand = ["api", "pg://me:s3cret@h/${nix}"]', "command[1] = 'pg://***@h/${nix}'"),
+        (f'[daemons.api]\nexternl = "http://me:{"s3cret" * 20}@host"', "externl = 'http://***@host'"),
+    ],
+)
+def test_no_fault_shows_the_credentials_in_a_url(root: Path, text: str, shown: str) -> None:
+    said = fault(root, text)
+    assert f"daemons.api.{shown}: " in said
+    assert "s3cret" not in said
+
+
+def test_a_daemon_whose_table_is_none_is_still_a_daemon_for_the_others(root: Path) -> None:
+    text = "[daemons]\nx = 3\n" + API + 'after = ["x"]\nenv = { X = "${daemons.x.port}" }'
+    assert fault(root, text) == "daemons.x = 3: expected table, got integer; write a table [daemons.x]"
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["colour = 1", "env = 3", 'ready = { type = "tcp", port = "x" }', 'ready = { type = "log", pattern = "(" }'],
+)
+def test_what_two_daemons_share_is_told_beside_their_other_faults(root: Path, other: str) -> None:
+    text = f'{API}port = 8001\ndata_dir = "d"\n{WEB}ports = {{ main = 8001 }}\ndata_dir = "./d"\n{other}\n'
+    with pytest.raises(ConfigError) as caught:
+        read(root, text)
+    said = str(caught.value)
+    assert len(caught.value.faults) == 3
+    assert 'daemons.web.ports.main = 8001: also that of daemons.api.port; choose another, or "auto"' in said
+    assert f"daemons.web.data_dir = './d': is {root}/d, also that of daemons.api" in said
+
+
+@pytest.mark.parametrize("place", ["${nowhere}", "~no-such-user/x", "a-file"])
+def test_a_data_directory_that_cannot_be_is_not_called_shared(root: Path, place: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(root, f'{API}data_dir = "{place}"\n{WEB}data_dir = "{place}"\n')
+    assert len(caught.value.faults) == 2
+    assert "also that of" not in str(caught.value)
+
+
+def test_the_port_of_an_external_daemon_is_one_fault(root: Path) -> None:
+    text = API + 'port = 8001\n[daemons.web]\nexternal = "http://host"\nport = 8001'
+    assert fault(root, text).startswith("daemons.web.port = 8001: an external daemon has none")
+
+
+@pytest.mark.parametrize("url", ["http://me:s3cret@host:99999", "me:s3cret@host"])
+def test_no_fault_of_an_external_daemon_shows_credentials(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        external("api", url)
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD.values(), ids=BAD)

@@ -371,6 +371,13 @@ def test_each_port_is_told_by_itself(tmp_path: Path) -> None:
     assert found.detail == f"not listening yet on 127.0.0.1:{second}"
 
 
+def test_what_a_probe_tells_holds_no_credentials(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    found = check(HttpProbe(url=f"http://me:s3cret@127.0.0.1:{port}"), target(tmp_path))
+    assert (found.detail or "").startswith(f"GET http://***@127.0.0.1:{port}: ")
+
+
 def answer_once(listener: socket.socket) -> None:
     for _ in range(2):  # a connection to see whether anybody listens, and the request
         connection, _ = listener.accept()

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import sys
+import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,18 @@ def test_what_has_lost_a_file_is_made_anew(place: Place) -> None:
     assert place.steps == ["made", "tried", "made", "tried"]
 
 
+def test_what_was_made_stays_until_something_that_works_replaces_it(place: Place) -> None:
+    """The environment of one shell can fail the trial and the steps; what works elsewhere must survive that."""
+    place.provide(place.provision(holds=("product",)))
+    for make in ("exit 1", "echo bad > product"):
+        doubt(place.provision())
+        place.refused(place.provision(make, trial="exit 1"))
+        assert place.product == "good\n"
+    place.steps  # noqa: B018
+    place.provide(place.provision())
+    assert place.steps == ["tried"]
+
+
 def test_a_quick_trial_is_made_once_by_each_supervisor(place: Place) -> None:
     provision = place.provision(always_tried=True)
     tried = set[str]()
@@ -218,6 +231,31 @@ def test_who_only_looks_is_told_and_changes_nothing(place: Place) -> None:
     provision = place.provision(trial="echo it is bad; exit 1")
     assert try_now(provision, platform, env, "/") == "does not work (trying: it is bad)"
     assert place.product == "bad\n"
+
+
+def test_who_looks_where_nothing_can_be_written_is_told_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.provide(place.provision())
+    gone = place.root / "gone"
+    monkeypatch.setattr(tempfile, "tempdir", str(gone))
+    said = try_now(place.provision(), current_platform(), dict(os.environ), "/")
+    assert said is not None
+    assert said.startswith(f"could not be tried: No such file or directory: {gone}/")
+
+
+def test_a_log_that_cannot_be_written_is_named(place: Place) -> None:
+    place.log.mkdir()
+    said = f"making: its output cannot be written: Is a directory: {place.log}"
+    assert place.refused(place.provision()) == said
+
+
+def test_a_failure_without_a_file_is_told_without_one(place: Place) -> None:
+    class Exhausted:
+        def lock(self, path: Path, note: str = "") -> Lock | None:
+            raise OSError("no lock to be had")
+
+    platform: Any = Exhausted()
+    with pytest.raises(ProvisionFailed, match=r"thing: no lock to be had; set NEO_DAEMONS_CACHE_DIR"):
+        run(place.runner(platform).provide(place.provision()))
 
 
 def test_a_daemon_whose_provision_has_broken_is_ready_after_its_next_start(place: Place) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from neo_daemons.status import DaemonStatus, JournalEntry, Status
+from neo_daemons.urls import redacted
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -73,7 +74,7 @@ def table(status: Status, width: int) -> Group:
         cells = [Text(row[heading], style=style if heading == "STATE" else "") for heading in headings]
         rest = [remarks(daemon)] if not wide else []
         if "URL" not in headings and daemon.url is not None:
-            rest.insert(0, daemon.url)
+            rest.insert(0, redacted(daemon.url))
         if text := "; ".join(filter(None, rest)):
             below.append(Text(f"{daemon.name}: {text}"))
         result.add_row(*cells, *([Text(remarks(daemon))] if wide else []))
@@ -85,7 +86,7 @@ def _cells(daemon: DaemonStatus) -> dict[str, str]:
         "NAME": daemon.name,
         "STATE": state(daemon),
         "PID": str(daemon.pid or "-"),
-        "URL": daemon.url or "-",
+        "URL": redacted(daemon.url or "-"),
         "UPTIME": duration(daemon.uptime_s),
         "RESTARTS": str(daemon.restarts),
         "CPU": f"{daemon.cpu_percent:.1f}%" if daemon.cpu_percent is not None else "-",
@@ -118,7 +119,7 @@ def line(daemon: DaemonStatus) -> str:
     if daemon.pid is not None:
         parts.append(f"pid {daemon.pid}")
     if daemon.url is not None and daemon.pid is not None:
-        parts.append(daemon.url)
+        parts.append(redacted(daemon.url))
     if remarks(daemon):
         parts.append(remarks(daemon))
     return ", ".join(parts)

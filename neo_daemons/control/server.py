@@ -36,7 +36,7 @@ TURNS = 3
 LAST_WORDS_S = 0.05
 """In which a follower gets what is there at a shutdown; reading it takes far less."""
 PATIENT_FAILURES = 2
-"""A daemon that has failed this often in a row is reported as failing to whoever waits for it, instead of letting him
+"""A daemon that has failed this often in a row is reported as failing to those who wait for it, so that they need not
 wait through the whole backoff."""
 
 MAX_DISCARDED_BYTES = 1_000_000

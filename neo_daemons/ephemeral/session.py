@@ -120,7 +120,7 @@ def read(state: StateDir) -> Session | None:
 
 
 def base() -> Path:
-    """The directory of all sessions of this user, private to him.
+    """The directory of all sessions of this user, which nobody else may enter.
 
     Raises:
         StateDirError: it is somebody else's, or a link.

@@ -20,6 +20,7 @@ from neo_daemons.supervision import faults
 from neo_daemons.supervision.daemon import Daemon
 from neo_daemons.supervision.machine import SETTLING, Event, Refused, State
 from neo_daemons.supervision.platform import Lock, NotOurs, Process, Unverifiable
+from neo_daemons.urls import redacted
 
 from . import session as sessions
 from .clear import Cleared, clear
@@ -237,7 +238,7 @@ class SessionOrchestrator(AgentOrchestrator):
             case State.STARTING | State.RUNNING if tried:
                 return daemon.history.first_cause
             case State.EXTERNAL if daemon.detail is not None and not daemon.ready:
-                return f"{daemon.definition.external} is not usable: {daemon.detail}"
+                return f"{redacted(daemon.definition.external or '')} is not usable: {daemon.detail}"
         return None
 
     async def define(self, definition: Definition) -> Daemon:

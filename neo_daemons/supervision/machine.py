@@ -43,7 +43,7 @@ SETTLING = frozenset({State.STARTING, State.RUNNING, State.BACKOFF, State.STOPPI
 class Event(StrEnum):
     """What happens to a daemon."""
 
-    # An operator, or the supervisor on his behalf:
+    # An operator asks, or the supervisor itself:
     START = "start"
     STOP = "stop"
     RESTART = "restart"

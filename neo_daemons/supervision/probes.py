@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from neo_daemons.definitions import AnyProbe, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
 from neo_daemons.files import read_regular
+from neo_daemons.urls import redacted_within
 
 from . import faults
 from .logs import DaemonLog
@@ -293,7 +294,7 @@ def name_of(probe: AnyProbe, target: Target) -> str:
     """A probe in a few words."""
     match probe:
         case HttpProbe():
-            return f"{probe.method} {url_of(probe, target)}"
+            return f"{probe.method} {redacted_within(url_of(probe, target))}"
         case TcpProbe():
             return f"connect to {target.host}:{target.port(probe.port)}"
         case ExecProbe():

@@ -3,7 +3,7 @@
 A provision is made in ``TARGET.partial``, tried, and renamed when it has proved to work. Only the holder of
 ``TARGET.lock`` works on it; a finished step leaves a stamp and is not done again after a kill. What was made once may
 break later (another Node.js, a cleaner of old files): it is tried again when there is reason to doubt it, and made
-anew if it fails.
+anew if it fails. It stays in its place until what replaces it has proved to work.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import math
 import os
 import re
@@ -102,12 +103,11 @@ class Runner:
                     f"{target} {fault}, and cannot be made anew, as it cannot be written to; "
                     "let its owner remove it, or set NEO_DAEMONS_CACHE_DIR to a directory of your own"
                 )
-            await asyncio.to_thread(_remove, target)
             await self._make(provision, target, lock.fileno())
             self._trust(provision)
         except OSError as error:
             remedy = "free space there, or set NEO_DAEMONS_CACHE_DIR to another directory"
-            raise ProvisionFailed(f"cannot make {target}: {error.strerror}: {error.filename}; {remedy}") from None
+            raise ProvisionFailed(f"cannot make {target}: {_why(error)}; {remedy}") from None
         finally:
             if lock is not None:
                 lock.release()
@@ -138,7 +138,7 @@ class Runner:
             if error.errno in UNWRITABLE and target.is_dir():
                 return None
             remedy = "set NEO_DAEMONS_CACHE_DIR to a directory that can be written to"
-            raise ProvisionFailed(f"cannot make {target}: {error.strerror}: {error.filename}; {remedy}") from None
+            raise ProvisionFailed(f"cannot make {target}: {_why(error)}; {remedy}") from None
         return lock
 
     async def fault(self, provision: Provision) -> str | None:
@@ -167,18 +167,20 @@ class Runner:
 
     async def _make(self, provision: Provision, target: Path, lock: int) -> None:
         for broken in target.parent.glob(f"{target.name}.broken-*"):  # of one who was killed while removing it
-            await asyncio.to_thread(shutil.rmtree, broken, True)
+            await asyncio.to_thread(_remove, broken)
         partial = target.with_name(f"{target.name}.partial")
         resumed = any(partial.glob(STAMP.format("*")))
         try:
             await self._make_in(partial, provision, lock)
         except _DoesNotWork:
             # The steps that were done have made something that does not work: they are done again.
-            await asyncio.to_thread(_remove, partial)
+            await asyncio.to_thread(_remove, _put_aside(partial))
             if not resumed:
                 raise
             await self._make_in(partial, provision, lock)
+        aside = _put_aside(target)
         os.replace(partial, target)
+        await asyncio.to_thread(_remove, aside)
 
     async def _make_in(self, partial: Path, provision: Provision, lock: int) -> None:
         partial.mkdir(exist_ok=True)
@@ -209,14 +211,17 @@ class Runner:
     async def _run(self, step: Step, cwd: Path, inherit: Sequence[int]) -> None:
         self._progress(step.title)
         ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
-        output = self._output()
+        try:
+            output = self._output()
+        except OSError as error:
+            raise ProvisionFailed(f"{step.title}: its output cannot be written: {_why(error)}") from None
         try:
             start = os.fstat(output).st_size
             process = self._platform.spawn(
                 SpawnSpec(step.command, {**self._env, **step.env}, str(cwd), output, inherit)
             )
         except OSError as error:
-            raise ProvisionFailed(f"{step.title}: {error.strerror}") from None
+            raise ProvisionFailed(f"{step.title}: {error.strerror or error}") from None
         finally:
             os.close(output)
         process.watch(lambda status: None if ended.done() else ended.set_result(status))
@@ -256,20 +261,25 @@ def _reason(step: Step, lines: list[str]) -> str | None:
     return reason if reason is None or len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}…"
 
 
+def _why(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{reason}: {error.filename}" if error.filename is not None else reason
+
+
 def try_now(provision: Provision, platform: Platform, env: Mapping[str, str], cwd: str) -> str | None:
     """What is wrong with what was made; None if it works. For who looks and is no supervisor: nothing is changed."""
-    with tempfile.TemporaryDirectory() as directory:
-        log = Path(directory) / "log"
-
-        def output() -> int:
-            return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-
-        runner = Runner(platform, env, output, log, lambda title: None, cwd=cwd)
-        try:
+    log = None
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+            log = Path(directory) / "log"
+            output = functools.partial(os.open, log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            runner = Runner(platform, env, output, log, lambda title: None, cwd=cwd)
             fault = asyncio.run(runner.fault(provision))
-        except ProvisionFailed as error:
-            fault = f"could not be tried: {error}"
-        return fault if fault is None else fault.replace(f"; its output is in {log}", "")
+    except OSError as error:
+        fault = f"could not be tried: {_why(error)}"
+    except ProvisionFailed as error:
+        fault = f"could not be tried: {error}"
+    return fault if fault is None else fault.replace(f"; its output is in {log}", "")
 
 
 def doubt(provision: Provision) -> None:
@@ -278,14 +288,20 @@ def doubt(provision: Provision) -> None:
         (Path(provision.target) / TRIED).unlink()
 
 
-def _remove(directory: Path) -> None:
-    """Remove a directory, out of the way at once: who has it open goes on with what he has."""
-    if directory.is_dir() and not directory.is_symlink():
-        aside = directory.with_name(f"{directory.name}.broken-{secrets.token_hex(4)}")
-        os.replace(directory, aside)
-        shutil.rmtree(aside, ignore_errors=True)
+def _put_aside(path: Path) -> Path:
+    """Give what is at `path` another name, under which nobody looks for it; that name. Nothing need be there."""
+    aside = path.with_name(f"{path.name}.broken-{secrets.token_hex(4)}")
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, aside)
+    return aside
+
+
+def _remove(path: Path) -> None:
+    """Remove a directory or a file. Programs that have files in it open go on with them."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        directory.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 async def _end(process: Process, ended: asyncio.Future[ExitStatus]) -> None:

@@ -14,6 +14,7 @@ from neo_daemons.definitions import Definition, Launch, Log, Unavailable
 from neo_daemons.records import DaemonRecord, DamagedRecord, SupervisorRecord
 from neo_daemons.references import escape, expand, names
 from neo_daemons.state_dir import StateDir
+from neo_daemons.urls import redacted
 
 from .logs import LOST, DaemonLog
 from .ownership import FoundSupervisor, Ownership, find_supervisor
@@ -108,7 +109,7 @@ def _installed(
     platform: Platform,
 ) -> list[Finding]:
     if definition.external:
-        return [Finding(level="ok", subject=definition.name, text=f"external: {definition.external}")]
+        return [Finding(level="ok", subject=definition.name, text=f"external: {redacted(definition.external)}")]
     launch = resolve(definition)
     if isinstance(launch, Unavailable):
         return [Finding(level="problem", subject=definition.name, text=launch.reason, remedy=launch.remedy)]
@@ -134,7 +135,7 @@ def _installed(
         elif (broken := try_now(provision, platform, env, definition.cwd)) is None:
             findings.append(Finding(level="ok", subject=definition.name, text=f"{provision.target} works"))
         else:
-            text, remedy = f"{provision.target} {broken}", "none needed: the next start makes it anew"
+            text, remedy = f"{provision.target} {broken}", "none needed: the next start tries it, and mends it"
             findings.append(Finding(level="note", subject=definition.name, text=text, remedy=remedy))
     if launch.note:
         findings.append(Finding(level="note", subject=definition.name, text=launch.note))

@@ -211,7 +211,7 @@ def _record(stage: Stage) -> DaemonRecord | None:
 
 
 def _forged_pid(stage: Stage) -> bool:
-    """The record's pid is the bystander's, as if it had passed on to him."""
+    """The record's pid is the bystander's, as if it had passed on to that process."""
     record = _record(stage)
     if record is None:
         return False
@@ -221,7 +221,7 @@ def _forged_pid(stage: Stage) -> bool:
 
 
 def _forged_identity(stage: Stage) -> bool:
-    """The record describes the bystander in every way; he has neither mark nor lock."""
+    """The record describes the bystander, which has neither mark nor lock, in every way."""
     record = _record(stage)
     if record is None:
         return False

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("real"), pytest.mark.tim
 
 NAMES = ("chroma", "bridge", "mlx")
 PORT = {"chroma": {"port": "auto"}, "mlx": {"port": "auto"}}
-"""Any free port: on the machine of a developer the usual ones are his."""
+"""Any free port: on a developer's machine the usual ones are in use."""
 STEADY = {"stable_s": 0.0}
 """Forget every failure at once: ten kills in a row are no reason to wait or to park."""
 PROVISIONING_S = 500.0
@@ -92,7 +92,7 @@ def complete(project: Project) -> str:
 
 
 def deliver(project: Project) -> str:
-    """Subscribe somebody, send him a message, and return the line by which the bridge says that it delivered."""
+    """Subscribe an agent, send it a message, and return the line by which the bridge says that it delivered."""
     graph = BridgeGraph(project.daemon("bridge").env)
     agent = graph.subscribe()
     graph.send(agent, "now", subject="wake up")

@@ -169,6 +169,7 @@ def _provision(node: Node, project: Project) -> Provision:
     # With headers at hand nothing needs to be fetched to compile.
     env = {"npm_config_nodedir": str(binary.parent.parent)} if headers.is_file() else {}
     env["PATH"] = f"{node.node.parent}:{project.environ.get('PATH', '')}"
+    env |= {"NODE_OPTIONS": "", "NODE_PATH": ""}  # a shell's own, such as a debugger's, which may be gone
     env["npm_config_workspace"] = ""  # of an npm that runs us; as an argument it cannot be taken back
     settings = tuple(f"--{name}={value}" for name, value in NPM_SETTINGS.items())
     steps = (
