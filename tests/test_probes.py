@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
+import resource
 import socket
 import sqlite3
 import sys
@@ -99,6 +101,10 @@ async def reaches(daemon: Daemon, reached: Callable[[Daemon], bool]) -> None:
 async def until_true(true: Callable[[], bool]) -> None:
     while not true():  # noqa: ASYNC110 - nobody tells
         await asyncio.sleep(0.01)
+
+
+def progress(root: Path, query: str) -> FileProbe:
+    return FileProbe(path=str(root / "position"), database=str(root / "log.sqlite"), query=query)
 
 
 def empty(log: DaemonLog) -> None:
@@ -313,31 +319,81 @@ def test_what_the_supervisor_lacks_is_no_verdict(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(asyncio, "open_connection", fail)
     monkeypatch.setattr("tempfile.TemporaryFile", fail)
+    monkeypatch.setattr("neo_daemons.supervision.probes.read_regular", fail)
     aimed = target(tmp_path, 1)
-    probes: list[AnyProbe] = [TcpProbe(), HttpProbe(), ExecProbe(command=("true",))]
+    sqlite3.connect(tmp_path / "log.sqlite").close()
+    (tmp_path / "position").write_text("1")
+    probes: list[AnyProbe] = [TcpProbe(), HttpProbe(), ExecProbe(command=("true",)), progress(tmp_path, "SELECT 1")]
     for probe in probes:
         found = check(probe, aimed)
         assert found.answer is Answer.UNKNOWN, found
         assert "there is none left" in found.detail
 
 
-def test_what_a_daemon_lacks_is_a_verdict(tmp_path: Path) -> None:
-    database = tmp_path / "log.sqlite"
-    sqlite3.connect(database).close()
+@pytest.mark.parametrize("refuses", [(), ("127.0.0.1",)], ids=["no-port-left", "no-ipv6"])
+def test_a_machine_without_local_ports_left_condemns_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: tuple[str, ...]
+) -> None:
+    async def both(*_: Any, **__: Any) -> list[Any]:
+        stream = socket.SOCK_STREAM
+        return [(socket.AF_INET6, stream, 6, "", ("::1", 1, 0, 0)), (socket.AF_INET, stream, 6, "", ("127.0.0.1", 1))]
+
+    async def fail(_: Any, __: Any, address: tuple[Any, ...]) -> None:
+        code = errno.ECONNREFUSED if address[0] in refuses else errno.EADDRNOTAVAIL
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", both)
+    monkeypatch.setattr("asyncio.selector_events.BaseSelectorEventLoop.sock_connect", fail)
+    probes: list[AnyProbe] = [TcpProbe(), HttpProbe(), HttpProbe(url="http://localhost:1/")]
+    for probe in probes:
+        found = check(probe, target(tmp_path, 1, host="localhost"))
+        assert found.answer is (Answer.FAILED if refuses else Answer.UNKNOWN), found
+
+
+def test_a_database_that_we_cannot_look_into_is_no_verdict(tmp_path: Path) -> None:
     (tmp_path / "position").write_text("1")
+    counting = progress(tmp_path, "SELECT count(*) FROM entries")
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.sqlite")) as writer:
+        writer.execute("CREATE TABLE entries (a)")
+        writer.execute("BEGIN EXCLUSIVE")
+        found = check(counting, target(tmp_path))
+        assert (found.answer, "database is locked" in found.detail) == (Answer.UNKNOWN, True), found
+        writer.rollback()
 
-    def query(text: str) -> FileProbe:
-        return FileProbe(path=str(tmp_path / "position"), database=str(database), query=text)
+    async def without_descriptors() -> Result:
+        asker, aimed = Prober(current_platform()), target(tmp_path)
+        assert (await asker.check(counting, aimed)).ok  # and the thread for it is there
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(int(name) for name in os.listdir("/dev/fd"))
+        taken: list[int] = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.open(os.devnull, os.O_RDONLY))
+            return await asker.check(counting, aimed)
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
+    found = asyncio.run(without_descriptors())
+    assert (found.answer, "unable to open database file" in found.detail) == (Answer.UNKNOWN, True), found
+
+
+def test_what_a_daemon_lacks_is_a_verdict(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "log.sqlite").close()
+    (tmp_path / "position").write_text("1")
     failing: list[AnyProbe] = [
         ExecProbe(command=("/nowhere/at/all",)),
         ExecProbe(command=("a\0b",)),
         ExecProbe(command=(sys.executable, "-c", "print('stopping'); raise SystemExit(3)")),
         FileProbe(path=str(tmp_path / "missing")),
-        query("SELECT 9e999"),
-        query("SELECT 1; SELECT 2"),
-        query("SELECT 'words'"),
-        query("SELECT * FROM nothing"),
+        FileProbe(path=str(tmp_path / "position"), database=str(tmp_path / "missing"), query="SELECT 1"),
+        progress(tmp_path, "SELECT 9e999"),
+        progress(tmp_path, "SELECT 1; SELECT 2"),
+        progress(tmp_path, "SELECT 'words'"),
+        progress(tmp_path, "SELECT * FROM nothing"),
         HttpProbe(headers={"X": "\u2603"}),
         LogProbe(pattern="("),
     ]

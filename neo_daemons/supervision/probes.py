@@ -44,7 +44,13 @@ MAX_BODY = 1_000_000
 
 
 OUR_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ENOSPC})
-"""The supervisor, or the machine, has run out of something: that says nothing of the daemon."""
+"""The supervisor, or the machine, has run out of something: that says nothing of the daemon. So does EADDRNOTAVAIL:
+connect(2) has no local port left to connect from. But a refusal by another address of the host outweighs it, for a
+machine without IPv6 gives it for each ::1."""
+OUR_SQLITE_CODES = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+)
+"""SQLite could not look into a database that is there: it gives no errno, not even where no descriptor is left."""
 
 
 class Answer(StrEnum):
@@ -333,8 +339,15 @@ def _query(database: str, query: str, deadline: float) -> int:
 
 def _ours(error: BaseException | None) -> str | None:
     """What the supervisor or the machine lacks, where that is behind the error."""
-    for found in _behind(error):
-        if isinstance(found, OSError) and found.errno in OUR_ERRNOS:
+    behind = list(_behind(error))
+    refused = any(isinstance(found, ConnectionRefusedError) for found in behind)
+    for found in behind:
+        if isinstance(found, sqlite3.Error):
+            if getattr(found, "sqlite_errorcode", 0) & 0xFF in OUR_SQLITE_CODES:
+                return f"{found} (on the supervisor's side)"
+        elif isinstance(found, OSError) and (
+            found.errno in OUR_ERRNOS or (found.errno == errno.EADDRNOTAVAIL and not refused)
+        ):
             return f"{found.strerror} (on the supervisor's side)"
     return None
 
