@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from neo_daemons.definitions import (
 from neo_daemons.references import expand_all
 from neo_daemons.state_dir import StateDir
 from neo_daemons.supervision.daemon import Daemon
-from neo_daemons.supervision.logs import DaemonLog
+from neo_daemons.supervision.logs import CHUNK, DaemonLog
 from neo_daemons.supervision.platform import current_platform
 from neo_daemons.supervision.probes import Answer, Prober, Result, Target, without_requests_of
 from neo_daemons.supervision.supervisor import Supervisor
@@ -157,6 +158,43 @@ def test_a_line_is_found_although_the_log_was_emptied_or_rotated_before_it_was_l
         file.write("started\n" + "x" * 9000 + "\n")
     assert other.log.rotate()
     assert check(LINE, other).ok
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", ""], ids=["lines", "progress-bar", "crlf", "one-line"])
+def test_a_long_log_holds_nobody_up(tmp_path: Path, end: str) -> None:
+    aimed = target(tmp_path)
+    line = "progress 12%" + end
+    aimed.log.path.write_text(line * (2_000_000 // len(line)))
+    turns, looked = 0, False
+
+    async def others() -> None:
+        nonlocal turns
+        while not looked:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def looks() -> None:
+        nonlocal looked
+        prober = Prober(current_platform())
+        other = asyncio.create_task(others())
+        before = time.thread_time()
+        assert not (await prober.check(LINE, aimed)).ok
+        looked = True
+        await other
+        first_s = time.thread_time() - before
+        assert turns >= 2_000_000 // CHUNK - 1, "others had no turn while it was read"
+        before = time.thread_time()
+        for _ in range(10):
+            assert not (await prober.check(LINE, aimed)).ok
+        assert time.thread_time() - before < first_s, "what was looked at is looked at again"
+        with aimed.log.path.open("a") as file:
+            file.write("\rstart")
+        assert not (await prober.check(LINE, aimed)).ok
+        with aimed.log.path.open("a") as file:
+            file.write("ed\r")
+        assert (await prober.check(LINE, aimed)).ok
+
+    asyncio.run(looks())
 
 
 def test_what_an_earlier_run_wrote_is_not_this_run_s(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from neo_daemons.definitions import AnyProbe, ExecProbe, FileProbe, HttpProbe, L
 from neo_daemons.files import read_regular
 
 from . import faults
-from .logs import DaemonLog
+from .logs import CHUNK, DaemonLog
 from .platform import ExitStatus, Platform, SpawnSpec
 
 if TYPE_CHECKING:
@@ -233,18 +233,21 @@ class Prober:
     async def _log(probe: LogProbe, target: Target) -> Result:
         # A line that was written stays written, whatever becomes of the file: a match is kept for the run. Until there
         # is one, only what is new since the last look; a line that was cut in two is looked at again.
+        matches = re.compile(probe.pattern).search
+        end = target.log.end  # what is written meanwhile is for the next look
         seen: str | tuple[int, bytes, int] = target.memory.get(probe, (target.log_start, b"", target.log.cuts))
         while not isinstance(seen, str):
             position, rest, cuts = seen
-            data, position = target.log.read(position, MAX_BODY)
-            begun = rest if target.log.cuts == cuts else b""
-            complete, newline, rest = (begun + data).rpartition(b"\n")
-            lines = (complete + newline + rest).decode("utf-8", "replace").splitlines()
-            found = next((line for line in lines if re.search(probe.pattern, line)), None)
+            data, position = target.log.read(position)
+            text = (rest if target.log.cuts == cuts else b"") + data
+            # A progress bar ends its lines with \r: what is looked at again must stay short.
+            unfinished = text[max(text.rfind(b"\n"), text.rfind(b"\r")) + 1 :][-CHUNK:]
+            lines = text.decode("utf-8", "replace").splitlines() if data else []
+            found = next((line for line in lines if matches(line)), None)
             target.memory[probe] = seen = (
-                (position, rest[-MAX_BODY:], target.log.cuts) if found is None else found.strip()[:200]
+                (position, unfinished, target.log.cuts) if found is None else found.strip()[:200]
             )
-            if found is None and not data:
+            if found is None and (not data or position >= end):
                 return verdict(False, f"{name_of(probe, target)}: not written yet")
             await asyncio.sleep(0)  # a flood must not hold up the others
         return verdict(True, f"log: {seen}")
