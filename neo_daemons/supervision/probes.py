@@ -131,7 +131,7 @@ class Prober:
             return verdict(False, f"{name_of(probe, target)}: {error.pattern!r} is no regular expression: {error}")
         except Exception as error:
             if (why := _ours(error)) is None:
-                if (told := ("bug", repr(error))) not in target.memory:  # not at each look
+                if (told := ("bug", faults.kind(error))) not in target.memory:  # not at each look
                     target.memory[told] = True
                     faults.report(f"a bug in the probe {probe}", error)
                 why = f"internal error: {type(error).__name__}: {error}; the supervisor's log has its traceback"
