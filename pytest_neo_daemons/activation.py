@@ -581,6 +581,7 @@ class Active:
             for change in session.changes:
                 yield f"{change.name}, kept warm by an earlier run, was changed: {change.reason}"
         yield from (f"reaped: {what}" for what in journal.reaped)
+        yield from (f"{what}: {detail}" for what, detail in journal.faults.items())
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self) -> None:

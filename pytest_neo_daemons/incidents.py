@@ -16,6 +16,8 @@ from neo_daemons.unpatched import Tail
 USABLE = frozenset({EventName.READY, EventName.DEGRADED})
 CONDEMNED = frozenset({Cause.PROBE, Cause.RECYCLED})
 """The supervisor ends a daemon of its own accord."""
+OUR_FAULTS = frozenset({EventName.INTERNAL_ERROR, EventName.PROBE_UNKNOWN})
+"""Something went wrong on the supervisor's side."""
 
 
 class Incident(Struct, kw_only=True):
@@ -56,6 +58,8 @@ class JournalReader:
         self.starts: dict[str, int] = {}
         """How often each daemon was started, since this reader began."""
         self.reaped: list[str] = []
+        self.faults: dict[str, str] = {}
+        """What went wrong on the supervisor's side: daemon and kind of the event → what it said first."""
         self._tail = Tail(path, start)
         self.start = self._tail.position
         self._decoder = msgspec.json.Decoder(JournalEntry)
@@ -90,6 +94,8 @@ class JournalReader:
         name = entry.daemon
         if entry.event == EventName.REAPED and entry.detail:
             self.reaped.append(entry.detail)
+        if entry.event in OUR_FAULTS:
+            self.faults.setdefault(f"{name or 'supervisor'}: {entry.event}", entry.detail or "no detail")
         if name is None:
             return
         match entry.event:

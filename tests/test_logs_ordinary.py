@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import os
 from collections.abc import Callable
@@ -191,20 +192,43 @@ def test_an_emptied_log_is_noted_once_and_read_on(tmp_path: Path) -> None:
 def test_a_bug_in_the_care_for_a_log_is_reported_and_the_care_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    times = 0
+
     def bug() -> bool:
-        raise TypeError("a bug of ours")
+        nonlocal times
+        times += 1
+        raise TypeError(f"a bug of ours, met {times} times")
 
     async def work(supervisor: Any) -> None:
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.ready)
         with monkeypatch.context() as patch:
             patch.setattr(api.log, "rotate", bug)
-            await until_true(lambda: "a bug of ours" in caplog.text)
+            await until_true(lambda: times > 2)
+            assert "a bug of ours" in caplog.text
         api.log.path.write_bytes(b"x" * 9000)
         await until_true(lambda: api.log.removed > 0)
         assert caplog.text.count("Traceback") == 1
 
     supervised(tmp_path, work, command=("sleep", "1000"), log=Log(max_bytes=4096))
+
+
+def test_that_a_log_could_not_be_rotated_is_told_until_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def work(supervisor: Any) -> None:
+        api = supervisor.daemon("api")
+        await reaches(api, lambda daemon: daemon.ready)
+        with monkeypatch.context() as patch:
+            patch.setattr(api.log, "rotate", fail)
+            await until_true(lambda: supervisor.status().supervisor.warning is not None)
+            assert "api.log cannot be rotated: No space left" in supervisor.status().supervisor.warning
+        await until_true(lambda: supervisor.status().supervisor.warning is None)
+
+    supervised(tmp_path, work, command=("sleep", "1000"))
 
 
 def test_a_deleted_journal_is_begun_anew(project: Project) -> None:

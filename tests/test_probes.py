@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
+import resource
 import socket
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,7 @@ from neo_daemons.definitions import (
 from neo_daemons.references import expand_all
 from neo_daemons.state_dir import StateDir
 from neo_daemons.supervision.daemon import Daemon
-from neo_daemons.supervision.logs import DaemonLog
+from neo_daemons.supervision.logs import CHUNK, DaemonLog
 from neo_daemons.supervision.platform import current_platform
 from neo_daemons.supervision.probes import Answer, Prober, Result, Target, without_requests_of
 from neo_daemons.supervision.supervisor import Supervisor
@@ -97,8 +100,13 @@ async def reaches(daemon: Daemon, reached: Callable[[Daemon], bool]) -> None:
 
 
 async def until_true(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110 - nobody tells
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE_S):
+        while not true():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
+def progress(root: Path, query: str) -> FileProbe:
+    return FileProbe(path=str(root / "position"), database=str(root / "log.sqlite"), query=query)
 
 
 def empty(log: DaemonLog) -> None:
@@ -151,6 +159,43 @@ def test_a_line_is_found_although_the_log_was_emptied_or_rotated_before_it_was_l
         file.write("started\n" + "x" * 9000 + "\n")
     assert other.log.rotate()
     assert check(LINE, other).ok
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", ""], ids=["lines", "progress-bar", "crlf", "one-line"])
+def test_a_long_log_holds_nobody_up(tmp_path: Path, end: str) -> None:
+    aimed = target(tmp_path)
+    line = "progress 12%" + end
+    aimed.log.path.write_text(line * (2_000_000 // len(line)))
+    turns, looked = 0, False
+
+    async def others() -> None:
+        nonlocal turns
+        while not looked:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def looks() -> None:
+        nonlocal looked
+        prober = Prober(current_platform())
+        other = asyncio.create_task(others())
+        before = time.thread_time()
+        assert not (await prober.check(LINE, aimed)).ok
+        looked = True
+        await other
+        first_s = time.thread_time() - before
+        assert turns >= 2_000_000 // CHUNK - 1, "others had no turn while it was read"
+        before = time.thread_time()
+        for _ in range(10):
+            assert not (await prober.check(LINE, aimed)).ok
+        assert time.thread_time() - before < first_s, "what was looked at is looked at again"
+        with aimed.log.path.open("a") as file:
+            file.write("\rstart")
+        assert not (await prober.check(LINE, aimed)).ok
+        with aimed.log.path.open("a") as file:
+            file.write("ed\r")
+        assert (await prober.check(LINE, aimed)).ok
+
+    asyncio.run(looks())
 
 
 def test_what_an_earlier_run_wrote_is_not_this_run_s(tmp_path: Path) -> None:
@@ -240,12 +285,13 @@ class Flawed(Prober):
     async def _tcp(self, probe: TcpProbe, target: Target) -> Result:
         self.rounds += 1
         if self.broken:
-            raise KeyError("a bug of ours")
+            raise KeyError(f"a bug of ours, in round {self.rounds}")
         return await super()._tcp(probe, target)
 
 
+@pytest.mark.parametrize("detail", [None, "ready after 0.10 s"])
 def test_a_bug_in_a_probe_ends_no_healthy_daemon_and_is_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, detail: str | None
 ) -> None:
     prober = Flawed(current_platform())
     port = free_port()
@@ -254,7 +300,8 @@ def test_a_bug_in_a_probe_ends_no_healthy_daemon_and_is_logged(
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.ready)
         assert api.tree.main is not None
-        pid, detail = api.tree.main.pid, api.detail
+        pid = api.tree.main.pid
+        api.progress(detail)
         prober.broken = True
         await reaches(api, lambda daemon: "a bug of ours" in (daemon.detail or ""))
         rounds = prober.rounds
@@ -276,7 +323,7 @@ def test_a_bug_in_a_probe_ends_no_healthy_daemon_and_is_logged(
             ready=(TcpProbe(),),
             live=(TcpProbe(interval_s=0.02, failures=2),),
         )
-    assert "Traceback" in caplog.text
+    assert caplog.text.count("Traceback") == 1, "told at each look"
     assert "in _tcp" in caplog.text
 
 
@@ -313,31 +360,81 @@ def test_what_the_supervisor_lacks_is_no_verdict(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(asyncio, "open_connection", fail)
     monkeypatch.setattr("tempfile.TemporaryFile", fail)
+    monkeypatch.setattr("neo_daemons.supervision.probes.read_regular", fail)
     aimed = target(tmp_path, 1)
-    probes: list[AnyProbe] = [TcpProbe(), HttpProbe(), ExecProbe(command=("true",))]
+    sqlite3.connect(tmp_path / "log.sqlite").close()
+    (tmp_path / "position").write_text("1")
+    probes: list[AnyProbe] = [TcpProbe(), HttpProbe(), ExecProbe(command=("true",)), progress(tmp_path, "SELECT 1")]
     for probe in probes:
         found = check(probe, aimed)
         assert found.answer is Answer.UNKNOWN, found
         assert "there is none left" in found.detail
 
 
-def test_what_a_daemon_lacks_is_a_verdict(tmp_path: Path) -> None:
-    database = tmp_path / "log.sqlite"
-    sqlite3.connect(database).close()
+@pytest.mark.parametrize("refuses", [(), ("127.0.0.1",)], ids=["no-port-left", "no-ipv6"])
+def test_a_machine_without_local_ports_left_condemns_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: tuple[str, ...]
+) -> None:
+    async def both(*_: Any, **__: Any) -> list[Any]:
+        stream = socket.SOCK_STREAM
+        return [(socket.AF_INET6, stream, 6, "", ("::1", 1, 0, 0)), (socket.AF_INET, stream, 6, "", ("127.0.0.1", 1))]
+
+    async def fail(_: Any, __: Any, address: tuple[Any, ...]) -> None:
+        code = errno.ECONNREFUSED if address[0] in refuses else errno.EADDRNOTAVAIL
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", both)
+    monkeypatch.setattr("asyncio.selector_events.BaseSelectorEventLoop.sock_connect", fail)
+    probes: list[AnyProbe] = [TcpProbe(), HttpProbe(), HttpProbe(url="http://localhost:1/")]
+    for probe in probes:
+        found = check(probe, target(tmp_path, 1, host="localhost"))
+        assert found.answer is (Answer.FAILED if refuses else Answer.UNKNOWN), found
+
+
+def test_a_database_that_we_cannot_look_into_is_no_verdict(tmp_path: Path) -> None:
     (tmp_path / "position").write_text("1")
+    counting = progress(tmp_path, "SELECT count(*) FROM entries")
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.sqlite")) as writer:
+        writer.execute("CREATE TABLE entries (a)")
+        writer.execute("BEGIN EXCLUSIVE")
+        found = check(counting, target(tmp_path))
+        assert (found.answer, "database is locked" in found.detail) == (Answer.UNKNOWN, True), found
+        writer.rollback()
 
-    def query(text: str) -> FileProbe:
-        return FileProbe(path=str(tmp_path / "position"), database=str(database), query=text)
+    async def without_descriptors() -> Result:
+        asker, aimed = Prober(current_platform()), target(tmp_path)
+        assert (await asker.check(counting, aimed)).ok  # and the thread for it is there
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(int(name) for name in os.listdir("/dev/fd"))
+        taken: list[int] = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.open(os.devnull, os.O_RDONLY))
+            return await asker.check(counting, aimed)
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
+    found = asyncio.run(without_descriptors())
+    assert (found.answer, "unable to open database file" in found.detail) == (Answer.UNKNOWN, True), found
+
+
+def test_what_a_daemon_lacks_is_a_verdict(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "log.sqlite").close()
+    (tmp_path / "position").write_text("1")
     failing: list[AnyProbe] = [
         ExecProbe(command=("/nowhere/at/all",)),
         ExecProbe(command=("a\0b",)),
         ExecProbe(command=(sys.executable, "-c", "print('stopping'); raise SystemExit(3)")),
         FileProbe(path=str(tmp_path / "missing")),
-        query("SELECT 9e999"),
-        query("SELECT 1; SELECT 2"),
-        query("SELECT 'words'"),
-        query("SELECT * FROM nothing"),
+        FileProbe(path=str(tmp_path / "position"), database=str(tmp_path / "missing"), query="SELECT 1"),
+        progress(tmp_path, "SELECT 9e999"),
+        progress(tmp_path, "SELECT 1; SELECT 2"),
+        progress(tmp_path, "SELECT 'words'"),
+        progress(tmp_path, "SELECT * FROM nothing"),
         HttpProbe(headers={"X": "\u2603"}),
         LogProbe(pattern="("),
     ]
@@ -397,18 +494,18 @@ def test_a_url_that_nobody_serves_yet_is_told_as_that(tmp_path: Path) -> None:
 def test_a_probe_that_names_a_daemon_that_is_gone_is_no_verdict(tmp_path: Path) -> None:
     async def work(supervisor: Supervisor) -> None:
         api = supervisor.daemon("api")
-        await reaches(api, lambda daemon: daemon.overdue)
+        async with asyncio.timeout(PATIENCE_S):
+            await api.wait_for(lambda daemon: daemon.overdue, 10 * PATIENCE_S)  # whoever waits is woken
         assert "daemons.gone.url" in (api.detail or "")
         assert api.restarts == 0
 
-    with contextlib.suppress(asyncio.CancelledError):
-        supervised(
-            tmp_path,
-            work,
-            command=("sleep", "1000"),
-            ready=(HttpProbe(url="${daemons.gone.url}"),),
-            start_grace_s=0.1,
-        )
+    supervised(
+        tmp_path,
+        work,
+        command=("sleep", "1000"),
+        ready=(HttpProbe(url="${daemons.gone.url}"),),
+        start_grace_s=0.1,
+    )
 
 
 def test_the_requests_of_probes_are_left_out() -> None:

@@ -24,6 +24,17 @@ def report(what: str, error: BaseException) -> None:
     logger.error("%s: %s: %s", what, type(error).__name__, error, exc_info=error)
 
 
+def kind(error: BaseException) -> tuple[str, str, int]:
+    """What tells one fault from another: the error's type, and the file and line that raised it. Its text may differ
+    each time."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return type(error).__name__, "", 0
+    return type(error).__name__, traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
+
+
 def reported(task: asyncio.Task[Any], what: str) -> asyncio.Task[Any]:
     """`task`, whose failure is logged as soon as it ends: nobody may ever wait for it."""
 

@@ -22,16 +22,17 @@ NOTED_AGAIN_S = 3600.0
 
 
 class LogKeeper:
-    """Looks after the logs of `daemons`, a dictionary that may change; `warn` is for what cannot be done."""
+    """Looks after the logs of `daemons`, a dictionary that may change."""
 
-    def __init__(self, daemons: Mapping[str, Daemon], warn: Callable[[str], None]) -> None:
+    def __init__(self, daemons: Mapping[str, Daemon]) -> None:
+        self.warning: str | None = None
+        """What could not be done at the last look at all of them."""
         self._daemons = daemons
-        self._warn = warn
         self._ends: dict[str, int] = {}
         self._cuts: dict[str, int] = {}
         self._noted: dict[str, float] = {}
         self._lost: set[str] = set()
-        self._reported: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, tuple[str, str, int]]] = set()
 
     async def keep(self, each_time: Callable[[], None]) -> None:
         """Look for ever, more often the faster the logs grow; `each_time` is called at each look."""
@@ -40,15 +41,17 @@ class LogKeeper:
             await asyncio.sleep(interval_s)
             each_time()
             soonest_s = LOOK_MAX_S
+            warning: str | None = None
             for daemon in [*self._daemons.values()]:
                 try:
                     soonest_s = min(soonest_s, self._look(daemon, interval_s))
                 except OSError as error:
-                    self._warn(f"{daemon.log.path} cannot be rotated: {error.strerror}")
+                    warning = f"{daemon.log.path} cannot be rotated: {error.strerror}"
                 except Exception as error:  # one daemon's log must not end the care for the others'
-                    if (told := (daemon.name, repr(error))) not in self._reported:  # not at each look
+                    if (told := (daemon.name, faults.kind(error))) not in self._reported:  # not at each look
                         self._reported.add(told)
                         faults.report(f"looking after {daemon.log.path}", error)
+            self.warning = warning
             interval_s = max(soonest_s, LOOK_MIN_S)
 
     def _look(self, daemon: Daemon, interval_s: float) -> float:

@@ -29,7 +29,7 @@ from neo_daemons.files import read_regular
 from neo_daemons.urls import redacted_within
 
 from . import faults
-from .logs import DaemonLog
+from .logs import CHUNK, DaemonLog
 from .platform import ExitStatus, Platform, SpawnSpec
 
 if TYPE_CHECKING:
@@ -45,7 +45,13 @@ MAX_BODY = 1_000_000
 
 
 OUR_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ENOSPC})
-"""The supervisor, or the machine, has run out of something: that says nothing of the daemon."""
+"""The supervisor, or the machine, has run out of something: that says nothing of the daemon. So does EADDRNOTAVAIL:
+connect(2) has no local port left to connect from. But a refusal by another address of the host outweighs it, for a
+machine without IPv6 gives it for each ::1."""
+OUR_SQLITE_CODES = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+)
+"""SQLite could not look into a database that is there: it gives no errno, not even where no descriptor is left."""
 
 
 class Answer(StrEnum):
@@ -126,7 +132,7 @@ class Prober:
             return verdict(False, f"{name_of(probe, target)}: {error.pattern!r} is no regular expression: {error}")
         except Exception as error:
             if (why := _ours(error)) is None:
-                if (told := ("bug", repr(error))) not in target.memory:  # not at each look
+                if (told := ("bug", faults.kind(error))) not in target.memory:  # not at each look
                     target.memory[told] = True
                     faults.report(f"a bug in the probe {probe}", error)
                 why = f"internal error: {type(error).__name__}: {error}; the supervisor's log has its traceback"
@@ -228,18 +234,21 @@ class Prober:
     async def _log(probe: LogProbe, target: Target) -> Result:
         # A line that was written stays written, whatever becomes of the file: a match is kept for the run. Until there
         # is one, only what is new since the last look; a line that was cut in two is looked at again.
+        matches = re.compile(probe.pattern).search
+        end = target.log.end  # what is written meanwhile is for the next look
         seen: str | tuple[int, bytes, int] = target.memory.get(probe, (target.log_start, b"", target.log.cuts))
         while not isinstance(seen, str):
             position, rest, cuts = seen
-            data, position = target.log.read(position, MAX_BODY)
-            begun = rest if target.log.cuts == cuts else b""
-            complete, newline, rest = (begun + data).rpartition(b"\n")
-            lines = (complete + newline + rest).decode("utf-8", "replace").splitlines()
-            found = next((line for line in lines if re.search(probe.pattern, line)), None)
+            data, position = target.log.read(position)
+            text = (rest if target.log.cuts == cuts else b"") + data
+            # A progress bar ends its lines with \r: what is looked at again must stay short.
+            unfinished = text[max(text.rfind(b"\n"), text.rfind(b"\r")) + 1 :][-CHUNK:]
+            lines = text.decode("utf-8", "replace").splitlines() if data else []
+            found = next((line for line in lines if matches(line)), None)
             target.memory[probe] = seen = (
-                (position, rest[-MAX_BODY:], target.log.cuts) if found is None else found.strip()[:200]
+                (position, unfinished, target.log.cuts) if found is None else found.strip()[:200]
             )
-            if found is None and not data:
+            if found is None and (not data or position >= end):
                 return verdict(False, f"{name_of(probe, target)}: not written yet")
             await asyncio.sleep(0)  # a flood must not hold up the others
         return verdict(True, f"log: {seen}")
@@ -334,8 +343,15 @@ def _query(database: str, query: str, deadline: float) -> int:
 
 def _ours(error: BaseException | None) -> str | None:
     """What the supervisor or the machine lacks, where that is behind the error."""
-    for found in _behind(error):
-        if isinstance(found, OSError) and found.errno in OUR_ERRNOS:
+    behind = list(_behind(error))
+    refused = any(isinstance(found, ConnectionRefusedError) for found in behind)
+    for found in behind:
+        if isinstance(found, sqlite3.Error):
+            if getattr(found, "sqlite_errorcode", 0) & 0xFF in OUR_SQLITE_CODES:
+                return f"{found} (on the supervisor's side)"
+        elif isinstance(found, OSError) and (
+            found.errno in OUR_ERRNOS or (found.errno == errno.EADDRNOTAVAIL and not refused)
+        ):
             return f"{found.strerror} (on the supervisor's side)"
     return None
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .daemon import Daemon
 
 DATA_LOCK = ".neo-daemons.lock"
-"""In a data directory: held by the daemon that uses it, and by its supervisor."""
+"""In a data directory: held by the daemon that uses it, and by the supervisor that started it. A supervisor that has
+adopted the daemon does not hold it until it starts the daemon anew."""
 
 
 class StartRefused(Exception):

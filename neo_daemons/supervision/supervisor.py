@@ -95,7 +95,8 @@ class Supervisor:
         self._token = secrets.token_hex(16)
         self._claim = Claim(state)
         self._reloading = asyncio.Lock()
-        self._log_keeper: asyncio.Task[None] | None = None
+        self._log_keeper = LogKeeper({})
+        self._keeping_logs: asyncio.Task[None] | None = None
         self._clearing: asyncio.Task[None] | None = None
         self.changing: dict[str, bool] = {}
         """Daemons that a reload is stopping or replacing, which nobody starts meanwhile → whether they are to run
@@ -111,6 +112,7 @@ class Supervisor:
         self.on_remade: Callable[[], None] = lambda: None
         """Called when the state directory was deleted and has been made again."""
         self._warning: str | None = None
+        """Of the operator's holds, until they are saved again."""
         self._unsaved = False
         """An operator's hold is not on the disk yet: that was full, most likely."""
 
@@ -184,8 +186,8 @@ class Supervisor:
             self._claim_warning = None
         except StateDirLost as error:
             self._lost = error
-            if self._log_keeper is not None:
-                self._log_keeper.cancel()
+            if self._keeping_logs is not None:
+                self._keeping_logs.cancel()
             self.journal.stay()
             self.journal.add(EventName.STATE_DIR_LOST, detail=str(error))
             raise
@@ -247,9 +249,9 @@ class Supervisor:
             daemon = self._add(definition)
             daemon.held = definition.name in held
         self._site.save_intentions = self._save_intentions
-        keeper = LogKeeper(self.daemons, self._warn)
-        self._log_keeper = faults.reported(
-            asyncio.get_running_loop().create_task(keeper.keep(self._save_again)), "keeping the logs"
+        self._log_keeper = LogKeeper(self.daemons)
+        self._keeping_logs = faults.reported(
+            asyncio.get_running_loop().create_task(self._log_keeper.keep(self._save_again)), "keeping the logs"
         )
         orphans = self._orphans()
         if orphans:
@@ -360,9 +362,9 @@ class Supervisor:
                 await daemon.detach(finish=_is_down(daemon))
         if self._clearing is not None:
             await asyncio.gather(self._clearing, return_exceptions=True)
-        if self._log_keeper is not None:
-            self._log_keeper.cancel()
-            await asyncio.gather(self._log_keeper, return_exceptions=True)
+        if self._keeping_logs is not None:
+            self._keeping_logs.cancel()
+            await asyncio.gather(self._keeping_logs, return_exceptions=True)
         await self.prober.close()
         self.journal.add(EventName.SUPERVISOR_STOPPED, pid=os.getpid())
         self.journal.close()
@@ -429,9 +431,6 @@ class Supervisor:
         if self._unsaved:
             self._save_intentions()
 
-    def _warn(self, text: str) -> None:
-        self._warning = text
-
     def _collect_leftovers(self) -> None:
         """Everything that belongs here by its mark, by one look at the process table."""
         for process, mark in self.site.ownership.marked():
@@ -470,7 +469,7 @@ class Supervisor:
                 config=self.config,
                 url=self.url,
                 stopping=self.stopping,
-                warning=self._claim_warning or self._warning or self.journal.fault,
+                warning=self._claim_warning or self._warning or self._log_keeper.warning or self.journal.fault,
             ),
             daemons=tuple(daemon.status(usage.get(daemon.name)) for daemon in self.daemons.values()),
         )

@@ -57,7 +57,9 @@ async def await_ready(daemon: Daemon) -> None:
         if elapsed > grace_s and result.answer is Answer.FAILED:
             daemon.condemn(Cause.PROBE, f"not ready after {grace_s:g} s: {result.detail}")
             return
-        daemon.overdue = elapsed > grace_s
+        if daemon.overdue != (elapsed > grace_s):
+            daemon.overdue = not daemon.overdue
+            daemon.site.changed.notify()  # whoever waits for it need not any longer
         await asyncio.sleep(min(max(elapsed * POLL_SHARE, POLL_FLOOR_S), POLL_CEILING_S))
 
 
@@ -66,7 +68,8 @@ async def guard(daemon: Daemon) -> None:
     definition = daemon.definition
     interval_s = min((probe.interval_s for probe in definition.live), default=LIMITS_INTERVAL_S)
     failures = 0
-    known: str | None = None  # what was shown before it could not be told
+    untold = False
+    known: str | None = None  # what was shown before it could not be told, if that was anything
     while True:
         await asyncio.sleep(interval_s)
         worn_out = _worn_out(daemon)
@@ -77,12 +80,13 @@ async def guard(daemon: Daemon) -> None:
             continue
         result, probe = await _check(daemon, definition.live)
         if result.answer is Answer.UNKNOWN:
-            known = known or daemon.detail
+            if not untold:
+                untold, known = True, daemon.detail
             daemon.progress(_told(result))  # and it stays what it was
             continue
-        if known is not None:
+        if untold:
+            untold = False
             daemon.progress(known)
-            known = None
         if probe is None:
             failures = 0
             daemon.handle(Event.PASS, "answers again")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
 import sys
 from typing import Any
 from xml.etree import ElementTree
@@ -195,6 +197,33 @@ def test_a_failure_while_a_daemon_was_dead_says_so(inner: Inner, mode: tuple[str
     assert "killed by SIGKILL" in told
     assert "This failure may be the daemon's, not the test's." in told
     assert "during test_dies.py::test_killed" in outcome.text
+
+
+def test_the_summary_says_what_a_probe_could_not_ask(inner: Inner) -> None:
+    database, position = inner.root / "log.sqlite", inner.root / "position"
+    position.write_text("0")
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE entries (a)")
+    live = {"type": "file", "path": str(position), "database": str(database), "query": "SELECT count(*) FROM entries"}
+    inner.configure(api=inner.toy(live={**live, "interval_s": 0.1}))
+    inner.write(
+        "test_locked.py",
+        f"""
+        import sqlite3
+
+        def test_locks(api):
+            connection = sqlite3.connect({str(database)!r})
+            connection.execute("BEGIN EXCLUSIVE")
+            journal = api.log_path.parents[1] / "journal.jsonl"
+            while "probe-unknown" not in journal.read_text():
+                pass
+            connection.close()
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 1}, outcome.text
+    said = f"api: probe-unknown: progress of {position}: database is locked (on the supervisor's side)"
+    assert outcome.text.count(said) == 1, outcome.text
 
 
 def test_a_daemon_that_a_test_reaches_by_detours_concerns_it(inner: Inner) -> None:
