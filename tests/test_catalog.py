@@ -159,7 +159,8 @@ def test_a_path_is_taken_literally_whatever_is_in_it(
 def test_chroma_is_found_on_path(machine: Machine) -> None:
     (script,) = machine.install("chroma")
     assert machine.locate("chroma") == Launch(
-        command=(str(script), "run", "--path", "${data_dir}", "--host", "${host}", "--port", "${port}")
+        command=(str(script), "run", "--path", "${data_dir}", "--host", "${host}", "--port", "${port}"),
+        env={"CHROMA_SERVER_HTTP_PORT": "${port}"},
     )
 
 

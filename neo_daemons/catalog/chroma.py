@@ -37,4 +37,9 @@ def locate(definition: Definition, project: Project) -> Launch | Unavailable:
         )
     # The host is always named: "localhost" is IPv4 on one machine and IPv6 on the next.
     arguments = ("run", "--path", "${data_dir}", "--host", "${host}", "--port", "${port}")
-    return Launch(command=(escape(str(script)), *arguments), version=installed_version("chromadb", script))
+    return Launch(
+        command=(escape(str(script)), *arguments),
+        # It goes by its arguments, but does not run if the project's own, or that of a .env, is no port.
+        env={"CHROMA_SERVER_HTTP_PORT": "${port}"},
+        version=installed_version("chromadb", script),
+    )
