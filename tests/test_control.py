@@ -215,7 +215,8 @@ def test_a_damaged_supervisor_record_is_one_clear_error(project: Project) -> Non
     project.state.create()
     project.state.record.write_text('{"format": 1, "pid": ')
     result = project.run("status")
-    assert result.returncode == 1
+    assert result.returncode == 3
+    assert "no supervisor is running" in result.stderr
     assert "supervisor.json" in result.stderr
     assert "Traceback" not in result.stderr
     project.serve()

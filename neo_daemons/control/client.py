@@ -208,14 +208,16 @@ class Client:
         try:
             record = records.read(self.state.record, SupervisorRecord)
         except DamagedRecord as error:
-            raise self._absent(str(error)) from None
+            raise self._absent(str(error), remark=str(error)) from None
         except OSError as error:
             raise ControlError(f"cannot read {self.state.record}: {error.strerror}") from None
         if record is None:
             raise self._absent(f"{self.state.record} is missing")
         origin = records.origin(record, self.state.path)
         if origin is not None:
-            raise self._absent(f"{self.state.record} was copied from {origin}", copied_from=origin)
+            raise self._absent(
+                f"{self.state.record} was copied from {origin}", remark=f"what is in it was copied from {origin}"
+            )
         connection = _Connection(record.socket, timeout_s)
         try:
             connection.connect()
@@ -239,8 +241,8 @@ class Client:
                 f"{who} holds {self.state.path}, and cannot be reached: {why}; it makes what it is found "
                 "by again within seconds, or stop it with: neo-daemons down"
             )
-        copied = f" (what is in it was copied from {copied_from})" if copied_from is not None else ""
-        return NoSupervisor(f"no supervisor is running for {self.state.path}{copied}; start one with: neo-daemons up")
+        remark = f" ({remark})" if remark is not None else ""
+        return NoSupervisor(f"no supervisor is running for {self.state.path}{remark}; start one with: neo-daemons up")
 
     def _may_be_cut_off(self) -> bool:
         """Whether the lock, or all, may have been deleted under a living supervisor: looking for that takes time."""
