@@ -229,7 +229,7 @@ class Client:
             raise ControlError(f"cannot connect to {record.socket}: {error.strerror}") from None
         return connection
 
-    def _absent(self, why: str, record: SupervisorRecord | None = None, copied_from: str | None = None) -> Unreachable:
+    def _absent(self, why: str, record: SupervisorRecord | None = None, remark: str | None = None) -> Unreachable:
         """What is to be said where nobody answers: that nobody supervises is for the lock to say."""
         try:
             held = locks.is_held(self.state.lock) or (self._may_be_cut_off() and self._is_alive())
