@@ -221,7 +221,7 @@ def forge(project: Project, **changes: object) -> DaemonRecord:
         "spawned_at": 0.0,
         "log_offset": 0,
     }
-    record = DaemonRecord(**{**fields, **changes})  # type: ignore[arg-type]
+    record = DaemonRecord(directory=Directory.of(project.state.path), **{**fields, **changes})  # type: ignore[arg-type]
     project.state.create()
     write_struct(project.state.daemon_record("api"), record)
     return record
@@ -1020,18 +1020,6 @@ def test_a_state_directory_that_is_deleted_keeps_nobody_from_stopping(project: P
     assert supervisor.wait(PATIENCE_S) == 0
     assert pid is not None
     assert not is_alive(pid)
-
-
-def test_a_supervisor_removes_only_what_is_its_own(project: Project) -> None:
-    project.configure(api=toy())
-    old = project.serve()
-    project.reaches("api", "ready")
-    shutil.rmtree(project.state.path)
-    project.serve()
-    project.reaches("api", "ready")
-    old.terminate()
-    assert old.wait(PATIENCE_S) == 0
-    assert project.reaches("api", "ready").pid
 
 
 def test_a_stranger_who_got_the_port_is_sent_nothing_and_the_next_start_takes_another(project: Project) -> None:
