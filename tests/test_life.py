@@ -221,8 +221,8 @@ def forge(project: Project, **changes: object) -> DaemonRecord:
         "spawned_at": 0.0,
         "log_offset": 0,
     }
-    record = DaemonRecord(directory=Directory.of(project.state.path), **{**fields, **changes})  # type: ignore[arg-type]
     project.state.create()
+    record = DaemonRecord(directory=Directory.of(project.state.path), **{**fields, **changes})  # type: ignore[arg-type]
     write_struct(project.state.daemon_record("api"), record)
     return record
 
