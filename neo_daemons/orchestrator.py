@@ -148,6 +148,7 @@ class AgentOrchestrator:
             await asyncio.sleep(PRESENCE_S)
             try:
                 self.supervisor.keep_claim()
+                self.supervisor.keep_records()
                 if await self._control.listen_again():
                     self.supervisor.announce(str(self._control.path))
                 unreachable = None

@@ -107,8 +107,8 @@ class Supervisor:
         """How the state directory came here, and from where, if it was copied or moved."""
         self._lost: StateDirLost | None = None
         self._claim_warning: str | None = None
-        self._records_seen = 0
-        """When the directory of the records had last changed, at the latest look."""
+        self._records_changed_at = 0
+        """Of their directory, at the latest look."""
         self.on_remade: Callable[[], None] = lambda: None
         """Called when the state directory was deleted and has been made again."""
         self._warning: str | None = None
@@ -181,8 +181,6 @@ class Supervisor:
             self._claim.keep()
             if self._claim.remade:
                 self._claim_anew()
-            elif self._records_changed():
-                self._write_missing_records()
             self._claim_warning = None
         except StateDirLost as error:
             self._lost = error
@@ -195,12 +193,16 @@ class Supervisor:
             why = error.strerror if isinstance(error, OSError) else error
             self._claim_warning = f"{self.state.path} cannot be kept up: {why}"
 
-    def _records_changed(self) -> bool:
-        changed_at = self.state.daemons.stat().st_mtime_ns
-        changed, self._records_seen = changed_at != self._records_seen, changed_at
-        return changed
+    def keep_records(self) -> None:
+        """Write again the records of running daemons that somebody has deleted.
 
-    def _write_missing_records(self) -> None:
+        Raises:
+            OSError: their directory cannot be looked at now.
+        """
+        changed_at = self.state.daemons.stat().st_mtime_ns
+        if changed_at == self._records_changed_at:
+            return
+        self._records_changed_at = changed_at
         for daemon in self.daemons.values():
             if daemon.pidfile.record is not None and not daemon.pidfile.path.exists():
                 daemon.moved()
