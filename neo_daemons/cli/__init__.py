@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from neo_daemons.state_dir import StateDirError, UnusableStateDir, is_text, keep_own_rights
 from neo_daemons.version import VERSION
@@ -87,15 +87,25 @@ def _open_closed_streams() -> None:
 
 def drop_output() -> None:
     """So that the interpreter's own last flush fails no more."""
+    _drop(sys.stdout)
+
+
+def _drop(stream: TextIO) -> None:
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def complain(message: str, code: int) -> int:
     """One line on standard error, unless nothing can be written there; `code`."""
-    with contextlib.suppress(OSError):
-        print(f"neo-daemons: {message}", file=sys.stderr)
+    _say(f"neo-daemons: {message}")
     return code
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -126,8 +136,8 @@ class _Parser(argparse.ArgumentParser):
     usage_code = USAGE
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(self.usage_code, f"{self.prog}: error: {message}\n")
+        _say(f"{self.format_usage()}{self.prog}: error: {message}")
+        sys.exit(self.usage_code)
 
 
 def _parser() -> argparse.ArgumentParser:
