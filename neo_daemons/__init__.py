@@ -6,17 +6,18 @@ from .version import VERSION
 # could still take its place. Type checkers take this name for that of `typing`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .control.client import Client, ControlError, NoSupervisor
+    from .control.client import Client, ControlError, NoSupervisor, Unreachable
     from .orchestrator import AgentOrchestrator
 
 __version__ = VERSION
-__all__ = ["AgentOrchestrator", "Client", "ControlError", "NoSupervisor", "__version__"]
+__all__ = ["AgentOrchestrator", "Client", "ControlError", "NoSupervisor", "Unreachable", "__version__"]
 
 _PUBLIC = {
     "AgentOrchestrator": "orchestrator",
     "Client": "control.client",
     "ControlError": "control.client",
     "NoSupervisor": "control.client",
+    "Unreachable": "control.client",
 }
 
 

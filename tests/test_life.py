@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from neo_daemons import records
-from neo_daemons.control.client import ControlError, NoSupervisor
+from neo_daemons.control.client import ControlError, NoSupervisor, Unreachable
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord, Directory
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
@@ -1091,7 +1091,7 @@ def test_nohup_is_respected(project: Project) -> None:
     supervisor = project.serve(prefix=("nohup",), wait=False)
 
     def answers() -> bool:
-        with contextlib.suppress(NoSupervisor):
+        with contextlib.suppress(Unreachable):  # it has just begun
             return project.daemon("api").ready
         return False
 

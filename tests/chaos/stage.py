@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from neo_daemons.control.client import ControlError, NoSupervisor
+from neo_daemons.control.client import ControlError, Unreachable
 from neo_daemons.status import DaemonStatus
 from tests.harness import Project, toy
 
@@ -162,7 +162,7 @@ class Stage:
             return
         try:
             self.client.order(name, order)  # type: ignore[arg-type]
-        except NoSupervisor as error:
+        except Unreachable as error:
             self.broken.append(f"{order} {name}: {error}")
         except ControlError as error:
             if "does not answer" in str(error):
