@@ -195,7 +195,7 @@ def show(value: Any) -> str:
     """A value, for a message: without the credentials in URLs."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    # Before it is shortened: what is cut off may be the @ by which credentials are told.
+    # Redacted before it is shortened: shortening may cut off the @ that marks credentials.
     return _shorten(str(value) if isinstance(value, date | time) else redacted_within(repr(value)))
 
 

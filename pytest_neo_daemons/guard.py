@@ -1,4 +1,4 @@
-"""No hook of ours ends a run: what goes wrong in one is told, and the run goes on."""
+"""No hook of ours ends a run: an error in one is reported, and the run goes on."""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from neo_daemons.records import Directory
+
 from .harness import Project, in_namespace, is_alive, toy, until
 
 pytestmark = pytest.mark.long
@@ -255,10 +257,17 @@ def test_what_was_left_by_a_supervisor_and_a_directory_that_are_both_gone_is_end
     assert not is_alive(pids["api"])
 
 
-def test_a_forged_mark_of_this_path_proves_nothing(project: Project) -> None:
+@pytest.mark.parametrize("other", ["directory", "path"])
+def test_a_mark_of_another_directory_proves_nothing_though_path_or_inode_are_the_same(
+    project: Project, other: str
+) -> None:
+    """A directory that is made may get the inode of one that was deleted elsewhere."""
     with running(project, api=toy("quiet")):
         project.stop()
-    mark = f"{'0' * 32}:api:1.1:{project.state.path}"
+    here = Directory.of(project.state.path)
+    assert here is not None
+    mark = f"{'0' * 32}:api:{'1.1' if other == 'directory' else here.key}:"
+    mark += str(project.state.path if other == "directory" else project.root / "gone" / ".neo-daemons")
     with subprocess.Popen(["sleep", "600"], env={**os.environ, "NEO_DAEMONS_MARK": mark}) as bystander:
         assert project.run("down").returncode == 0
         assert project.run("reap").returncode == 0

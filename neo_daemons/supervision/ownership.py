@@ -4,7 +4,8 @@ Everybody who adopts, ends, reaps, clears or reports asks here. A path proves no
 restored from a backup or mounted elsewhere while its daemons run. These are the proofs, each enough by itself:
 
 * A process holds a lock in a file of this directory: the kernel says so, whatever the process did to its environment.
-* Its mark names this directory by device and inode, or a run that a record of this directory names.
+* Its mark names this directory by path, device and inode, or a run that a record of this directory names. Device and
+  inode alone do not: the next directory that is made anywhere may get the inode of one that was deleted.
 * Its mark names this path, and it keeps its lock or its log open, which were at this path and have been deleted: then
   the directory that it was started for is no more, and it is nobody else's.
 
@@ -79,7 +80,7 @@ class Ownership:
 
     def owns_mark(self, mark: Mark) -> bool:
         """Whether a mark by itself proves that its process belongs here."""
-        return any(mark.directory.is_same(one) for one in self._directories) or mark.token in self._tokens
+        return mark.directory in self._directories or mark.token in self._tokens
 
     def _owns_by_mark(self, pid: int, mark: Mark) -> bool:
         if self.owns_mark(mark):
