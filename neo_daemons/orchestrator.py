@@ -74,7 +74,7 @@ class AgentOrchestrator:
         env = {name: value for name, value in project.environ.items() if name != MARK_VARIABLE}
         self.supervisor = Supervisor(
             configuration.definitions,
-            state=configuration.state,
+            state_dir=configuration.state,
             resolve=self._resolve,
             values=project.references(),
             env=inherited(env),
@@ -105,7 +105,7 @@ class AgentOrchestrator:
         from .control.address import socket_path
 
         state = self.configuration.state
-        self.supervisor.claim()
+        self.supervisor.upkeep.claim()
         door = None
         try:
             path = socket_path(state.path)
@@ -116,7 +116,7 @@ class AgentOrchestrator:
 
                 door = TcpDoor(self._listen, state.token)
                 self.supervisor.url = door.listens.url
-            self.supervisor.announce(str(path))
+            self.supervisor.upkeep.announce(str(path))
         except BaseException:
             if door is not None:
                 door.close()
@@ -150,7 +150,7 @@ class AgentOrchestrator:
                 self.supervisor.keep_claim()
                 self.supervisor.keep_records()
                 if await self._control.listen_again():
-                    self.supervisor.announce(str(self._control.path))
+                    self.supervisor.upkeep.announce(str(self._control.path))
                 unreachable = None
             except StateDirLost as error:
                 self.lost = error

@@ -57,6 +57,9 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     """The daemons that must be ready before this one starts, and that it needs while it runs."""
     after: tuple[str, ...] = ()
     """The daemons that are started before it, those that it refers to among them."""
+    settled: bool = False
+    """Whether it has an outcome: it is up, or will not be without somebody's help, or has failed several times in a
+    row. False while waiting may still help, and while a reload is about to change it."""
     enabled: bool = True
     """Whether it is to run: a disabled one is started by hand only."""
     adopted: bool = False

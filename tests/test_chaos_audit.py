@@ -13,7 +13,7 @@ import pytest
 
 from neo_daemons.records import Directory
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
-from neo_daemons.supervision.starting import DATA_LOCK
+from neo_daemons.supervision.slot import DATA_LOCK
 
 from .chaos import audit
 from .chaos.bystander import Bystander

@@ -117,17 +117,17 @@ def test_each_end_of_a_run_has_its_cause(tmp_path: Path) -> None:
         await ready()
 
         async def ends(act: Callable[[], object], *expected: tuple[str, str]) -> None:
-            count, old = len(supervisor.events(1000, "api")), api.tree.main
+            count, old = len(supervisor.events(1000, "api")), api.run
             act()
-            await reaches(api, lambda daemon: daemon.ready and daemon.tree.main is not old)
+            await reaches(api, lambda daemon: daemon.ready and daemon.run is not old)
             found = since(count)
             assert [one for one in expected if one not in found] == [], found
 
-        await ends(lambda: api.tree.main.signal(9), ("exit", "signal"), ("backoff", "signal"))
+        await ends(lambda: api.run.process.signal(9), ("exit", "signal"), ("backoff", "signal"))
         await ends(lambda: supervisor.order("api", Event.RESTART), ("stopping", "operator"), ("exit", "operator"))
         await ends(lambda: api.condemn(Cause.RECYCLED, "stopping"), ("stopping", "recycled"), ("exit", "recycled"))
         (tmp_path / "sick").touch()
-        await reaches(api, lambda daemon: daemon.cause is Cause.PROBE and not daemon.ready)
+        await reaches(api, lambda daemon: daemon.situation.cause is Cause.PROBE and not daemon.ready)
         await reaches(api, lambda daemon: daemon.state is State.BACKOFF)
         (tmp_path / "sick").unlink()
         assert ("stopping", "probe") in since(0)

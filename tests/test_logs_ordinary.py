@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from neo_daemons.definitions import HttpProbe, Log, Port, Restart
+from neo_daemons.supervision.describe import telling_lines
 from neo_daemons.supervision.logs import DaemonLog
 
 from .harness import Project, toy, until
@@ -166,21 +167,21 @@ def test_an_emptied_log_is_noted_once_and_read_on(tmp_path: Path) -> None:
     async def work(supervisor: Any) -> None:
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.ready)
-        await until_true(lambda: api.log.size > 100)
+        await until_true(lambda: api.slot.log.size > 100)
 
         def noted() -> int:
             return [entry.event for entry in supervisor.events(100, "api")].count("log-truncated")
 
         def cut_since(cuts: int) -> bool:
-            return bool(api.log.cuts > cuts)
+            return bool(api.slot.log.cuts > cuts)
 
         assert noted() == 0
         for times in range(1, 4):
-            cuts = api.log.cuts
-            empty(api.log.path)
+            cuts = api.slot.log.cuts
+            empty(api.slot.log.path)
             await until_true(functools.partial(cut_since, cuts))
             await until_true(lambda: noted() == 1)
-            assert api.log.tail(5) != [], times
+            assert api.slot.log.tail(5) != [], times
 
     supervised(
         tmp_path,
@@ -203,11 +204,11 @@ def test_a_bug_in_the_care_for_a_log_is_reported_and_the_care_goes_on(
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.ready)
         with monkeypatch.context() as patch:
-            patch.setattr(api.log, "rotate", bug)
+            patch.setattr(api.slot.log, "rotate", bug)
             await until_true(lambda: times > 2)
             assert "a bug of ours" in caplog.text
-        api.log.path.write_bytes(b"x" * 9000)
-        await until_true(lambda: api.log.removed > 0)
+        api.slot.log.path.write_bytes(b"x" * 9000)
+        await until_true(lambda: api.slot.log.removed > 0)
         assert caplog.text.count("Traceback") == 1
 
     supervised(tmp_path, work, command=("sleep", "1000"), log=Log(max_bytes=4096))
@@ -223,7 +224,7 @@ def test_that_a_log_could_not_be_rotated_is_told_until_it_can_be(
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.ready)
         with monkeypatch.context() as patch:
-            patch.setattr(api.log, "rotate", fail)
+            patch.setattr(api.slot.log, "rotate", fail)
             await until_true(lambda: supervisor.status().supervisor.warning is not None)
             assert "api.log cannot be rotated: No space left" in supervisor.status().supervisor.warning
         await until_true(lambda: supervisor.status().supervisor.warning is None)
@@ -257,11 +258,11 @@ exec sleep 1000
 def test_the_lines_shown_are_those_of_the_run_that_failed(tmp_path: Path) -> None:
     async def work(supervisor: Any) -> None:
         api = supervisor.daemon("api")
-        await reaches(api, lambda daemon: daemon.last_exit is not None and daemon.tree.main is not None)
-        await until_true(lambda: "the next start" in api.log.tail(1))
-        assert api.telling_lines(5) == (["the cause of it"], api.last_exit.pid)
+        await reaches(api, lambda daemon: daemon.past.last_exit is not None and daemon.run is not None)
+        await until_true(lambda: "the next start" in api.slot.log.tail(1))
+        assert telling_lines(api, 5) == (["the cause of it"], api.past.last_exit.pid)
         why = supervisor.explain("api")
-        assert (why.log_tail, why.log_pid) == (("the cause of it",), api.last_exit.pid)
+        assert (why.log_tail, why.log_pid) == (("the cause of it",), api.past.last_exit.pid)
         assert "last line: the cause of it" in (why.first_cause or "")
 
     supervised(
@@ -276,8 +277,8 @@ def test_the_lines_shown_are_those_of_the_run_that_failed(tmp_path: Path) -> Non
 def test_a_run_that_wrote_nothing_but_its_probes_requests_is_not_told_as_silent(tmp_path: Path) -> None:
     async def work(supervisor: Any) -> None:
         api = supervisor.daemon("api")
-        await reaches(api, lambda daemon: daemon.vain_starts > 0)
-        assert api.telling_lines(5)[0] == ["GET / 503"]
+        await reaches(api, lambda daemon: daemon.past.failed_starts > 0)
+        assert telling_lines(api, 5)[0] == ["GET / 503"]
 
     supervised(
         tmp_path,
@@ -292,9 +293,9 @@ def test_a_run_that_wrote_nothing_but_its_probes_requests_is_not_told_as_silent(
 def test_a_start_that_provisioning_failed_shows_what_that_wrote(tmp_path: Path) -> None:
     async def work(supervisor: Any) -> None:
         api = supervisor.daemon("api")
-        await reaches(api, lambda daemon: daemon.vain_starts > 0)
-        assert "does not exist" in (api.history.first_cause or "")
-        assert api.telling_lines(5) == ([], None)
+        await reaches(api, lambda daemon: daemon.past.failed_starts > 0)
+        assert "does not exist" in (api.past.history.first_cause or "")
+        assert telling_lines(api, 5) == ([], None)
 
     (tmp_path / "state" / "logs").mkdir(parents=True, mode=0o700)
     (tmp_path / "state").chmod(0o700)

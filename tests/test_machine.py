@@ -16,10 +16,11 @@ from neo_daemons.definitions import Definition, Launch, Restart, Stop
 from neo_daemons.records import Identity
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import Cause
-from neo_daemons.supervision.machine import ALIVE, TABLE, Action, Event, Refused, State, step
+from neo_daemons.supervision.fleet import UNKILLABLE_S
+from neo_daemons.supervision.machine import ALIVE, LEAVING, TABLE, Action, Event, Refused, State, step
 from neo_daemons.supervision.platform import ExitStatus, Lock, Mark, PortHolder, Process, SpawnSpec, Usage
 from neo_daemons.supervision.policy import History, decide, delay_s, may_kill
-from neo_daemons.supervision.supervisor import UNKILLABLE_S, Supervisor
+from neo_daemons.supervision.supervisor import Supervisor
 
 from .virtual import VirtualLoop
 
@@ -56,15 +57,18 @@ def test_what_begins_ends_and_what_waits_is_woken(state: State, event: Event) ->
         State.PARKED: Action.WAIT,
     }.get(after)
     assert needed is None or needed in actions
-    if after in (State.STOPPING, State.CYCLING) and state not in (State.STOPPING, State.CYCLING):
+    if after in LEAVING and state not in LEAVING:
         assert Action.END in actions
+    if after is State.ENDING:
+        assert state is State.ENDING or event is Event.EXITED
     if state is State.RUNNING and after is State.READY:
         assert Action.GUARD in actions
     if state in (State.BACKOFF, State.PARKED) and event is not Event.DUE:
         assert Action.CANCEL in actions
     if state in ALIVE:
         # A living process is only ever left by its end.
-        assert after in (*ALIVE, State.STOPPING, State.CYCLING) or event in ENDS
+        assert after in (*ALIVE, *LEAVING)
+        assert event is not Event.EXITED or after is State.ENDING
 
 
 def test_a_stop_wins_from_everywhere() -> None:
@@ -314,7 +318,7 @@ def a_day(state: StateDir, world: World, restart: Restart, look: Sequence[float]
     async def live() -> None:
         supervisor = Supervisor(
             [definition],
-            state=state,
+            state_dir=state,
             resolve=lambda definition: Launch(command=definition.command),
             platform=world,
             rng=random.Random(1),
@@ -385,7 +389,7 @@ def test_what_cannot_be_ended_is_given_up_and_holds_up_neither_a_reload_nor_the_
     async def live() -> None:
         supervisor = Supervisor(
             [base, user, loner],
-            state=state,
+            state_dir=state,
             resolve=lambda definition: Launch(command=definition.command),
             platform=world,
         )

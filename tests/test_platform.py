@@ -361,7 +361,7 @@ def supervised(
     async def live() -> None:
         supervisor = Supervisor(
             [definition],
-            state=StateDir(root / "state"),
+            state_dir=StateDir(root / "state"),
             resolve=lambda definition: Launch(command=definition.command),
             platform=platform,
         )
@@ -381,22 +381,20 @@ def test_a_supervisor_works_alike_on_each_platform(platform: Platform, tmp_path:
     async def crash(supervisor: Supervisor) -> None:
         api = supervisor.daemon("api")
         await api.wait_for(lambda daemon: daemon.ready)
-        assert api.tree.main is not None
-        first = api.tree.main.pid
+        assert api.run is not None
+        first = api.run.process.pid
         os.kill(first, signal.SIGKILL)
-        await api.wait_for(
-            lambda daemon: daemon.ready and daemon.tree.main is not None and daemon.tree.main.pid != first
-        )
-        assert api.last_exit is not None
-        assert api.last_exit.signal == "SIGKILL"
-        pids.append(api.tree.main.pid)
+        await api.wait_for(lambda daemon: daemon.ready and daemon.run is not None and daemon.run.process.pid != first)
+        assert api.past.last_exit is not None
+        assert api.past.last_exit.signal == "SIGKILL"
+        pids.append(api.run.process.pid)
 
     async def adopt_and_stop(supervisor: Supervisor) -> None:
         api = supervisor.daemon("api")
         await api.wait_for(lambda daemon: daemon.ready)
-        assert api.adopted
-        assert api.tree.main is not None
-        pids.append(api.tree.main.pid)
+        assert api.run is not None
+        assert api.run.adopted
+        pids.append(api.run.process.pid)
         supervisor.order("api", Event.STOP)
         await api.wait_for(lambda daemon: daemon.state is State.STOPPED)
 

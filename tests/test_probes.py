@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from neo_daemons.control.server import settled
 from neo_daemons.definitions import (
     AnyProbe,
     Definition,
@@ -34,7 +33,7 @@ from neo_daemons.definitions import (
 )
 from neo_daemons.references import expand_all
 from neo_daemons.state_dir import StateDir
-from neo_daemons.supervision.daemon import Daemon
+from neo_daemons.supervision.daemon import SupervisedDaemon
 from neo_daemons.supervision.logs import CHUNK, DaemonLog
 from neo_daemons.supervision.platform import current_platform
 from neo_daemons.supervision.probes import Answer, Prober, Result, Target, without_requests_of
@@ -81,7 +80,7 @@ def supervised(
     async def run() -> None:
         supervisor = Supervisor(
             [definition],
-            state=StateDir(root / "state"),
+            state_dir=StateDir(root / "state"),
             resolve=lambda definition: Launch(command=definition.command),
             prober=prober,
         )
@@ -95,8 +94,8 @@ def supervised(
     asyncio.run(run())
 
 
-async def reaches(daemon: Daemon, reached: Callable[[Daemon], bool]) -> None:
-    assert await daemon.wait_for(reached, PATIENCE_S), (daemon.state, daemon.detail, daemon.probe_results)
+async def reaches(daemon: SupervisedDaemon, reached: Callable[[SupervisedDaemon], bool]) -> None:
+    assert await daemon.wait_for(reached, PATIENCE_S), (daemon.state, daemon.situation.detail, daemon.watcher.results)
 
 
 async def until_true(true: Callable[[], bool]) -> None:
@@ -209,11 +208,11 @@ def test_ready_by_a_log_line_and_a_port_whatever_comes_first(tmp_path: Path, ord
 
     async def work(supervisor: Supervisor) -> None:
         api = supervisor.daemon("api")
-        await reaches(api, lambda daemon: daemon.detail == f"not listening yet on 127.0.0.1:{port}")
-        api.log.path.write_bytes(b"")  # the line has been seen
+        await reaches(api, lambda daemon: daemon.situation.detail == f"not listening yet on 127.0.0.1:{port}")
+        api.slot.log.path.write_bytes(b"")  # the line has been seen
         (tmp_path / "go").touch()
         await reaches(api, lambda daemon: daemon.ready)
-        assert "refused" not in " ".join(result.detail for _, result in api.probe_results)
+        assert "refused" not in " ".join(result.detail for _, result in api.watcher.results)
 
     supervised(
         tmp_path,
@@ -229,8 +228,10 @@ def test_a_new_policy_does_not_make_a_seen_line_unseen(tmp_path: Path) -> None:
 
     async def work(supervisor: Supervisor) -> None:
         api = supervisor.daemon("api")
-        await reaches(api, lambda daemon: daemon.detail is not None and "not listening" in daemon.detail)
-        api.log.path.write_bytes(b"")
+        await reaches(
+            api, lambda daemon: daemon.situation.detail is not None and "not listening" in daemon.situation.detail
+        )
+        api.slot.log.path.write_bytes(b"")
         before = api.definition
         changed = Definition(
             name="api", cwd=before.cwd, command=before.command, ports=before.ports, ready=before.ready, start_grace_s=50
@@ -258,19 +259,19 @@ def test_a_daemon_adopted_within_its_start_is_ready_when_its_line_is_written(tmp
 
     async def first(supervisor: Supervisor) -> None:
         api = supervisor.daemon("api")
-        await reaches(api, lambda daemon: bool(daemon.probe_results))
-        assert api.tree.main is not None
-        pids.append(api.tree.main.pid)
+        await reaches(api, lambda daemon: bool(daemon.watcher.results))
+        assert api.run is not None
+        pids.append(api.run.process.pid)
 
     async def second(supervisor: Supervisor) -> None:
         api = supervisor.daemon("api")
-        await reaches(api, lambda daemon: bool(daemon.probe_results))
+        await reaches(api, lambda daemon: bool(daemon.watcher.results))
         assert not api.ready
         (tmp_path / "go").touch()
         await reaches(api, lambda daemon: daemon.ready)
-        assert api.adopted
-        assert api.tree.main is not None
-        assert [api.tree.main.pid] == pids
+        assert api.run is not None
+        assert api.run.adopted
+        assert [api.run.process.pid] == pids
 
     supervised(tmp_path, first, detach=True, **settings)
     supervised(tmp_path, second, **settings)
@@ -299,19 +300,19 @@ def test_a_bug_in_a_probe_ends_no_healthy_daemon_and_is_logged(
     async def work(supervisor: Supervisor) -> None:
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.ready)
-        assert api.tree.main is not None
-        pid = api.tree.main.pid
-        api.progress(detail)
+        assert api.run is not None
+        pid = api.run.process.pid
+        api.situation.progress(detail)
         prober.broken = True
-        await reaches(api, lambda daemon: "a bug of ours" in (daemon.detail or ""))
+        await reaches(api, lambda daemon: "a bug of ours" in (daemon.situation.detail or ""))
         rounds = prober.rounds
         await until_true(lambda: prober.rounds > rounds + 5)  # more than it has failures
         assert api.ready
-        assert "cannot be told" in (api.status(None).detail or "")
+        assert "cannot be told" in (api.situation.detail or "")
         assert [entry.event for entry in supervisor.events(100, "api")].count("probe-unknown") == 1
         prober.broken = False
-        await reaches(api, lambda daemon: daemon.detail == detail)
-        assert api.tree.main.pid == pid
+        await reaches(api, lambda daemon: daemon.situation.detail == detail)
+        assert api.run.process.pid == pid
 
     with caplog.at_level(logging.ERROR, "neo_daemons"):
         supervised(
@@ -334,13 +335,13 @@ def test_a_bug_in_a_probe_neither_readies_nor_ends_a_start_and_nobody_waits_for_
 
     async def work(supervisor: Supervisor) -> None:
         api = supervisor.daemon("api")
-        await reaches(api, lambda daemon: daemon.overdue)
+        await reaches(api, lambda daemon: daemon.situation.overdue)
         assert not api.ready
-        assert settled(api), "whoever waits for it would wait for ever"
+        assert supervisor.is_settled(api), "whoever waits for it would wait for ever"
         assert "probe-unknown" in [entry.event for entry in supervisor.events(100, "api")]
         prober.broken = False
         await reaches(api, lambda daemon: daemon.ready)
-        assert api.restarts == 0
+        assert api.slot.restarts == 0
 
     supervised(
         tmp_path,
@@ -495,9 +496,9 @@ def test_a_probe_that_names_a_daemon_that_is_gone_is_no_verdict(tmp_path: Path) 
     async def work(supervisor: Supervisor) -> None:
         api = supervisor.daemon("api")
         async with asyncio.timeout(PATIENCE_S):
-            await api.wait_for(lambda daemon: daemon.overdue, 10 * PATIENCE_S)  # whoever waits is woken
-        assert "daemons.gone.url" in (api.detail or "")
-        assert api.restarts == 0
+            await api.wait_for(lambda daemon: daemon.situation.overdue, 10 * PATIENCE_S)  # whoever waits is woken
+        assert "daemons.gone.url" in (api.situation.detail or "")
+        assert api.slot.restarts == 0
 
     supervised(
         tmp_path,

@@ -273,13 +273,11 @@ def test_a_daemon_whose_provision_has_broken_is_ready_after_its_next_start(place
     launch = Launch(command=("sh", "-c", script), provisions=(provision,))
 
     async def supervise() -> None:
-        supervisor = Supervisor((definition,), state=StateDir(place.root / "state"), resolve=lambda d: launch)
-        supervisor.claim()
-        supervisor.announce("")
-        supervisor.launch()
+        supervisor = Supervisor((definition,), state_dir=StateDir(place.root / "state"), resolve=lambda d: launch)
+        await supervisor.start()
         try:
             assert await supervisor.daemon("api").wait_for(lambda daemon: daemon.ready, 30)
-            assert supervisor.daemon("api").restarts == 1
+            assert supervisor.daemon("api").slot.restarts == 1
         finally:
             await supervisor.stop()
             supervisor.release()

@@ -312,7 +312,7 @@ def one(root: Path, **changes: object) -> tuple[Supervisor, Definition]:
         **changes,  # type: ignore[arg-type]
     )
     supervisor = Supervisor(
-        [definition], state=StateDir(root / "state"), resolve=lambda definition: Launch(command=definition.command)
+        [definition], state_dir=StateDir(root / "state"), resolve=lambda definition: Launch(command=definition.command)
     )
     return supervisor, definition
 
@@ -328,8 +328,8 @@ def test_nothing_is_begun_after_a_supervisor_has_let_go(tmp_path: Path) -> None:
         supervisor.release()
         for _ in range(20):
             await asyncio.sleep(0.01)
-        assert api.tree.main is None
-        assert not supervisor.state.daemon_record("api").exists()
+        assert api.run is None
+        assert not supervisor.state_dir.daemon_record("api").exists()
 
     asyncio.run(work())
 
@@ -350,12 +350,12 @@ def test_daemons_are_on_their_way_while_orphans_are_ended(tmp_path: Path) -> Non
         await second.start()
         web = second.daemon("web")
         assert web.state is State.STARTING
-        await web.wait_for(lambda daemon: daemon.detail is not None)
-        assert web.detail == "waiting for the end of api, which is no longer configured to run"
-        assert second.state.daemon_record("api").exists()
+        await web.wait_for(lambda daemon: daemon.situation.detail is not None)
+        assert web.situation.detail == "waiting for the end of api, which is no longer configured to run"
+        assert second.state_dir.daemon_record("api").exists()
         second.hurry()
         await web.wait_for(lambda daemon: daemon.ready)
-        assert not second.state.daemon_record("api").exists()
+        assert not second.state_dir.daemon_record("api").exists()
         await second.stop()
         second.release()
 
@@ -374,20 +374,20 @@ def test_an_adopted_daemon_that_is_still_booting_has_the_rest_of_its_grace(
         first, definition = one(tmp_path)
         first._definitions = second_definitions = (msgspec.structs.replace(definition, ready=ready),)
         await first.start()
-        await first.daemon("api").wait_for(lambda daemon: bool(daemon.probe_results))
-        main = first.daemon("api").tree.main
+        await first.daemon("api").wait_for(lambda daemon: bool(daemon.watcher.results))
+        main = first.daemon("api").run
         await first.stop(detach=True)
         first.release()
         second, _ = one(tmp_path)
         second._definitions = second_definitions
         await second.start()
         api = second.daemon("api")
-        await api.wait_for(lambda daemon: bool(daemon.probe_results))
+        await api.wait_for(lambda daemon: bool(daemon.watcher.results))
         loaded.touch()
         await api.wait_for(lambda daemon: daemon.ready)
         assert main is not None
-        assert api.tree.main is not None
-        assert (api.tree.main.pid, api.adopted) == (main.pid, True)
+        assert api.run is not None
+        assert (api.run.process.pid, api.run.adopted) == (main.process.pid, True)
         await second.stop()
         second.release()
 
@@ -400,8 +400,8 @@ def test_a_fault_of_ours_in_a_watch_is_taken_up_again(tmp_path: Path, monkeypatc
         await supervisor.start()
         api = supervisor.daemon("api")
         await api.wait_for(lambda daemon: daemon.ready)
-        assert api.tree.main is not None
-        first = api.tree.main.pid
+        assert api.run is not None
+        first = api.run.process.pid
 
         def broken(match: object) -> list[object]:
             raise OSError(24, "Too many open files", "/proc")
@@ -414,7 +414,7 @@ def test_a_fault_of_ours_in_a_watch_is_taken_up_again(tmp_path: Path, monkeypatc
                     break
             assert not api.ready
         assert await api.wait_for(
-            lambda daemon: daemon.ready and daemon.tree.main is not None and daemon.tree.main.pid != first, 30
+            lambda daemon: daemon.ready and daemon.run is not None and daemon.run.process.pid != first, 30
         )
         await supervisor.stop()
         supervisor.release()
@@ -482,21 +482,21 @@ def test_a_hold_that_could_not_be_written_is_written_as_soon_as_it_can_be(
         nonlocal full
         supervisor = Supervisor(
             [Definition(name="api", command=("true",), enabled=False)],
-            state=StateDir(tmp_path / "state"),
+            state_dir=StateDir(tmp_path / "state"),
             resolve=lambda definition: Launch(command=definition.command),
         )
         await supervisor.start()
         try:
-            monkeypatch.setattr("neo_daemons.supervision.supervisor.write_struct", write)
+            monkeypatch.setattr("neo_daemons.supervision.intentions.write_struct", write)
             supervisor.order("api", Event.HOLD)
             assert "holds are forgotten at exit" in str(supervisor.status().supervisor.warning)
             full = False
             for _ in range(1000):
-                if supervisor.state.intentions.exists():
+                if supervisor.state_dir.intentions.exists():
                     break
                 await asyncio.sleep(0.01)
             assert supervisor.status().supervisor.warning is None
-            found = read(supervisor.state.intentions, Intentions)
+            found = read(supervisor.state_dir.intentions, Intentions)
             assert found is not None
             assert found.held == ("api",)
         finally:

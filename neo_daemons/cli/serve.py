@@ -11,12 +11,11 @@ import sys
 import threading
 
 from neo_daemons.config import ConfigError, Configuration, load
-from neo_daemons.control.server import settled
 from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.status import Cause
 from neo_daemons.supervision import faults
 from neo_daemons.supervision.claim import AlreadyRunning
-from neo_daemons.supervision.daemon import Daemon
+from neo_daemons.supervision.daemon import SupervisedDaemon
 from neo_daemons.supervision.machine import State
 from neo_daemons.supervision.supervisor import Supervisor
 
@@ -86,23 +85,25 @@ async def _require(orchestrator: AgentOrchestrator, name: str, missing: list[str
         if daemon is None or daemon.ready:  # a reload has removed it: it is required no more
             return
         on_the_way = [daemon]  # it, and whom it waits for
-        while (other := supervisor.daemons.get(on_the_way[-1].waiting_for or "")) is not None:
+        while (other := supervisor.daemons.get(on_the_way[-1].situation.waiting_for or "")) is not None:
             on_the_way.append(other)
-        in_hand = any(one.name in supervisor.changing or _is_stopped_by_wish(supervisor, one) for one in on_the_way)
-        if not in_hand and settled(daemon):
-            missing.append(f"required: {render.line(daemon.status(None))}")
+        in_hand = any(
+            one.name in supervisor.fleet.changing or _is_stopped_by_wish(supervisor, one) for one in on_the_way
+        )
+        if not in_hand and supervisor.is_settled(daemon):
+            missing.append(f"required: {render.line(supervisor.status_of(daemon))}")
             orchestrator.ask_to_stop()
             return
-        await supervisor.site.changed.wait()
+        await supervisor.changed.wait()
 
 
-def _is_stopped_by_wish(supervisor: Supervisor, daemon: Daemon) -> bool:
+def _is_stopped_by_wish(supervisor: Supervisor, daemon: SupervisedDaemon) -> bool:
     """Whether it is an operator who has stopped it, or it has not been begun yet."""
     if daemon.state is not State.STOPPED or not daemon.definition.enabled:
         return False
-    if daemon.detail is None:
+    if daemon.situation.detail is None:
         return True  # what an earlier supervisor left is ended first
-    return daemon.cause is Cause.OPERATOR
+    return daemon.situation.cause is Cause.OPERATOR
 
 
 async def _show(orchestrator: AgentOrchestrator) -> None:
@@ -121,19 +122,19 @@ def _reached(supervisor: Supervisor) -> str:
 async def _show_lines(orchestrator: AgentOrchestrator) -> None:
     supervisor = orchestrator.supervisor
     printer = Printer()
-    printer.write(f"supervising {supervisor.state.path} as pid {os.getpid()}{_reached(supervisor)}")
+    printer.write(f"supervising {supervisor.state_dir.path} as pid {os.getpid()}{_reached(supervisor)}")
     lines = render.Lines(printer.write)
 
     def show() -> None:
         for daemon in supervisor.daemons.values():
             # A whole status costs more than a restart, if it is made of each of many daemons at each change of one.
-            if lines.is_new(daemon.name, daemon.state.public, daemon.detail):
-                lines.show([daemon.status(None)])
+            if lines.is_new(daemon.name, daemon.state.public, daemon.situation.detail):
+                lines.show([supervisor.status_of(daemon)])
 
     try:
         while True:
             show()
-            await supervisor.site.changed.wait()
+            await supervisor.changed.wait()
     finally:
         show()
         printer.close()
@@ -174,13 +175,13 @@ async def _show_table(orchestrator: AgentOrchestrator) -> None:
 
     supervisor = orchestrator.supervisor
     console = render.console()
-    console.print(f"supervising {supervisor.state.path}{_reached(supervisor)}; Ctrl-C stops", markup=False)
+    console.print(f"supervising {supervisor.state_dir.path}{_reached(supervisor)}; Ctrl-C stops", markup=False)
     table = render.table(orchestrator.status(), console.width)
     # rich's own thread draws what we made last, for the reason that Printer gives.
     with Live(get_renderable=lambda: table, console=console, refresh_per_second=REFRESHES):
         try:
             while True:
-                await supervisor.site.changed.wait(REFRESH_S)
+                await supervisor.changed.wait(REFRESH_S)
                 await asyncio.sleep(1 / REFRESHES)
                 table = render.table(orchestrator.status(), console.width)
         finally:

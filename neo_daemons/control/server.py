@@ -21,8 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from neo_daemons.definitions import Definition
 from neo_daemons.status import Change
 from neo_daemons.supervision import faults
-from neo_daemons.supervision.daemon import Daemon
-from neo_daemons.supervision.machine import SETTLING, Event, Refused, State
+from neo_daemons.supervision.daemon import SupervisedDaemon
+from neo_daemons.supervision.machine import Event, Refused
 from neo_daemons.supervision.supervisor import Supervisor, UnknownDaemon
 
 from . import address, api, openapi
@@ -35,9 +35,6 @@ TURNS = 3
 """Of the loop, in which the end of a connection is seen that came together with the request, after we were stopped."""
 LAST_WORDS_S = 0.05
 """In which a follower gets what is there at a shutdown; reading it takes far less."""
-PATIENT_FAILURES = 2
-"""A daemon that has failed this often in a row is reported as failing to those who wait for it, so that they need not
-wait through the whole backoff."""
 
 MAX_DISCARDED_BYTES = 1_000_000
 """Of a body that is too large: who sends it is told so, unless it does not come to an end."""
@@ -86,7 +83,7 @@ class Session(Protocol):
     async def need(self, name: str, wait_s: float) -> api.Needed:
         """Start a daemon unless it runs, and wait for the outcome."""
 
-    async def define(self, definition: Definition) -> Daemon:
+    async def define(self, definition: Definition) -> SupervisedDaemon:
         """Add a daemon, or change it.
 
         Raises:
@@ -110,18 +107,6 @@ class Endless(BadRequest):
     """A request that does not come to its end, or not in time: the connection is closed with the answer."""
 
     status = 408
-
-
-def settled(daemon: Daemon) -> bool:
-    """It is ready, or will not be without somebody's help, or keeps failing."""
-    if daemon.dropped:
-        return True
-    if daemon.waiting_for is not None:
-        other = daemon.site.daemons.get(daemon.waiting_for)
-        return other is not None and not other.ready and settled(other)
-    if daemon.state is State.BACKOFF:
-        return daemon.history.failures >= PATIENT_FAILURES
-    return daemon.state not in SETTLING or daemon.overdue
 
 
 class ControlServer:
@@ -164,7 +149,7 @@ class ControlServer:
         if self._server is not None and self._task is not None:
             self._closing.set()
             for daemon in self._supervisor.daemons.values():
-                daemon.log.rotated.notify()  # its followers look for its last words
+                daemon.slot.log.rotated.notify()  # its followers look for its last words
             self._server.stop_asked.set()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._door is not None:
@@ -190,7 +175,7 @@ class ControlServer:
             self._door.publish()
         if self._server is None or not self._server.started or self._is_found():
             return False
-        path = address.socket_path(self._supervisor.state.path)  # the place may have gone, too
+        path = address.socket_path(self._supervisor.state_dir.path)  # the place may have gone, too
         listener = address.bind(path)
         self.path, self._inode = path, path.stat().st_ino
         await self._server.listen(listener)
@@ -245,8 +230,8 @@ class ControlServer:
 
         async def answer(request: Request) -> Response:
             meant = request.headers.get(api.DIRECTORY_HEADER)
-            if meant is not None and not self._supervisor.is_in(meant):
-                return _json(api.Fault(f"this is the supervisor of {self._supervisor.state.path}"), 421)
+            if meant is not None and not self._supervisor.upkeep.is_in(meant):
+                return _json(api.Fault(f"this is the supervisor of {self._supervisor.state_dir.path}"), 421)
             try:
                 return await handler(request)
             except BadRequest as error:
@@ -288,7 +273,7 @@ class ControlServer:
 
     async def _logs(self, request: Request) -> Response:
         count, follow = _window(request)
-        log = self._supervisor.daemon(request.path_params["name"]).log
+        log = self._supervisor.daemon(request.path_params["name"]).slot.log
         if not follow:
             lines = [*log.tail(count), *([remark] if (remark := log.remark()) else [])]
             return Response("".join(f"{line}\n" for line in lines), media_type="text/plain")
@@ -318,9 +303,9 @@ class ControlServer:
         deadline = loop.time() + wait_s
         while (left_s := deadline - loop.time()) > 0:
             daemon = supervisor.daemons.get(name)
-            if daemon is None or (name not in supervisor.changing and settled(daemon)):
+            if daemon is None or supervisor.is_settled(daemon):
                 return
-            await supervisor.site.changed.wait(left_s)
+            await daemon.situation.change(left_s)
 
     async def _reload(self, request: Request) -> Response:
         body = await _body(request, api.Reload)
@@ -354,7 +339,7 @@ class ControlServer:
         if definition.name != request.path_params["name"]:
             raise Refused(f"the definition is of {definition.name!r}")
         daemon = await self._session().define(definition)
-        return _json(daemon.status(None))
+        return _json(self._supervisor.status_of(daemon))
 
     async def _remove(self, request: Request) -> Response:
         await self._session().remove(request.path_params["name"])
@@ -371,7 +356,7 @@ class ControlServer:
         daemon = self._supervisor.daemon(request.path_params["name"])
         if not await daemon.signal(getattr(signal, body.signal)):
             raise Refused(f"cannot send {body.signal} to {daemon.name}: it has no process; it is {daemon.state.public}")
-        return _json(daemon.status(None))
+        return _json(self._supervisor.status_of(daemon))
 
 
 class _Lease(Response):

@@ -10,14 +10,14 @@ import msgspec
 
 from neo_daemons.config import check_order
 from neo_daemons.control import api
-from neo_daemons.control.server import PATIENT_FAILURES
 from neo_daemons.definitions import Definition
 from neo_daemons.locks import is_held
 from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change, EventName
 from neo_daemons.supervision import faults
-from neo_daemons.supervision.daemon import Daemon
+from neo_daemons.supervision.daemon import SupervisedDaemon
+from neo_daemons.supervision.describe import PATIENT_FAILURES, telling_lines
 from neo_daemons.supervision.machine import SETTLING, Event, Refused, State
 from neo_daemons.supervision.platform import Lock, NotOurs, Process, Unverifiable
 from neo_daemons.urls import redacted
@@ -142,12 +142,12 @@ class SessionOrchestrator(AgentOrchestrator):
     async def need(self, name: str, wait_s: float) -> api.Needed:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
-        begun: Daemon | None = None
+        begun: SupervisedDaemon | None = None
         await self._renounce(name)
         self._try_again(self.supervisor.daemon(name))
         while True:
             daemon = self.supervisor.daemon(name)
-            if name not in self.supervisor.changing:
+            if name not in self.supervisor.fleet.changing:
                 if name in self._failed and not daemon.ready:
                     return self._failed[name]
                 if daemon is not begun:
@@ -158,8 +158,8 @@ class SessionOrchestrator(AgentOrchestrator):
                     return self._fail(daemon, why)
             left_s = deadline - loop.time()
             if daemon.ready or left_s <= 0:
-                return api.Needed(daemon=daemon.status(None))
-            await self.supervisor.site.changed.wait(left_s)
+                return api.Needed(daemon=self.supervisor.status_of(daemon))
+            await daemon.situation.change(left_s)
 
     async def _renounce(self, name: str) -> None:
         """Have a daemon, and those that it waits for, as they are stated, where only an earlier run wanted it
@@ -177,7 +177,7 @@ class SessionOrchestrator(AgentOrchestrator):
                     self._forget_failure(renounced)
                 await self._reload()
 
-    def _try_again(self, daemon: Daemon) -> None:
+    def _try_again(self, daemon: SupervisedDaemon) -> None:
         """Give a daemon that could not be had another try, where others that it is built on may have been why."""
         built_on = [*daemon.definition.after, *daemon.definition.requires]
         if daemon.name not in self._failed or daemon.ready or self._tries[daemon.name] >= DEPENDANT_TRIES:
@@ -190,58 +190,58 @@ class SessionOrchestrator(AgentOrchestrator):
             if other is not None and other.state in (State.BACKOFF, State.PARKED, State.UNAVAILABLE):
                 self.supervisor.order(name, Event.STOP)
 
-    def _start(self, daemon: Daemon) -> None:
+    def _start(self, daemon: SupervisedDaemon) -> None:
         """Start a daemon that is down, and before it those that it waits for or refers to."""
-        if daemon.name in self.supervisor.changing or daemon.state not in (State.STOPPED, State.STOPPING):
+        if daemon.name in self.supervisor.fleet.changing or daemon.state not in (State.STOPPED, State.STOPPING):
             return
         for name in (*daemon.definition.after, *daemon.definition.requires):
             if name in self.supervisor.daemons:
                 self._start(self.supervisor.daemons[name])
         self.supervisor.order(daemon.name, Event.START)
 
-    def _fail(self, daemon: Daemon, why: str) -> api.Needed:
-        lines, _ = daemon.telling_lines(SHOWN_LINES)
-        failed = api.Needed(daemon=daemon.status(None), failure=why, log_tail=tuple(lines))
+    def _fail(self, daemon: SupervisedDaemon, why: str) -> api.Needed:
+        lines, _ = telling_lines(daemon, SHOWN_LINES)
+        failed = api.Needed(daemon=self.supervisor.status_of(daemon), failure=why, log_tail=tuple(lines))
         if daemon.state is not State.EXTERNAL:
             self._failed[daemon.name] = failed
             self._tries[daemon.name] = self._tries.get(daemon.name, 0) + 1
             self._give_up(daemon)
         return failed
 
-    def _give_up(self, daemon: Daemon) -> None:
+    def _give_up(self, daemon: SupervisedDaemon) -> None:
         """Try no more to start it, nor what it waits for: in this run it has failed."""
-        if daemon.waiting_for in self.supervisor.daemons:
-            self._give_up(self.supervisor.daemons[daemon.waiting_for])
+        if daemon.situation.waiting_for in self.supervisor.daemons:
+            self._give_up(self.supervisor.daemons[daemon.situation.waiting_for])
         if daemon.state in SETTLING:
             self.supervisor.order(daemon.name, Event.STOP)
 
-    def _why_not(self, daemon: Daemon) -> str | None:
+    def _why_not(self, daemon: SupervisedDaemon) -> str | None:
         """Why a daemon that was asked for will not be ready; None as long as it may be."""
-        if daemon.waiting_for is not None:
-            other = self.supervisor.daemons.get(daemon.waiting_for)
+        if daemon.situation.waiting_for is not None:
+            other = self.supervisor.daemons.get(daemon.situation.waiting_for)
             why = self._why_not(other) if other is not None and not other.ready else None
-            return f"it waits for {daemon.waiting_for}, which failed: {why}" if why is not None else None
+            return f"it waits for {daemon.situation.waiting_for}, which failed: {why}" if why is not None else None
         # A test run waits for nothing that has failed from the start: only a daemon that worked before, or that lost
         # the race for its port, gets its further tries.
-        patience = PATIENT_FAILURES if daemon.has_been_ready or daemon.lost_its_port else 1
-        tried = daemon.vain_starts >= patience
+        patience = PATIENT_FAILURES if daemon.past.has_been_ready or daemon.past.lost_its_port else 1
+        tried = daemon.past.failed_starts >= patience
         match daemon.state:
             case State.PARKED | State.UNAVAILABLE | State.HELD:
-                remedy = daemon.status(None).remedy
-                return f"{daemon.detail or daemon.state.public}{f'; {remedy}' if remedy else ''}"
+                remedy = self.supervisor.status_of(daemon).remedy
+                return f"{daemon.situation.detail or daemon.state.public}{f'; {remedy}' if remedy else ''}"
             case State.STOPPED:
-                return daemon.detail or "it is stopped"
-            case State.RUNNING if daemon.overdue:
-                return daemon.detail
+                return daemon.situation.detail or "it is stopped"
+            case State.RUNNING if daemon.situation.overdue:
+                return daemon.situation.detail
             case State.BACKOFF if tried:
-                return daemon.detail or "it has failed"
+                return daemon.situation.detail or "it has failed"
             case State.STARTING | State.RUNNING if tried:
-                return daemon.history.first_cause
-            case State.EXTERNAL if daemon.detail is not None and not daemon.ready:
-                return f"{redacted(daemon.definition.external or '')} is not usable: {daemon.detail}"
+                return daemon.past.history.first_cause
+            case State.EXTERNAL if daemon.situation.detail is not None and not daemon.ready:
+                return f"{redacted(daemon.definition.external or '')} is not usable: {daemon.situation.detail}"
         return None
 
-    async def define(self, definition: Definition) -> Daemon:
+    async def define(self, definition: Definition) -> SupervisedDaemon:
         name = definition.name
         async with self._changing:
             before = self._changed.get(name)

@@ -24,6 +24,13 @@ def report(what: str, error: BaseException) -> None:
     logger.error("%s: %s: %s", what, type(error).__name__, error, exc_info=error)
 
 
+def describe(error: BaseException) -> str:
+    """An error in one line, with the file that it is about."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
 def kind(error: BaseException) -> tuple[str, str, int]:
     """What tells one fault from another: the error's type, and the file and line that raised it. Its text may differ
     each time."""

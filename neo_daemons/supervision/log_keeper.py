@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 from neo_daemons.status import EventName
 
 from . import faults
 from .logs import LOST
-
-if TYPE_CHECKING:
-    from .daemon import Daemon
+from .slot import Slot
 
 LOOK_MIN_S, LOOK_MAX_S = 0.05, 1.0
 """Bounds of the time between two looks at the logs; it follows how fast they grow."""
@@ -22,12 +19,16 @@ NOTED_AGAIN_S = 3600.0
 
 
 class LogKeeper:
-    """Looks after the logs of `daemons`, a dictionary that may change."""
+    """Looks after the logs of daemons.
 
-    def __init__(self, daemons: Mapping[str, Daemon]) -> None:
+    Args:
+        slots: yields the slots of all daemons of the moment.
+    """
+
+    def __init__(self, slots: Callable[[], Iterable[Slot]]) -> None:
         self.warning: str | None = None
         """What could not be done at the last look at all of them."""
-        self._daemons = daemons
+        self._slots = slots
         self._ends: dict[str, int] = {}
         self._cuts: dict[str, int] = {}
         self._noted: dict[str, float] = {}
@@ -42,35 +43,35 @@ class LogKeeper:
             each_time()
             soonest_s = LOOK_MAX_S
             warning: str | None = None
-            for daemon in [*self._daemons.values()]:
+            for slot in self._slots():
                 try:
-                    soonest_s = min(soonest_s, self._look(daemon, interval_s))
+                    soonest_s = min(soonest_s, self._look(slot, interval_s))
                 except OSError as error:
-                    warning = f"{daemon.log.path} cannot be rotated: {error.strerror}"
+                    warning = f"{slot.log.path} cannot be rotated: {error.strerror}"
                 except Exception as error:  # one daemon's log must not end the care for the others'
-                    if (told := (daemon.name, faults.kind(error))) not in self._reported:  # not at each look
+                    if (told := (slot.name, faults.kind(error))) not in self._reported:  # not at each look
                         self._reported.add(told)
-                        faults.report(f"looking after {daemon.log.path}", error)
+                        faults.report(f"looking after {slot.log.path}", error)
             self.warning = warning
             interval_s = max(soonest_s, LOOK_MIN_S)
 
-    def _look(self, daemon: Daemon, interval_s: float) -> float:
+    def _look(self, slot: Slot, interval_s: float) -> float:
         """Rotate and note; seconds until the log may have outgrown its bounds."""
-        name, log = daemon.name, daemon.log
+        name, log = slot.name, slot.log
         before = self._cuts.get(name, 0)
         end = log.end
         if log.cuts != before:
             self._cuts[name] = log.cuts
             if log.cuts > before and not log.lost and time.monotonic() > self._noted.get(name, 0.0):
                 self._noted[name] = time.monotonic() + NOTED_AGAIN_S
-                daemon.note(EventName.LOG_TRUNCATED, f"{log.path} was emptied or replaced by somebody; {_SELF}")
+                slot.note(EventName.LOG_TRUNCATED, f"{log.path} was emptied or replaced by somebody; {_SELF}")
         if log.lost and name not in self._lost:
             self._lost.add(name)
-            daemon.note(EventName.LOG_DELETED, f"{log.path} {LOST}; restart it to have a log again")
+            slot.note(EventName.LOG_DELETED, f"{log.path} {LOST}; restart it to have a log again")
         elif not log.lost:
             self._lost.discard(name)
         if log.rotate() and log.method == "copy-truncate":
-            daemon.note(EventName.LOG_ROTATED, "copy-truncate: not lossless")
+            slot.note(EventName.LOG_ROTATED, "copy-truncate: not lossless")
         growth = (end - self._ends.get(name, end)) / interval_s
         self._ends[name] = end
         return (log.limits.max_bytes - log.size) / growth if growth > 0 else LOOK_MAX_S

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class State(StrEnum):
-    """Where a daemon is. The values are those of ``status --json``; `CYCLING` shows as ``stopping``."""
+    """Where a daemon is. The values are those of ``status --json``; `CYCLING` and `ENDING` show as ``stopping``."""
 
     STOPPED = "stopped"
     STARTING = "starting"  # waiting for others, provisioning, looking for survivors: no process yet
@@ -23,6 +23,7 @@ class State(StrEnum):
     BACKOFF = "backoff"  # ended, and will be started again when its delay is over
     PARKED = "parked"  # given up for now: too many restarts, or its start was refused
     HELD = "held"  # ended, or not started, and an operator holds it
+    ENDING = "ending"  # the process has ended unprompted, and what it left is being ended
     STOPPING = "stopping"  # being ended, to stay stopped
     CYCLING = "cycling"  # being ended, to be started again
     UNAVAILABLE = "unavailable"  # cannot run on this machine as it is
@@ -31,12 +32,14 @@ class State(StrEnum):
     @property
     def public(self) -> str:
         """The name in the status contract."""
-        return "stopping" if self is State.CYCLING else self.value
+        return "stopping" if self in (State.CYCLING, State.ENDING) else self.value
 
 
 ALIVE = frozenset({State.RUNNING, State.READY, State.DEGRADED})
 """States in which a process of the daemon is watched."""
-SETTLING = frozenset({State.STARTING, State.RUNNING, State.BACKOFF, State.STOPPING, State.CYCLING})
+LEAVING = frozenset({State.ENDING, State.STOPPING, State.CYCLING})
+"""States in which an end is under way; it answers with an end of run."""
+SETTLING = frozenset({State.STARTING, State.RUNNING, State.BACKOFF, *LEAVING})
 """States that a daemon leaves by itself: whoever waits for an outcome waits on."""
 
 
@@ -57,6 +60,8 @@ class Event(StrEnum):
     PASS = "pass"  # noqa: S105
     FAIL = "fail"
     CONDEMN = "condemn"  # not ready in its grace, failed too often, too old, too large
+    # The kernel says:
+    EXITED = "exited"  # the process of the run has ended
     # The run ended (or could not be begun), nothing of it is left, and the policy says:
     RETRY = "retry"
     PARK = "park"
@@ -108,6 +113,8 @@ _AT_ONCE = Transition(S.STARTING, (A.CANCEL, A.FORGET, A.PREPARE))
 _PROBES = (E.PASS, E.FAIL, E.CONDEMN)
 _OUTCOMES = (E.SPAWNED, E.REFUSED, E.MISSING)
 _ENDS = (E.RETRY, E.PARK, E.REST, E.KEEP)
+_RUN = (E.EXITED, *_PROBES)
+"""What is said of a run; where there is none it comes too late."""
 
 
 def _row(cells: Mapping[Event, Cell], *, ignore: Iterable[Event]) -> Mapping[Event, Cell]:
@@ -123,7 +130,7 @@ def _alive(**cells: Cell) -> dict[Event, Cell]:
         E.STOP: Transition(S.STOPPING, (A.END,)),
         E.RESTART: Transition(S.CYCLING, (A.FORGET, A.END)),
         E.CONDEMN: Transition(S.CYCLING, (A.END,)),
-        **_ENDED,
+        E.EXITED: Transition(S.ENDING, (A.END,)),
         **{Event(name): cell for name, cell in cells.items()},
     }
 
@@ -135,7 +142,7 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
     {
         S.STOPPED: _row(
             {E.START: _FRESH, E.RESTART: _FRESH, E.HOLD: Transition(S.HELD)},
-            ignore=(E.STOP, E.RELEASE, E.DUE, *_OUTCOMES, *_PROBES, *_ENDS),
+            ignore=(E.STOP, E.RELEASE, E.DUE, *_OUTCOMES, *_RUN, *_ENDS),
         ),
         S.STARTING: _row(
             {
@@ -145,19 +152,19 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
                 E.MISSING: Transition(S.UNAVAILABLE),
                 **_ENDED,
             },
-            ignore=(E.START, E.RESTART, E.HOLD, E.RELEASE, E.DUE, *_PROBES),
+            ignore=(E.START, E.RESTART, E.HOLD, E.RELEASE, E.DUE, *_RUN),
         ),
         S.RUNNING: _row(
             _alive(**{"pass": Transition(S.READY, (A.GUARD,))}),
-            ignore=(E.START, E.HOLD, E.RELEASE, E.FAIL, E.DUE, *_OUTCOMES),
+            ignore=(E.START, E.HOLD, E.RELEASE, E.FAIL, E.DUE, *_OUTCOMES, *_ENDS),
         ),
         S.READY: _row(
             _alive(fail=Transition(S.DEGRADED)),
-            ignore=(E.START, E.HOLD, E.RELEASE, E.PASS, E.DUE, *_OUTCOMES),
+            ignore=(E.START, E.HOLD, E.RELEASE, E.PASS, E.DUE, *_OUTCOMES, *_ENDS),
         ),
         S.DEGRADED: _row(
             _alive(**{"pass": Transition(S.READY)}),
-            ignore=(E.START, E.HOLD, E.RELEASE, E.FAIL, E.DUE, *_OUTCOMES),
+            ignore=(E.START, E.HOLD, E.RELEASE, E.FAIL, E.DUE, *_OUTCOMES, *_ENDS),
         ),
         S.BACKOFF: _row(
             {
@@ -167,7 +174,7 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
                 E.HOLD: Transition(S.HELD, (A.CANCEL,)),
                 E.DUE: Transition(S.STARTING, (A.PREPARE,)),
             },
-            ignore=(E.RELEASE, *_OUTCOMES, *_PROBES, *_ENDS),
+            ignore=(E.RELEASE, *_OUTCOMES, *_RUN, *_ENDS),
         ),
         S.PARKED: _row(
             {
@@ -177,7 +184,7 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
                 E.HOLD: Transition(S.HELD, (A.CANCEL,)),
                 E.DUE: Transition(S.STARTING, (A.FORGET, A.PREPARE)),
             },
-            ignore=(E.RELEASE, *_OUTCOMES, *_PROBES, *_ENDS),
+            ignore=(E.RELEASE, *_OUTCOMES, *_RUN, *_ENDS),
         ),
         S.HELD: _row(
             {
@@ -186,15 +193,24 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
                 E.STOP: Transition(S.STOPPED, (A.UNHOLD,)),
                 E.RELEASE: _FRESH,
             },
-            ignore=(E.HOLD, E.DUE, *_OUTCOMES, *_PROBES, *_ENDS),
+            ignore=(E.HOLD, E.DUE, *_OUTCOMES, *_RUN, *_ENDS),
+        ),
+        S.ENDING: _row(
+            {
+                E.START: Transition(S.CYCLING, (A.FORGET,)),
+                E.RESTART: Transition(S.CYCLING, (A.FORGET,)),
+                E.STOP: Transition(S.STOPPING),
+                **_ENDED,
+            },
+            ignore=(E.HOLD, E.RELEASE, E.DUE, *_OUTCOMES, *_RUN),
         ),
         S.STOPPING: _row(
             {E.START: Transition(S.CYCLING), E.RESTART: Transition(S.CYCLING), **_ENDED_FOR_GOOD},
-            ignore=(E.STOP, E.HOLD, E.RELEASE, E.DUE, *_OUTCOMES, *_PROBES),
+            ignore=(E.STOP, E.HOLD, E.RELEASE, E.DUE, *_OUTCOMES, *_RUN),
         ),
         S.CYCLING: _row(
             {E.STOP: Transition(S.STOPPING), **_ENDED},
-            ignore=(E.START, E.RESTART, E.HOLD, E.RELEASE, E.DUE, *_OUTCOMES, *_PROBES),
+            ignore=(E.START, E.RESTART, E.HOLD, E.RELEASE, E.DUE, *_OUTCOMES, *_RUN),
         ),
         S.UNAVAILABLE: _row(
             {
@@ -203,11 +219,11 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
                 E.STOP: Transition(S.STOPPED),
                 E.HOLD: Transition(S.HELD),
             },
-            ignore=(E.RELEASE, E.DUE, *_OUTCOMES, *_PROBES, *_ENDS),
+            ignore=(E.RELEASE, E.DUE, *_OUTCOMES, *_RUN, *_ENDS),
         ),
         S.EXTERNAL: _row(
             dict.fromkeys((E.START, E.STOP, E.RESTART, E.HOLD, E.RELEASE), _NOT_OURS),
-            ignore=(E.DUE, *_OUTCOMES, *_PROBES, *_ENDS),
+            ignore=(E.DUE, *_OUTCOMES, *_RUN, *_ENDS),
         ),
     }
 )

@@ -29,9 +29,9 @@ from .platform import Mark, NotOurs, Platform, Process, Unverifiable
 class Ownership:
     """What belongs to one state directory. The directory need not exist any more."""
 
-    def __init__(self, platform: Platform, state: StateDir) -> None:
+    def __init__(self, platform: Platform, state_dir: StateDir) -> None:
         self._platform = platform
-        self.state = state
+        self.state_dir = state_dir
         self._directories: list[Directory] = []
         """Where this path has led while we looked: more than one if the directory was deleted and made again."""
         self._tokens: set[str] = set()
@@ -46,12 +46,12 @@ class Ownership:
             FileNotFoundError: there is none.
         """
         if not self._directories:
-            raise FileNotFoundError(2, "No such file or directory", str(self.state.path))
+            raise FileNotFoundError(2, "No such file or directory", str(self.state_dir.path))
         return self._directories[-1]
 
     def look_again(self) -> None:
         """See which directory the path leads to now, and what its records name."""
-        here = Directory.of(self.state.path)
+        here = Directory.of(self.state_dir.path)
         if here is None:
             return
         if not self._directories or self._directories[-1] != here:
@@ -60,7 +60,7 @@ class Ownership:
             self._tokens.add(record.token)
 
     def _records(self) -> Iterator[DaemonRecord]:
-        for path in self.state.daemons.glob("*.json"):
+        for path in self.state_dir.daemons.glob("*.json"):
             try:
                 record = records.read(path, DaemonRecord)
             except (DamagedRecord, OSError):
@@ -86,14 +86,14 @@ class Ownership:
         if self.owns_mark(mark):
             return True
         # An earlier directory at this path: deleted, or moved away together with its daemons?
-        files = (self.state.daemon_lock(mark.name), self.state.daemon_log(mark.name))
-        return mark.state_dir == str(self.state.path) and self._platform.keeps_deleted(pid, files)
+        files = (self.state_dir.daemon_lock(mark.name), self.state_dir.daemon_log(mark.name))
+        return mark.state_dir == str(self.state_dir.path) and self._platform.keeps_deleted(pid, files)
 
     # Processes
 
     def marked(self, name: str | None = None, known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
         """The living processes that belong here by their mark: of one daemon, or of all. The caller closes them."""
-        path = str(self.state.path)
+        path = str(self.state_dir.path)
 
         def may_be_ours(mark: Mark) -> bool:
             return name in (None, mark.name) and (mark.state_dir == path or self.owns_mark(mark))
@@ -108,14 +108,14 @@ class Ownership:
 
     def lock_holders(self, name: str) -> list[Process]:
         """The living processes that hold the lock of a daemon. The caller closes them."""
-        return self._platform.lock_holders(self.state.daemon_lock(name)) if self.is_here() else []
+        return self._platform.lock_holders(self.state_dir.daemon_lock(name)) if self.is_here() else []
 
     def is_lock_free(self, name: str) -> bool:
         """Whether nobody holds the lock of a daemon, so that no process of it lives that has kept it."""
         if not self.is_here():
             return True  # the marks must do
         try:
-            lock = self._platform.lock(self.state.daemon_lock(name))
+            lock = self._platform.lock(self.state_dir.daemon_lock(name))
         except FileNotFoundError:  # its directory has just been deleted
             return True
         if lock is not None:
@@ -124,7 +124,7 @@ class Ownership:
 
     def is_here(self) -> bool:
         """Whether the path still leads to our directory: it may have been deleted, and made anew by somebody else."""
-        here = Directory.of(self.state.path)
+        here = Directory.of(self.state_dir.path)
         return here is not None and any(here.is_same(one) for one in self._directories)
 
     def of_run(self, record: DaemonRecord) -> list[Process]:
@@ -150,7 +150,7 @@ class Ownership:
         Raises:
             Unverifiable: a process has that pid and cannot be looked at: unknown is not dead.
         """
-        origin = records.origin(record, self.state.path)
+        origin = records.origin(record, self.state_dir.path)
         if origin is not None:
             return None, f"the record is a copy: it was written in {origin}"
         platform = self._platform
@@ -183,7 +183,7 @@ class Ownership:
     def held_locks(self) -> list[Path]:
         """The locks in the state directory that somebody holds: while there is one, nothing here may be deleted, for
         it proves whose that process is."""
-        paths = [self.state.lock, *self.state.daemons.glob("*.lock")]
+        paths = [self.state_dir.lock, *self.state_dir.daemons.glob("*.lock")]
         return [path for path in paths if locks.is_held(path)]
 
 

@@ -19,7 +19,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -280,6 +280,13 @@ def try_now(provision: Provision, platform: Platform, env: Mapping[str, str], cw
     except ProvisionFailed as error:
         fault = f"could not be tried: {error}"
     return fault if fault is None else fault.replace(f"; its output is in {log}", "")
+
+
+def doubt_all(provisions: Iterable[Provision], tried: set[str]) -> None:
+    """Have these provisions tried again, though their targets may be among those that this supervisor has `tried`."""
+    for provision in provisions:
+        tried.discard(provision.target)
+        doubt(provision)
 
 
 def doubt(provision: Provision) -> None:

@@ -141,7 +141,7 @@ def _unsupervised(
 ) -> Iterator[tuple[Process, Orphan]]:
     """What has no supervisor; `locked` if it is the caller who holds the state directory. The caller closes the
     processes."""
-    supervised: dict[str, set[str] | None] = {str(ownership.state.path): set()} if locked else {}
+    supervised: dict[str, set[str] | None] = {str(ownership.state_dir.path): set()} if locked else {}
 
     def tokens(state_dir: str) -> set[str] | None:
         """The runs that a living supervisor watches; None where one lives that does not say."""
@@ -156,7 +156,7 @@ def _unsupervised(
         if mine is not None:
             mine.close()
         # Ours may have been started when this directory was elsewhere.
-        where = str(ownership.state.path) if mine is not None else mark.state_dir
+        where = str(ownership.state_dir.path) if mine is not None else mark.state_dir
         watched = tokens(where)
         if watched is None or mark.token in watched:
             process.close()
@@ -165,16 +165,16 @@ def _unsupervised(
         yield process, _describe(platform, process, mark.name, where, own=mine is not None)
     for process in own.values():
         process.close()
-    if tokens(str(ownership.state.path)) != set():
+    if tokens(str(ownership.state_dir.path)) != set():
         return  # what has lost its mark is its supervisor's to tell
-    for path in sorted(ownership.state.daemons.glob("*.lock")):
+    for path in sorted(ownership.state_dir.daemons.glob("*.lock")):
         if not is_name(path.stem):
             continue
         for process in ownership.lock_holders(path.stem):
             if process.pid in seen:
                 process.close()
             else:
-                yield process, _describe(platform, process, path.stem, str(ownership.state.path), own=True)
+                yield process, _describe(platform, process, path.stem, str(ownership.state_dir.path), own=True)
 
 
 def _watched(state: StateDir, platform: Platform) -> set[str] | None:

@@ -21,7 +21,7 @@ from .ownership import FoundSupervisor, Ownership, find_supervisor
 from .platform import Platform, Unverifiable, programs
 from .provision import try_now
 from .reaping import end_holder, held, orphans
-from .starting import DATA_LOCK
+from .slot import DATA_LOCK
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -196,7 +196,7 @@ def _is_lost(record: DaemonRecord) -> bool:
 
 def _records(ownership: Ownership, *, supervised: bool) -> list[Finding]:
     findings = []
-    for path in sorted(ownership.state.daemons.glob("*.json")):
+    for path in sorted(ownership.state_dir.daemons.glob("*.json")):
         try:
             record = records.read(path, DaemonRecord)
             living, stranger = ownership.find_living(record) if record is not None else (None, None)

@@ -1,9 +1,8 @@
-"""The processes of one daemon: the main one, and whatever else belongs to it; and their end."""
+"""The processes of one daemon: how they are signalled, ended, and swept up."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import signal
 from collections.abc import Callable, Container
 from typing import Any
@@ -25,7 +24,7 @@ Note = Callable[[EventName, str | None, int | None], None]
 
 
 class Tree:
-    """The process tree of a daemon.
+    """The process tree of a daemon, over all its runs.
 
     Args:
         ownership: tells which processes are the daemon's.
@@ -38,7 +37,7 @@ class Tree:
         name: str,
         ownership: Ownership,
         note: Note,
-        others: Callable[[], Container[int]] = frozenset,
+        others: Container[int] = frozenset(),
     ) -> None:
         self._platform = platform
         self._name = name
@@ -46,55 +45,33 @@ class Tree:
         self._note = note
         self._others = others
         self._hurry = asyncio.Event()
-        self._exited: asyncio.Future[ExitStatus] | None = None
-        self.main: Process | None = None
-        """The daemon's own process, from its spawn or adoption until its whole tree has ended."""
 
-    def hold(
-        self,
-        process: Process,
-        on_exit: Callable[[ExitStatus], None],
-        on_learned: Callable[[int, ExitStatus], None],
-    ) -> None:
-        """Watch over `process` as the main one. `on_learned`: see `Process.watch`."""
+    def begin(self) -> None:
+        """A run begins: nobody has asked to hurry its end yet."""
         self._hurry.clear()
-        exited = self._exited = asyncio.get_running_loop().create_future()
-        self.main = process
-
-        def ended(status: ExitStatus) -> None:
-            on_exit(status)
-            exited.set_result(status)
-
-        process.watch(ended, functools.partial(on_learned, process.pid))
-
-    def let_go(self) -> None:
-        """Stop watching; the processes live on."""
-        if self.main is not None:
-            self.main.close()
-            self.main = None
 
     def hurry(self) -> None:
         """Cut the grace of an end that is under way, or comes."""
         self._hurry.set()
 
-    async def end(self, stop: Stop) -> None:
-        """Signal, grace, SIGKILL; returns when everything is seen to be gone."""
-        process, exited = self.main, self._exited
-        if process is not None and exited is not None:
-            if not exited.done():
-                self._signal(process, getattr(signal, stop.signal))
-                self._signal(process, signal.SIGCONT)  # a stopped process takes its signal only then
-                if not await self._gone(exited, stop.grace_s):
-                    why = f"still there {stop.grace_s:g} s after {stop.signal}: SIGKILL"
-                    self._note(
-                        EventName.KILLED, "asked to hurry: SIGKILL" if self._hurry.is_set() else why, process.pid
-                    )
-                    self._signal(process, signal.SIGKILL)
-                    await exited
-            # What is left of its group after the main process: nothing in it has anything to live for.
-            self._signal_group(process, signal.SIGTERM)
-        await self.sweep(min(SWEEP_GRACE_S, stop.grace_s))
-        self.let_go()
+    async def end(self, process: Process, exited: asyncio.Future[ExitStatus], stop: Stop) -> None:
+        """End a run: signal, grace, SIGKILL; returns when everything of it is seen to be gone.
+
+        Args:
+            process: the main one.
+            exited: is done when that has exited.
+        """
+        if not exited.done():
+            self.signal(process, getattr(signal, stop.signal))
+            self.signal(process, signal.SIGCONT)  # a stopped process takes its signal only then
+            if not await self._gone(exited, stop.grace_s):
+                why = f"still there {stop.grace_s:g} s after {stop.signal}: SIGKILL"
+                self._note(EventName.KILLED, "asked to hurry: SIGKILL" if self._hurry.is_set() else why, process.pid)
+                self.signal(process, signal.SIGKILL)
+                await exited
+        # What is left of its group after the main process: nothing in it has anything to live for.
+        self._signal_group(process, signal.SIGTERM)
+        await self.sweep(min(SWEEP_GRACE_S, stop.grace_s), process)
 
     async def _gone(self, exited: asyncio.Future[ExitStatus], grace_s: float) -> bool:
         hurry = asyncio.ensure_future(self._hurry.wait())
@@ -105,14 +82,19 @@ class Tree:
             hurry.cancel()
         return exited.done()
 
-    async def sweep(self, grace_s: float = SWEEP_GRACE_S) -> None:
+    async def sweep(self, grace_s: float = SWEEP_GRACE_S, leader: Process | None = None) -> None:
         """End what bears our mark or holds our lock: strays that left the main process's group, and what an earlier
-        run left."""
+        run left.
+
+        Args:
+            grace_s: between SIGTERM and SIGKILL.
+            leader: of the group that is killed at once when the grace is over.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
         asked: set[int] = set()
         while True:
-            left = [process for process, _ in self._ownership.marked(self._name, self._others())]
+            left = [process for process, _ in self._ownership.marked(self._name, self._others)]
             if not left:
                 if self._ownership.is_lock_free(self._name):
                     return
@@ -125,25 +107,22 @@ class Tree:
                 for process in left:
                     process.close()
                 return  # the lock stays held: the next start will say so
-            if force and self.main is not None:
-                self._signal_group(self.main, signal.SIGKILL)  # at once for all: a chain cannot outrun it
+            if force and leader is not None:
+                self._signal_group(leader, signal.SIGKILL)  # at once for all: a chain cannot outrun it
             for process in left:
                 if force:
-                    self._signal(process, signal.SIGKILL)
+                    self.signal(process, signal.SIGKILL)
                 elif process.pid not in asked:
                     asked.add(process.pid)
                     self._note(EventName.SWEPT, f"pid {process.pid} was left by this daemon", process.pid)
-                    self._signal(process, signal.SIGTERM, alone=True)
-                    self._signal(process, signal.SIGCONT, alone=True)
+                    self.signal(process, signal.SIGTERM, alone=True)
+                    self.signal(process, signal.SIGCONT, alone=True)
                 process.close()
             await asyncio.sleep(SWEEP_POLL_S)
 
-    def signal(self, signum: int) -> bool:
-        """Send a signal to the main process's group; False if nothing got it."""
-        return self.main is not None and self._signal(self.main, signum)
-
-    def _signal(self, process: Process, signum: int, *, alone: bool = False) -> bool:
-        """To the whole group; to the process alone where it leads none, as one that was forked off and followed."""
+    def signal(self, process: Process, signum: int, *, alone: bool = False) -> bool:
+        """Send a signal to the group that a process leads; to the process alone if asked, or where it leads none, as
+        one that was forked off and followed. False if nothing got it."""
         if not alone and self._signal_group(process, signum):
             return True
         try:

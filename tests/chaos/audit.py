@@ -16,7 +16,7 @@ import msgspec
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import JournalEntry
 from neo_daemons.supervision.platform import current_platform
-from neo_daemons.supervision.starting import DATA_LOCK
+from neo_daemons.supervision.slot import DATA_LOCK
 
 from .watch import Footprint
 

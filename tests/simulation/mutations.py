@@ -13,15 +13,17 @@ from unittest import mock
 
 import msgspec
 
-from neo_daemons.definitions import Stop
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord
 from neo_daemons.status import Cause
-from neo_daemons.supervision import claim, daemon, ownership, pidfile, starting, supervisor, watching
+from neo_daemons.supervision import claim, daemon, intentions, machine, ownership, pidfile, watching
 from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.platform import Process
 from neo_daemons.supervision.policy import Verdict
+from neo_daemons.supervision.run import Run
+from neo_daemons.supervision.slot import Slot
 from neo_daemons.supervision.tree import Tree
+from neo_daemons.supervision.watcher import Watcher
 
 from .kernel import SimPlatform, SimProcess
 from .world import SimFileLock
@@ -55,12 +57,11 @@ def intent_after_the_spawn() -> contextlib.AbstractContextManager[Any]:
 
 
 def finalise_before_the_exit() -> contextlib.AbstractContextManager[Any]:
-    async def end(self: Tree, stop: Stop) -> None:
-        if self.main is not None:
-            self.main.signal(signal.SIGTERM)
+    async def end(self: Run) -> None:
+        self.process.signal(signal.SIGTERM)
         self.let_go()
 
-    return mock.patch.object(Tree, "end", end)
+    return mock.patch.object(Run, "end", end)
 
 
 def no_grace() -> contextlib.AbstractContextManager[Any]:
@@ -71,7 +72,7 @@ def no_grace() -> contextlib.AbstractContextManager[Any]:
 
 
 def no_sweep() -> contextlib.AbstractContextManager[Any]:
-    async def sweep(self: Tree, grace_s: float = 0.0) -> None:
+    async def sweep(self: Tree, grace_s: float = 0.0, leader: Any = None) -> None:
         pass
 
     return mock.patch.object(Tree, "sweep", sweep)
@@ -87,23 +88,23 @@ def written_in_place() -> Iterator[None]:
 
     with (
         mock.patch.object(pidfile, "write_struct", write),
-        mock.patch.object(supervisor, "write_struct", write),
+        mock.patch.object(intentions, "write_struct", write),
         mock.patch.object(claim, "write_struct", write),
     ):
         yield
 
 
 def holds_in_memory() -> contextlib.AbstractContextManager[Any]:
-    return mock.patch.object(supervisor.Supervisor, "_save_intentions", lambda self: None)
+    return mock.patch.object(intentions.Holds, "save", lambda self: None)
 
 
 def one_failure_is_death() -> contextlib.AbstractContextManager[Any]:
     check = watching._check
 
-    async def impatient(made: Any, probes: Any) -> Any:
-        result, probe = await check(made, probes)
-        if not result.ok and made.state is State.READY:
-            made.condemn(Cause.PROBE, result.detail)
+    async def impatient(slot: Slot, target: Any, probes: Any, watcher: Watcher) -> Any:
+        result, probe = await check(slot, target, probes, watcher)
+        if not result.ok and slot.state is State.READY:
+            watcher.condemn(Cause.PROBE, result.detail)
         return result, probe
 
     return mock.patch.object(watching, "_check", impatient)
@@ -117,23 +118,18 @@ def no_limit() -> contextlib.AbstractContextManager[Any]:
 
 
 def nothing_is_adopted() -> contextlib.AbstractContextManager[Any]:
-    async def adopt(made: Any, resolved: Any) -> bool:
-        for leftover in made.site.leftovers.pop(made.name, []):
-            leftover.close()
-        return False
+    async def adopt(slot: Slot, launch: Any) -> None:
+        return None
 
-    return mock.patch.object(starting, "adopt", adopt)
+    return mock.patch.object(daemon, "adopt", adopt)
 
 
 def survivors_are_replaced() -> contextlib.AbstractContextManager[Any]:
-    async def adopt(made: Any, resolved: Any) -> bool:
-        for leftover in made.site.leftovers.pop(made.name, []):
-            leftover.close()
-        await made.tree.sweep()
-        made.pidfile.clear()
-        return False
+    async def adopt(slot: Slot, launch: Any) -> None:
+        await slot.tree.sweep()
+        slot.pidfile.clear()
 
-    return mock.patch.object(starting, "adopt", adopt)
+    return mock.patch.object(daemon, "adopt", adopt)
 
 
 def exits_go_unnoticed() -> contextlib.AbstractContextManager[Any]:
@@ -145,10 +141,10 @@ def records_outlive_the_stop() -> contextlib.AbstractContextManager[Any]:
 
 
 def no_data_lock() -> contextlib.AbstractContextManager[Any]:
-    def lock(made: Any, data_dir: Path) -> Any:
-        return made.site.platform.lock(data_dir / secrets.token_hex(4))
+    def lock(self: Slot) -> Any:
+        return self.context.platform.lock(Path(str(self.definition.data_dir)) / secrets.token_hex(4))
 
-    return mock.patch.object(starting, "_lock_data", lock)
+    return mock.patch.object(Slot, "lock_data", lock)
 
 
 @contextlib.contextmanager
@@ -158,7 +154,7 @@ def no_sync() -> Iterator[None]:
     def write(path: Path, value: Any, *, sync: bool = False) -> None:
         write_struct(path, value)
 
-    with mock.patch.object(supervisor, "write_struct", write):
+    with mock.patch.object(intentions, "write_struct", write):
         yield
 
 
@@ -171,33 +167,61 @@ def a_held_lock_proves_the_record() -> contextlib.AbstractContextManager[Any]:
         proc = platform.kernel.table.get(record.pid or 0)
         if found[1] is None or proc is None or record.identity is None or not proc.identity.matches(record.identity):
             return found
-        if platform.kernel.held(str(self.state.daemon_lock(record.name))) is None:
+        if platform.kernel.held(str(self.state_dir.daemon_lock(record.name))) is None:
             return found
         return SimProcess(platform, proc, is_child=False), None
 
     return mock.patch.object(ownership.Ownership, "find_living", believe)
 
 
-@contextlib.contextmanager
-def leases_inhibit_nothing() -> Iterator[None]:
-    worn_out = watching._worn_out
-
-    def regardless(made: Any) -> str | None:
-        made.site.inhibited = lambda name: False
-        return worn_out(made)
-
-    with mock.patch.object(watching, "_worn_out", regardless):
-        yield
+def leases_inhibit_nothing() -> contextlib.AbstractContextManager[Any]:
+    return mock.patch.object(Watcher, "may_recycle", lambda self: True)
 
 
 def age_by_the_wall_clock() -> contextlib.AbstractContextManager[Any]:
-    spawned = daemon.Daemon.spawned
+    begin = Run.__init__
 
-    def mutated(self: Any, record: DaemonRecord, *, adopted: bool) -> None:
-        spawned(self, record, adopted=adopted)
+    def mutated(self: Any, slot: Slot, process: Process, record: DaemonRecord, *rest: Any, adopted: bool) -> None:
+        begin(self, slot, process, record, *rest, adopted=adopted)
         self._age_before_s = max(time.time() - record.spawned_at, 0.0) if adopted else 0.0
 
-    return mock.patch.object(daemon.Daemon, "spawned", mutated)
+    return mock.patch.object(Run, "__init__", mutated)
+
+
+def an_exit_is_ignored(state: State) -> Mutation:
+    """The table forgets that a process can end in this state."""
+
+    def mutation() -> contextlib.AbstractContextManager[Any]:
+        row = {**machine.TABLE[state], Event.EXITED: machine.IGNORE}
+        return mock.patch.object(machine, "TABLE", {**machine.TABLE, state: row})
+
+    mutation.__name__ = f"an_exit_is_ignored_when_{state}"
+    return mutation
+
+
+def ended_daemons_keep_their_state() -> contextlib.AbstractContextManager[Any]:
+    """The end of a run that has exited leads nowhere."""
+    row = {**machine.TABLE[State.ENDING], Event.RETRY: machine.IGNORE}
+    return mock.patch.object(machine, "TABLE", {**machine.TABLE, State.ENDING: row})
+
+
+def a_stop_of_what_has_ended_is_forgotten() -> contextlib.AbstractContextManager[Any]:
+    row = {**machine.TABLE[State.ENDING], Event.STOP: machine.IGNORE}
+    return mock.patch.object(machine, "TABLE", {**machine.TABLE, State.ENDING: row})
+
+
+def the_cause_of_a_run_leaks_into_the_next() -> contextlib.AbstractContextManager[Any]:
+    """Whoever was condemned, or ended by an operator, once is so for ever."""
+    begin, causes = Run.__init__, dict[str, Cause]()
+
+    def mutated(self: Any, slot: Slot, *rest: Any, **options: Any) -> None:
+        if slot.restarts and isinstance(last := getattr(slot, "last_run", None), Run):
+            causes[slot.name] = last.cause
+        begin(self, slot, *rest, **options)
+        self.cause = causes.get(slot.name, self.cause)
+        vars(slot)["last_run"] = self
+
+    return mock.patch.object(Run, "__init__", mutated)
 
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -220,4 +244,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     a_held_lock_proves_the_record,
     leases_inhibit_nothing,
     age_by_the_wall_clock,
+    *(an_exit_is_ignored(state) for state in sorted(machine.ALIVE)),
+    ended_daemons_keep_their_state,
+    a_stop_of_what_has_ended_is_forgotten,
+    the_cause_of_a_run_leaks_into_the_next,
 )

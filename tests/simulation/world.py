@@ -33,7 +33,7 @@ from neo_daemons.supervision.claim import AlreadyRunning
 from neo_daemons.supervision.machine import Event, Refused, State
 from neo_daemons.supervision.platform import ExitStatus
 from neo_daemons.supervision.probes import Answer, Result, Target, verdict
-from neo_daemons.supervision.starting import DATA_LOCK
+from neo_daemons.supervision.slot import DATA_LOCK
 from neo_daemons.supervision.supervisor import Supervisor
 
 from .kernel import (
@@ -370,7 +370,7 @@ class World:
     async def _supervise(self, incarnation: Incarnation, done: asyncio.Future[None]) -> None:
         made = Supervisor(
             self.definitions,
-            state=self.state,
+            state_dir=self.state,
             resolve=lambda definition: Launch(command=definition.command),
             platform=SimPlatform(self.kernel, incarnation, self.effect),
             prober=SimProber(self),  # type: ignore[arg-type]
@@ -644,7 +644,7 @@ class World:
                 off.add(definition.name)
         for daemon in made.daemons.values():
             if daemon.name not in off and not daemon.ready:
-                self.violated(f"I4: {daemon.name} is {daemon.state}, not ready ({daemon.detail})")
+                self.violated(f"I4: {daemon.name} is {daemon.state}, not ready ({daemon.situation.detail})")
         faults = [entry for entry in made.events(500) if entry.event == "internal-error"]
         if faults:
             self.violated(f"I6: {faults[0].detail}")
@@ -693,8 +693,8 @@ class World:
                     if incarnation.supervisor is not None:
                         self._graveyard.append(incarnation.supervisor)
                 for made in self._graveyard:
-                    if isinstance(made, Supervisor) and made._site is not None:
-                        made._site.journal.close()
+                    if isinstance(made, Supervisor) and made._fleet is not None:
+                        made.journal.close()
                 self._bury_tasks(loop)
                 loop.close()
                 self._graveyard.clear()

@@ -1,0 +1,126 @@
+"""What a supervisor tells of a daemon: its status, the lines that explain it, and whether it has an outcome."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+
+from neo_daemons.status import DaemonStatus, Explanation, JournalEntry
+
+from . import log_lines
+from .daemon import SupervisedDaemon
+from .logs import LOST
+from .machine import SETTLING, State
+from .past import Span
+from .platform import Usage
+
+PATIENT_FAILURES = 2
+"""A daemon that has failed this often in a row is reported as failing to those who wait for it, so that they need not
+wait through the whole backoff."""
+EXPLAINED_LINES = 20
+
+Daemons = Mapping[str, SupervisedDaemon]
+
+
+def is_settled(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[str] = ()) -> bool:
+    """Whether a daemon has an outcome: it is ready, or will not be without somebody's help, or keeps failing.
+
+    Args:
+        daemons: all of the supervisor.
+        changing: those that a reload is about to stop or to replace.
+    """
+    if daemon.dropped:
+        return True
+    situation = daemon.situation
+    if daemon.name in changing:
+        return False
+    if situation.waiting_for is not None:
+        other = daemons.get(situation.waiting_for)
+        return other is not None and not other.ready and is_settled(other, daemons, changing)
+    if daemon.state is State.BACKOFF:
+        return daemon.past.history.failures >= PATIENT_FAILURES
+    return daemon.state not in SETTLING or situation.overdue
+
+
+def status_of(
+    daemon: SupervisedDaemon, daemons: Daemons, usage: Usage | None = None, changing: Collection[str] = ()
+) -> DaemonStatus:
+    """What is known of a daemon now; nothing is looked up but what is passed in."""
+    slot, run, definition, situation = daemon.slot, daemon.run, daemon.definition, daemon.situation
+    return DaemonStatus(
+        name=daemon.name,
+        state=daemon.state.public,
+        ready=daemon.ready,
+        settled=is_settled(daemon, daemons, changing),
+        pid=run.process.pid if run is not None else None,
+        url=slot.url,
+        ports=dict(slot.ports.numbers),
+        restarts=slot.restarts,
+        uptime_s=round(run.age_s, 3) if run is not None else None,
+        cpu_percent=run.cpu_percent(usage.cpu_s) if usage is not None and run is not None else None,
+        rss_bytes=usage.rss_bytes if usage is not None else None,
+        log_path=str(slot.log.path),
+        data_dir=definition.data_dir,
+        last_exit=daemon.past.last_exit,
+        detail=situation.detail,
+        remedy=situation.remedy,
+        note=_note(daemon),
+        held=daemon.held,
+        waiting_for=situation.waiting_for,
+        requires=definition.requires,
+        enabled=definition.enabled,
+        adopted=run is not None and run.adopted,
+        version=daemon.launch.version if daemon.launch is not None else None,
+        env=slot.exports(),
+        ready_after_s=daemon.past.ready_after_s,
+        after=definition.after,
+    )
+
+
+def _note(daemon: SupervisedDaemon) -> str | None:
+    launch, log = daemon.launch, daemon.slot.log
+    notes = [launch.note] if launch is not None and launch.note else []
+    if log.lost:
+        notes.append(f"{log.path} {LOST}; restart it to have a log again")
+    return "; ".join(notes) or None
+
+
+def telling_lines(daemon: SupervisedDaemon, count: int) -> tuple[list[str], int | None]:
+    """The last lines of the run that explains the state, without our own requests: the present one while it is up or
+    has not failed yet, else the one that has ended; its process then, if there was one."""
+    slot, run, past, state = daemon.slot, daemon.run, daemon.past, daemon.state
+    span = Span(None, run.log_start if run is not None else daemon.attempt_start, slot.log.end)
+    up = run is not None and state is not State.RUNNING
+    on_its_way = state in (State.STARTING, State.RUNNING) and not past.history.failures
+    if past.ended is not None and not (up or on_its_way or state is State.EXTERNAL):
+        span = past.ended
+    return log_lines.lines(slot, span, count), span.pid
+
+
+def explain(daemon: SupervisedDaemon, status: DaemonStatus, events: Collection[JournalEntry]) -> Explanation:
+    """Why a daemon is in the state it is in."""
+    slot, run = daemon.slot, daemon.run
+    platform, host = slot.context.platform, daemon.definition.host
+    holders = {}
+    for port in slot.ports.numbers.values():
+        holder = platform.port_holder(port, host)
+        if holder is not None:
+            ours = run is not None and holder.pid == run.process.pid
+            holders[str(port)] = "this daemon" if ours else str(holder)
+    lines, log_pid = telling_lines(daemon, EXPLAINED_LINES)
+    return Explanation(
+        daemon=status,
+        since=daemon.situation.since,
+        next_try_s=daemon.delay.remaining_s,
+        first_cause=daemon.past.history.first_cause,
+        failures=daemon.past.history.failures,
+        port_holders=holders,
+        probes=tuple(f"{_clock(at)} {r.answer}: {r.detail}" for at, r in daemon.watcher.results),
+        events=tuple(events),
+        log_tail=tuple(lines),
+        log_pid=log_pid,
+    )
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))

@@ -1,0 +1,112 @@
+"""The daemons of one supervisor: adding, beginning, and stopping them in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from neo_daemons.definitions import Definition
+from neo_daemons.status import Cause, EventName
+
+from .context import Context
+from .daemon import SupervisedDaemon
+from .machine import Event, State
+from .orphans import Orphans
+from .slot import Slot, Slots
+
+UNKILLABLE_S = 60.0
+"""A process that is still there so long after its grace sleeps in the kernel, or is held by a tracer."""
+
+
+class Fleet:
+    """The daemons of one supervisor.
+
+    Args:
+        orphans: what must have ended before anything starts.
+        is_stopping: tells whether the supervisor is stopping, so that nothing is begun any more.
+    """
+
+    def __init__(self, context: Context, orphans: Orphans, is_stopping: Callable[[], bool]) -> None:
+        self.context = context
+        self.daemons: dict[str, SupervisedDaemon] = {}
+        """The daemons by name, in the order of their definitions."""
+        self.changing: dict[str, bool] = {}
+        """Daemons that a reload is stopping or replacing, which nobody starts meanwhile → whether they are to run
+        afterwards by somebody's order."""
+        self.is_stopping = is_stopping
+        self._orphans = orphans
+        self._slots = Slots()
+
+    @property
+    def slots(self) -> list[Slot]:
+        """The slots of all daemons."""
+        return [daemon.slot for daemon in self.daemons.values()]
+
+    def make_slot(self, definition: Definition) -> Slot:
+        """A slot that the others do not know yet."""
+        return Slot(definition, self.context, self._slots)
+
+    def add(self, definition: Definition) -> SupervisedDaemon:
+        """Add a daemon, in place of an earlier one of its name, and read what an earlier supervisor has left of it."""
+        slot = self.make_slot(definition)
+        daemon = SupervisedDaemon(slot, self.daemons, self._orphans)
+        self.daemons[definition.name] = daemon
+        self._slots.add(slot)
+        slot.load()
+        return daemon
+
+    async def remove(self, name: str) -> None:
+        """Forget a daemon that has been stopped."""
+        gone = self.daemons.pop(name)
+        await gone.detach(finish=is_down(gone))
+        self._slots.remove(gone.slot)
+        self.context.holds.forget(name)
+
+    def begin(self, daemon: SupervisedDaemon, *, by_hand: bool = False) -> None:
+        """Start a daemon, or look after an external one, unless the configuration does not have it run.
+
+        Args:
+            by_hand: whatever the configuration says.
+        """
+        if not daemon.definition.enabled and not by_hand:
+            daemon.situation.detail = "not enabled in the configuration"
+        elif daemon.definition.external:
+            daemon.observe()
+        else:
+            daemon.order(Event.START)
+
+    def sort(self, names: list[str]) -> None:
+        """Put the daemons into the order of these names."""
+        ordered = {name: self.daemons[name] for name in names if name in self.daemons}
+        self.daemons.clear()
+        self.daemons.update(ordered)
+
+
+def is_down(daemon: SupervisedDaemon) -> bool:
+    """Nothing of it runs, or is ours to stop."""
+    return daemon.state in (State.STOPPED, State.HELD, State.EXTERNAL)
+
+
+async def stop_in_order(daemons: list[SupervisedDaemon]) -> None:
+    """Stop daemons, each after those of them that depend on it. Returns when they are down, or cannot be ended."""
+    given_up: set[str] = set()
+    await asyncio.gather(*(_stop_after_dependants(daemon, daemons, given_up) for daemon in daemons))
+
+
+async def _stop_after_dependants(daemon: SupervisedDaemon, daemons: list[SupervisedDaemon], given_up: set[str]) -> None:
+    for other in daemons:
+        if daemon.name in (*other.definition.after, *other.definition.requires) and other is not daemon:
+            await other.wait_for(lambda other: is_down(other) or other.name in given_up)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + daemon.definition.stop.grace_s + UNKILLABLE_S
+    while not is_down(daemon):
+        # Again and again: an operator may have ordered a start meanwhile.
+        if daemon.state is not State.STOPPING:
+            daemon.order(Event.STOP, "stopping", Cause.SUPERVISOR)
+            continue
+        if loop.time() > deadline:
+            daemon.slot.note(EventName.NOT_STOPPED, "it cannot be ended; it is left to the next supervisor")
+            given_up.add(daemon.name)
+            daemon.situation.notify()
+            return
+        await daemon.situation.change(deadline - loop.time())

@@ -1,0 +1,224 @@
+"""How a run begins: a survivor is adopted, or a new process is spawned."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from neo_daemons.definitions import Launch, fingerprint
+from neo_daemons.records import DaemonRecord
+from neo_daemons.references import expand, expand_all
+from neo_daemons.state_dir import StateDirLost
+from neo_daemons.status import EventName
+
+from . import faults
+from .platform import ExitStatus, Lock, Mark, Process, SpawnSpec, Unverifiable
+from .ports import PortHeld
+from .provision import Runner
+from .run import Run
+from .slot import Slot
+
+LAUNCHER_S = 5.0
+"""A command without a readiness probe that exits with 0 within this, and leaves processes, was a launcher."""
+
+
+class StartRefused(Exception):
+    """A start that must not be; ``str()`` says why and what to do."""
+
+
+async def adopt(slot: Slot, launch: Launch | None) -> Run | None:
+    """Take over what an earlier supervisor left running. Where that is nothing, what is left of it is ended.
+
+    Args:
+        launch: how the daemon would be started now, if it can be.
+
+    Raises:
+        StartRefused: a process may be ours, and cannot be looked at.
+    """
+    context, record = slot.context, slot.pidfile.record
+    process: Process | None = None
+    if record is not None:
+        try:
+            process, stranger = context.ownership.find_living(record)
+        except Unverifiable as error:
+            raise StartRefused(f"{error}; end it by hand, then start {slot.name}") from None
+        if stranger is not None:
+            slot.note(EventName.RECORD_FOREIGN, f"{stranger}; it is left alone")
+        if process is None:
+            process = _follow_record(slot, record)
+    if process is None or record is None:
+        await slot.tree.sweep()
+        slot.clear_record()
+        return None
+    if record.pid != process.pid:
+        record = slot.pidfile.establish(process.pid, process.identity)
+    slot.ports.numbers = dict(record.ports)
+    return Run(slot, process, record, launch, adopted=True)
+
+
+def is_outdated(slot: Slot, launch: Launch | None) -> bool:
+    """Whether the run on record was started from another definition than the present one."""
+    record = slot.pidfile.record
+    return launch is not None and record is not None and fingerprint(slot.definition, launch) != record.fingerprint
+
+
+def _follow_record(slot: Slot, record: DaemonRecord) -> Process | None:
+    """The process of the recorded run that serves its port, where the recorded one is gone: a forking daemon has put
+    its real process into the background while nobody supervised."""
+    context = slot.context
+    if record.identity is not None and record.identity.boot_id != context.platform.boot_id():
+        return None
+    holders = {context.platform.port_holder(number, slot.definition.host) for number in record.ports.values()}
+    pids = {holder.pid for holder in holders if holder is not None}
+    found: Process | None = None
+    for process in context.ownership.of_run(record):
+        if found is None and process.pid in pids:
+            found = process
+            slot.note(
+                EventName.FOLLOWED, f"pid {record.pid} on record is gone; what it left serves its port", process.pid
+            )
+        else:
+            process.close()
+    return found
+
+
+def find_daemonized(run: Run, status: ExitStatus, *, was_starting: bool) -> Process | None:
+    """The real process of a forking daemon, whose main process has just exited after it put that into the background.
+
+    Args:
+        was_starting: the daemon was not ready yet.
+    """
+    slot, record = run.slot, run.slot.pidfile.record
+    if record is None or status.signal is not None:
+        return None
+    # What we followed may have been one more of a launcher's forks; and as it is not our child, its exit code may not
+    # be known yet.
+    if status.code != 0 and not (run.followed and status.code is None):
+        return None
+    # Without a readiness probe it was ready at once; then its age tells a launcher from a daemon that has ended.
+    by_age = run.followed or not slot.definition.ready
+    if not was_starting and not (by_age and run.age_s < LAUNCHER_S):
+        return None
+    try:
+        left = slot.context.ownership.of_run(record)
+    except OSError as error:  # no descriptor is left, say: what cannot be followed is started anew
+        faults.report(f"looking for what {slot.name} has left", error)
+        return None
+    for other in left[1:]:
+        other.close()
+    return left[0] if left else None
+
+
+async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], None]) -> Run:
+    """Make what the daemon needs, make sure that nobody is in its way, and start its process.
+
+    Args:
+        progress: told what is being done, and None when that is over.
+
+    Raises:
+        StartRefused: a port, the data directory or an earlier run is in the way.
+        ProvisionFailed: what it needs could not be made.
+        OSError: a file or the process could not be made.
+    """
+    context = slot.context
+    slot.ports.settle(slot.ports.numbers)
+    try:
+        context.keep_claim()
+    except StateDirLost as error:
+        raise StartRefused(str(error)) from None
+    inherited = await _provide(slot, launch, progress)
+    values = slot.values()
+    for stale in launch.stale_files:
+        Path(expand(stale, values)).unlink(missing_ok=True)
+    progress(None)
+
+    # From here to the spawn nothing waits, so that what was found stays true for as short as can be.
+    try:
+        for remark in slot.ports.claim():
+            slot.note(EventName.PORT_TAKEN, remark)
+    except PortHeld as error:
+        raise StartRefused(str(error)) from None
+    values = slot.values()
+    mark = context.ownership.mark(secrets.token_hex(16), slot.name)
+    env = slot.environment(launch.env, mark)
+    lock_path = context.state_dir.daemon_lock(slot.name)
+    lock = context.platform.lock(lock_path)
+    if lock is None:
+        raise StartRefused(f"a process of an earlier run holds {lock_path} and cannot be told; see doctor")
+    inherited.append(lock)
+    try:
+        process, record = _spawn(slot, launch, values, env, mark, inherited)
+    finally:
+        # Now the daemon's own processes hold it, and it tells when the last of them is gone.
+        lock.release()
+    run = Run(slot, process, record, launch, adopted=False)
+    try:
+        slot.pidfile.establish(process.pid, process.identity)
+    except OSError as error:
+        slot.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still tells it", process.pid)
+    return run
+
+
+async def _provide(slot: Slot, launch: Launch, progress: Callable[[str | None], None]) -> list[Lock]:
+    """Make what the daemon needs; the locks that its process is to inherit."""
+    context, definition = slot.context, slot.definition
+    values = slot.values()
+    runner = Runner(
+        context.platform,
+        slot.environment(launch.env, context.ownership.mark(context.token, slot.name)),
+        slot.log.open,
+        slot.log.path,
+        progress,
+        cwd=definition.cwd,
+        tried=context.tried,
+    )
+    for provision in launch.provisions:
+        await runner.provide(provision)
+    if definition.data_dir is None:
+        return []
+    data_dir = Path(definition.data_dir)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = slot.lock_data()
+    if isinstance(lock, str):
+        raise StartRefused(
+            f"its data directory {data_dir} is in use by {lock}; stop that, or set daemons.{slot.name}.data_dir"
+        )
+    for step in launch.before:
+        await runner.run(expand_all(step, values), data_dir)
+    return [lock]
+
+
+def _spawn(
+    slot: Slot, launch: Launch, values: Mapping[str, str], env: Mapping[str, str], mark: Mark, inherited: list[Lock]
+) -> tuple[Process, DaemonRecord]:
+    definition = slot.definition
+    output = slot.log.open()
+    try:
+        record = DaemonRecord(
+            directory=mark.directory,
+            name=slot.name,
+            token=mark.token,
+            fingerprint=fingerprint(definition, launch),
+            command=tuple(expand_all(launch.command, values)),
+            ports=dict(slot.ports.numbers),
+            url=slot.url,
+            data_dir=definition.data_dir,
+            log_path=str(slot.log.path),
+            spawned_at=time.time(),
+            log_offset=slot.log.end,
+            log_inode=os.fstat(output).st_ino,
+            restarts=slot.restarts,
+            exports=slot.exports(),
+        )
+        slot.pidfile.intend(record)
+        locks = [lock.fileno() for lock in inherited]
+        try:
+            return slot.context.platform.spawn(SpawnSpec(record.command, env, definition.cwd, output, locks)), record
+        except OSError:
+            slot.pidfile.clear()
+            raise
+    finally:
+        os.close(output)

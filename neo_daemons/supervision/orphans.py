@@ -1,0 +1,85 @@
+"""What an earlier supervisor left of daemons that the configuration no longer has us run: it is ended, as by a reload.
+
+An orphan may have what our daemons need (ports, directories): none of them is started, or adopted, before it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from neo_daemons.definitions import is_name
+from neo_daemons.status import EventName
+
+from . import faults
+from .context import Context
+from .slot import Slot
+
+Survivors = dict[str, list[int]]
+"""Daemon → the pids of what lives of it."""
+
+
+class Orphans:
+    """The orphans of one state directory, from `begin` on until they have ended."""
+
+    def __init__(self) -> None:
+        self._ending: list[Slot] = []
+        self._gone = asyncio.Event()
+        self._gone.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, context: Context, orphans: Collection[Slot], survivors: Survivors) -> None:
+        """Begin to end what lives of these daemons."""
+        for slot in orphans:
+            if pids := survivors.get(slot.name):
+                context.journal.add(
+                    EventName.ORPHAN,
+                    daemon=slot.name,
+                    detail=f"no longer configured to run: ending pid {', '.join(map(str, pids))}",
+                )
+        if orphans:
+            self._ending = list(orphans)
+            self._gone.clear()
+            ending = asyncio.get_running_loop().create_task(self._end(context))
+            self._task = faults.reported(ending, "ending orphans")
+
+    async def _end(self, context: Context) -> None:
+        ends = await asyncio.gather(*(slot.end_leftovers() for slot in self._ending), return_exceptions=True)
+        for slot, end in zip(self._ending, ends, strict=True):
+            if isinstance(end, Exception):
+                faults.report(f"ending {slot.name}, which is not configured any more", end)
+                context.journal.add(EventName.ORPHAN_NOT_ENDED, daemon=slot.name, detail=str(end))
+        self._ending = []
+        self._gone.set()
+
+    async def wait(self, progress: Callable[[str | None], None]) -> None:
+        """Until they have ended; `progress` is told who is waited for."""
+        if self._ending:
+            names = ", ".join(slot.name for slot in self._ending)
+            progress(f"waiting for the end of {names}, which is no longer configured to run")
+            await self._gone.wait()
+        progress(None)
+
+    def hurry(self) -> None:
+        """Cut their grace."""
+        for slot in self._ending:
+            slot.tree.hurry()
+
+    async def finished(self) -> None:
+        """Wait until the work is done, whatever came of it."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+def find_survivors(context: Context) -> Survivors:
+    """Everything that belongs to this state directory by its mark, by one look at the process table."""
+    survivors: Survivors = {}
+    for process, mark in context.ownership.marked():
+        survivors.setdefault(mark.name, []).append(process.pid)
+        process.close()
+    return survivors
+
+
+def recorded(context: Context) -> set[str]:
+    """The daemons of which there is a record."""
+    return {path.stem for path in context.state_dir.daemons.glob("*.json") if is_name(path.stem)}

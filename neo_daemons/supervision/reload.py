@@ -1,0 +1,121 @@
+"""A reload: what is to be changed, and carrying that out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+from neo_daemons.definitions import Definition, Launch, Unavailable, fingerprint
+from neo_daemons.status import Change, EventName
+
+from .daemon import SupervisedDaemon
+from .fleet import Fleet, is_down, stop_in_order
+from .machine import State
+
+Resolve = Callable[[Definition], Launch | Unavailable]
+
+
+def plan(fleet: Fleet, new: Iterable[Definition]) -> list[Change]:
+    """What is to be done to bring the daemons in line with new definitions, touching only what changed."""
+    resolve, daemons = fleet.context.resolve, fleet.daemons
+    definitions = {definition.name: definition for definition in new}
+    return [
+        *(change(daemons.get(definition.name), definition, resolve) for definition in definitions.values()),
+        *(
+            Change(name=name, action="stop", reason="no longer configured")
+            for name in daemons
+            if name not in definitions
+        ),
+    ]
+
+
+def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) -> Change:
+    """What is to be done about one daemon.
+
+    Args:
+        current: the daemon of that name, if there is one.
+    """
+    if current is None:
+        return Change(name=new.name, action="start" if new.enabled else "apply", reason="newly configured")
+    old = current.definition
+    if old.enabled != new.enabled:
+        action = "start" if new.enabled else "stop"
+        return Change(name=new.name, action=action, reason=f"enabled = {str(new.enabled).lower()}")
+    if current.state is State.UNAVAILABLE:
+        return Change(name=new.name, action="replace", reason="was unavailable: tried again")
+    differing = ", ".join(field for field in new.__struct_fields__ if getattr(old, field) != getattr(new, field))
+    launch = resolve(new)
+    if isinstance(launch, Launch):
+        if _fingerprint(current, resolve) != fingerprint(new, launch):
+            return Change(name=new.name, action="replace", reason=f"changed: {differing or 'the installed program'}")
+    elif differing:
+        return Change(name=new.name, action="replace", reason=f"changed: {differing}")
+    if differing:
+        return Change(name=new.name, action="apply", reason=f"changed: {differing}; no restart needed")
+    return Change(name=new.name, action="keep", reason="unchanged")
+
+
+def _fingerprint(daemon: SupervisedDaemon, resolve: Resolve) -> str | None:
+    """Of what runs; where nothing does, of what would be started."""
+    record = daemon.slot.pidfile.record
+    if record is not None:
+        return record.fingerprint
+    launch = resolve(daemon.definition)
+    return fingerprint(daemon.definition, launch) if isinstance(launch, Launch) else None
+
+
+async def carry_out(fleet: Fleet, new: Mapping[str, Definition]) -> list[Change]:
+    """Reload; what was done. New processes may still be starting."""
+    changes = plan(fleet, new.values())
+    fleet.changing = {c.name: False for c in changes if c.action in ("stop", "replace", "start")}
+    for each in changes:
+        if each.action != "keep":
+            fleet.context.journal.add(EventName(f"reload-{each.action}"), daemon=each.name, detail=each.reason)
+    try:
+        await _carry_out(fleet, changes, new)
+    finally:
+        fleet.changing = {}
+        for daemon in fleet.daemons.values():
+            daemon.situation.notify()
+    return changes
+
+
+async def _carry_out(fleet: Fleet, changes: list[Change], new: Mapping[str, Definition]) -> None:
+    await stop_in_order([fleet.daemons[c.name] for c in changes if c.action == "stop"])
+    for each in changes:
+        daemon = fleet.daemons.get(each.name)
+        if each.action == "apply" and daemon is not None:
+            daemon.apply(new[each.name])
+        elif each.action == "stop" and each.name not in new:
+            await fleet.remove(each.name)
+        elif each.action == "stop" and daemon is not None:
+            daemon.apply(new[each.name])
+            daemon.situation.detail = "not enabled in the configuration"
+    await asyncio.gather(*(_replace(fleet, new[c.name]) for c in changes if c.action in ("start", "replace")))
+    for each in changes:
+        if each.action == "apply" and each.name not in fleet.daemons and not fleet.is_stopping():
+            fleet.begin(fleet.add(new[each.name]))
+    fleet.sort(list(new))
+
+
+async def _replace(fleet: Fleet, definition: Definition) -> None:
+    old = fleet.daemons.get(definition.name)
+    # Down by an operator's word, or by its own restart rule; nobody can give that word for an external one.
+    down = old is not None and old.state in (State.STOPPED, State.STOPPING)
+    disabled = old is not None and not old.definition.enabled
+    by_hand = old is not None and disabled and not down and old.state is not State.EXTERNAL
+    if old is not None:
+        await stop_in_order([old])
+        await old.detach(finish=is_down(old))
+    if fleet.is_stopping():
+        return
+    daemon = fleet.add(definition)
+    if old is not None:
+        old.slot.log.limits = definition.log
+        daemon.slot.log = old.slot.log  # its followers keep their place
+        daemon.past.last_exit = old.past.last_exit
+        daemon.slot.ports.settle(old.slot.ports.numbers)
+    if by_hand or fleet.changing.get(definition.name):
+        fleet.begin(daemon, by_hand=not definition.external)
+    elif disabled or not down or definition.external:
+        fleet.begin(daemon)

@@ -1,0 +1,248 @@
+"""What a daemon keeps from run to run: name, log, record, ports, data lock, and the values that strings refer to."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from neo_daemons.definitions import Definition, HttpProbe
+from neo_daemons.references import UnknownReference, expand, expand_all
+from neo_daemons.status import Cause, EventName
+
+from . import faults
+from .context import Context
+from .logs import DaemonLog
+from .machine import State
+from .pidfile import PidFile
+from .platform import MARK_VARIABLE, Lock, Mark, Process
+from .ports import Ports
+from .tree import Tree
+
+
+class Slots:
+    """The slots of all daemons, by name, and which main processes live: the only way from one daemon to another."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, Slot] = {}
+        self._mains: dict[int, tuple[str, Process]] = {}
+
+    def __getitem__(self, name: str) -> Slot:
+        return self._slots[name]
+
+    def add(self, slot: Slot) -> None:
+        """Make a slot known to the others, in place of an earlier one of its name."""
+        self._slots[slot.name] = slot
+
+    def remove(self, slot: Slot) -> None:
+        """Forget a slot, unless another one has taken its place."""
+        if self._slots.get(slot.name) is slot:
+            del self._slots[slot.name]
+
+    def others(self, slot: Slot) -> Iterator[Slot]:
+        """All but this one."""
+        return (other for other in self._slots.values() if other is not slot)
+
+    def ports_of_others(self, slot: Slot) -> set[int]:
+        """The ports that the other daemons have."""
+        return {number for other in self.others(slot) for number in other.ports.numbers.values()}
+
+    def begun(self, name: str, process: Process) -> None:
+        """Note that a process is the main one of a daemon now."""
+        self._mains[process.pid] = (name, process)
+
+    def ended(self, process: Process) -> None:
+        """Note that a main process has ended, or is nobody's any more."""
+        if self._mains.get(process.pid, ("", None))[1] is process:
+            del self._mains[process.pid]
+
+    def is_main_of_another(self, name: str, pid: int) -> bool:
+        """Whether a pid is that of the living main process of another daemon."""
+        owner, process = self._mains.get(pid, (name, None))
+        return owner != name and process is not None and process.is_alive()
+
+
+class _OtherMains:
+    """The living main processes of all daemons but one, as a container of pids."""
+
+    def __init__(self, slots: Slots, name: str) -> None:
+        self._slots = slots
+        self._name = name
+
+    def __contains__(self, pid: object) -> bool:
+        return isinstance(pid, int) and self._slots.is_main_of_another(self._name, pid)
+
+
+class Slot:
+    """The place of one daemon, which its runs fill one after the other."""
+
+    def __init__(self, definition: Definition, context: Context, slots: Slots) -> None:
+        self.definition = definition
+        self.name = definition.name
+        self.context = context
+        self.state = State.EXTERNAL if definition.external else State.STOPPED
+        """Where the daemon is in its lifecycle. Its driver alone changes it."""
+        self.restarts = 0
+        """By the supervisor, since the daemon was last started by hand or by `serve`."""
+        self.may_have_survivor = True
+        """Nobody has looked yet whether an earlier supervisor left it running."""
+        self.log = DaemonLog(context.state_dir.daemon_log(self.name), definition.log)
+        self.pidfile = PidFile(context.state_dir.daemon_record(self.name), context.ownership)
+        self.ports = Ports(context.platform, definition, lambda: slots.ports_of_others(self))
+        self.tree = Tree(context.platform, self.name, context.ownership, self.note, _OtherMains(slots, self.name))
+        self.data_lock: Lock | None = None
+        self.slots = slots
+        """Of all daemons."""
+
+    def load(self) -> None:
+        """Read the record of an earlier supervisor and settle the ports. To be called before any start."""
+        try:
+            fault = self.pidfile.load()
+        except OSError as error:
+            fault = f"{self.pidfile.path} cannot be read or set aside: {error.strerror}"
+        if fault is not None:
+            self.note(EventName.RECORD_DAMAGED, fault)
+        record = self.pidfile.record
+        if record is not None:
+            self.restarts = record.restarts
+        # A host that is not ours, or a name that leads nowhere: the start will say so.
+        with contextlib.suppress(OSError):
+            self.ports.settle(record.ports if record is not None else {})
+        for name, port in self.definition.ports.items():
+            number = self.ports.numbers.get(name)
+            if record is None and port.preferred is not None and number not in (None, port.preferred):
+                self.note(EventName.PORT_TAKEN, f"port {port.preferred} is held by somebody; using {number}")
+
+    def note(
+        self, event: EventName, detail: str | None = None, pid: int | None = None, cause: Cause | None = None
+    ) -> None:
+        """Write an entry about this daemon into the journal."""
+        self.context.journal.add(event, daemon=self.name, state=self.state.public, pid=pid, detail=detail, cause=cause)
+
+    # Files and locks
+
+    def lock_data(self) -> Lock | str:
+        """Take the lock of the data directory, which must exist; who has it, if that is somebody else."""
+        if self.data_lock is not None and not self.data_lock.is_at_its_path():
+            self.release_data()  # of a directory that was deleted
+        if self.data_lock is None:
+            assert self.definition.data_dir is not None
+            path = Path(self.definition.data_dir) / DATA_LOCK
+            owner = f"daemon {self.name} of {self.context.state_dir.path}\n"
+            self.data_lock = self.context.platform.lock(path, owner)
+            if self.data_lock is None:
+                with contextlib.suppress(OSError):
+                    return path.read_text(errors="replace").strip()[:300]
+                return "somebody"
+        return self.data_lock
+
+    def release_data(self) -> None:
+        """Let go of the data directory; the daemon's processes hold its lock as long as they live."""
+        if self.data_lock is not None:
+            self.data_lock.release()
+            self.data_lock = None
+
+    def has_lost_data(self) -> bool:
+        """Whether the data directory was deleted while we hold its lock."""
+        return self.data_lock is not None and not self.data_lock.is_at_its_path()
+
+    def clear_record(self) -> None:
+        """Remove the record, as nothing of the daemon lives. If something does that could not be ended, the record
+        stays to prove whose it is."""
+        if not self.context.ownership.is_lock_free(self.name):
+            return
+        try:
+            self.pidfile.clear()
+        except OSError as error:
+            self.note(EventName.RECORD_NOT_REMOVED, faults.describe(error))
+
+    async def end_leftovers(self) -> None:
+        """End what an earlier supervisor left of a daemon that is no longer configured."""
+        await self.tree.sweep(self.definition.stop.grace_s)
+        self.clear_record()
+
+    # Values
+
+    @property
+    def url(self) -> str | None:
+        """Where the daemon is reached, as its definition says or by its first port."""
+        definition = self.definition
+        if definition.external:
+            return definition.external
+        if definition.url is not None:
+            with contextlib.suppress(UnknownReference):  # its ports are not settled yet
+                return expand(definition.url, self._values_before_url())
+            return None
+        if not self.ports.numbers:
+            return None
+        host = f"[{definition.host}]" if ":" in definition.host else definition.host
+        scheme = "http" if any(isinstance(probe, HttpProbe) for probe in definition.ready) else "tcp"
+        return f"{scheme}://{host}:{next(iter(self.ports.numbers.values()))}"
+
+    def values(self) -> Mapping[str, str]:
+        """Everything that this daemon's strings can refer to, as things are when it is looked up."""
+        return _Values(self)
+
+    def values_for_others(self) -> dict[str, str]:
+        """What the strings of other daemons can refer to, as ``daemons.NAME.…``."""
+        return {**self._own_values(), "url": self.url or ""}
+
+    def values_of_its_own(self) -> dict[str, str]:
+        """What the daemon's own strings can refer to of itself, and of the project."""
+        url = self.url
+        return {**self._values_before_url(), **({"url": url} if url is not None else {})}
+
+    def _values_before_url(self) -> dict[str, str]:
+        return {**self.context.values, **self._own_values()}
+
+    def _own_values(self) -> dict[str, str]:
+        values = {"name": self.name, "host": self.definition.host, "log_path": str(self.log.path)}
+        for name, port in self.ports.numbers.items():
+            values.setdefault("port", str(port))
+            values[f"ports.{name}"] = str(port)
+        if self.definition.data_dir is not None:
+            values["data_dir"] = self.definition.data_dir
+        return values
+
+    def environment(self, launch_env: Mapping[str, str], mark: Mark) -> dict[str, str]:
+        """The environment of the daemon's processes: what all daemons inherit, what its catalog entry and its
+        definition say, and its mark."""
+        stated = expand_all({**launch_env, **self.definition.env}, self.values())
+        return {**self.context.env, **stated, MARK_VARIABLE: str(mark)}
+
+    def exports(self) -> dict[str, str]:
+        """What a program that uses the daemon needs in its environment."""
+        with contextlib.suppress(UnknownReference):  # its ports are not settled yet
+            exports: dict[str, str] = expand_all(self.definition.exports, self.values())
+            return exports
+        return {}
+
+
+DATA_LOCK = ".neo-daemons.lock"
+"""In a data directory: held by the daemon that uses it, and by the supervisor that started it. A supervisor that has
+adopted the daemon does not hold it until it starts the daemon anew."""
+
+
+class _Values(Mapping[str, str]):
+    """A daemon's own values, and those of all others. Of these only what is asked for is made: there may be many."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._own = slot.values_of_its_own()
+        self._slot = slot
+
+    def __getitem__(self, name: str) -> str:
+        if name in self._own:
+            return self._own[name]
+        kind, _, rest = name.partition(".")
+        other, _, key = rest.partition(".")
+        if kind != "daemons" or other == self._slot.name:
+            raise KeyError(name)
+        return self._slot.slots[other].values_for_others()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._own
+        for other in self._slot.slots.others(self._slot):
+            yield from (f"daemons.{other.name}.{key}" for key in other.values_for_others())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
