@@ -135,7 +135,7 @@ def test_each_end_of_a_run_has_its_cause(tmp_path: Path) -> None:
         supervisor.order("api", Event.STOP)
         await reaches(api, lambda daemon: daemon.state is State.STOPPED)
         assert since(0)[-1] == ("stopped", "operator")
-        assert api.cause is Cause.OPERATOR
+        assert api.situation.cause is Cause.OPERATOR
 
     script = "import os, sys; print('stopping'); sys.exit(os.path.exists('sick'))"
     supervised(
@@ -157,12 +157,12 @@ def test_a_start_that_fails_and_one_that_is_refused_have_their_causes(tmp_path: 
     async def fails(supervisor: Any) -> None:
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.state is State.BACKOFF)
-        assert api.cause is Cause.START_FAILED
+        assert api.situation.cause is Cause.START_FAILED
 
     async def refused(supervisor: Any) -> None:
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.state is State.PARKED)
-        assert api.cause is Cause.REFUSED
+        assert api.situation.cause is Cause.REFUSED
 
     supervised(tmp_path, fails, command=("/nowhere/at/all",), restart=Restart(base_s=60))
     with socket.create_server(("127.0.0.1", 0)) as listener:

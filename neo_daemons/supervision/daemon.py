@@ -17,8 +17,8 @@ from neo_daemons.status import Cause, EventName
 from . import faults, log_lines, watching
 from .jobs import Job, Timer
 from .launch import StartRefused, adopt, find_daemonized, is_outdated, spawn
+from .leftovers import Leftovers
 from .machine import ALIVE, LEAVING, Action, Event, State, step
-from .orphans import Orphans
 from .past import Past, Span
 from .platform import ExitStatus, Process
 from .policy import Verdict, decide, revival_s
@@ -40,10 +40,10 @@ class SupervisedDaemon:
     Args:
         slot: its place.
         others: all daemons of the supervisor, by name.
-        orphans: what must have ended before anything starts.
+        leftovers: what must have ended before anything starts.
     """
 
-    def __init__(self, slot: Slot, others: Mapping[str, SupervisedDaemon], orphans: Orphans) -> None:
+    def __init__(self, slot: Slot, others: Mapping[str, SupervisedDaemon], leftovers: Leftovers) -> None:
         self.slot = slot
         self.name = slot.name
         self.situation = Situation(slot.context.changed)
@@ -59,7 +59,7 @@ class SupervisedDaemon:
         self.delay = Timer()
         """Until it is tried again, in backoff or parked."""
         self._others = others
-        self._orphans = orphans
+        self._leftovers = leftovers
         self._verdict: Verdict | None = None
         self._stable = Timer()
         self._starting = Job(self._fault)
@@ -243,7 +243,7 @@ class SupervisedDaemon:
         slot = self.slot
         self.attempt_start = slot.log.end
         try:
-            await self._orphans.wait(self.situation.progress)
+            await self._leftovers.wait(self.situation.progress)
             resolved = slot.context.resolve(slot.definition)
             self.launch = resolved if isinstance(resolved, Launch) else None
             # Only the first start can find survivors: later ones follow an end that was seen.

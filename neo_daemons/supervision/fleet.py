@@ -10,8 +10,8 @@ from neo_daemons.status import Cause, EventName
 
 from .context import Context
 from .daemon import SupervisedDaemon
+from .leftovers import Leftovers
 from .machine import Event, State
-from .orphans import Orphans
 from .slot import Slot, Slots
 
 UNKILLABLE_S = 60.0
@@ -22,11 +22,11 @@ class Fleet:
     """The daemons of one supervisor.
 
     Args:
-        orphans: what must have ended before anything starts.
+        leftovers: what must have ended before anything starts.
         is_stopping: tells whether the supervisor is stopping, so that nothing is begun any more.
     """
 
-    def __init__(self, context: Context, orphans: Orphans, is_stopping: Callable[[], bool]) -> None:
+    def __init__(self, context: Context, leftovers: Leftovers, is_stopping: Callable[[], bool]) -> None:
         self.context = context
         self.daemons: dict[str, SupervisedDaemon] = {}
         """The daemons by name, in the order of their definitions."""
@@ -34,7 +34,7 @@ class Fleet:
         """Daemons that a reload is stopping or replacing, which nobody starts meanwhile → whether they are to run
         afterwards by somebody's order."""
         self.is_stopping = is_stopping
-        self._orphans = orphans
+        self._leftovers = leftovers
         self._slots = Slots()
 
     @property
@@ -49,7 +49,7 @@ class Fleet:
     def add(self, definition: Definition) -> SupervisedDaemon:
         """Add a daemon, in place of an earlier one of its name, and read what an earlier supervisor has left of it."""
         slot = self.make_slot(definition)
-        daemon = SupervisedDaemon(slot, self.daemons, self._orphans)
+        daemon = SupervisedDaemon(slot, self.daemons, self._leftovers)
         self.daemons[definition.name] = daemon
         self._slots.add(slot)
         slot.load()

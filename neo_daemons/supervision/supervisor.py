@@ -30,9 +30,9 @@ from .daemon import SupervisedDaemon
 from .fleet import Fleet, is_down, stop_in_order
 from .intentions import Holds
 from .journal import Journal
+from .leftovers import Leftovers, Survivors, find_survivors, recorded
 from .log_keeper import LogKeeper
 from .machine import Event, Refused, State
-from .orphans import Orphans, Survivors, find_survivors, recorded
 from .ownership import Ownership
 from .platform import Platform, Usage, current_platform
 from .probes import Prober
@@ -100,7 +100,7 @@ class Supervisor:
         self._definitions = tuple(definitions)
         self._on_demand = on_demand
         self._fleet: Fleet | None = None
-        self._orphans = Orphans()
+        self._leftovers = Leftovers()
         self._reloading = asyncio.Lock()
         self._log_keeper = LogKeeper(lambda: self.fleet.slots)
         self._keeping_logs: asyncio.Task[None] | None = None
@@ -141,7 +141,7 @@ class Supervisor:
     def launch(self) -> None:
         """Begin to supervise. See `start`."""
         context = self._make_context()
-        self._fleet = fleet = Fleet(context, self._orphans, lambda: self.stopping)
+        self._fleet = fleet = Fleet(context, self._leftovers, lambda: self.stopping)
         journal = context.journal
         journal.add(EventName.SUPERVISOR_STARTED, pid=os.getpid(), detail=f"version {VERSION}")
         if self.upkeep.origin is not None:
@@ -157,15 +157,15 @@ class Supervisor:
             fleet.add(definition)
         keeping = asyncio.get_running_loop().create_task(self._log_keeper.keep(context.holds.save_again))
         self._keeping_logs = faults.reported(keeping, "keeping the logs")
-        orphans = list(self._find_orphans(survivors))
-        self._orphans.begin(context, orphans, survivors)
-        ended = {slot.name for slot in orphans}
+        leftovers = list(self._find_leftovers(survivors))
+        self._leftovers.begin(context, leftovers, survivors)
+        ended = {slot.name for slot in leftovers}
         for daemon in self.daemons.values():
             survives = daemon.slot.pidfile.record is not None or (daemon.name in survivors and daemon.name not in ended)
             if survives or daemon.definition.external or not self._on_demand:
                 fleet.begin(daemon)
 
-    def _find_orphans(self, survivors: Survivors) -> Iterator[Slot]:
+    def _find_leftovers(self, survivors: Survivors) -> Iterator[Slot]:
         """Daemons that an earlier supervisor left, and that the configuration no longer has us run."""
         wanted = {
             name
@@ -222,7 +222,7 @@ class Supervisor:
             await stop_in_order(list(self.daemons.values()))
             for daemon in self.daemons.values():
                 await daemon.detach(finish=is_down(daemon))
-        await self._orphans.finished()
+        await self._leftovers.finished()
         if self._keeping_logs is not None:
             self._keeping_logs.cancel()
             await asyncio.gather(self._keeping_logs, return_exceptions=True)
@@ -234,7 +234,7 @@ class Supervisor:
         """Cut every grace: SIGKILL now."""
         for daemon in self.daemons.values():
             daemon.slot.tree.hurry()
-        self._orphans.hurry()
+        self._leftovers.hurry()
 
     def release(self) -> None:
         """Give the state directory back."""

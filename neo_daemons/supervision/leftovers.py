@@ -1,6 +1,6 @@
 """What an earlier supervisor left of daemons that the configuration no longer has us run: it is ended, as by a reload.
 
-An orphan may have what our daemons need (ports, directories): none of them is started, or adopted, before it has ended.
+A leftover may have what our daemons need (ports, directories): none of them is started, or adopted, before it has ended.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Survivors = dict[str, list[int]]
 """Daemon → the pids of what lives of it."""
 
 
-class Orphans:
-    """The orphans of one state directory, from `begin` on until they have ended."""
+class Leftovers:
+    """The leftovers of one state directory, from `begin` on until they have ended."""
 
     def __init__(self) -> None:
         self._ending: list[Slot] = []
@@ -28,20 +28,20 @@ class Orphans:
         self._gone.set()
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self, context: Context, orphans: Collection[Slot], survivors: Survivors) -> None:
+    def begin(self, context: Context, slots: Collection[Slot], survivors: Survivors) -> None:
         """Begin to end what lives of these daemons."""
-        for slot in orphans:
+        for slot in slots:
             if pids := survivors.get(slot.name):
                 context.journal.add(
                     EventName.ORPHAN,
                     daemon=slot.name,
                     detail=f"no longer configured to run: ending pid {', '.join(map(str, pids))}",
                 )
-        if orphans:
-            self._ending = list(orphans)
+        if slots:
+            self._ending = list(slots)
             self._gone.clear()
             ending = asyncio.get_running_loop().create_task(self._end(context))
-            self._task = faults.reported(ending, "ending orphans")
+            self._task = faults.reported(ending, "ending leftovers")
 
     async def _end(self, context: Context) -> None:
         ends = await asyncio.gather(*(slot.end_leftovers() for slot in self._ending), return_exceptions=True)
