@@ -31,7 +31,7 @@ from .supervision.supervisor import PARALLEL, Supervisor
 
 if TYPE_CHECKING:
     from .control.address import Loopback
-    from .control.server import Session
+    from .control.protocols import OnDemandSession
 
 PRESENCE_S = 1.0
 """Between two looks at the things by which the supervisor is found: its directory, lock, record and socket."""
@@ -47,7 +47,7 @@ class AgentOrchestrator:
         listen: where the control API is to be reached over TCP besides, for who has the token.
     """
 
-    session: Session | None = None
+    session: OnDemandSession | None = None
     """See `neo_daemons.ephemeral`."""
 
     def __init__(
@@ -104,22 +104,22 @@ class AgentOrchestrator:
         """
         from .control.address import socket_path
 
-        state = self.configuration.state
+        state_dir = self.configuration.state
         self.supervisor.claim()
-        door = None
+        tcp = None
         try:
-            path = socket_path(state.path)
+            path = socket_path(state_dir.path)
             with contextlib.suppress(OSError):
-                state.token.unlink()  # of one that was killed
+                state_dir.token.unlink()  # of one that was killed
             if self._listen is not None:
-                from .control.door import TcpDoor
+                from .control.tcp_listener import TcpListener
 
-                door = TcpDoor(self._listen, state.token)
-                self.supervisor.url = door.listens.url
+                tcp = TcpListener(self._listen, state_dir.token)
+                self.supervisor.url = tcp.address.url
             self.supervisor.announce(str(path))
         except BaseException:
-            if door is not None:
-                door.close()
+            if tcp is not None:
+                tcp.close()
             self.supervisor.release()
             raise
         self.supervisor.launch()
@@ -127,12 +127,12 @@ class AgentOrchestrator:
         await asyncio.sleep(0)
         from .control.server import ControlServer
 
-        self._control = ControlServer(self, path, door)
+        self._control = ControlServer(self, path, tcp)
         try:
             self._control.start()
         except BaseException:
-            if door is not None:
-                door.close()
+            if tcp is not None:
+                tcp.close()
             await self.supervisor.stop()
             self.supervisor.release()
             raise

@@ -51,7 +51,7 @@ def ask(project: Project, method: str, path: str, body: bytes = b"") -> tuple[in
         ("GET", "/v1/events?n=99999999999999999999", b"", 400, "expected a number"),
         ("GET", "/v1/events?follow=yes", b"", 400, "expected 0 or 1"),
         ("GET", "/v1/events?daemon=nobody", b"", 404, "there is no daemon"),
-        ("POST", "/v1/daemons/api/explode", b"", 400, "unknown order 'explode'"),
+        ("POST", "/v1/daemons/api/explode", b"", 404, "there is no '/v1/daemons/api/explode'; GET /v1/openapi.json"),
         ("POST", "/v1/daemons/api/stop", b"{", 400, "the body"),
         ("POST", "/v1/daemons/api/stop", b'{"wait_s": "1"}', 400, "wait_s"),
         ("POST", "/v1/daemons/api/stop", b'{"wait_s": -1}', 400, "wait_s"),

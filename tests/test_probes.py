@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from neo_daemons.control.server import settled
+from neo_daemons.control.outcome import settled
 from neo_daemons.definitions import (
     AnyProbe,
     Definition,

@@ -11,7 +11,7 @@ import sys
 import threading
 
 from neo_daemons.config import ConfigError, Configuration, load
-from neo_daemons.control.server import settled
+from neo_daemons.control.outcome import settled
 from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.status import Cause
 from neo_daemons.supervision import faults

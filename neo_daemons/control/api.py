@@ -10,7 +10,7 @@ from neo_daemons.definitions import Definition
 from neo_daemons.status import DaemonStatus
 
 VERSION = "v1"
-ORDERS = ("start", "stop", "restart", "hold", "release")
+OrderName = Literal["start", "stop", "restart", "hold", "release"]
 DIRECTORY_HEADER = "neo-daemons-directory"
 """With it a client says which state directory it means (`records.Directory.key`). Where a directory was copied or
 moved, the socket may be another supervisor's, which then answers with status 421."""
@@ -88,6 +88,3 @@ class Fault(Struct, frozen=True):
     """Body of every answer that is no success."""
 
     error: str
-
-
-OrderName = Literal["start", "stop", "restart", "hold", "release"]

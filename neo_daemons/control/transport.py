@@ -1,4 +1,4 @@
-"""HTTP for the control API: the one module that knows what is inside uvicorn.
+"""HTTP for the control API, on its sockets: the one module that knows what is inside uvicorn.
 
 uvicorn promises none of what is subclassed here: `pyproject.toml` bounds its versions, and ``tests/test_transport.py``
 pins the behaviour that this module relies on.
@@ -10,13 +10,17 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Self, cast
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from . import peer
+from neo_daemons.supervision import faults
+
+from . import address, peer
+from .tcp_listener import TcpListener
 
 MAX_CONNECTIONS = 512
 """With more, requests are answered with status 503."""
@@ -133,3 +137,86 @@ class GuestServer(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await self.stop_asked.wait()
+
+
+class Transport:
+    """Serves an application on a Unix socket, and over TCP besides if there is a listener.
+
+    Args:
+        path: of the Unix socket.
+        closing: set before `stop` is called; from then on a request that is cut off is no fault.
+    """
+
+    def __init__(self, app: ASGIApp, path: Path, tcp: TcpListener | None, closing: asyncio.Event) -> None:
+        self.path = path
+        self._app = _until_closing(app, closing)
+        self._tcp = tcp
+        self._server: GuestServer | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._inode = 0
+        """Of the Unix socket."""
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            StateDirError: the socket cannot be made.
+        """
+        sockets, protocol = [address.bind(self.path)], HttpProtocol
+        self._inode = self.path.stat().st_ino
+        if self._tcp is not None:
+            sockets.append(self._tcp.socket)
+            protocol = behind(self._tcp.guard)
+        self._server = GuestServer.of(self._app, protocol)
+        serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=sockets))
+        self._serving = faults.reported(serving, "serving the control API")
+
+    async def stop(self) -> None:
+        """Give the requests under way `GRACE_S` to end, close, and remove the socket."""
+        if self._server is not None and self._serving is not None:
+            self._server.stop_asked.set()
+            await asyncio.gather(self._serving, return_exceptions=True)
+        if self._tcp is not None:
+            self._tcp.close()
+        with contextlib.suppress(FileNotFoundError):
+            if self._is_at_its_path():
+                self.path.unlink()
+
+    def _is_at_its_path(self) -> bool:
+        """Whether the socket is still there: cleaners of temporary files and the end of a login session remove it."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    async def listen_again(self, state_dir: Path) -> bool:
+        """Make the socket of `state_dir`, and the token's file, again if they have been removed. Connections stay.
+
+        Returns:
+            Whether the socket had to be made again; `path` is where it is now.
+
+        Raises:
+            StateDirError, OSError: it cannot be made.
+        """
+        if self._tcp is not None:
+            self._tcp.publish()
+        if self._server is None or not self._server.started or self._is_at_its_path():
+            return False
+        path = address.socket_path(state_dir)  # its directory may have gone, too
+        listener = address.bind(path)
+        self.path, self._inode = path, path.stat().st_ino
+        await self._server.listen(listener)
+        return True
+
+
+def _until_closing(app: ASGIApp, closing: asyncio.Event) -> ASGIApp:
+    """`app`, which uvicorn cancels when its grace is over: at a shutdown that is no fault to be reported."""
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not closing.is_set():
+                raise
+
+    return run

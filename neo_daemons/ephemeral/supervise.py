@@ -10,7 +10,7 @@ import msgspec
 
 from neo_daemons.config import check_order
 from neo_daemons.control import api
-from neo_daemons.control.server import PATIENT_FAILURES
+from neo_daemons.control.outcome import PATIENT_FAILURES
 from neo_daemons.definitions import Definition
 from neo_daemons.locks import is_held
 from neo_daemons.orchestrator import AgentOrchestrator
@@ -118,7 +118,7 @@ class SessionOrchestrator(AgentOrchestrator):
             return True
         return self._lock is not None
 
-    # What `control.server.Session` promises
+    # What `control.protocols.OnDemandSession` promises
 
     def lease_taken(self, lease: int, *, owner: bool) -> None:
         if self._stop_asked.is_set() or self._life is None:
