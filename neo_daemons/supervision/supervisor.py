@@ -24,8 +24,9 @@ from .daemon import Daemon
 from .journal import Journal
 from .log_keeper import LogKeeper
 from .machine import Event, Refused, State
-from .ownership import Ownership, find_supervisor
+from .ownership import Ownership
 from .platform import Platform, Usage, current_platform
+from .presence import find_supervisor
 from .probes import Prober
 from .site import Site
 
