@@ -1,4 +1,4 @@
-"""The control API's typed client. Everything the command line does goes through it.
+"""The control API's typed client. The command line, the plugin and other programs talk to a supervisor through it.
 
 with Client(Path(".neo-daemons")) as client:
     print(client.status().daemon("chroma").url)
@@ -29,12 +29,12 @@ from neo_daemons.unpatched import Unpatched
 from . import api, peer
 
 ANSWER_S = 30.0
-"""A supervisor that has not begun to answer by then is taken to hang."""
+"""A supervisor that has not begun to answer within this hangs."""
 CHUNK = 65536
 MISDIRECTED = 421
 POLL_S = 0.05
 REMADE_S = 3.0
-"""For a supervisor to make again what it is found by; it looks every second."""
+"""Within this a supervisor makes the files by which it is found again; it looks every second."""
 T = TypeVar("T")
 
 
@@ -51,15 +51,15 @@ class NoSupervisor(Unreachable):
 
 
 class SupervisorEnded(NoSupervisor):
-    """It was there, and has ended before its answer was whole."""
+    """The supervisor ended before it had answered."""
 
 
 class Client:
     """Talks to the supervisor of a state directory.
 
     Args:
-        patience_s: how long to go on trying where a supervisor lives and cannot be reached: what it is found by was
-            deleted, and it makes that again.
+        patience_s: how many seconds to go on trying where a supervisor lives and cannot be reached: the files by
+            which it is found were deleted, and it makes them again.
 
     Raises:
         NoSupervisor: by every method, when there is none.
@@ -115,18 +115,18 @@ class Client:
 
     @contextlib.contextmanager
     def lease(self, holder: str, *, inhibit: str | None = None, owner: bool = False) -> Iterator[Lease]:
-        """Hold a lease: it is armed when this has been entered. See `api.LeaseRequest`."""
+        """Hold a lease within a ``with`` statement. See `api.LeaseRequest`."""
         body = api.LeaseRequest(holder, inhibit, owner)
         with contextlib.closing(self._connect(ANSWER_S)) as connection:
             with self._translating():
                 response, link = self._request(connection, "POST", "/leases", {}, body)
                 granted = msgspec.json.decode(response.readline(), type=api.LeaseGranted)
                 link.settimeout(None)
-            yield Lease(granted.lease, link)  # what fails in here is its user's own
+            yield Lease(granted.lease, link)  # an error in the caller's block is the caller's own
 
     def need(self, name: str, *, wait_s: float = 0.0) -> api.Needed:
-        """Have a session's supervisor start a daemon unless it runs; the answer waits up to `wait_s` until it is
-        ready or cannot be had."""
+        """Have a session's supervisor start a daemon unless it runs; the answer waits up to `wait_s` seconds until the
+        daemon is ready, or will not be."""
         return self._call("POST", f"/daemons/{name}/need", api.Needed, api.Need(wait_s), wait_s)
 
     def signal(self, name: str, signal: Literal["SIGKILL", "SIGSTOP", "SIGCONT"]) -> DaemonStatus:
@@ -162,7 +162,7 @@ class Client:
     def _exchange(
         self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None, timeout_s: float | None
     ) -> Iterator[http.client.HTTPResponse]:
-        """For calls and streams of ours only: what fails within is taken for the supervisor's fault."""
+        """A request and its answer. Any connection error in the caller's block counts as the supervisor's."""
         with contextlib.closing(self._connect(timeout_s)) as connection, self._translating():
             yield self._request(connection, method, path, query, body)[0]
 
@@ -259,20 +259,21 @@ class Client:
 
 
 class Lease:
-    """A lease that is held: it lasts as long as the connection, which the kernel closes however its holder dies."""
+    """A lease that this process holds. It lasts as long as the connection, which the kernel closes however the process
+    ends."""
 
     def __init__(self, number: int, connection: socket.socket) -> None:
         self.number = number
         self._connection = connection
 
     def wait_until_lost(self) -> None:
-        """Returns when the supervisor is gone, or the lease was given up."""
+        """Wait until the supervisor is gone, or the lease was given up."""
         with contextlib.suppress(OSError):
             while self._connection.recv(CHUNK):
                 pass
 
     def give_up(self) -> None:
-        """End it, from whatever thread."""
+        """End the lease. Any thread may call this."""
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
@@ -291,7 +292,7 @@ class _Connection(http.client.HTTPConnection):
         self.path = path
 
     def connect(self) -> None:
-        # Not by their names: tests replace those, and the plugin's hooks must get through all the same.
+        # The originals: tests replace the functions of `socket`, and the plugin's hooks must get through all the same.
         self.sock = Unpatched.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         try:

@@ -1,5 +1,5 @@
-"""The control API's requests as a table: the server makes its routes from it, and the OpenAPI document is made from it
-too."""
+"""The control API's operations as a table, from which the server makes its routes, and this module the OpenAPI
+document."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SESSION = "Only a session's supervisor can do that; any other refuses."
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """One request."""
+    """One kind of request."""
 
     handler: str
     """The method of `Handlers` that carries it out."""
@@ -43,7 +43,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     path: str
     summary: str
     answer: Any = None
-    """Type of the answer."""
+    """The type of the answer."""
     media_type: str = JSON
     body: type[Struct] | None = None
     query: dict[str, tuple[dict[str, Any], str]] = {}

@@ -60,7 +60,7 @@ class ControlServer:
         await self._transport.stop()
 
     async def listen_again(self) -> bool:
-        """Make the socket again if it has been removed; whether that was so. Connections that there are stay.
+        """Make the socket again if it has been removed; whether that was so. Connections stay.
 
         Raises:
             StateDirError, OSError: it cannot be made.

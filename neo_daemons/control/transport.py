@@ -23,29 +23,29 @@ from . import address, peer
 from .tcp_listener import TcpListener
 
 MAX_CONNECTIONS = 512
-"""With more, requests are answered with status 503."""
+"""With more connections than this, requests are answered with status 503."""
 SPARE_CONNECTIONS = 64
-"""So many more are there to be told that; any further is closed."""
+"""So many more connections get that answer; any further one is closed."""
 ACCEPTED_AT_ONCE = 32
-"""Of those that wait. asyncio has four times as many open before the first that is too many is closed: with the above
-that stays well below 1024, the usual limit of descriptors."""
+"""How many waiting connections are accepted in one go. asyncio may open four times as many before we can close the
+first that is too many: with the limits above, that stays well below 1024, the usual limit of descriptors."""
 BACKLOG = 2048
-"""So many may wait to be accepted: to a Unix socket, one more would be an error."""
+"""How many connections may wait to be accepted. On a Unix socket, connecting fails beyond that."""
 MAX_TCP_CONNECTIONS = 64
 """Any further one is closed: unauthenticated clients cannot use up the connections of others."""
 HEAD_S = 10.0
-"""In which a connection must come to its first request."""
+"""A connection must send its first request within this."""
 GRACE_S = 1
-"""Requests that are under way at a shutdown get this long."""
+"""Requests that are under way at a shutdown may take this much longer."""
 
 
 class HttpProtocol(H11Protocol):
-    """HTTP/1.1 for this user's processes, and over TCP for those that `Guard` lets in."""
+    """HTTP/1.1 for this user's processes, and over TCP for requests that `Guard` lets pass."""
 
     guard: Callable[[ASGIApp], ASGIApp] | None = None
-    """Set by the server where TCP is asked for."""
+    """Set by `behind`, for connections over TCP."""
     _patience: asyncio.TimerHandle | None = None
-    """None for a connection that was not let in."""
+    """None for a connection that was refused."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         connection = transport.get_extra_info("socket")
@@ -67,13 +67,13 @@ class HttpProtocol(H11Protocol):
             super().connection_lost(exc)
 
     def _give_up(self) -> None:
-        """On a client that has not come to a request."""
+        """Close the connection of a client that has sent no request."""
         if cast("object | None", self.cycle) is None:
             self.transport.abort()
 
 
 def behind(guard: Callable[[ASGIApp], ASGIApp]) -> type[HttpProtocol]:
-    """The protocol, with `guard` before what comes over TCP."""
+    """The protocol, with `guard` before requests that come over TCP."""
 
     class Guarded(HttpProtocol):
         pass
@@ -112,12 +112,12 @@ class GuestServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        # To asyncio one number is both how many may wait and how many it accepts at once.
+        # asyncio has one number for how many may wait and how many it accepts in one go.
         for listener in sockets or ():
             listener.listen(BACKLOG)
 
     async def listen(self, listener: socket.socket) -> None:
-        """Serve another Unix socket in the place of the first; connections that there are stay."""
+        """Serve another Unix socket in the place of the first. Connections stay."""
         kind = cast("type[HttpProtocol]", self.config.http_protocol_class)
 
         def make() -> asyncio.Protocol:

@@ -23,20 +23,20 @@ from .presence import find_supervisor
 
 GRACE_S = 10.0
 GIVE_UP_S = 5.0
-"""What outlives SIGKILL for so long is asleep in the kernel."""
+"""A process that outlives SIGKILL for so long is asleep in the kernel."""
 POLL_S = 0.05
 LOCK_S = 0.5
-"""Others who only look whether the lock is free have it for a moment."""
+"""A process that only looks whether the lock is held has it for a moment, which this outlasts."""
 
 
 class Reaped(Struct, frozen=True, kw_only=True):
-    """What `reap` did: what it ended, and what it saw and left alone."""
+    """What `reap` ended, and what it saw and left alone."""
 
     ended: tuple[Orphan, ...]
     left: tuple[Orphan, ...]
     held: tuple[str, ...] = ()
-    """Lock files of the state directory that are still held: by what could not be ended, or by processes that this
-    system does not name."""
+    """Lock files of the state directory that are still held, by processes that could not be ended or that this system
+    does not name."""
 
 
 def reap(state_dir: StateDir, platform: Platform) -> Reaped:
@@ -44,7 +44,7 @@ def reap(state_dir: StateDir, platform: Platform) -> Reaped:
     there, only what is not of its daemons' present runs.
 
     Raises:
-        StateDirError: somebody holds the directory who does not say what is supervised; nothing was ended.
+        StateDirError: a supervisor holds the directory whose files do not say what it supervises; nothing was ended.
     """
     lock = supervisor_lock(state_dir.lock)
     try:

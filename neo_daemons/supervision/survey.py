@@ -27,7 +27,7 @@ from .starting import DATA_LOCK
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """One thing that was looked at. `level`: ok, note, or problem."""
+    """One thing that `survey` looked at. `level`: ok, note, or problem."""
 
     level: str
     subject: str
@@ -180,7 +180,7 @@ def _data(definition: Definition, platform: Platform) -> list[Finding]:
 
 
 def _is_lost(record: DaemonRecord) -> bool:
-    """Whether its process writes to a log that is no longer where it was."""
+    """Whether a daemon writes to a log that is no longer where it was."""
     try:
         return record.log_inode not in (None, os.stat(record.log_path).st_ino)
     except FileNotFoundError:
