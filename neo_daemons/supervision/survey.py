@@ -17,11 +17,11 @@ from neo_daemons.state_dir import StateDir
 from neo_daemons.urls import redacted
 
 from .logs import LOST, DaemonLog
-from .origin import Way, origin
 from .orphans import orphans
 from .ownership import Ownership
 from .platform import Platform, Unverifiable, programs
 from .presence import FoundSupervisor, find_supervisor
+from .provenance import Way, provenance
 from .provision import try_now
 from .starting import DATA_LOCK
 
@@ -70,7 +70,7 @@ def _supervisor(state_dir: StateDir, supervisor: FoundSupervisor | None) -> Find
     if supervisor is not None:
         return Finding(level="problem", subject="supervisor", text=supervisor.problem, remedy=supervisor.remedy)
     if state_dir.record.exists():
-        found = origin(state_dir)
+        found = provenance(state_dir)
         if found is not None and found.way is not Way.MOVED:
             source = found.directory.path
             text = f"none is running; what is in {state_dir.path} was copied from {source}, and counts for nothing here"

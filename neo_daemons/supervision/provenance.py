@@ -23,14 +23,14 @@ class Way(Enum):
     """They were written in an earlier directory at this path: a backup was put back, or the directory made again."""
 
 
-class Origin(Struct, frozen=True):
+class Provenance(Struct, frozen=True):
     """Where records were written, and how they came from there."""
 
     way: Way
     directory: Directory
 
 
-def origin(state_dir: StateDir) -> Origin | None:
+def provenance(state_dir: StateDir) -> Provenance | None:
     """Where the records in a state directory that nobody supervises were written; None if that was here, or if there
     are none that say so. The supervisor's own comes first."""
     here = Directory.of(state_dir.path)
@@ -47,6 +47,6 @@ def origin(state_dir: StateDir) -> Origin | None:
         if written_in is None or written_in == here:
             continue
         if written_in.is_same(here):
-            return Origin(Way.MOVED, written_in)
-        return Origin(Way.COPIED if written_in.path != here.path else Way.REPLACED, written_in)
+            return Provenance(Way.MOVED, written_in)
+        return Provenance(Way.COPIED if written_in.path != here.path else Way.REPLACED, written_in)
     return None

@@ -11,7 +11,7 @@ import pytest
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord, Directory
 from neo_daemons.state_dir import StateDir
-from neo_daemons.supervision.origin import Origin, Way, origin
+from neo_daemons.supervision.provenance import Provenance, Way, provenance
 
 
 @pytest.fixture
@@ -42,27 +42,27 @@ def directory(state_dir: StateDir) -> Directory:
     return found
 
 
-def test_records_that_were_written_here_have_no_origin(written: StateDir) -> None:
-    assert origin(written) is None
+def test_records_that_were_written_here_have_no_provenance(written: StateDir) -> None:
+    assert provenance(written) is None
 
 
-def test_a_directory_without_readable_records_has_no_origin(tmp_path: Path, written: StateDir) -> None:
-    assert origin(StateDir(tmp_path / "none")) is None
+def test_a_directory_without_readable_records_has_no_provenance(tmp_path: Path, written: StateDir) -> None:
+    assert provenance(StateDir(tmp_path / "none")) is None
     written.daemon_record("api").write_text("{")
     written.record.write_text("{")
-    assert origin(written) is None
+    assert provenance(written) is None
 
 
 def test_a_copy_comes_from_the_directory_that_was_copied(tmp_path: Path, written: StateDir) -> None:
     copy = StateDir(tmp_path / "copy")
     shutil.copytree(written.path, copy.path)
-    assert origin(copy) == Origin(Way.COPIED, directory(written))
+    assert provenance(copy) == Provenance(Way.COPIED, directory(written))
 
 
 def test_a_directory_that_was_moved_comes_from_where_it_was(tmp_path: Path, written: StateDir) -> None:
     before = directory(written)
     moved = StateDir(written.path.rename(tmp_path / "moved"))
-    assert origin(moved) == Origin(Way.MOVED, before)
+    assert provenance(moved) == Provenance(Way.MOVED, before)
 
 
 def test_a_backup_that_was_put_back_replaces_an_earlier_directory(tmp_path: Path, written: StateDir) -> None:
@@ -71,4 +71,4 @@ def test_a_backup_that_was_put_back_replaces_an_earlier_directory(tmp_path: Path
     shutil.copytree(written.path, backup)
     written.path.rename(tmp_path / "aside")  # its inode number stays in use
     backup.rename(written.path)
-    assert origin(written) == Origin(Way.REPLACED, before)
+    assert provenance(written) == Provenance(Way.REPLACED, before)
