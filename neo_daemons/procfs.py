@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .bound_address import Address, rank, unmapped
 from .records import Identity
 
 LISTENING = "0A"
@@ -136,11 +135,14 @@ def listening_socket(address: str, port: int) -> str | None:
                     host, _, number = local.rpartition(":")
                     if state != LISTENING or int(number, 16) != port:
                         continue
-                    place = rank(_address(host), wanted)
-                    if place is not None:
-                        found[place] = rest[5]
+                    bound = _address(host)
+                    if bound == wanted:
+                        found[0] = rest[5]
+                    elif bound.is_unspecified and bound.version >= wanted.version:
+                        found[bound.version - wanted.version + 1] = rest[5]
         except OSError:
             continue
+    # The address itself comes before any address of its own kind, and that before one that takes both kinds.
     return found[min(found)] if found else None
 
 
@@ -172,8 +174,10 @@ def _told(pid: int) -> list[str] | None:
     return fields
 
 
-def _address(text: str) -> Address:
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """An address of /proc/net/tcp: 32-bit words, each in the machine's byte order."""
     words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
     packed = b"".join(word[::-1] if _LITTLE else word for word in words)
-    return unmapped(ipaddress.ip_address(packed))
+    address = ipaddress.ip_address(packed)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

@@ -124,11 +124,11 @@ class Loopback(NamedTuple):
 
     @property
     def url(self) -> str:
-        """The URL of the API at this address."""
+        """Of the API there."""
         return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
 
     def bind(self) -> socket.socket:
-        """A listening socket at this address.
+        """A listening socket there.
 
         Raises:
             StateDirError: it cannot be made.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
@@ -26,10 +27,13 @@ from .provision import try_now
 from .starting import DATA_LOCK
 
 
-class Finding(Struct, frozen=True, kw_only=True):
-    """One thing that `survey` looked at. `level`: ok, note, or problem."""
+Level = Literal["ok", "note", "problem"]
 
-    level: str
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One thing that `survey` looked at."""
+
+    level: Level
     subject: str
     text: str
     remedy: str | None = None
@@ -44,7 +48,11 @@ def survey(
     values: Mapping[str, str],
     env: Mapping[str, str],
 ) -> list[Finding]:
-    """Look at everything that matters to these daemons. `values` and `env` are those of `Supervisor`."""
+    """Look at everything that matters to these daemons.
+
+    Args:
+        resolve, values, env: those of the `Supervisor` that would run them.
+    """
     ownership = Ownership(platform, state_dir)
     supervisor = find_supervisor(state_dir, platform)
     if supervisor is not None:
@@ -58,7 +66,7 @@ def survey(
     for orphan in orphans(ownership, platform):
         remedy = "serve adopts it if it can; reap ends it" if orphan.own else f"reap --state-dir {orphan.state_dir}"
         text = f"pid {orphan.pid} ({orphan.command}) of {orphan.state_dir} is supervised by nobody"
-        level = "problem" if orphan.own else "note"
+        level: Level = "problem" if orphan.own else "note"
         findings.append(Finding(level=level, subject=orphan.name, text=text, remedy=remedy))
     return findings
 

@@ -23,7 +23,6 @@ from typing import get_args
 
 import psutil
 
-from neo_daemons.bound_address import Address, rank, unmapped
 from neo_daemons.definitions import SignalName
 from neo_daemons.records import Identity
 
@@ -193,11 +192,29 @@ class PosixProcess(Process):
             let_go(self._popen)
 
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _address(text: str) -> Address:
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
 def _resolve(host: str) -> Address:
     """As `PosixPlatform._bind` does it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)
-    return unmapped(ipaddress.ip_address(str(found[0][4][0])))
+    return _address(str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0]))
+
+
+def _rank(bound: Address, wanted: Address) -> int | None:
+    """Who of several listeners gets a connection, lowest first; None: it does not."""
+    if bound == wanted:
+        return 0
+    if bound.is_unspecified and bound.version >= wanted.version:
+        return 1 + bound.version - wanted.version  # one of both kinds comes last
+    # Who wants all addresses meets whoever has one of them.
+    return 10 if wanted.is_unspecified and bound.version <= wanted.version else None
 
 
 def identity_by_psutil(pid: int) -> Identity | None:
@@ -354,10 +371,9 @@ class PosixPlatform:
         found: dict[int, int | None] = {}
         for connection in connections:
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr[1] == port:
-                bound = unmapped(ipaddress.ip_address(connection.laddr[0]))
-                place = rank(bound, wanted) if wanted is not None else 0
-                if place is not None:
-                    found.setdefault(place, connection.pid)
+                rank = _rank(_address(connection.laddr[0]), wanted) if wanted is not None else 0
+                if rank is not None:
+                    found.setdefault(rank, connection.pid)
         if not found:
             return None
         pid = found[min(found)]
