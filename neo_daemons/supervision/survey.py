@@ -26,7 +26,6 @@ from .provenance import Way, provenance
 from .provision import try_now
 from .starting import DATA_LOCK
 
-
 Level = Literal["ok", "note", "problem"]
 
 
