@@ -201,7 +201,7 @@ def _status(peer: Ours) -> float:
 
 @contextlib.contextmanager
 def _followers(peer: Ours) -> Iterator[None]:
-    record = records.read(peer.client.state.record, SupervisorRecord)
+    record = records.read(peer.client.state_dir.record, SupervisorRecord)
     assert record is not None
     with contextlib.ExitStack() as stack:
         for _ in range(FOLLOWERS):

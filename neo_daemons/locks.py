@@ -1,7 +1,7 @@
 """The lock of a supervisor on its state directory: flock(2), by filelock, on a file that is never unlinked.
 
 filelock has other kinds (a soft lock where flock is missing), and has had versions that unlink the file on release,
-which splits those who wait for it. `tests/test_locks.py` pins what is relied on here.
+so that two processes hold "the" lock. `tests/test_locks.py` pins the behaviour that this module relies on.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 def supervisor_lock(path: Path) -> UnixFileLock:
     """The lock, not yet taken. See filelock for `acquire` and `release`."""
-    from filelock import UnixFileLock  # who only asks `is_held` has no use for it
+    from filelock import UnixFileLock  # `is_held` does not need it
 
     return UnixFileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False)
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock on a file, without taking it away from anybody but for a moment. False if there
-    is no such file.
+    """Whether a process holds the lock on a file; False if there is no such file. To find out, this takes the lock
+    shared for a moment.
 
     Raises:
         OSError: the file cannot be looked at.

@@ -1,4 +1,4 @@
-"""The production door: a configuration brought to life, with its control API and its signals.
+"""The supervisor of a configuration: it runs the daemons, serves the control API, and handles signals.
 
 orchestrator = AgentOrchestrator(config.load())
 await orchestrator.start()
@@ -31,10 +31,10 @@ from .supervision.supervisor import PARALLEL, Supervisor
 
 if TYPE_CHECKING:
     from .control.address import Loopback
-    from .control.server import Session
+    from .control.protocols import OnDemandSession
 
 PRESENCE_S = 1.0
-"""Between two looks at the things by which the supervisor is found: its directory, lock, record and socket."""
+"""The interval at which we look whether the supervisor can still be found: its directory, lock, record and socket."""
 
 
 class AgentOrchestrator:
@@ -44,11 +44,11 @@ class AgentOrchestrator:
         configuration: what to run, and where.
         config_file: read again by `reload`; None: looked for anew.
         on_demand: see `Supervisor`.
-        listen: where the control API is to be reached over TCP besides, for who has the token.
+        listen: where to serve the control API over TCP besides, for clients that show the token.
     """
 
-    session: Session | None = None
-    """See `neo_daemons.ephemeral`."""
+    session: OnDemandSession | None = None
+    """The session that this supervisor belongs to, if it belongs to one; see `neo_daemons.ephemeral`."""
 
     def __init__(
         self,
@@ -66,11 +66,11 @@ class AgentOrchestrator:
         self._started = False
         self._runs = False
         self.lost: StateDirLost | None = None
-        """Why it has stopped by itself, if it has: its state directory was moved, or has become another's."""
+        """Why the supervisor stopped by itself, if it did: its state directory was moved, or has become another's."""
         self._presence: asyncio.Task[None] | None = None
         self._stopping = asyncio.Lock()
         project = configuration.project
-        # The mark of a supervisor's supervisor is not for our daemons.
+        # Our own mark, where a supervisor runs as a daemon of another one, is not for our daemons.
         env = {name: value for name, value in project.environ.items() if name != MARK_VARIABLE}
         self.supervisor = Supervisor(
             configuration.definitions,
@@ -104,22 +104,22 @@ class AgentOrchestrator:
         """
         from .control.address import socket_path
 
-        state = self.configuration.state
+        state_dir = self.configuration.state
         self.supervisor.upkeep.claim()
-        door = None
+        tcp = None
         try:
-            path = socket_path(state.path)
+            path = socket_path(state_dir.path)
             with contextlib.suppress(OSError):
-                state.token.unlink()  # of one that was killed
+                state_dir.token.unlink()  # of one that was killed
             if self._listen is not None:
-                from .control.door import TcpDoor
+                from .control.tcp_listener import TcpListener
 
-                door = TcpDoor(self._listen, state.token)
-                self.supervisor.url = door.listens.url
+                tcp = TcpListener(self._listen, state_dir.token)
+                self.supervisor.url = tcp.address.url
             self.supervisor.upkeep.announce(str(path))
         except BaseException:
-            if door is not None:
-                door.close()
+            if tcp is not None:
+                tcp.close()
             self.supervisor.release()
             raise
         self.supervisor.launch()
@@ -127,12 +127,12 @@ class AgentOrchestrator:
         await asyncio.sleep(0)
         from .control.server import ControlServer
 
-        self._control = ControlServer(self, path, door)
+        self._control = ControlServer(self, path, tcp)
         try:
             self._control.start()
         except BaseException:
-            if door is not None:
-                door.close()
+            if tcp is not None:
+                tcp.close()
             await self.supervisor.stop()
             self.supervisor.release()
             raise
@@ -142,7 +142,7 @@ class AgentOrchestrator:
         self._started = True
 
     async def _keep_present(self) -> None:
-        """See to it that the supervisor can be found; end it if its state directory has become another's."""
+        """Keep the supervisor findable; stop it if its state directory has become another's."""
         unreachable = None
         while True:
             await asyncio.sleep(PRESENCE_S)
@@ -162,7 +162,7 @@ class AgentOrchestrator:
                     self.supervisor.journal.add(EventName.UNREACHABLE, detail=unreachable)
 
     def _on_remade(self) -> None:
-        """The state directory was deleted, and has been made again: write down there what belongs in it."""
+        """Write our own files again: the state directory was deleted, and has been made again."""
 
     async def stop(self, *, detach: bool = False) -> None:
         """Stop every daemon, dependants first; with `detach` leave them running for adoption. A second call waits for
@@ -221,7 +221,7 @@ class AgentOrchestrator:
         self._stop_asked.set()
         self.supervisor.stopping = True
         if not self._runs:
-            # Embedded in a program that goes on: nobody waits for the event.
+            # Embedded in a program that goes on: nothing awaits the event.
             stopping = asyncio.get_running_loop().create_task(self.stop(detach=detach))
             self._stop_task = faults.reported(stopping, "stopping")
 
@@ -237,7 +237,7 @@ class AgentOrchestrator:
         had_terminal = sys.stdout is not None and sys.stdout.isatty()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, lambda: self.ask_to_stop(detach=detach_on_exit))
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means it
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
             loop.add_signal_handler(signal.SIGHUP, self._hang_up, had_terminal, detach_on_exit)
         self._runs = True
         self.supervisor.platform.become_subreaper()
@@ -254,7 +254,7 @@ class AgentOrchestrator:
 
     def _hang_up(self, had_terminal: bool, detach_on_exit: bool) -> None:
         if had_terminal and not _has_terminal():
-            # Nobody asked for a reload: the terminal that we ran in was closed.
+            # The signal asks for no reload: the terminal that we ran in was closed.
             self.ask_to_stop(detach=detach_on_exit)
             return
         reloading = asyncio.get_running_loop().create_task(self._reload_by_signal())

@@ -152,7 +152,7 @@ class Session(abc.ABC):
     @property
     def state(self) -> StateDir:
         """Where it keeps its files."""
-        return self.client.state
+        return self.client.state_dir
 
     @abc.abstractmethod
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from neo_daemons.control import openapi
 from neo_daemons.control.address import MAX_PATH_BYTES, socket_path
+from neo_daemons.control.handlers import Handlers
 
 from .harness import Child, Project, toy, until
 
@@ -51,7 +53,7 @@ def ask(project: Project, method: str, path: str, body: bytes = b"") -> tuple[in
         ("GET", "/v1/events?n=99999999999999999999", b"", 400, "expected a number"),
         ("GET", "/v1/events?follow=yes", b"", 400, "expected 0 or 1"),
         ("GET", "/v1/events?daemon=nobody", b"", 404, "there is no daemon"),
-        ("POST", "/v1/daemons/api/explode", b"", 400, "unknown order 'explode'"),
+        ("POST", "/v1/daemons/api/explode", b"", 404, "there is no '/v1/daemons/api/explode'; GET /v1/openapi.json"),
         ("POST", "/v1/daemons/api/stop", b"{", 400, "the body"),
         ("POST", "/v1/daemons/api/stop", b'{"wait_s": "1"}', 400, "wait_s"),
         ("POST", "/v1/daemons/api/stop", b'{"wait_s": -1}', 400, "wait_s"),
@@ -91,6 +93,20 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     project.reaches("api", "ready")
     yield project
     assert project.close() == []
+
+
+def test_every_handler_is_an_operation_and_every_operation_is_documented(shared: Project) -> None:
+    handlers = sorted(name for name in vars(Handlers) if not name.startswith("_"))
+    assert handlers == sorted(operation.handler for operation in openapi.OPERATIONS)
+    paths = ask(shared, "GET", "/v1/openapi.json")[1]["paths"]
+    assert isinstance(paths, dict)
+    documented = [(path, method.upper()) for path, methods in paths.items() for method in methods]
+    assert sorted(documented) == sorted((f"/v1{operation.path}", operation.method) for operation in openapi.OPERATIONS)
+
+
+@pytest.mark.parametrize("order", ["start", "stop", "restart", "hold", "release"])
+def test_an_order_takes_no_other_method(shared: Project, order: str) -> None:
+    assert ask(shared, "GET", f"/v1/daemons/api/{order}")[0] == 405
 
 
 def test_status_is_the_documented_contract(shared: Project) -> None:

@@ -8,14 +8,14 @@ import signal
 import time
 from pathlib import Path
 
-from neo_daemons import interpreter, locks, procfs
+from neo_daemons import interpreter, procfs
 from neo_daemons.config import Configuration, find_state_dir
 from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import REMADE_S, Client, ControlError, NoSupervisor, Unreachable
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus, Status
-from neo_daemons.supervision.ownership import FoundSupervisor
 from neo_daemons.supervision.platform import MARK_VARIABLE, Process, SpawnSpec, current_platform
+from neo_daemons.supervision.presence import FoundSupervisor, Presence, presence
 from neo_daemons.supervision.reaping import reap
 
 from . import DONE, FAILED, NO_SUPERVISOR, REQUIRED, STILL_HELD, complain, render
@@ -108,7 +108,8 @@ def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
 def _open_log(state: StateDir) -> int:
     """The supervisor's log, begun anew unless a supervisor lives that may be writing into it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    return os.open(state.supervisor_log, flags if locks.is_held(state.lock) else flags | os.O_TRUNC, 0o600)
+    nobody_writes = presence(state) in (Presence.ABSENT, Presence.UNUSED)
+    return os.open(state.supervisor_log, flags | os.O_TRUNC if nobody_writes else flags, 0o600)
 
 
 def _connect(spawned: Process, state: StateDir, replaced: FoundSupervisor | None) -> int | None:

@@ -20,7 +20,7 @@ def doctor(options: argparse.Namespace) -> int:
     project = configuration.project
     findings = survey.survey(
         configuration.definitions,
-        state=configuration.state,
+        state_dir=configuration.state,
         platform=current_platform(),
         resolve=lambda definition: resolve(definition, project),
         values={**project.references(), "state_dir": str(configuration.state.path)},

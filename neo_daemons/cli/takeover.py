@@ -10,8 +10,8 @@ from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import REMADE_S, Client, ControlError, NoSupervisor
 from neo_daemons.records import DamagedRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir
-from neo_daemons.supervision.ownership import FoundSupervisor, find_supervisor
-from neo_daemons.supervision.platform import Process, current_platform
+from neo_daemons.supervision.platform import Process
+from neo_daemons.supervision.presence import FoundSupervisor, find_supervisor
 
 POLL_S = 0.02
 TAKEOVER_S = 15.0
@@ -25,7 +25,7 @@ def supervisor(state: StateDir) -> FoundSupervisor | None:
         ControlError: its files cannot be read.
     """
     try:
-        return find_supervisor(state, current_platform())
+        return find_supervisor(state)
     except OSError as error:
         raise ControlError(f"cannot read {error.filename or state.path}: {error.strerror}") from None
 

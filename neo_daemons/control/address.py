@@ -1,5 +1,5 @@
-"""Where the control API is reached: a Unix socket in the state directory, or in a short private one where that path is
-too long; and a TCP port of the loopback interface, if one is asked for."""
+"""Addresses of the control API: a Unix socket in the state directory, or in a private directory with a short path where
+that path is too long; and a TCP port of the loopback interface."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MAX_PATH_BYTES = 103
 
 
 def socket_path(state_dir: Path) -> Path:
-    """The socket of the supervisor of `state_dir`. Its directory is made, private to this user.
+    """Where the supervisor of `state_dir` has its socket. This makes the socket's directory, private to this user.
 
     Raises:
-        UnusableStateDir: its path is too long, and there is no private directory for it elsewhere.
+        UnusableStateDir: the path is too long, and no other directory can hold the socket.
     """
     path = state_dir / "control.sock"
     if len(os.fsencode(path)) <= MAX_PATH_BYTES:
@@ -49,8 +49,8 @@ def socket_path(state_dir: Path) -> Path:
 
 
 def _short_directories() -> Iterator[Path]:
-    """Where a socket can be, the best first. A variable that names nothing usable is no fault: a shell of `su`, `sudo`
-    or a container keeps it from another user or machine."""
+    """Directories that may hold a socket, the best first. A variable that names no usable one is no fault: shells of
+    `su`, `sudo` and containers keep the variables of another user or machine."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
         yield Path(runtime)
@@ -60,7 +60,7 @@ def _short_directories() -> Iterator[Path]:
 
 
 def _make_private(directory: Path) -> None:
-    """A directory that only this user can enter.
+    """Make a directory that only this user can enter.
 
     Raises:
         OSError: it cannot be made, or it is not private.
@@ -74,8 +74,8 @@ def _make_private(directory: Path) -> None:
 
 
 def bind(path: Path) -> socket.socket:
-    """A listening socket at `path`, for this user only. Only for who holds the state directory's lock: what is
-    there already is a dead supervisor's.
+    """A listening socket at `path`, for this user only. The caller holds the state directory's lock, so that a socket
+    which is there already is a dead supervisor's.
 
     Raises:
         StateDirError: it cannot be made.
@@ -100,14 +100,14 @@ class Loopback(NamedTuple):
 
     host: str
     port: int
-    """0: any that is free."""
+    """0: the system chooses a free one."""
 
     @classmethod
     def parse(cls, text: str) -> Loopback:
         """From ``PORT`` or ``HOST:PORT``.
 
         Raises:
-            ValueError: it is none; ``str()`` says why.
+            ValueError: it is no such address; ``str()`` says why.
         """
         host, _, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"

@@ -1,4 +1,4 @@
-"""What goes over the control socket, besides the types of `neo_daemons.status`."""
+"""The types of the control API's requests and answers, besides those of `neo_daemons.status`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from neo_daemons.definitions import Definition
 from neo_daemons.status import DaemonStatus
 
 VERSION = "v1"
-ORDERS = ("start", "stop", "restart", "hold", "release")
+OrderName = Literal["start", "stop", "restart", "hold", "release"]
 DIRECTORY_HEADER = "neo-daemons-directory"
-"""With it a client says which state directory it means (`records.Directory.key`). Where a directory was copied or
-moved, the socket may be another supervisor's, which then answers with status 421."""
+"""The header by which a client says which state directory it means (`records.Directory.key`). Where a directory was
+copied or moved, its record may name the socket of another supervisor, which then answers with status 421."""
 MAX_LINES = 100_000
 MAX_BODY_BYTES = 65_536
 MAX_DEFINITIONS_BYTES = 4_000_000
-"""Of a body that holds definitions."""
+"""The limit of a body that holds definitions."""
 WaitSeconds = Annotated[float, Meta(ge=0, le=86_400)]
 
 
@@ -63,16 +63,16 @@ class Need(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Needed(Struct, frozen=True, kw_only=True):
-    """The answer: the daemon, ready or still on its way, or why it cannot be had."""
+    """Answer to `Need`: the daemon, ready or still on its way, or why it is not available."""
 
     daemon: DaemonStatus
     failure: str | None = None
     log_tail: tuple[str, ...] = ()
-    """Of the run that failed."""
+    """The last lines of the run that failed."""
 
 
 class Signal(Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of ``POST /v1/daemons/NAME/signal``, to a session's supervisor: a fault to test with."""
+    """Body of ``POST /v1/daemons/NAME/signal``, to a session's supervisor: injects a fault."""
 
     signal: Literal["SIGKILL", "SIGSTOP", "SIGCONT"]
 
@@ -85,9 +85,6 @@ class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Fault(Struct, frozen=True):
-    """Body of every answer that is no success."""
+    """Body of an answer that reports an error."""
 
     error: str
-
-
-OrderName = Literal["start", "stop", "restart", "hold", "release"]

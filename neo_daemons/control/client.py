@@ -1,4 +1,4 @@
-"""The control API's typed client. Everything the command line does goes through it.
+"""The control API's typed client. The command line, the plugin and other programs talk to a supervisor through it.
 
 with Client(Path(".neo-daemons")) as client:
     print(client.status().daemon("chroma").url)
@@ -14,29 +14,27 @@ import socket
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from neo_daemons import locks, records
+from neo_daemons import records
 from neo_daemons.definitions import Definition
 from neo_daemons.records import DamagedRecord, Directory, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Status
+from neo_daemons.supervision.presence import FoundSupervisor, Presence, find_supervisor, presence
 from neo_daemons.unpatched import Unpatched
 
 from . import api, peer
 
-if TYPE_CHECKING:
-    from neo_daemons.supervision.ownership import FoundSupervisor
-
 ANSWER_S = 30.0
-"""A supervisor that has not begun to answer by then is taken to hang."""
+"""A supervisor that has not begun to answer within this hangs."""
 CHUNK = 65536
 MISDIRECTED = 421
 POLL_S = 0.05
 REMADE_S = 3.0
-"""For a supervisor to make again what it is found by; it looks every second."""
+"""Within this a supervisor makes the files by which it is found again; it looks every second."""
 T = TypeVar("T")
 
 
@@ -53,15 +51,15 @@ class NoSupervisor(Unreachable):
 
 
 class SupervisorEnded(NoSupervisor):
-    """It was there, and has ended before its answer was whole."""
+    """The supervisor ended before it had answered."""
 
 
 class Client:
     """Talks to the supervisor of a state directory.
 
     Args:
-        patience_s: how long to go on trying where a supervisor lives and cannot be reached: what it is found by was
-            deleted, and it makes that again.
+        patience_s: how many seconds to go on trying where a supervisor lives and cannot be reached: the files by
+            which it is found were deleted, and it makes them again.
 
     Raises:
         NoSupervisor: by every method, when there is none.
@@ -70,7 +68,7 @@ class Client:
     """
 
     def __init__(self, state_dir: Path | StateDir, *, patience_s: float = 0.0) -> None:
-        self.state = state_dir if isinstance(state_dir, StateDir) else StateDir(state_dir)
+        self.state_dir = state_dir if isinstance(state_dir, StateDir) else StateDir(state_dir)
         self._patience_s = patience_s
 
     def status(self) -> Status:
@@ -117,18 +115,18 @@ class Client:
 
     @contextlib.contextmanager
     def lease(self, holder: str, *, inhibit: str | None = None, owner: bool = False) -> Iterator[Lease]:
-        """Hold a lease: it is armed when this has been entered. See `api.LeaseRequest`."""
+        """Hold a lease within a ``with`` statement. See `api.LeaseRequest`."""
         body = api.LeaseRequest(holder, inhibit, owner)
         with contextlib.closing(self._connect(ANSWER_S)) as connection:
             with self._translating():
                 response, link = self._request(connection, "POST", "/leases", {}, body)
                 granted = msgspec.json.decode(response.readline(), type=api.LeaseGranted)
                 link.settimeout(None)
-            yield Lease(granted.lease, link)  # what fails in here is its user's own
+            yield Lease(granted.lease, link)  # an error in the caller's block is the caller's own
 
     def need(self, name: str, *, wait_s: float = 0.0) -> api.Needed:
-        """Have a session's supervisor start a daemon unless it runs; the answer waits up to `wait_s` until it is
-        ready or cannot be had."""
+        """Have a session's supervisor start a daemon unless it runs; the answer waits up to `wait_s` seconds until the
+        daemon is ready, or will not be."""
         return self._call("POST", f"/daemons/{name}/need", api.Needed, api.Need(wait_s), wait_s)
 
     def signal(self, name: str, signal: Literal["SIGKILL", "SIGSTOP", "SIGCONT"]) -> DaemonStatus:
@@ -164,7 +162,7 @@ class Client:
     def _exchange(
         self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None, timeout_s: float | None
     ) -> Iterator[http.client.HTTPResponse]:
-        """For calls and streams of ours only: what fails within is taken for the supervisor's fault."""
+        """A request and its answer. Any connection error in the caller's block counts as the supervisor's."""
         with contextlib.closing(self._connect(timeout_s)) as connection, self._translating():
             yield self._request(connection, method, path, query, body)[0]
 
@@ -173,7 +171,7 @@ class Client:
     ) -> tuple[http.client.HTTPResponse, socket.socket]:
         content = msgspec.json.encode(body) if body is not None else None
         target = f"/{api.VERSION}{urllib.parse.quote(path)}?{urllib.parse.urlencode(query)}"
-        here = Directory.of(self.state.path)
+        here = Directory.of(self.state_dir.path)
         connection.request(method, target, content, {api.DIRECTORY_HEADER: here.key} if here is not None else {})
         link = connection.sock
         response = connection.getresponse()
@@ -188,9 +186,9 @@ class Client:
         try:
             yield
         except TimeoutError:
-            raise Unreachable(f"the supervisor of {self.state.path} does not answer; look at its log") from None
+            raise Unreachable(f"the supervisor of {self.state_dir.path} does not answer; look at its log") from None
         except (http.client.HTTPException, ConnectionError):
-            raise SupervisorEnded(f"the supervisor of {self.state.path} has ended meanwhile") from None
+            raise SupervisorEnded(f"the supervisor of {self.state_dir.path} has ended meanwhile") from None
         except (msgspec.DecodeError, ValueError) as error:  # a ValueError is http.client's, of a length below zero
             raise ControlError(f"the supervisor's answer is of another version: {error}") from None
 
@@ -200,23 +198,23 @@ class Client:
             try:
                 return self._connect_once(timeout_s)
             except Unreachable:
-                if Unpatched.monotonic() >= deadline or not self._is_alive():
+                if Unpatched.monotonic() >= deadline or self._find() is None:
                     raise
             Unpatched.sleep(POLL_S)
 
     def _connect_once(self, timeout_s: float | None) -> _Connection:
         try:
-            record = records.read(self.state.record, SupervisorRecord)
+            record = records.read(self.state_dir.record, SupervisorRecord)
         except DamagedRecord as error:
             raise self._absent(str(error), remark=str(error)) from None
         except OSError as error:
-            raise ControlError(f"cannot read {self.state.record}: {error.strerror}") from None
+            raise ControlError(f"cannot read {self.state_dir.record}: {error.strerror}") from None
         if record is None:
-            raise self._absent(f"{self.state.record} is missing")
-        origin = records.origin(record, self.state.path)
+            raise self._absent(f"{self.state_dir.record} is missing")
+        origin = records.origin(record, self.state_dir.path)
         if origin is not None:
             raise self._absent(
-                f"{self.state.record} was copied from {origin}", remark=f"what is in it was copied from {origin}"
+                f"{self.state_dir.record} was copied from {origin}", remark=f"what is in it was copied from {origin}"
             )
         connection = _Connection(record.socket, timeout_s)
         try:
@@ -224,66 +222,58 @@ class Client:
         except (FileNotFoundError, ConnectionRefusedError):
             raise self._absent(f"nobody answers on {record.socket}", record) from None
         except TimeoutError:
-            raise Unreachable(f"the supervisor of {self.state.path} does not answer; look at its log") from None
+            raise Unreachable(f"the supervisor of {self.state_dir.path} does not answer; look at its log") from None
         except OSError as error:
             raise ControlError(f"cannot connect to {record.socket}: {error.strerror}") from None
         return connection
 
     def _absent(self, why: str, record: SupervisorRecord | None = None, remark: str | None = None) -> Unreachable:
-        """What is to be said where nobody answers: that nobody supervises is for the lock to say."""
+        """The error where nobody answers: whether that is because nobody supervises, the lock says."""
         try:
-            held = locks.is_held(self.state.lock) or (self._may_be_cut_off() and self._is_alive())
+            seen = presence(self.state_dir)
         except OSError as error:
-            return Unreachable(f"cannot look at {self.state.lock}: {error.strerror}; {why}")
-        if held:
+            return Unreachable(f"cannot look at {self.state_dir.lock}: {error.strerror}; {why}")
+        if seen is Presence.RUNNING or (seen is Presence.LOCK_DELETED and self._find() is not None):
             who = f"supervisor pid {record.pid}" if record is not None else self._holder()
             return Unreachable(
-                f"{who} holds {self.state.path}, and cannot be reached: {why}; it makes what it is found "
+                f"{who} holds {self.state_dir.path}, and cannot be reached: {why}; it makes what it is found "
                 "by again within seconds, or stop it with: neo-daemons down"
             )
         remark = f" ({remark})" if remark is not None else ""
-        return NoSupervisor(f"no supervisor is running for {self.state.path}{remark}; start one with: neo-daemons up")
-
-    def _may_be_cut_off(self) -> bool:
-        """Whether the lock, or all, may have been deleted under a living supervisor: looking for that takes time."""
-        state = self.state
-        return not state.lock.exists() and (state.record.exists() or not state.path.exists())
+        return NoSupervisor(
+            f"no supervisor is running for {self.state_dir.path}{remark}; start one with: neo-daemons up"
+        )
 
     def _holder(self) -> str:
         found = self._find()
         return "a supervisor" if found is None else f"supervisor {found}"
 
-    def _is_alive(self) -> bool:
-        """Whether a supervisor lives; also one under which everything that it is found by was deleted."""
-        return self._find() is not None
-
     def _find(self) -> FoundSupervisor | None:
-        from neo_daemons.supervision.ownership import find_supervisor
-        from neo_daemons.supervision.platform import current_platform
-
+        """The supervisor, also one under which everything that it is found by was deleted; its process is closed."""
         with contextlib.suppress(OSError):
-            found = find_supervisor(self.state, current_platform())
-            if found is not None and found.process is not None:
-                found.process.close()
+            found = find_supervisor(self.state_dir)
+            if found is not None:
+                found.close()
             return found
         return None
 
 
 class Lease:
-    """A lease that is held: it lasts as long as the connection, which the kernel closes however its holder dies."""
+    """A lease that this process holds. It lasts as long as the connection, which the kernel closes however the process
+    ends."""
 
     def __init__(self, number: int, connection: socket.socket) -> None:
         self.number = number
         self._connection = connection
 
     def wait_until_lost(self) -> None:
-        """Returns when the supervisor is gone, or the lease was given up."""
+        """Wait until the supervisor is gone, or the lease was given up."""
         with contextlib.suppress(OSError):
             while self._connection.recv(CHUNK):
                 pass
 
     def give_up(self) -> None:
-        """End it, from whatever thread."""
+        """End the lease. Any thread may call this."""
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
@@ -302,7 +292,7 @@ class _Connection(http.client.HTTPConnection):
         self.path = path
 
     def connect(self) -> None:
-        # Not by their names: tests replace those, and the plugin's hooks must get through all the same.
+        # The originals: tests replace the functions of `socket`, and the plugin's hooks must get through all the same.
         self.sock = Unpatched.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         try:

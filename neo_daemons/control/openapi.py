@@ -1,5 +1,5 @@
-"""The control API's requests as a table: the server makes its routes from it, and the OpenAPI document is made from it
-too."""
+"""The control API's operations as a table, from which the server makes its routes, and this module the OpenAPI
+document."""
 
 from __future__ import annotations
 
@@ -24,19 +24,26 @@ WINDOW = {
     "n": ({"type": "integer", "minimum": 0, "maximum": api.MAX_LINES, "default": 20}, "how many of the latest"),
     "follow": ({"enum": [0, 1], "default": 0}, "1: and what comes after, without end"),
 }
+ORDERS: dict[api.OrderName, str] = {
+    "start": "Start a daemon, and those that it requires.",
+    "stop": "Stop a daemon.",
+    "restart": "Stop a daemon if it runs, and start it.",
+    "hold": "Do not restart a daemon that ends, until it is released.",
+    "release": "Take a hold back, and start the daemon if it is down because of it.",
+}
 SESSION = "Only a session's supervisor can do that; any other refuses."
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """One request."""
+    """One kind of request."""
 
     handler: str
-    """Names the method of the server."""
+    """The method of `Handlers` that carries it out."""
     method: str
     path: str
     summary: str
     answer: Any = None
-    """Type of the answer."""
+    """The type of the answer."""
     media_type: str = JSON
     body: type[Struct] | None = None
     query: dict[str, tuple[dict[str, Any], str]] = {}
@@ -110,13 +117,16 @@ OPERATIONS = (
         answer=DaemonStatus,
         body=api.Signal,
     ),
-    Operation(
-        handler="order",
-        method="POST",
-        path="/daemons/{name}/{order}",
-        summary="Start, stop, restart, hold or release a daemon.",
-        answer=DaemonStatus,
-        body=api.Order,
+    *(
+        Operation(
+            handler=order,
+            method="POST",
+            path=f"/daemons/{{name}}/{order}",
+            summary=summary,
+            answer=DaemonStatus,
+            body=api.Order,
+        )
+        for order, summary in ORDERS.items()
     ),
     Operation(
         handler="define",
@@ -145,7 +155,6 @@ OPERATIONS = (
         handler="document", method="GET", path="/openapi.json", summary="This document.", answer=dict[str, Any]
     ),
 )  # fmt: skip
-"""In the order in which they are tried: ``{order}`` fits more than one path."""
 
 FAULTS = {
     400: "the query or the body cannot be understood",
@@ -156,11 +165,6 @@ FAULTS = {
     409: "it makes no sense as things are",
     421: "over TCP: the request is for another host",
 }
-
-
-def methods(path: str) -> list[str]:
-    """With which `path`, as it is written in the table, can be asked."""
-    return [operation.method for operation in OPERATIONS if operation.path == path]
 
 
 def document() -> bytes:
@@ -195,8 +199,6 @@ def _describe(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     parameters = [_parameter("query", name, *told) for name, told in operation.query.items()]
     if "{name}" in operation.path:
         parameters.append(_parameter("path", "name", {"type": "string", "minLength": 1}, "the daemon"))
-    if "{order}" in operation.path:
-        parameters.append(_parameter("path", "order", {"enum": list(api.ORDERS)}, "what to do"))
     answer = schemas[repr(operation.answer)]
     content = {operation.media_type: {"schema": answer}}
     if "follow" in operation.query and operation.media_type == JSON:

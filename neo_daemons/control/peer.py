@@ -20,8 +20,8 @@ def may_enter(connection: socket.socket) -> bool:
 
 
 def may_be_trusted(connection: socket.socket) -> bool:
-    """Whether the server is: to a process of somebody else nothing is told, and nothing of it believed. Root, who
-    looks after others, believes what theirs say."""
+    """Whether the server is a process of this user, or of root: a client tells nothing to any other, and believes
+    nothing that it says. Root trusts the servers of all users."""
     return Unpatched.geteuid() == 0 or may_enter(connection)
 
 

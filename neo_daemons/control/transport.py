@@ -1,4 +1,4 @@
-"""HTTP for the control API: the one module that knows what is inside uvicorn.
+"""HTTP for the control API, on its sockets: the one module that knows what is inside uvicorn.
 
 uvicorn promises none of what is subclassed here: `pyproject.toml` bounds its versions, and ``tests/test_transport.py``
 pins the behaviour that this module relies on.
@@ -10,38 +10,42 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Self, cast
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from . import peer
+from neo_daemons.supervision import faults
+
+from . import address, peer
+from .tcp_listener import TcpListener
 
 MAX_CONNECTIONS = 512
-"""With more, requests are answered with status 503."""
+"""With more connections than this, requests are answered with status 503."""
 SPARE_CONNECTIONS = 64
-"""So many more are there to be told that; any further is closed."""
+"""So many more connections get that answer; any further one is closed."""
 ACCEPTED_AT_ONCE = 32
-"""Of those that wait. asyncio has four times as many open before the first that is too many is closed: with the above
-that stays well below 1024, the usual limit of descriptors."""
+"""How many waiting connections are accepted in one go. asyncio may open four times as many before we can close the
+first that is too many: with the limits above, that stays well below 1024, the usual limit of descriptors."""
 BACKLOG = 2048
-"""So many may wait to be accepted: to a Unix socket, one more would be an error."""
+"""How many connections may wait to be accepted. On a Unix socket, connecting fails beyond that."""
 MAX_TCP_CONNECTIONS = 64
 """Any further one is closed: unauthenticated clients cannot use up the connections of others."""
 HEAD_S = 10.0
-"""In which a connection must come to its first request."""
+"""A connection must send its first request within this."""
 GRACE_S = 1
-"""Requests that are under way at a shutdown get this long."""
+"""Requests that are under way at a shutdown may take this much longer."""
 
 
 class HttpProtocol(H11Protocol):
-    """HTTP/1.1 for this user's processes, and over TCP for those that `Guard` lets in."""
+    """HTTP/1.1 for this user's processes, and over TCP for requests that `Guard` lets pass."""
 
     guard: Callable[[ASGIApp], ASGIApp] | None = None
-    """Set by the server where TCP is asked for."""
+    """Set by `behind`, for connections over TCP."""
     _patience: asyncio.TimerHandle | None = None
-    """None for a connection that was not let in."""
+    """None for a connection that was refused."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         connection = transport.get_extra_info("socket")
@@ -63,13 +67,13 @@ class HttpProtocol(H11Protocol):
             super().connection_lost(exc)
 
     def _give_up(self) -> None:
-        """On a client that has not come to a request."""
+        """Close the connection of a client that has sent no request."""
         if cast("object | None", self.cycle) is None:
             self.transport.abort()
 
 
 def behind(guard: Callable[[ASGIApp], ASGIApp]) -> type[HttpProtocol]:
-    """The protocol, with `guard` before what comes over TCP."""
+    """The protocol, with `guard` before requests that come over TCP."""
 
     class Guarded(HttpProtocol):
         pass
@@ -108,12 +112,12 @@ class GuestServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        # To asyncio one number is both how many may wait and how many it accepts at once.
+        # asyncio has one number for how many may wait and how many it accepts in one go.
         for listener in sockets or ():
             listener.listen(BACKLOG)
 
     async def listen(self, listener: socket.socket) -> None:
-        """Serve another Unix socket in the place of the first; connections that there are stay."""
+        """Serve another Unix socket in the place of the first. Connections stay."""
         kind = cast("type[HttpProtocol]", self.config.http_protocol_class)
 
         def make() -> asyncio.Protocol:
@@ -133,3 +137,86 @@ class GuestServer(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await self.stop_asked.wait()
+
+
+class Transport:
+    """Serves an application on a Unix socket, and over TCP besides if there is a listener.
+
+    Args:
+        path: of the Unix socket.
+        closing: set before `stop` is called; from then on a request that is cut off is no fault.
+    """
+
+    def __init__(self, app: ASGIApp, path: Path, tcp: TcpListener | None, closing: asyncio.Event) -> None:
+        self.path = path
+        self._app = _until_closing(app, closing)
+        self._tcp = tcp
+        self._server: GuestServer | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._inode = 0
+        """Of the Unix socket."""
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            StateDirError: the socket cannot be made.
+        """
+        sockets, protocol = [address.bind(self.path)], HttpProtocol
+        self._inode = self.path.stat().st_ino
+        if self._tcp is not None:
+            sockets.append(self._tcp.socket)
+            protocol = behind(self._tcp.guard)
+        self._server = GuestServer.of(self._app, protocol)
+        serving = asyncio.get_running_loop().create_task(self._server.serve(sockets=sockets))
+        self._serving = faults.reported(serving, "serving the control API")
+
+    async def stop(self) -> None:
+        """Give the requests under way `GRACE_S` to end, close, and remove the socket."""
+        if self._server is not None and self._serving is not None:
+            self._server.stop_asked.set()
+            await asyncio.gather(self._serving, return_exceptions=True)
+        if self._tcp is not None:
+            self._tcp.close()
+        with contextlib.suppress(FileNotFoundError):
+            if self._is_at_its_path():
+                self.path.unlink()
+
+    def _is_at_its_path(self) -> bool:
+        """Whether the socket is still there: cleaners of temporary files and the end of a login session remove it."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    async def listen_again(self, state_dir: Path) -> bool:
+        """Make the socket of `state_dir`, and the token's file, again if they have been removed. Connections stay.
+
+        Returns:
+            Whether the socket had to be made again; `path` is where it is now.
+
+        Raises:
+            StateDirError, OSError: it cannot be made.
+        """
+        if self._tcp is not None:
+            self._tcp.publish()
+        if self._server is None or not self._server.started or self._is_at_its_path():
+            return False
+        path = address.socket_path(state_dir)  # its directory may have gone, too
+        listener = address.bind(path)
+        self.path, self._inode = path, path.stat().st_ino
+        await self._server.listen(listener)
+        return True
+
+
+def _until_closing(app: ASGIApp, closing: asyncio.Event) -> ASGIApp:
+    """`app`, which uvicorn cancels when its grace is over: at a shutdown that is no fault to be reported."""
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not closing.is_set():
+                raise
+
+    return run

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from neo_daemons.control.address import socket_path
-from neo_daemons.locks import is_held
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.supervision.platform import Platform, current_platform
+from neo_daemons.supervision.presence import Presence, presence
 
 from .session import lock_of, remove
 
 if TYPE_CHECKING:
-    from neo_daemons.supervision.reaping import Orphan
+    from neo_daemons.supervision.orphans import Orphan
 
 PATTERNS = ("run-*", "warm-*")
 
@@ -41,7 +41,7 @@ def clear(base: Path, *, skip: str) -> Iterator[Cleared]:
                 continue
             try:
                 # Its users hold its lock while they live; its supervisor may outlive them for a moment, or be warm.
-                if directory.is_dir() and not is_held(state.lock):
+                if directory.is_dir() and presence(state) is not Presence.RUNNING:
                     yield Cleared(state, end_what_is_left(state, platform))
                     remove(state, lock, platform)
             finally:

@@ -10,10 +10,10 @@ from pathlib import Path
 from neo_daemons import interpreter
 from neo_daemons.config import Configuration
 from neo_daemons.control.client import Client, ControlError
-from neo_daemons.locks import is_held
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change
 from neo_daemons.supervision.platform import Lock, Platform, Process, SpawnSpec, current_platform
+from neo_daemons.supervision.presence import Presence, presence
 from neo_daemons.unpatched import Unpatched
 
 from . import session as sessions
@@ -58,7 +58,7 @@ class Owned:
         owner = Owner(os.getpid(), self._platform.own_identity())
         self._session = sessions.new(configuration, owner, keep_s=self.keep_s)
         try:
-            if is_held(self.state.lock):
+            if presence(self.state) is Presence.RUNNING:
                 kept = sessions.read(self.state)
                 if kept is not None and kept.surroundings == self._session.surroundings:
                     return True
@@ -84,7 +84,7 @@ class Owned:
         with contextlib.suppress(ControlError):
             Client(self.state).shutdown()
         deadline = Unpatched.monotonic() + ENDED_S
-        while is_held(self.state.lock):
+        while presence(self.state) is Presence.RUNNING:
             if Unpatched.monotonic() > deadline:
                 raise StateDirError(
                     f"the supervisor that an earlier run kept warm in {self.state.path} is to be replaced, and does "
@@ -118,7 +118,7 @@ class Owned:
         """Whether the supervisor that was started, or found, runs."""
         if self._supervisor is not None:
             return self._supervisor.is_alive()
-        return is_held(self.state.lock)
+        return presence(self.state) is Presence.RUNNING
 
     def last_words(self) -> str:
         """What the supervisor wrote last: why it ended."""
@@ -134,7 +134,7 @@ class Owned:
 
     def abandon(self) -> None:
         """Give the session up before it has begun."""
-        if self._supervisor is None and not is_held(self.state.lock):
+        if self._supervisor is None and presence(self.state) is not Presence.RUNNING:
             sessions.remove(self.state, self._lock, self._platform)
         self._lock.release()
 

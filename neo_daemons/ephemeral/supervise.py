@@ -118,7 +118,7 @@ class SessionOrchestrator(AgentOrchestrator):
             return True
         return self._lock is not None
 
-    # What `control.server.Session` promises
+    # What `control.protocols.OnDemandSession` promises
 
     def lease_taken(self, lease: int, *, owner: bool) -> None:
         if self._stop_asked.is_set() or self._life is None:

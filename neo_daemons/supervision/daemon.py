@@ -210,7 +210,7 @@ class SupervisedDaemon:
             case Action.CANCEL:
                 self.delay.cancel()
             case Action.FORGET:
-                self.past.history.forget()
+                self.past.forget()
             case Action.UNHOLD:
                 self.slot.context.holds.release(self.name)
 

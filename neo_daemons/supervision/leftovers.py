@@ -1,6 +1,6 @@
-"""What an earlier supervisor left of daemons that the configuration no longer has us run: it is ended, as by a reload.
+"""What an earlier supervisor left of daemons that we are not to run: it is ended, as by a reload.
 
-A leftover may have what our daemons need (ports, directories): none of them is started, or adopted, before it has ended.
+A leftover may have what our daemons need (ports, directories): none of them is started, or adopted, before that.
 """
 
 from __future__ import annotations

@@ -110,6 +110,7 @@ _ENDED: dict[Event, Cell] = {
 _ENDED_FOR_GOOD: dict[Event, Cell] = dict.fromkeys((E.RETRY, E.PARK, E.REST, E.KEEP), Transition(S.STOPPED))
 _FRESH = Transition(S.STARTING, (A.FORGET, A.PREPARE))
 _AT_ONCE = Transition(S.STARTING, (A.CANCEL, A.FORGET, A.PREPARE))
+_ANEW = Transition(S.CYCLING, (A.FORGET,))
 _PROBES = (E.PASS, E.FAIL, E.CONDEMN)
 _OUTCOMES = (E.SPAWNED, E.REFUSED, E.MISSING)
 _ENDS = (E.RETRY, E.PARK, E.REST, E.KEEP)
@@ -197,15 +198,15 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
         ),
         S.ENDING: _row(
             {
-                E.START: Transition(S.CYCLING, (A.FORGET,)),
-                E.RESTART: Transition(S.CYCLING, (A.FORGET,)),
+                E.START: _ANEW,
+                E.RESTART: _ANEW,
                 E.STOP: Transition(S.STOPPING),
                 **_ENDED,
             },
             ignore=(E.HOLD, E.RELEASE, E.DUE, *_OUTCOMES, *_RUN),
         ),
         S.STOPPING: _row(
-            {E.START: Transition(S.CYCLING), E.RESTART: Transition(S.CYCLING), **_ENDED_FOR_GOOD},
+            {E.START: _ANEW, E.RESTART: _ANEW, **_ENDED_FOR_GOOD},
             ignore=(E.STOP, E.HOLD, E.RELEASE, E.DUE, *_OUTCOMES, *_RUN),
         ),
         S.CYCLING: _row(

@@ -1,4 +1,4 @@
-"""Decides what belongs to a state directory: which records, which marks, which processes, which supervisor.
+"""Decides what belongs to a state directory: which records, which marks, which processes.
 
 Everybody who adopts, ends, reaps, clears or reports asks here. A path proves nothing: a project is copied, moved,
 restored from a backup or mounted elsewhere while its daemons run. These are the proofs, each enough by itself:
@@ -17,13 +17,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from msgspec import Struct
-
 from neo_daemons import locks, records
-from neo_daemons.records import DaemonRecord, DamagedRecord, Directory, SupervisorRecord
+from neo_daemons.records import DaemonRecord, DamagedRecord, Directory
 from neo_daemons.state_dir import StateDir
 
-from .platform import Mark, NotOurs, Platform, Process, Unverifiable
+from .platform import Mark, NotOurs, Platform, Process
 
 
 class Ownership:
@@ -185,58 +183,3 @@ class Ownership:
         it proves whose that process is."""
         paths = [self.state_dir.lock, *self.state_dir.daemons.glob("*.lock")]
         return [path for path in paths if locks.is_held(path)]
-
-
-class FoundSupervisor(Struct):
-    """A supervisor of a state directory. It lives, whether or not it can be reached."""
-
-    process: Process | None
-    """None where the system does not say who holds the lock."""
-    record: SupervisorRecord | None
-    """None if it cannot be told from its files who it is."""
-    fault: str | None
-    """What is wrong with the files by which it is found, if anything is."""
-
-    def __str__(self) -> str:
-        return f"pid {self.process.pid}" if self.process is not None else "a process that this system does not name"
-
-
-def find_supervisor(state: StateDir, platform: Platform) -> FoundSupervisor | None:
-    """Who supervises a state directory; None if nobody does. The kernel's lock decides, not the record: that may be
-    damaged, deleted, or copied from another directory. The caller closes the process.
-
-    Raises:
-        OSError: a file cannot be read for another reason than that it is missing.
-    """
-    record, fault = _read(state)
-    held = locks.is_held(state.lock)
-    if not held and state.lock.exists():
-        return None
-    if record is not None:
-        try:
-            process = platform.open(record.pid, record.identity)
-        except (NotOurs, Unverifiable) as error:
-            process, fault = None, f"names another process ({error})"
-        if process is not None:
-            return FoundSupervisor(process, record, None)
-        fault = fault or f"names pid {record.pid}, which has ended"
-    # Not even the lock is there if the directory, or the file, was deleted under a living supervisor.
-    holders = platform.lock_holders(state.lock, deleted=not held)
-    if not held and not holders:
-        return None
-    for other in holders[1:]:
-        other.close()
-    if not held:
-        fault = f"was deleted while it runs; it is made again within seconds, or {state.path} has become another's"
-    return FoundSupervisor(holders[0] if holders else None, None, f"{state.record} {fault or 'is missing'}")
-
-
-def _read(state: StateDir) -> tuple[SupervisorRecord | None, str | None]:
-    try:
-        record = records.read(state.record, SupervisorRecord)
-    except DamagedRecord as error:
-        return None, f"is damaged ({str(error).removeprefix(f'{state.record}: ')})"
-    if record is None:
-        return None, None
-    origin = records.origin(record, state.path)
-    return (record, None) if origin is None else (None, f"is a copy: it was written in {origin}")

@@ -39,6 +39,11 @@ class Past:
     ready_after_s: float | None = None
     """From the latest spawn by this supervisor to being ready."""
 
+    def forget(self) -> None:
+        """Start anew, by an operator's word: what failed before says nothing of what comes."""
+        self.history.forget()
+        self.failed_starts = 0
+
     def exited(self, pid: int, status: ExitStatus, text: str) -> None:
         """Keep how a process has ended."""
         self.last_exit = Exit(code=status.code, signal=status.signal, at=time.time(), pid=pid, text=text)

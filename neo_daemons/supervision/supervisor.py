@@ -36,6 +36,7 @@ from .machine import Event, Refused, State
 from .ownership import Ownership
 from .platform import Platform, Usage, current_platform
 from .probes import Prober
+from .provenance import Way
 from .reload import carry_out, plan
 from .slot import Slot
 from .upkeep import Upkeep
@@ -43,6 +44,10 @@ from .upkeep import Upkeep
 PARALLEL = max(4, 2 * (os.cpu_count() or 1))
 """Daemons that are starting at once."""
 EXPLAINED_EVENTS = 15
+CAME = {
+    Way.COPIED: (EventName.STATE_DIR_COPIED, "its daemons are not this one's"),
+    Way.MOVED: (EventName.STATE_DIR_MOVED, "its daemons are ours"),
+}
 
 
 class UnknownDaemon(KeyError):
@@ -144,11 +149,10 @@ class Supervisor:
         self._fleet = fleet = Fleet(context, self._leftovers, lambda: self.stopping)
         journal = context.journal
         journal.add(EventName.SUPERVISOR_STARTED, pid=os.getpid(), detail=f"version {VERSION}")
-        if self.upkeep.origin is not None:
-            event, origin = self.upkeep.origin
-            copied = event is EventName.STATE_DIR_COPIED
-            how, what = ("copied", "its daemons are not this one's") if copied else ("moved", "its daemons are ours")
-            journal.add(event, detail=f"{self.state_dir.path} was {how} from {origin.path}; {what}")
+        if (origin := self.upkeep.provenance) is not None and origin.way in CAME:
+            event, what = CAME[origin.way]
+            detail = f"{self.state_dir.path} was {origin.way.value} from {origin.directory.path}; {what}"
+            journal.add(event, detail=detail)
         fault = context.holds.load(definition.name for definition in self._definitions)
         if fault is not None:
             journal.add(EventName.RECORD_DAMAGED, detail=fault)

@@ -1,33 +1,38 @@
-"""A look at a project from outside, which changes nothing: what is installed, who has its ports and directories, what
-was left behind."""
+"""What ``doctor`` looks at, from outside: what is installed, who has the ports and directories of a project, and what
+was left behind. Nothing is changed here; `reaping` ends what is left."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
 from neo_daemons import records
 from neo_daemons.definitions import Definition, Launch, Log, Unavailable
-from neo_daemons.records import DaemonRecord, DamagedRecord, SupervisorRecord
+from neo_daemons.records import DaemonRecord, DamagedRecord
 from neo_daemons.references import escape, expand, names
 from neo_daemons.state_dir import StateDir
 from neo_daemons.urls import redacted
 
 from .logs import LOST, DaemonLog
-from .ownership import FoundSupervisor, Ownership, find_supervisor
+from .orphans import orphans
+from .ownership import Ownership
 from .platform import Platform, Unverifiable, programs
+from .presence import FoundSupervisor, find_supervisor
+from .provenance import Way, provenance
 from .provision import try_now
-from .reaping import end_holder, held, orphans
 from .slot import DATA_LOCK
+
+Level = Literal["ok", "note", "problem"]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """One thing that was looked at. `level`: ok, note, or problem."""
+    """One thing that `survey` looked at."""
 
-    level: str
+    level: Level
     subject: str
     text: str
     remedy: str | None = None
@@ -36,18 +41,22 @@ class Finding(Struct, frozen=True, kw_only=True):
 def survey(
     definitions: Iterable[Definition],
     *,
-    state: StateDir,
+    state_dir: StateDir,
     platform: Platform,
     resolve: Callable[[Definition], Launch | Unavailable],
     values: Mapping[str, str],
     env: Mapping[str, str],
 ) -> list[Finding]:
-    """Look at everything that matters to these daemons. `values` and `env` are those of `Supervisor`."""
-    ownership = Ownership(platform, state)
-    supervisor = find_supervisor(state, platform)
-    if supervisor is not None and supervisor.process is not None:
-        supervisor.process.close()
-    findings = [_supervisor(state, supervisor), *_directory(state)]
+    """Look at everything that matters to these daemons.
+
+    Args:
+        resolve, values, env: those of the `Supervisor` that would run them.
+    """
+    ownership = Ownership(platform, state_dir)
+    supervisor = find_supervisor(state_dir, platform)
+    if supervisor is not None:
+        supervisor.close()
+    findings = [_supervisor(state_dir, supervisor), *_directory(state_dir)]
     for definition in definitions:
         findings += _installed(definition, resolve, values, env, platform)
         findings += _ports(definition, ownership, platform)
@@ -56,49 +65,42 @@ def survey(
     for orphan in orphans(ownership, platform):
         remedy = "serve adopts it if it can; reap ends it" if orphan.own else f"reap --state-dir {orphan.state_dir}"
         text = f"pid {orphan.pid} ({orphan.command}) of {orphan.state_dir} is supervised by nobody"
-        level = "problem" if orphan.own else "note"
+        level: Level = "problem" if orphan.own else "note"
         findings.append(Finding(level=level, subject=orphan.name, text=text, remedy=remedy))
     return findings
 
 
-def _supervisor(state: StateDir, supervisor: FoundSupervisor | None) -> Finding:
+def _supervisor(state_dir: StateDir, supervisor: FoundSupervisor | None) -> Finding:
     if supervisor is not None and supervisor.record is not None:
         record = supervisor.record
         return Finding(level="ok", subject="supervisor", text=f"pid {record.pid}, version {record.version}")
     if supervisor is not None:
-        return Finding(level="problem", subject="supervisor", text=held(state, supervisor), remedy=end_holder(state))
-    if state.record.exists():
-        origin = _origin(state)
-        if origin is not None:
-            text = f"none is running; what is in {state.path} was copied from {origin}, and counts for nothing here"
+        return Finding(level="problem", subject="supervisor", text=supervisor.problem, remedy=supervisor.remedy)
+    if state_dir.record.exists():
+        found = provenance(state_dir)
+        if found is not None and found.way is not Way.MOVED:
+            source = found.directory.path
+            text = f"none is running; what is in {state_dir.path} was copied from {source}, and counts for nothing here"
             return Finding(level="note", subject="supervisor", text=text, remedy="up starts one, with its own daemons")
-        text = f"none is running; {state.record} is left from one that was killed"
+        text = f"none is running; {state_dir.record} is left from one that was killed"
         return Finding(level="note", subject="supervisor", text=text, remedy="up starts one, which adopts what lives")
-    return Finding(level="ok", subject="supervisor", text=f"none is running for {state.path}")
+    return Finding(level="ok", subject="supervisor", text=f"none is running for {state_dir.path}")
 
 
-def _origin(state: StateDir) -> str | None:
-    try:
-        record = records.read(state.record, SupervisorRecord)
-    except (DamagedRecord, OSError):
-        return None
-    return records.origin(record, state.path) if record is not None else None
-
-
-def _directory(state: StateDir) -> list[Finding]:
-    if not state.path.exists():
-        return [Finding(level="ok", subject="state dir", text=f"{state.path} will be made")]
-    probe = state.logs / ".doctor.log"
+def _directory(state_dir: StateDir) -> list[Finding]:
+    if not state_dir.path.exists():
+        return [Finding(level="ok", subject="state dir", text=f"{state_dir.path} will be made")]
+    probe = state_dir.logs / ".doctor.log"
     try:
         descriptor = DaemonLog(probe, Log()).open()
     except OSError as error:
-        text = f"{state.path} cannot be written: {error.strerror}"
+        text = f"{state_dir.path} cannot be written: {error.strerror}"
         return [Finding(level="problem", subject="state dir", text=text, remedy="choose another with --state-dir")]
     os.close(descriptor)
     lossless = DaemonLog(probe, Log()).is_lossless()
     probe.unlink(missing_ok=True)
     how = "lossless" if lossless else "by copy and truncate (this file system cannot cut off a file's front)"
-    return [Finding(level="ok", subject="state dir", text=f"{state.path}; logs are rotated {how}")]
+    return [Finding(level="ok", subject="state dir", text=f"{state_dir.path}; logs are rotated {how}")]
 
 
 def _installed(
@@ -185,7 +187,7 @@ def _data(definition: Definition, platform: Platform) -> list[Finding]:
 
 
 def _is_lost(record: DaemonRecord) -> bool:
-    """Whether its process writes to a log that is no longer where it was."""
+    """Whether a daemon writes to a log that is no longer where it was."""
     try:
         return record.log_inode not in (None, os.stat(record.log_path).st_ino)
     except FileNotFoundError:

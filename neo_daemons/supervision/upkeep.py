@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable
 
-from neo_daemons import records
-from neo_daemons.records import DaemonRecord, DamagedRecord, Directory, SupervisorRecord
+from neo_daemons.records import SupervisorRecord
 from neo_daemons.state_dir import StateDir, StateDirError, StateDirLost
 from neo_daemons.status import EventName
 from neo_daemons.version import VERSION
 
 from .claim import AlreadyRunning, Claim
 from .journal import Journal
-from .ownership import find_supervisor
 from .platform import Platform
+from .presence import Presence, find_supervisor, presence
+from .provenance import Provenance, provenance
 from .slot import Slot
 
 
@@ -32,8 +31,8 @@ class Upkeep:
         self.state_dir = state_dir
         self.warning: str | None = None
         """What cannot be kept up now."""
-        self.origin: tuple[EventName, Directory] | None = None
-        """How the state directory came here, and from where, if it was copied or moved."""
+        self.provenance: Provenance | None = None
+        """How the records in the state directory came here, and from where."""
         self._platform = platform
         self._token = token
         self._config = config
@@ -58,12 +57,11 @@ class Upkeep:
             StateDirError: the directory cannot be used.
         """
         state_dir = self.state_dir
-        if not state_dir.lock.exists() and (state_dir.record.exists() or not state_dir.path.exists()):
-            # The lock, or all, was deleted under a supervisor that may still live, and is about to make it again.
+        if presence(state_dir) is Presence.LOCK_DELETED:
+            # Under a supervisor that may still live, and is about to make it again.
             found = find_supervisor(state_dir, self._platform)
             if found is not None:
-                if found.process is not None:
-                    found.process.close()
+                found.close()
                 raise AlreadyRunning(state_dir, found.record, str(found))
         self._claim.take()
 
@@ -76,7 +74,7 @@ class Upkeep:
         self._socket = socket
         first, self._announced = not self._announced, True
         if first:
-            self.origin = _origin(self.state_dir)
+            self.provenance = provenance(self.state_dir)
         record = SupervisorRecord(
             directory=self._claim.directory,
             pid=os.getpid(),
@@ -144,24 +142,3 @@ class Upkeep:
     def release(self) -> None:
         """Give the state directory back."""
         self._claim.release()
-
-
-def _origin(state_dir: StateDir) -> tuple[EventName, Directory] | None:
-    """Whether the records in a state directory, which nobody supervises, were copied or moved here, and from where."""
-    here = Directory.of(state_dir.path)
-    found: list[SupervisorRecord | DaemonRecord | None] = []
-    with contextlib.suppress(DamagedRecord, OSError):
-        found.append(records.read(state_dir.record, SupervisorRecord))
-    for path in state_dir.daemons.glob("*.json"):
-        with contextlib.suppress(DamagedRecord, OSError):
-            found.append(records.read(path, DaemonRecord))
-    for record in found:
-        directory = record.directory if record is not None else None
-        if directory is None or here is None or directory == here:
-            continue
-        if not directory.is_same(here):
-            # A backup put back, or the directory made again: the same project.
-            return (EventName.STATE_DIR_COPIED, directory) if directory.path != here.path else None
-        if directory.path != here.path:
-            return EventName.STATE_DIR_MOVED, directory
-    return None

@@ -1,6 +1,6 @@
-"""The control API's other door, over TCP: a request must show the token, and that no page in a browser makes it.
+"""The control API over TCP: a request must show the token, and must not come from a page in a browser.
 
-Everybody on the machine can connect there, and so can every page in a browser of this user.
+Every user of this machine can connect there, and so can every page in a browser of this user.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ TOKEN_BYTES = 32
 SCHEME = "Bearer "
 
 
-class TcpDoor:
-    """A listening port and the token that opens it, in a file that only this user can read.
+class TcpListener:
+    """A listening port, and the token that it asks for, in a file that only this user can read.
 
     Args:
-        listens: where; with port 0 any that is free is taken.
-        token_file: is written, with a token that was never used before.
+        address: where to listen; with port 0 the system chooses a free one.
+        token_file: where to write the token, which is a new one each time.
 
     Raises:
         StateDirError: the port is taken, or the file cannot be written.
     """
 
-    def __init__(self, listens: Loopback, token_file: Path) -> None:
-        self.listener: socket.socket = listens.bind()
-        self.listens = Loopback(listens.host, self.listener.getsockname()[1])
+    def __init__(self, address: Loopback, token_file: Path) -> None:
+        self.socket: socket.socket = address.bind()
+        self.address = Loopback(address.host, self.socket.getsockname()[1])
         self._token_file = token_file
         self._token = secrets.token_urlsafe(TOKEN_BYTES)
         try:
             self.publish()
         except StateDirError:
-            self.listener.close()
+            self.socket.close()
             raise
 
     def publish(self) -> None:
-        """Write the token down, unless it is there.
+        """Write the token to its file, unless it is there.
 
         Raises:
             StateDirError: the file cannot be written.
@@ -67,25 +67,25 @@ class TcpDoor:
             return False
 
     def guard(self, app: ASGIApp) -> ASGIApp:
-        """`app`, behind this door."""
-        return Guard(app, self.listens, self._token)
+        """Put the check for the token, and for browsers, before `app`."""
+        return Guard(app, self.address, self._token)
 
     def close(self) -> None:
-        """Listen no more; the token is worth nothing any more."""
-        self.listener.close()
+        """Stop listening, and remove the token."""
+        self.socket.close()
         with contextlib.suppress(OSError):
             if self._is_published():
                 self._token_file.unlink(missing_ok=True)
 
 
 class Guard:
-    """Lets requests through to `app` that were made for `listens`, by who knows `token`, and not by a browser."""
+    """Passes a request on to `app` if it was sent to `address`, shows the `token`, and is not a browser's."""
 
-    def __init__(self, app: ASGIApp, listens: Loopback, token: str) -> None:
+    def __init__(self, app: ASGIApp, address: Loopback, token: str) -> None:
         self._app = app
         self._expected = f"{SCHEME}{token}".encode()
-        host = f"[{listens.host}]" if ":" in listens.host else listens.host
-        self._hosts = (f"{host}:{listens.port}", f"localhost:{listens.port}")
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        self._hosts = (f"{host}:{address.port}", f"localhost:{address.port}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = self._refuse(Headers(scope=scope))

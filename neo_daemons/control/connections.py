@@ -1,0 +1,51 @@
+"""Work that lasts as long as a connection: until the client hangs up, or the server shuts down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+LAST_WORDS_S = 0.05
+"""A follower gets what has been written by a shutdown if it can be read within this; reading it takes far less."""
+
+T = TypeVar("T")
+
+
+async def until_closing(pieces: AsyncIterator[T], closing: asyncio.Event) -> AsyncIterator[T]:
+    """Follow `pieces` as they come until `closing` is set, and then to the end of what is there."""
+    closed = asyncio.ensure_future(closing.wait())
+    following: asyncio.Future[T] | None = None
+    try:
+        while True:
+            following = asyncio.ensure_future(anext(pieces))
+            await asyncio.wait({following, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                await asyncio.wait({following}, timeout=LAST_WORDS_S)
+            if not following.done():
+                return
+            yield following.result()
+    finally:
+        tasks = [task for task in (following, closed) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """Do `work` for a client, but no longer than it stays connected; the result, or None if it has hung up."""
+
+    async def hung_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, listening = asyncio.ensure_future(work), asyncio.ensure_future(hung_up())
+    try:
+        await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, listening):
+            task.cancel()
+        await asyncio.gather(working, listening, return_exceptions=True)

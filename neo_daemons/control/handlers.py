@@ -1,0 +1,162 @@
+"""What each request does: one method for each operation of `openapi.OPERATIONS`, of the same name.
+
+A handler answers a request that it can carry out, and raises what `server` makes an error of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from neo_daemons.definitions import Definition
+from neo_daemons.supervision.machine import Event, Refused
+from neo_daemons.supervision.supervisor import Supervisor
+
+from . import api, openapi
+from .bodies import body, window
+from .connections import until_closing, while_connected
+from .leases import Leases
+from .outcome import wait_for_outcome
+from .protocols import Controlled, OnDemandSession
+
+
+class Handlers:
+    """Carries out requests on a supervisor.
+
+    Args:
+        closing: set when the server shuts down; what is followed ends then.
+    """
+
+    def __init__(self, controlled: Controlled, closing: asyncio.Event) -> None:
+        self._controlled = controlled
+        self._closing = closing
+        self._leases = Leases(controlled)
+
+    @property
+    def _supervisor(self) -> Supervisor:
+        return self._controlled.supervisor
+
+    async def document(self, request: Request) -> Response:
+        return Response(openapi.document(), media_type="application/json")
+
+    # Looking
+
+    async def status(self, request: Request) -> Response:
+        return json_response(self._supervisor.status())
+
+    async def why(self, request: Request) -> Response:
+        return json_response(self._supervisor.explain(request.path_params["name"]))
+
+    async def events(self, request: Request) -> Response:
+        count, follow = window(request)
+        name = request.query_params.get("daemon")
+        if name is not None:
+            self._supervisor.daemon(name)
+        if not follow:
+            return json_response(self._supervisor.events(count, name))
+
+        async def lines() -> AsyncIterator[bytes]:
+            async for entry in self._supervisor.journal.follow(count, name):
+                yield msgspec.json.encode(entry) + b"\n"
+
+        return StreamingResponse(until_closing(lines(), self._closing), media_type="application/x-ndjson")
+
+    async def logs(self, request: Request) -> Response:
+        count, follow = window(request)
+        log = self._supervisor.daemon(request.path_params["name"]).slot.log
+        if not follow:
+            lines = [*log.tail(count), *([remark] if (remark := log.remark()) else [])]
+            return Response("".join(f"{line}\n" for line in lines), media_type="text/plain")
+        return StreamingResponse(until_closing(log.follow(count), self._closing), media_type="text/plain")
+
+    # Orders
+
+    async def start(self, request: Request) -> Response:
+        return await self._order(request, Event.START)
+
+    async def stop(self, request: Request) -> Response:
+        return await self._order(request, Event.STOP)
+
+    async def restart(self, request: Request) -> Response:
+        return await self._order(request, Event.RESTART)
+
+    async def hold(self, request: Request) -> Response:
+        return await self._order(request, Event.HOLD)
+
+    async def release(self, request: Request) -> Response:
+        return await self._order(request, Event.RELEASE)
+
+    async def _order(self, request: Request, order: Event) -> Response:
+        name = request.path_params["name"]
+        wait_s = (await body(request, api.Order)).wait_s
+        try:
+            self._supervisor.order(name, order)
+        except Refused as error:
+            raise Refused(f"cannot {order} {name}: {error}") from None
+        if self._controlled.session is not None:
+            self._controlled.session.ordered(name)
+        if wait_s:
+            await while_connected(request, wait_for_outcome(self._supervisor, name, wait_s))
+        self._supervisor.daemon(name)  # a reload may have removed it meanwhile
+        return json_response(self._supervisor.status().daemon(name))
+
+    async def reload(self, request: Request) -> Response:
+        dry_run = (await body(request, api.Reload)).dry_run
+        return json_response(await self._controlled.reload(dry_run=dry_run))
+
+    async def shutdown(self, request: Request) -> Response:
+        detach = (await body(request, api.Shutdown)).detach
+        self._controlled.ask_to_stop(detach=detach)
+        return json_response(self._supervisor.status())
+
+    async def lease(self, request: Request) -> Response:
+        wanted = await body(request, api.LeaseRequest)
+        if wanted.inhibit not in (None, "*"):
+            self._supervisor.daemon(str(wanted.inhibit))
+        return self._leases.grant(wanted)
+
+    # Of a session only
+
+    def _session(self) -> OnDemandSession:
+        if self._controlled.session is None:
+            raise Refused("this supervisor is there to stay: only one that pytest started can do that")
+        return self._controlled.session
+
+    async def set_up(self, request: Request) -> Response:
+        settings = await body(request, api.SessionSettings, api.MAX_DEFINITIONS_BYTES)
+        return json_response(await self._session().set_up(settings))
+
+    async def define(self, request: Request) -> Response:
+        definition = await body(request, Definition, api.MAX_DEFINITIONS_BYTES)
+        if definition.name != request.path_params["name"]:
+            raise Refused(f"the definition is of {definition.name!r}")
+        daemon = await self._session().define(definition)
+        return json_response(self._supervisor.status_of(daemon))
+
+    async def remove(self, request: Request) -> Response:
+        await self._session().remove(request.path_params["name"])
+        return json_response({})
+
+    async def need(self, request: Request) -> Response:
+        wait_s = (await body(request, api.Need)).wait_s
+        answer = self._session().need(request.path_params["name"], wait_s)
+        return json_response(await while_connected(request, answer))
+
+    async def signal(self, request: Request) -> Response:
+        wanted = (await body(request, api.Signal)).signal
+        self._session()
+        daemon = self._supervisor.daemon(request.path_params["name"])
+        if not await daemon.signal(signal.Signals[wanted]):
+            raise Refused(f"cannot send {wanted} to {daemon.name}: it has no process; it is {daemon.state.public}")
+        return json_response(self._supervisor.status_of(daemon))
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """`value` as JSON."""
+    return Response(msgspec.json.encode(value), status, headers, "application/json")

@@ -1,0 +1,105 @@
+"""Finds what supervisors have left and nobody supervises. Nothing is ended here: `reaping` does that."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from neo_daemons import records
+from neo_daemons.definitions import is_name
+from neo_daemons.records import DaemonRecord, DamagedRecord
+from neo_daemons.state_dir import StateDir
+
+from .ownership import Ownership
+from .platform import Platform, Process
+from .presence import find_supervisor
+
+
+class Orphan(Struct, frozen=True, kw_only=True):
+    """A process of a daemon that nobody supervises. `own`: it belongs to the state directory that was asked for."""
+
+    pid: int
+    name: str
+    state_dir: str
+    command: str
+    own: bool
+
+
+def orphans(ownership: Ownership, platform: Platform) -> list[Orphan]:
+    """Every process of this user that bears a mark of ours, or holds a lock of this state directory, and has no
+    supervisor."""
+    found = []
+    for process, orphan in unsupervised(ownership, platform):
+        process.close()
+        found.append(orphan)
+    return found
+
+
+def unsupervised(ownership: Ownership, platform: Platform, *, locked: bool = False) -> Iterator[tuple[Process, Orphan]]:
+    """The same, each with its process, which the caller closes.
+
+    Args:
+        locked: the caller holds the lock of the state directory, so that nobody supervises it.
+    """
+    supervised: dict[str, set[str] | None] = {str(ownership.state_dir.path): set()} if locked else {}
+
+    def tokens(state_dir: str) -> set[str] | None:
+        """The runs that a living supervisor watches; None where one lives that does not say."""
+        if state_dir not in supervised:
+            supervised[state_dir] = _watched(StateDir(Path(state_dir)), platform)
+        return supervised[state_dir]
+
+    seen: set[int] = set()
+    own = {process.pid: process for process, _ in ownership.marked()}
+    for process, mark in platform.marked(lambda mark: True):
+        mine = own.pop(process.pid, None)
+        if mine is not None:
+            mine.close()
+        # Ours may have been started when this directory was elsewhere.
+        where = str(ownership.state_dir.path) if mine is not None else mark.state_dir
+        watched = tokens(where)
+        if watched is None or mark.token in watched:
+            process.close()
+            continue
+        seen.add(process.pid)
+        yield process, _describe(platform, process, mark.name, where, own=mine is not None)
+    for process in own.values():
+        process.close()
+    if tokens(str(ownership.state_dir.path)) != set():
+        return  # what has lost its mark is its supervisor's to tell
+    for path in sorted(ownership.state_dir.daemons.glob("*.lock")):
+        if not is_name(path.stem):
+            continue
+        for process in ownership.lock_holders(path.stem):
+            if process.pid in seen:
+                process.close()
+            else:
+                yield process, _describe(platform, process, path.stem, str(ownership.state_dir.path), own=True)
+
+
+def _watched(state_dir: StateDir, platform: Platform) -> set[str] | None:
+    """The runs that the supervisor of a state directory watches; None where one lives that does not say."""
+    try:
+        supervisor = find_supervisor(state_dir, platform)
+    except OSError:
+        return None
+    if supervisor is None:
+        return set()
+    supervisor.close()
+    if supervisor.record is None:
+        return None
+    tokens = {supervisor.record.token}
+    for path in state_dir.daemons.glob("*.json"):
+        with contextlib.suppress(DamagedRecord, OSError):
+            record = records.read(path, DaemonRecord)
+            if record is not None:
+                tokens.add(record.token)
+    return tokens
+
+
+def _describe(platform: Platform, process: Process, name: str, state_dir: str, *, own: bool) -> Orphan:
+    command = platform.describe(process.pid) or "ended"
+    return Orphan(pid=process.pid, name=name, state_dir=state_dir, command=command, own=own)
