@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from .catalog import resolve
-from .config import ConfigError, Configuration, load
+from .config.configuration import Configuration, load
+from .config.errors import ConfigError
 from .definitions import Definition, Launch, Unavailable
 from .environment import inherited
 from .state_dir import StateDirError, StateDirLost

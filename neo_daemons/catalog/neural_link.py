@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from neo_daemons.config.project import Project
 from neo_daemons.definitions import Definition, Launch, Unavailable
 from neo_daemons.references import escape
 
 from . import neo_mjs
-from .project import Project
-
-PORT = 8081
-"""Its own default."""
-OPTIONS = neo_mjs.OPTIONS
-
-
-def settings(options: Mapping[str, str]) -> dict[str, Any]:
-    """Its defaults."""
-    return {
-        "port": "auto",
-        "url": "ws://${host}:${port}",
-        "ready": {"type": "tcp"},
-        "live": {"type": "tcp"},
-        "stop": {"signal": "SIGINT"},
-        "exports": {"NEO_NL_PORT": "${port}"},
-    }
 
 
 def locate(definition: Definition, project: Project) -> Launch | Unavailable:

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for argument in given:
         if not is_text(argument):
             options.parser.error(f"{argument!r} is not UTF-8")
-    from neo_daemons.config import ConfigError
+    from neo_daemons.config.errors import ConfigError
     from neo_daemons.control.client import ControlError, NoSupervisor
 
     try:

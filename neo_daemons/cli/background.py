@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from neo_daemons import interpreter, locks, procfs
-from neo_daemons.config import Configuration, find_state_dir
+from neo_daemons.config.configuration import Configuration
+from neo_daemons.config.locate import find_state_dir
 from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import REMADE_S, Client, ControlError, NoSupervisor, Unreachable
 from neo_daemons.state_dir import StateDir

@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import Any
 
-from neo_daemons.config import ConfigError
+from neo_daemons.config.errors import ConfigError
 from neo_daemons.definitions import is_name
 from neo_daemons.health.observation import Status
 from neo_daemons.health.observer import Observer

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from neo_daemons.catalog import resolve
-from neo_daemons.config import find_state_dir, load
+from neo_daemons.config.configuration import load
+from neo_daemons.config.locate import find_state_dir
 from neo_daemons.environment import inherited
 from neo_daemons.supervision import survey
 from neo_daemons.supervision.platform import current_platform

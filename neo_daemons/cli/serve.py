@@ -10,7 +10,8 @@ import queue
 import sys
 import threading
 
-from neo_daemons.config import ConfigError, Configuration, load
+from neo_daemons.config.configuration import Configuration, load
+from neo_daemons.config.errors import ConfigError
 from neo_daemons.control.server import settled
 from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.status import Cause

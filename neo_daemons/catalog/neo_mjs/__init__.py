@@ -10,8 +10,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from neo_daemons.catalog.project import Project, find_program, pip_install, real_path
+from neo_daemons.catalog.installed import find_program, pip_install
+from neo_daemons.config.project import Project
 from neo_daemons.definitions import Definition, Provision, Step, Unavailable
+from neo_daemons.paths import real_path
 
 HERE = Path(__file__).parent
 INIT_GRAPH = HERE / "init_graph.mjs"
@@ -25,7 +27,6 @@ WAKE_SCRIPTS = (
 NEURAL_LINK_SCRIPTS = ("ai/mcp/server/neural-link/run-bridge.mjs",)
 SETUP = "ai/scripts/setup/initServerConfigs.mjs"
 """Makes the configuration files that the package leaves out."""
-OPTIONS = {"home": "directory of a neo.mjs checkout"}
 NPM_SETTINGS = {
     "audit": "false",
     "fund": "false",
