@@ -114,10 +114,14 @@ def _run(options: argparse.Namespace) -> int:
             from . import serve
 
             return serve.serve(options)
-        case "up" | "down":
-            from . import background
+        case "up":
+            from . import up
 
-            return background.up(options) if options.command == "up" else background.down(options)
+            return up.up(options)
+        case "down":
+            from . import down
+
+            return down.down(options)
         case "doctor" | "reap":
             from . import inspect
 
