@@ -16,7 +16,9 @@ from neo_daemons.control.client import REMADE_S, Client, ControlError, Superviso
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus, Explanation, JournalEntry, Status
 
-from . import DONE, FAILED, complain, render
+from . import render
+from .codes import DONE, FAILED
+from .streams import complain
 
 WATCH_S = 1.0
 

@@ -13,7 +13,9 @@ from neo_daemons.supervision.ownership import FoundSupervisor
 from neo_daemons.supervision.platform import Process, current_platform
 from neo_daemons.supervision.reaping import reap
 
-from . import DONE, FAILED, NO_SUPERVISOR, STILL_HELD, complain
+from . import render
+from .codes import DONE, FAILED, NO_SUPERVISOR
+from .streams import complain
 from .takeover import end, supervisor, wait_until_ended, wait_until_released
 
 GOODBYE_S = 2.0
@@ -33,7 +35,7 @@ def down(options: argparse.Namespace) -> int:
     for orphan in reaped.ended:
         print(f"ended {orphan.name}, pid {orphan.pid}, which a supervisor had left")
     if reaped.held:
-        return complain(STILL_HELD.format(", ".join(reaped.held)), FAILED)
+        return complain(render.STILL_HELD.format(", ".join(reaped.held)), FAILED)
     if found is None and not reaped.ended:
         print(f"nothing is running for {state.path}")
     return DONE

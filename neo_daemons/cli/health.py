@@ -14,7 +14,8 @@ from neo_daemons.health.project import observer_at, project_observers
 from neo_daemons.health.report import check_all
 from neo_daemons.urls import redacted
 
-from . import complain, drop_output, render
+from . import render
+from .streams import complain, drop_output
 
 CODES: dict[Status, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2, "unknown": 3}
 """As monitoring plugins exit."""

@@ -12,7 +12,9 @@ from neo_daemons.supervision import survey
 from neo_daemons.supervision.platform import current_platform
 from neo_daemons.supervision.reaping import reap as end_orphans
 
-from . import DONE, FAILED, STILL_HELD, complain, render
+from . import render
+from .codes import DONE, FAILED
+from .streams import complain
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -44,7 +46,7 @@ def reap(options: argparse.Namespace) -> int:
     for orphan in reaped.left:
         print(render.clean(f"left  {orphan.name}, pid {orphan.pid} ({orphan.command}): of {orphan.state_dir}"))
     if reaped.held:
-        return complain(STILL_HELD.format(", ".join(reaped.held)), FAILED)
+        return complain(render.STILL_HELD.format(", ".join(reaped.held)), FAILED)
     if not reaped.ended and not reaped.left:
         print("nothing to reap")
     return DONE

@@ -20,8 +20,10 @@ from neo_daemons.supervision.daemon import Daemon
 from neo_daemons.supervision.machine import State
 from neo_daemons.supervision.supervisor import Supervisor
 
-from . import ALREADY_RUNNING, DONE, REQUIRED, complain, render
+from . import render
+from .codes import ALREADY_RUNNING, DONE, REQUIRED
 from .requirements import load_with_requirements
+from .streams import complain
 from .takeover import take_over
 
 REFRESH_S = 1.0

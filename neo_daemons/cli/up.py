@@ -16,8 +16,10 @@ from neo_daemons.status import DaemonStatus, Status
 from neo_daemons.supervision.ownership import FoundSupervisor
 from neo_daemons.supervision.platform import MARK_VARIABLE, Process, SpawnSpec, current_platform
 
-from . import DONE, FAILED, REQUIRED, complain, render
+from . import render
+from .codes import DONE, FAILED, REQUIRED
 from .requirements import load_with_requirements
+from .streams import complain
 from .takeover import end, supervisor
 
 POLL_S = 0.05
