@@ -77,7 +77,7 @@ class AgentOrchestrator:
             configuration.definitions,
             state=configuration.state,
             resolve=self._resolve,
-            values=project.references(),
+            values=project.references(configuration.state.path),
             env=inherited(env),
             parallel=configuration.parallel or PARALLEL,
             config=str(configuration.source) if configuration.source else None,

@@ -26,7 +26,7 @@ def doctor(options: argparse.Namespace) -> int:
         state=configuration.state,
         platform=current_platform(),
         resolve=lambda definition: resolve(definition, project),
-        values={**project.references(), "state_dir": str(configuration.state.path)},
+        values=project.references(configuration.state.path),
         env=inherited(project.environ),
     )
     print(f"configuration: {configuration.source or 'none; the built-in daemons with their defaults'}")

@@ -47,9 +47,8 @@ def build(
         state: the state directory.
         observing: nothing is to be started: variables that the environment lacks are no fault.
     """
-    places = {"state_dir": str(state), **project.places()}
-    linker = Linker(reader, tables, {**places, **project.references()}, observing=observing)
-    settler = Settler(reader, linker, project.root, places)
+    linker = Linker(reader, tables, project.references(state), observing=observing)
+    settler = Settler(reader, linker, project.root, project.places(state))
     whole: dict[str, Definition] = {}
     sharing: list[Definition] = []
     for name, table in tables.items():

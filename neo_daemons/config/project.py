@@ -25,13 +25,13 @@ class Project(Struct, frozen=True):
     """Where provisions are kept, for all projects of this user."""
     environ: dict[str, str]
 
-    def references(self) -> dict[str, str]:
-        """What all its daemons can refer to: its places, its interpreter, and its environment."""
-        return {**self.places(), **references(self.environ)}
+    def places(self, state: Path) -> dict[str, str]:
+        """Its directories, as references call them; `state` is the state directory."""
+        return {"state_dir": str(state), "project": str(self.root), "cache_dir": str(self.cache)}
 
-    def places(self) -> dict[str, str]:
-        """Its directories, as references call them."""
-        return {"project": str(self.root), "cache_dir": str(self.cache)}
+    def references(self, state: Path) -> dict[str, str]:
+        """What all its daemons can refer to: its places, its interpreter, and its environment."""
+        return {**self.places(state), **references(self.environ)}
 
 
 def default_cache(environ: dict[str, str]) -> Path:
