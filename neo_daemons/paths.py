@@ -1,4 +1,4 @@
-"""Paths that users state, made absolute and real."""
+"""Makes paths that users state absolute and free of links."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .state_dir import is_text
 
 
 def real_path(path: str | Path, base: Path | None = None) -> Path:
-    """A path, relative to `base` (by default the working directory) or "~", made absolute and without links.
+    """Return a path, relative to `base` (by default the working directory) or "~", made absolute and without links.
 
     Raises:
         ValueError: there is no such path (an unknown "~user", a loop of links, no working directory any more), or it
@@ -28,7 +28,7 @@ def real_path(path: str | Path, base: Path | None = None) -> Path:
 
 
 def working_directory() -> Path:
-    """The working directory.
+    """Return the working directory.
 
     Raises:
         ValueError: it has been deleted.
@@ -40,7 +40,7 @@ def working_directory() -> Path:
 
 
 def holds(test: Callable[[], bool]) -> bool:
-    """A path's own test; what cannot even be looked at is not there."""
+    """Return the result of a path's own test, and False if the system does not let us look there."""
     try:
         return test()
     except OSError:

@@ -93,11 +93,11 @@ def texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
 
 
 def own_values(definition: Definition, *, log_path: str, ports: Mapping[str, int]) -> dict[str, str]:
-    """What references call a daemon's own properties, with their values; all but its URL, which may refer to these.
+    """Return the properties of a daemon by reference name, all but its URL, which may refer to them.
 
     Args:
-        log_path: of its log.
-        ports: the numbers of its ports, by name, the main one first.
+        log_path: the path of its log.
+        ports: the numbers of its ports by name, the main one first.
     """
     values = {"name": definition.name, "host": definition.host, "log_path": log_path}
     for name, number in ports.items():
@@ -109,12 +109,12 @@ def own_values(definition: Definition, *, log_path: str, ports: Mapping[str, int
 
 
 def of_daemon(name: str, key: str) -> str:
-    """What references call the property `key` of another daemon: ``daemons.chroma.url``."""
+    """Return the reference name of a property of another daemon, such as ``daemons.chroma.url``."""
     return f"daemons.{name}.{key}"
 
 
 def split(reference: str) -> tuple[str, str] | None:
-    """The name and the key in a reference to another daemon; None for any other reference."""
+    """Return the daemon and the property in a reference to another daemon; None for any other reference."""
     kind, _, rest = reference.partition(".")
     name, _, key = rest.partition(".")
     return (name, key) if kind == "daemons" and name else None

@@ -1,6 +1,6 @@
-"""How the daemons that are known by name are found on this machine, each in a module of its own.
+"""Finds the programs of the built-in daemons on this machine; each daemon has a module.
 
-What is known of them without looking is in `neo_daemons.config.builtins`. No process is started here.
+Their default settings are in `neo_daemons.config.builtins`. Nothing here starts a process.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ LOCATE: Mapping[str, Callable[[Definition, Project], Launch | Unavailable]] = {
     "mlx": mlx.locate,
     "neural-link": neural_link.locate,
 }
-"""For each name in `neo_daemons.config.builtins.BUILTINS`, what finds its program, or says why it cannot run."""
+"""For each name in `neo_daemons.config.builtins.BUILTINS`, the function that finds its program."""
 
 
 def resolve(definition: Definition, project: Project) -> Launch | Unavailable:
-    """How `definition` is run on this machine: by its own command, or as its catalog entry finds it."""
+    """Return how to run `definition` on this machine: by its own command, or as the catalog finds it."""
     if definition.builtin is not None and not definition.command:
         return LOCATE[definition.builtin](definition, project)
     return Launch(command=definition.command)

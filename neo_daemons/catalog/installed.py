@@ -1,4 +1,4 @@
-"""What is installed here: scripts of this interpreter's environment, programs on PATH, and how to add what is not."""
+"""Finds what is installed: scripts of this interpreter's environment, programs on PATH, and their versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``down``: end a supervisor, or what one left."""
+"""``down``: stop a supervisor, or end the processes that one has left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNREACHABLE_S = 60.0
 
 
 def down(options: argparse.Namespace) -> int:
-    """Stop a supervisor and its daemons; without a supervisor, what one left."""
+    """Stop a supervisor and its daemons; without a supervisor, end the processes that one has left."""
     state = find_state_dir(options.state_dir, file=options.config)
     found = supervisor(state)
     if found is not None:

@@ -28,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def command_parser() -> argparse.ArgumentParser:
-    """Parses a command line; what it finds has the parser of the command as `parser`."""
+    """Return the parser of the command line. Its result has the parser of the command as `parser`."""
     parser = _Parser(
         prog="neo-daemons",
         description="Supervise the daemons of this project: chroma, bridge, mlx, and any that neo-daemons.toml names.",

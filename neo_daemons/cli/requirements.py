@@ -9,7 +9,7 @@ from neo_daemons.config.errors import ConfigError
 
 
 def load_with_requirements(options: argparse.Namespace) -> Configuration:
-    """The configuration, with ``--require`` checked against it.
+    """Load the configuration and check ``--require`` against it.
 
     Raises:
         ConfigError: either is wrong.

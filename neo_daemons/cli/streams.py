@@ -1,4 +1,4 @@
-"""Standard streams, which may be closed, full or nobody's."""
+"""The standard streams, which may be closed, full or without a reader."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TextIO
 
 
 def open_closed_streams() -> None:
-    """Whoever started us may have closed standard streams. Then the next file that is opened, be it a record, would get
-    the number of one, and what is meant for people would go there."""
+    """Open the standard streams that the parent process has closed.
+
+    Otherwise the next file, perhaps a record, would get the number of one, and messages would go there.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -23,7 +25,7 @@ def open_closed_streams() -> None:
 
 
 def drop_output() -> None:
-    """So that the interpreter's own last flush fails no more."""
+    """Drop pending output, so that the interpreter's own last flush does not fail."""
     _drop(sys.stdout)
 
 
@@ -33,13 +35,13 @@ def _drop(stream: TextIO) -> None:
 
 
 def complain(message: str, code: int) -> int:
-    """One line on standard error, unless nothing can be written there; `code`."""
+    """Print one line on standard error, if anything can be written there, and return `code`."""
     say(f"neo-daemons: {message}")
     return code
 
 
 def say(text: str) -> None:
-    """A text on standard error, unless nothing can be written there."""
+    """Print a text on standard error, if anything can be written there."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:

@@ -53,7 +53,7 @@ def wait_until_ended(process: Process, timeout_s: float) -> bool:
 
 
 def end(process: Process, grace_s: float) -> None:
-    """End a process by a signal; after `grace_s` by SIGKILL, and wait as long for that."""
+    """End a process with SIGTERM and, after `grace_s` seconds, with SIGKILL. Wait as long for each."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
         process.signal(signum)
         process.signal(signal.SIGCONT)  # one that is stopped takes a signal only then

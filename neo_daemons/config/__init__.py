@@ -1,7 +1,7 @@
-"""``neo-daemons.toml`` or ``[tool.neo_daemons]`` in ``pyproject.toml`` → definitions.
+"""Reads ``neo-daemons.toml``, or ``[tool.neo_daemons]`` in ``pyproject.toml``, and makes definitions of it.
 
-What a file may say of a daemon is `Settings` in `schema`; the types there are the checks. Whatever is wrong becomes one
-`ConfigError` that names all faults, each with file, key, value and remedy. Paths are made absolute and real here, once.
+`schema` lists what a file may say. If anything is wrong, one `ConfigError` names all faults, each with file, key, value
+and remedy. The names here are public; everything else imports the modules.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PUBLIC = {
 
 
 def __getattr__(name: str) -> Any:
-    # Who only looks for a state directory does not load what makes definitions.
+    # Looking for a state directory does not load the modules that make definitions.
     if name in _PUBLIC:
         from importlib import import_module
 

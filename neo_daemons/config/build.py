@@ -1,7 +1,7 @@
-"""Tables → definitions.
+"""Builds definitions from tables.
 
-What is wrong is kept by the reader. A daemon with a fault of its own is checked no further, except for what it shares
-with others, as one fault would look like others.
+The reader collects the faults. A daemon with a fault of its own is checked no further, except for what it shares with
+others: the same fault would show up again as others.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from neo_daemons.paths import holds
 from .builtins import BUILTINS, Builtin
 from .checks import check_probes, check_shared, check_url
 from .external import answers
-from .kinds import fits
-from .linking import Linker
+from .messages import join
+from .path_resolver import PathResolver
 from .project import Project
 from .reader import Reader
+from .reference_checker import ReferenceChecker
 from .schema import Settings
-from .settling import Settler
-from .wording import join
+from .schema_types import fits
 
 
 def build(
@@ -38,17 +38,17 @@ def build(
     state: Path,
     observing: bool,
 ) -> tuple[Definition, ...]:
-    """The definitions of a file's daemons, of which some are missing if the reader has faults.
+    """Return the definitions of a file's daemons. Some are missing if the reader has faults.
 
     Args:
-        tables: what the file says of each, by name.
-        broken: names of daemons whose tables were dropped for their faults.
-        reader: keeps the faults.
+        tables: the file's tables, by the name of the daemon.
+        broken: names of daemons whose tables were dropped because of faults.
+        reader: collects the faults.
         state: the state directory.
-        observing: nothing is to be started: variables that the environment lacks are no fault.
+        observing: accept references to environment variables that are not set.
     """
-    linker = Linker(reader, tables, project.references(state), observing=observing)
-    settler = Settler(reader, linker, project.root, project.places(state))
+    references = ReferenceChecker(reader, tables, project.references(state), observing=observing)
+    paths = PathResolver(reader, references, project.root, project.places(state))
     whole: dict[str, Definition] = {}
     sharing: list[Definition] = []
     for name, table in tables.items():
@@ -57,20 +57,21 @@ def build(
             reader.fault(join("daemons", name), UNSET, "not a name for a daemon", remedy)
         elif name not in broken:
             before = len(reader.faults)
-            definition = _define(name, table, reader, settler)
+            definition = _define(name, table, reader, paths)
             if definition is not None:
                 sharing.append(definition)
                 if len(reader.faults) == before:
                     whole[name] = definition
-    connected = {name: linker.connect(definition, whole) for name, definition in whole.items()}
+    connected = {name: references.check(definition, whole) for name, definition in whole.items()}
     check_shared(reader, sharing, tables)
     if not reader.faults:
-        linker.check_cycle(connected)
+        references.check_cycle(connected)
     return tuple(connected.values())
 
 
-def _define(name: str, table: dict[str, Any], reader: Reader, settler: Settler) -> Definition | None:
-    """The definition of one daemon; of one with faults at least what it may share with others, or None."""
+def _define(name: str, table: dict[str, Any], reader: Reader, paths: PathResolver) -> Definition | None:
+    """Return the definition of one daemon. If the daemon has faults, the definition holds only what it may share with
+    others, or there is None."""
     before = len(reader.faults)
     builtin = BUILTINS.get(name)
     options: dict[str, str] = {}
@@ -78,12 +79,12 @@ def _define(name: str, table: dict[str, Any], reader: Reader, settler: Settler) 
     if builtin is not None:
         for option, meaning in builtin.options.items():
             if option in own:
-                options[option] = _option(name, option, own.pop(option), meaning, reader, settler)
+                options[option] = _option(name, option, own.pop(option), meaning, reader, paths)
     known = {**{f.encode_name: f for f in msgspec.structs.fields(Settings)}, **(builtin.options if builtin else {})}
     stated: Settings = reader.convert(own, Settings, f"daemons.{name}", known)
     if len(reader.faults) > before:
         ports = _ports(stated, None)
-        return settler.settle(
+        return paths.resolve(
             Definition(name=name, cwd=stated.cwd or "", ports=ports, data_dir=stated.data_dir, external=stated.external)
         )
     if stated.external:
@@ -95,23 +96,23 @@ def _define(name: str, table: dict[str, Any], reader: Reader, settler: Settler) 
         return None
     definition = _definition(name, own, settings, builtin, options)
     check_probes(reader, definition)
-    return settler.settle(_bracketed(definition))
+    return paths.resolve(_bracketed(definition))
 
 
-def _option(name: str, option: str, value: Any, meaning: str, reader: Reader, settler: Settler) -> str:
-    """The value of a key that only one built-in daemon has."""
+def _option(name: str, option: str, value: Any, meaning: str, reader: Reader, paths: PathResolver) -> str:
+    """Return the value of a key that only this built-in daemon has."""
     if not isinstance(value, str) or not value:
         problem = "is empty" if value == "" else "expected a string"
         reader.fault_of(name, option, value, problem, f"write in quotes the {meaning}")
         return ""
-    path = settler.path(name, option, value)
+    path = paths.path(name, option, value)
     if option == "model" and not value.startswith(("/", "./", "../", "~")) and not holds(path.is_dir):
         return value
     return str(path)
 
 
 def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a built-in daemon, overridden key by key."""
+    """Return the default settings of a built-in daemon with the user's own in their place, key by key."""
     merged = {**defaults, **own}
     for key in ("env", "exports", "stop"):
         if key in defaults and isinstance(own.get(key), dict):
@@ -122,7 +123,7 @@ def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: Reader) -> None:
-    """Look for keys that are missing, or that do not go together."""
+    """Check that required keys are there and that no two keys contradict each other."""
     for other in ("command", "port", "ports"):
         if settings.external and own.get(other):
             reader.fault_of(name, other, own[other], "an external daemon has none", "remove this, or external")
@@ -138,11 +139,12 @@ def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: R
 def _definition(
     name: str, own: Mapping[str, Any], settings: Settings, builtin: Builtin | None, options: dict[str, str]
 ) -> Definition:
-    """The definition that settings come to; paths and references are still as stated.
+    """Return the definition that settings describe, with paths and references as the file states them.
 
     Args:
-        own: what the file says.
-        settings: that, with the defaults of `builtin`, which is None for a daemon that is external or not known.
+        own: the table in the file.
+        settings: the same, completed by the defaults of `builtin`.
+        builtin: None for an external daemon, and for one that has no catalog entry.
     """
     preferred = builtin.preferred_port if builtin is not None and not own.keys() & {"port", "ports"} else None
     ready, live = _as_tuple(settings.ready), _as_tuple(settings.live)
@@ -184,7 +186,7 @@ def _ports(settings: Settings, preferred: int | None) -> dict[str, Port]:
 
 
 def _bracketed(definition: Definition) -> Definition:
-    """`definition`, with an IPv6 host in brackets where its URLs begin with it: RFC 3986, section 3.2.2."""
+    """Return `definition` with an IPv6 host in brackets where its URLs begin with it (RFC 3986, section 3.2.2)."""
     if ":" not in definition.host:
         return definition
 

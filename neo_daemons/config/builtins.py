@@ -1,7 +1,7 @@
-"""The daemons that are known by name: chroma, bridge, mlx and neural-link.
+"""The default settings of the built-in daemons: chroma, bridge, mlx and neural-link.
 
-Each is a table of settings in the vocabulary of ``neo-daemons.toml``, which a user's own settings override. How its
-program is found on a machine is the business of `neo_daemons.catalog`.
+Each is a table in the vocabulary of ``neo-daemons.toml``; a user's own settings override it. `neo_daemons.catalog`
+finds the programs on a machine.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from neo_daemons.references import escape
 HTTP_URL = "http://${host}:${port}"
 BRIDGE_DATABASE = "${data_dir}/memory-core-graph.sqlite"
 BRIDGE_DIR = "${data_dir}/wake-daemon"
-"""The bridge's own state: never shared with the supervisor's files, or it would take our PID file for its own."""
+"""The bridge keeps its state here, apart from the supervisor's files: it would take our PID file for its own."""
 NEO_HOME = "directory of a neo.mjs checkout"
 
 
 class Builtin(Struct, frozen=True, kw_only=True):
-    """A daemon that is known by name."""
+    """A built-in daemon."""
 
     settings: Callable[[Mapping[str, str]], dict[str, Any]]
     """Default settings, given the options."""
     options: Mapping[str, str] = {}
-    """Keys of its own that its table may have, and what they say."""
+    """Keys that only its table may have, and what each one means."""
     preferred_port: int | None = None
     data_options: frozenset[str] = frozenset()
-    """Those of its options that name data, which a session of tests must not share."""
+    """Options that name data. A test session does not use them, so that it shares no data with production."""
     by_default: bool = True
-    """Part of a project that has no configuration."""
+    """Whether a project without a configuration runs it."""
 
 
 def _chroma(options: Mapping[str, str]) -> dict[str, Any]:
-    """The heartbeat is what the server offers for both probes; it does not see the store."""
+    """Both probes use the heartbeat, which is all that the server offers; it does not see the store."""
     heartbeat = {"type": "http", "path": "/api/v2/heartbeat", "body": "nanosecond heartbeat"}
     return {
         "port": "auto",
@@ -48,7 +48,7 @@ def _chroma(options: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _bridge(options: Mapping[str, str]) -> dict[str, Any]:
-    """It swallows the errors of its polls, so being alive says nothing: its position must keep up."""
+    """The daemon swallows the errors of its polls, so a living process proves nothing: its position must keep up."""
     database = bridge_database(options)
     return {
         "data_dir": "${state_dir}/data/bridge",
@@ -66,12 +66,12 @@ def _bridge(options: Mapping[str, str]) -> dict[str, Any]:
 
 
 def bridge_database(options: Mapping[str, str]) -> str:
-    """Path of the bridge's graph database, as a string that may hold references."""
+    """Return the path of the bridge's graph database; it may hold references."""
     return escape(options["database"]) if "database" in options else BRIDGE_DATABASE
 
 
 def _mlx(options: Mapping[str, str]) -> dict[str, Any]:
-    """``/health`` says ok before the model has ever answered, so readiness asks for a completion."""
+    """``/health`` says ok before the model has ever answered, so the readiness probe asks for a completion."""
     health = {"type": "http", "path": "/health", "body": '"ok"'}
     completion = {
         "type": "http",
@@ -122,5 +122,5 @@ BUILTINS: Mapping[str, Builtin] = {
         by_default=False,
     ),
 }
-"""By name, in the order in which a project without a configuration has them. A preferred port is that which the program
-itself has by default."""
+"""The built-in daemons by name, in the order of a project without a configuration. A preferred port is the default of
+the program itself."""

@@ -1,7 +1,7 @@
-"""What is wrong with definitions that are right by their types: in probes, and in what daemons share or wait for.
+"""Checks that types cannot express: probes, URLs, and what daemons share or wait for.
 
-What is found becomes a fault of the reader, at the key where it stands; `check_order` alone raises, for definitions
-that come from no file.
+Most add a fault to the reader, with the key where it is. `check_order` raises: its definitions may come from a program
+instead of a file.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from .reader import Reader
 
 
 def probes(definition: Definition) -> Iterator[tuple[str, AnyProbe]]:
-    """The probes, each with its key."""
+    """Yield the probes of a daemon, each after its key."""
     for key in ("ready", "live"):
         probes = getattr(definition, key)
         yield from ((key if len(probes) == 1 else f"{key}[{number}]", probe) for number, probe in enumerate(probes))
 
 
 def find_cycle(definitions: Iterable[Definition]) -> tuple[str, ...]:
-    """Daemons that wait for each other, each for the next, the first again at the end; empty if there are none."""
+    """Return the names of daemons that wait for each other, each for the next one, with the first again at the end.
+    Empty if there are none."""
     graph = {definition.name: {*definition.after, *definition.requires} for definition in definitions}
     try:
         TopologicalSorter(graph).prepare()
@@ -39,10 +40,10 @@ def find_cycle(definitions: Iterable[Definition]) -> tuple[str, ...]:
 
 
 def check_order(definitions: Iterable[Definition]) -> None:
-    """Check that every daemon can be started after those that it names.
+    """Check that every daemon can start after the ones that it names.
 
     Raises:
-        ConfigError: there is a cycle, or one that it names is missing.
+        ConfigError: daemons wait for each other, or one that is named does not exist.
     """
     known = {definition.name: definition for definition in definitions}
     for name, definition in known.items():
@@ -53,14 +54,14 @@ def check_order(definitions: Iterable[Definition]) -> None:
 
 
 def check_url(reader: Reader, name: str, place: str, url: str) -> bool:
-    """Whether what is at a key of a daemon is a URL."""
+    """Check that the value at a key of a daemon is a URL, and return whether it is."""
     if not is_url(url):
         reader.fault_of(name, place, redacted(url), "not a URL", 'write one such as "http://host:8000/path"')
     return is_url(url)
 
 
 def check_probes(reader: Reader, definition: Definition) -> None:
-    """Look at each of a daemon's probes."""
+    """Check each of a daemon's probes."""
     for place, probe in probes(definition):
         match probe:
             case HttpProbe():
@@ -110,10 +111,10 @@ def _check_pattern(reader: Reader, name: str, place: str, pattern: str) -> None:
 
 
 def check_shared(reader: Reader, definitions: Iterable[Definition], tables: Mapping[str, dict[str, Any]]) -> None:
-    """Look for fixed ports and data directories that two daemons have in common.
+    """Check that no two daemons have the same fixed port or data directory.
 
     Args:
-        tables: what the file says of them, by name.
+        tables: the file's tables, by the name of the daemon.
     """
     ports: dict[int, str] = {}
     directories: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What a project wants to run, and where: the whole of a configuration, found, read and checked."""
+"""Finds, reads and checks the configuration of a project."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .builtins import BUILTINS
 from .errors import ConfigError
 from .isolate import isolate, without_data_options
 from .locate import find_source, stated_dir
+from .messages import join
 from .project import CACHE_VARIABLE, Project, default_cache
 from .reader import Reader
 from .schema import File
 from .source import key_prefix, read
-from .wording import join
 
 
 class Configuration(Struct, frozen=True, kw_only=True):
@@ -97,7 +97,7 @@ def load(
 
 
 def _usable(raw: dict[str, Any], reader: Reader) -> tuple[dict[str, Any], set[str]]:
-    """A file's content without values that no key can have, and the names of the daemons that lost their table."""
+    """Return a file's content without values that no key can have, and the names of daemons that lost their table."""
     content = {key: value for key, value in raw.items() if key != "daemons" or not isinstance(value, dict)}
     content = {key: value for key, value in content.items() if reader.refuse_unusable(value, key, 1)}
     broken: set[str] = set()

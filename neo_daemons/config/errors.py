@@ -1,4 +1,4 @@
-"""The one exception of a configuration that cannot be used."""
+"""The exception that a configuration raises if it cannot be used."""
 
 from __future__ import annotations
 

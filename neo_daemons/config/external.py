@@ -1,4 +1,4 @@
-"""Daemons that somebody else runs: they are observed at a URL, and never controlled."""
+"""Definitions of daemons that somebody else runs: we observe them at a URL and never control them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from neo_daemons.urls import host_and_port, is_url, redacted
 
 from .builtins import BUILTINS, HTTP_URL
 from .errors import ConfigError
-from .kinds import fits
+from .schema_types import fits
 
 
 def answers(url: str) -> HttpProbe:
-    """Passes when a server is up there, whatever it says."""
+    """Return a probe that passes if a server answers at `url` without an error of its own."""
     return HttpProbe(url=escape(url), status=tuple(range(200, 500)))
 
 
 def _leads_further(url: str) -> bool:
-    """Whether a URL says itself where on its host the service is."""
+    """Return whether a URL has a path, which says where on its host the service is."""
     return urllib.parse.urlsplit(url).path.strip("/") != ""
 
 
 def external(name: str, url: str) -> Definition:
-    """The definition of a daemon that somebody else runs at `url`.
+    """Return the definition of a daemon that somebody else runs at `url`.
 
     Raises:
-        ConfigError: that is no URL, or no name.
+        ConfigError: `url` is not a URL, or `name` cannot be a daemon's name.
     """
     if not fits(name, Name):
         raise ConfigError(f"{name!r} is not a name for a daemon; use a-z, 0-9, - and _, a letter first")

@@ -1,4 +1,4 @@
-"""Definitions for a session of tests, which has nothing in common with a daemon that is in use."""
+"""Isolates the definitions of a test session from production: no shared data, no shared ports."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from .builtins import BUILTINS
 
 
 def without_data_options(name: str, table: dict[str, Any]) -> dict[str, Any]:
-    """The table of a daemon without the options that name data."""
+    """Return the table of a daemon without the options that name data."""
     builtin = BUILTINS.get(name)
     return {key: value for key, value in table.items() if builtin is None or key not in builtin.data_options}
 
 
 def isolate(definition: Definition, state: StateDir) -> Definition:
-    """A definition that shares neither data nor ports with the one it is made from."""
+    """Return a definition that shares neither data nor ports with the given one.
+
+    Args:
+        state: the session's state directory, which holds the data instead.
+    """
     if definition.external:
         return definition
     own = (definition.command, definition.env, definition.url)

@@ -1,7 +1,7 @@
-"""Where a project is: its configuration file, its root, and its state directory.
+"""Finds a project: its configuration file, its root and its state directory.
 
-Commands that only talk to a supervisor import this and nothing else of the configuration: one that has become invalid
-must not keep anybody from stopping it.
+Commands that only talk to a supervisor import nothing else of the configuration. An invalid configuration must not keep
+anybody from stopping a supervisor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .source import FILE_NAME, PYPROJECT, has_table, key_prefix, read
 
 
 def find_state_dir(state_dir: Path | None = None, *, file: Path | None = None) -> StateDir:
-    """Find the state directory, and look at nothing else in the configuration.
+    """Find the state directory without looking at anything else in the configuration.
 
     Args:
         state_dir: overrides ``NEO_DAEMONS_STATE_DIR``, which overrides the file.
@@ -42,19 +42,19 @@ def find_state_dir(state_dir: Path | None = None, *, file: Path | None = None) -
 
 
 def find_source(file: Path | None = None, directory: Path | None = None) -> tuple[Path | None, Path]:
-    """The configuration file, None if there is none, and the project's root.
+    """Find the configuration file (None if there is none) and the project's root.
 
     Args:
-        file: take this one; else the nearest from `directory` (by default the working directory) up.
+        file: use this one; otherwise look for the nearest from `directory` (by default the working directory) up.
 
     Raises:
-        ConfigError: there is no such file, or one on the way cannot be read.
+        ConfigError: the path of `file` is invalid, or a file on the way cannot be read.
     """
     return _find(directory) if file is None else _given(file)
 
 
 def _given(file: Path) -> tuple[Path, Path]:
-    """The configuration file that is asked for, and the project's root."""
+    """Return the given configuration file and the project's root."""
     try:
         source = real_path(file)
     except ValueError as error:
@@ -63,8 +63,11 @@ def _given(file: Path) -> tuple[Path, Path]:
 
 
 def _find(start: Path | None) -> tuple[Path | None, Path]:
-    """The configuration file and the project's root: the nearest directory, from `start` (by default the working
-    directory) up, that has one; without any, the nearest that has been supervised before; else `start`."""
+    """Return the configuration file and the project's root.
+
+    The root is the nearest directory, from `start` up, that has a configuration; without any, the nearest one that a
+    supervisor has used before; otherwise `start`.
+    """
     try:
         start = (start or working_directory()).resolve()
     except ValueError as error:
@@ -83,14 +86,14 @@ def _find(start: Path | None) -> tuple[Path | None, Path]:
 def stated_dir(
     argument: Path | None, environ: Mapping[str, str], stated: str | None, root: Path | None, source: Path | None
 ) -> Path:
-    """The state directory that an argument, the environment or a file states; else the usual one of the project.
+    """Return the state directory that the argument, the environment or the file states, in this order, or the default.
 
     Args:
-        stated: what `source` says.
-        root: of the project.
+        stated: the value of the key in the file `source`.
+        root: the project's root.
 
     Raises:
-        ConfigError: that is no path, or leads through a link of somebody else's.
+        ConfigError: the path is invalid, or it leads through a link that belongs to another user.
     """
     variable = environ.get(ENVIRONMENT_VARIABLE)
     if argument is not None:

@@ -1,4 +1,4 @@
-"""The project: its directory, the user's cache, and the environment that its daemons inherit."""
+"""The project: its directory, the user's cache directory, and the environment that its daemons inherit."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from neo_daemons.state_dir import is_text
 
 CACHE_VARIABLE = "NEO_DAEMONS_CACHE_DIR"
 HOMELESS_CACHE = Path("/.cache/neo-daemons")
-"""For a user without a home directory, as if that were /: a provision that cannot write there says so."""
+"""Used for a user without a home directory, as if that were /. A provision that cannot write there says so."""
 
 
 class Project(Struct, frozen=True):
-    """The project whose daemons these are."""
+    """The project that the daemons belong to."""
 
     root: Path
-    """Directory of the configuration; without one, the working directory."""
+    """The directory of the configuration; without one, the working directory."""
     cache: Path
-    """Where provisions are kept, for all projects of this user."""
+    """The directory that holds provisions, for all projects of this user."""
     environ: dict[str, str]
 
     def places(self, state: Path) -> dict[str, str]:
-        """Its directories, as references call them; `state` is the state directory."""
+        """Return the directories that daemons can refer to, by reference name; `state` is the state directory."""
         return {"state_dir": str(state), "project": str(self.root), "cache_dir": str(self.cache)}
 
     def references(self, state: Path) -> dict[str, str]:
-        """What all its daemons can refer to: its places, its interpreter, and its environment."""
+        """Return what all daemons can refer to: `places`, the interpreter and the environment."""
         return {**self.places(state), **references(self.environ)}
 
 
 def default_cache(environ: dict[str, str]) -> Path:
-    """The user's cache directory for this program, or what ``NEO_DAEMONS_CACHE_DIR`` says. It is only named here: most
-    projects keep nothing in it.
+    """Return the user's cache directory for this program, or the one that ``NEO_DAEMONS_CACHE_DIR`` names. Nothing is
+    created: most projects keep nothing there.
 
     Raises:
-        ValueError: it says no path.
+        ValueError: the variable holds no valid path.
     """
     stated = environ.get(CACHE_VARIABLE)
     if stated:

@@ -1,6 +1,6 @@
-"""What is wrong with a configuration: for each fault a line that says where it is and what to do.
+"""Converts raw tables to the types of the schema, and explains each fault in one line: place, value, problem, remedy.
 
-msgspec checks values against types, but leaves out the keys of tables and speaks of JSON. Here its findings become the
+msgspec checks values against types, but it omits the keys of tables and uses the terms of JSON. The reader adds the
 exact place, the value found there, and a remedy that follows from the type.
 """
 
@@ -17,16 +17,16 @@ import msgspec
 from msgspec import UNSET
 
 from .errors import ConfigError
-from .kinds import alternatives, element_types, fits, is_required, keys_of, structure_of, unconstrained
+from .messages import REMEDIES, join, mask, may_be_secret, show, translate, wanted
+from .schema_types import alternatives, element_types, fits, is_required, keys_of, structure_of, unconstrained
 from .source import MAX_DEPTH
-from .wording import REMEDIES, join, mask, may_be_secret, show, translate, wanted
 
 _TOLD = re.compile(r"(.*?)(?: - at `((?:key` in `)?\$(?:\.\w+|\[[\d.]+\])*)`)?", re.DOTALL)
-"""What msgspec says of a value: what is wrong, and where. The first may quote any key of the file."""
+"""A message of msgspec: what is wrong, and where. The first part may quote any key of the file."""
 
 
 class Reader:
-    """Turns raw tables into typed ones, and collects the faults of a whole file, each with where it is."""
+    """Converts raw tables to typed ones and collects the faults of a whole file."""
 
     def __init__(self, source: str, prefix: str) -> None:
         self.source = source
@@ -34,25 +34,25 @@ class Reader:
         self.faults: list[str] = []
 
     def fault(self, key: str, value: Any, problem: str, remedy: str) -> None:
-        """Keep the line that says what is wrong with the value of a key."""
+        """Add a fault: the line that says what is wrong with the value of a key."""
         shown = "" if value is UNSET else f" = {mask(value) if may_be_secret(key) else show(value)}"
         self.faults.append(f"{self.source}: {self.prefix}{key}{shown}: {problem}; {remedy}")
 
     def fault_of(self, daemon: str, key: str, value: Any, problem: str, remedy: str) -> None:
-        """As `fault`, for a key in the table of a daemon."""
+        """Add a fault in the table of a daemon."""
         self.fault(f"daemons.{daemon}.{key}", value, problem, remedy)
 
     def raise_faults(self) -> None:
-        """Raise what has been found.
+        """Raise the faults found so far.
 
         Raises:
-            ConfigError: there is something.
+            ConfigError: there are some.
         """
         if self.faults:
             raise ConfigError(*dict.fromkeys(self.faults))
 
     def refuse_unusable(self, value: Any, key: str = "", depth: int = 0) -> bool:
-        """Look for values that no key can have; whether there are none."""
+        """Add a fault for each value that no key can have, and return whether there was none."""
         before = len(self.faults)
         if depth > MAX_DEPTH:
             self.fault(key, UNSET, "nested too deeply", f"keep to {MAX_DEPTH} levels")
@@ -69,8 +69,16 @@ class Reader:
         return len(self.faults) == before
 
     def convert(self, raw: Any, kind: type[Any], key: str, known: Mapping[str, Any] | None = None) -> Any:
-        """`raw` as a `kind`, all of whose fields have defaults; without what is at fault, and is kept as such.
-        `known` are the keys that it may have, where these are more than the fields."""
+        """Convert a table to a structure, leaving out everything that has a fault.
+
+        Args:
+            kind: the structure; all of its fields have defaults.
+            key: of the table.
+            known: the keys that the table may have, if there are more than the fields of the structure.
+
+        Raises:
+            ConfigError: the whole table has the wrong type.
+        """
         rest = raw
         while True:
             try:
@@ -88,12 +96,15 @@ class Reader:
     def _explain(
         self, raw: Any, kind: Any, key: str, message: str, path: str, known: Mapping[str, Any] | None
     ) -> list[str | int]:
-        """Keep the fault that msgspec finds in `raw`: `message` at `path`, which leaves out the keys of tables.
-        Returns the steps to the least that is to be left out for it."""
+        """Add the fault that msgspec found in `raw`: `message` at `path`, which omits the keys of tables.
+
+        Returns:
+            The keys and indexes that lead to the smallest part that can be left out because of it.
+        """
         where, value, owner, remedy = key, raw, kind, ""
         steps: list[str | int] = []
         needed = 0
-        """So many of the steps lead to the innermost thing that can be left out without another fault."""
+        """The number of steps to the innermost part that can be left out without causing another fault."""
         for name, index in re.findall(r"\.(\w+)|\[([\d.]+)\]", path):
             if name:
                 owner = structure_of(kind, value)
@@ -148,7 +159,7 @@ class Reader:
 
 
 def _remove(value: Any, steps: list[str | int]) -> None:
-    """Remove what the steps lead to from nested tables and lists."""
+    """Remove the part that the steps lead to from nested tables and lists."""
     *way, last = steps
     for step in way:
         value = value[step]

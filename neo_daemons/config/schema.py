@@ -1,4 +1,4 @@
-"""What a file may say: its tables, as types. The types are the checks."""
+"""The tables of a configuration file as types, which msgspec checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Text = Annotated[str, Meta(min_length=1)]
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys of a ``[daemons.NAME]`` table. See `Definition` for what they mean."""
+    """The keys of a ``[daemons.NAME]`` table. `Definition` says what they mean."""
 
     command: Strings | None = None
     env: dict[VariableName, str] = {}
@@ -42,7 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole of a configuration."""
+    """The keys of the whole file."""
 
     daemons: dict[str, dict[str, Any]] | UnsetType = UNSET
     state_dir: Text | None = None

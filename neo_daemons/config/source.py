@@ -1,4 +1,4 @@
-"""One configuration file: whether it speaks of us, and its content as plain tables."""
+"""Reads one configuration file into plain tables."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FILE_NAME = "neo-daemons.toml"
 PYPROJECT = "pyproject.toml"
 MAX_FILE_BYTES = 1_000_000
 MAX_DEPTH = 32
-"""Of tables and lists within each other."""
+"""Levels of tables and lists within each other."""
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The tables of a file.
+    """Return the tables of a file.
 
     Raises:
-        ConfigError: it cannot be read, or is no configuration.
+        ConfigError: the file cannot be read, or it is not a configuration.
     """
     content = _parse(path)
     if path.name != PYPROJECT:
@@ -33,10 +33,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def has_table(pyproject: Path) -> bool:
-    """Whether a ``pyproject.toml`` has a table of ours.
+    """Return whether a ``pyproject.toml`` has the table ``[tool.neo_daemons]``.
 
     Raises:
-        ConfigError: it speaks of us, and cannot be read or names the table otherwise.
+        ConfigError: the file mentions this project, and it cannot be read or it misspells the table.
     """
     with contextlib.suppress(OSError):  # `_parse` says it better
         if not re.search("neo[-_]daemons", pyproject.read_text(encoding="utf-8", errors="replace")):
@@ -54,7 +54,7 @@ def _table(content: dict[str, Any]) -> Any:
 
 
 def key_prefix(source: Path | None) -> str:
-    """What stands before each key of ours in a file."""
+    """Return the prefix of each key in messages: the name of our table in a ``pyproject.toml``."""
     return "tool.neo_daemons." if source is not None and source.name == PYPROJECT else ""
 
 

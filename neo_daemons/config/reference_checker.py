@@ -1,6 +1,6 @@
-"""References in a file's strings: whether each can be resolved, and which daemons follow from them.
+"""Checks that references in a file's strings name something, and derives the start order from them.
 
-Values are not looked at: most of them are known at a daemon's start only.
+It does not look at values: most of them are known only when a daemon starts.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .checks import find_cycle, probes
 from .reader import Reader
 
 
-class Linker:
+class ReferenceChecker:
     """Checks the references between the daemons of one file.
 
     Args:
-        reader: keeps the faults.
-        tables: what the file says of its daemons, by name.
-        common: what every daemon can refer to.
-        observing: nobody needs the values of environment variables.
+        reader: collects the faults.
+        tables: the file's tables, by the name of the daemon.
+        common: the references that every daemon can use.
+        observing: accept references to environment variables that are not set.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class Linker:
         self._common = common
         self._observing = observing
         self._reasons: dict[tuple[str, str], str] = {}
-        """Why a daemon depends on another: the key that says so."""
+        """For each daemon and one that it depends on, the key that says so."""
 
-    def check(self, name: str, place: str, text: str, known: Mapping[str, str]) -> list[str] | None:
-        """The references in a string of a daemon, if all of them are known."""
+    def check_text(self, name: str, place: str, text: str, known: Mapping[str, str]) -> list[str] | None:
+        """Return the references in a string of a daemon, or None after adding a fault for each unknown one."""
         try:
             found = names(text)
         except ValueError:
@@ -62,7 +62,7 @@ class Linker:
         return None if unknown else found
 
     def _may_be(self, reference: str) -> bool:
-        """Whether a reference that is not known can be right: it is to a daemon that has a fault itself, or nobody
+        """Return whether an unknown reference may be correct: the daemon that it names has a fault itself, or nobody
         needs its value."""
         if self._observing and _is_variable(reference):
             return True
@@ -70,7 +70,7 @@ class Linker:
         return other is not None and other[0] in self._tables and bool(self._reader.faults)
 
     def _remedy(self, name: str, reference: str, known: Mapping[str, str]) -> str:
-        """What to do about a reference that is not `known`."""
+        """Return the remedy for a reference that is not `known`."""
         other, _ = split(reference) or (name, "")
         if other in BUILTINS and other not in self._tables:
             return f"add a table [{self._reader.prefix}daemons.{other}]"
@@ -85,8 +85,12 @@ class Linker:
         near = difflib.get_close_matches(reference, listed, n=1)
         return f"did you mean ${{{near[0]}}}?" if near else f"use one of: {', '.join(listed)}"
 
-    def connect(self, definition: Definition, all_: Mapping[str, Definition]) -> Definition:
-        """Check every reference of a daemon; one to another daemon means: after that one."""
+    def check(self, definition: Definition, all_: Mapping[str, Definition]) -> Definition:
+        """Check every reference of a daemon.
+
+        Returns:
+            The definition, which starts after the daemons that it refers to.
+        """
         name = definition.name
         self._check_named(definition)
         before_url = {**self._common, **_own(definition)}
@@ -99,7 +103,7 @@ class Linker:
         strings = [(key, getattr(definition, key)) for key in ("command", "env", "url", "exports")]
         for key, value in (*strings, *probes(definition)):
             for place, text in texts(value, key):
-                for reference in self.check(name, place, text, before_url if key == "url" else known) or ():
+                for reference in self.check_text(name, place, text, before_url if key == "url" else known) or ():
                     if (to := split(reference)) is not None:
                         self._reasons.setdefault((name, to[0]), place)
                         if to[0] not in after:
@@ -107,7 +111,7 @@ class Linker:
         return msgspec.structs.replace(definition, after=tuple(after))
 
     def _check_named(self, definition: Definition) -> None:
-        """Check that the daemons which one is to start after are there."""
+        """Check that the daemons in ``after`` and ``requires`` exist."""
         for key in ("after", "requires"):
             for number, other in enumerate(getattr(definition, key)):
                 if other not in self._tables:
@@ -118,7 +122,7 @@ class Linker:
                 self._reasons.setdefault((definition.name, other), f"{key}[{number}]")
 
     def check_cycle(self, definitions: Mapping[str, Definition]) -> None:
-        """Check that no daemons wait for each other; they have been connected."""
+        """Check that no daemons wait for each other. Call this after `check`, which completes the order."""
         cycle = find_cycle(definitions.values())
         if cycle:
             name, other = cycle[:2]
@@ -131,7 +135,7 @@ def _own(definition: Definition) -> dict[str, str]:
 
 
 def _url(definition: Definition) -> dict[str, str]:
-    """Its URL, if it has one."""
+    """Return the reference to the daemon's URL, if it has one."""
     return {"url": ""} if definition.url or definition.external or definition.ports else {}
 
 

@@ -1,4 +1,4 @@
-"""How messages show keys and values, and how they say what a type wants."""
+"""The parts of messages: keys, values, and what to write where a type is expected."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, Literal, get_args, get_origin
 
 from neo_daemons.urls import redacted_within
 
-from .kinds import alternatives, unconstrained
+from .schema_types import alternatives, unconstrained
 
 
 def may_be_secret(key: str) -> bool:
-    """Whether the value belongs in no message: terminals, logs of CI and bug reports keep those."""
+    """Return whether the value at `key` may be a secret. Terminals, CI logs and bug reports keep messages."""
     return re.match(r"daemons\.[^.]+\.(?:env|exports|(?:ready|live)(?:\[\d+\])?\.(?:headers|json))\b", key) is not None
 
 
 def mask(value: Any) -> str:
-    """Of a value that may be secret what cannot be: whether it is true, and the references in it."""
+    """Return what is not secret in a value that may be: whether it is true, and the references in it."""
     if isinstance(value, bool):
         return show(value)
     if not isinstance(value, str):
@@ -28,7 +28,7 @@ def mask(value: Any) -> str:
 
 
 def join(key: str, step: str | int) -> str:
-    """The key of what is at `step` in the list or table `key`, as TOML writes it."""
+    """Return the key of item `step` in the list or table `key`, as TOML writes it."""
     if isinstance(step, int):
         return f"{key}[{step}]"
     quoted = _shorten(step if re.fullmatch(r"[A-Za-z0-9_-]+", step) else json.dumps(step, ensure_ascii=False))
@@ -36,7 +36,7 @@ def join(key: str, step: str | int) -> str:
 
 
 def show(value: Any) -> str:
-    """A value, for a message: without the credentials in URLs."""
+    """Return a value as messages show it: without the credentials in URLs."""
     if isinstance(value, bool):
         return "true" if value else "false"
     # Redacted before it is shortened: shortening may cut off the @ that marks credentials.
@@ -48,7 +48,7 @@ def _shorten(text: str) -> str:
 
 
 def wanted(kind: Any, key: str) -> str:
-    """What to write where a `kind` belongs."""
+    """Return what to write where the type `kind` is expected at `key`."""
     members = alternatives(kind)
     if len(members) > 1:
         return " or ".join(dict.fromkeys(wanted(member, key) for member in members))
@@ -71,7 +71,7 @@ def wanted(kind: Any, key: str) -> str:
 
 
 def translate(message: str) -> str:
-    """msgspec's words in those of TOML."""
+    """Return a message of msgspec in the terms of TOML."""
     if "of length >= 1" in message:
         return "is empty"
     if message.startswith("Invalid"):
@@ -103,4 +103,4 @@ REMEDIES = {
     "TcpProbe.port": 'write the name of one of the daemon\'s ports, e.g. "main", or remove it',
     "type": 'write "http", "tcp", "exec", "file" or "log"',
 }
-"""What to write for a field whose type says too little, by the names of the structure and the field."""
+"""Remedies for fields whose type says too little, by the names of the structure and the field."""
