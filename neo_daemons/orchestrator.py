@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 from .catalog import resolve
 from .config.configuration import Configuration, load
 from .config.errors import ConfigError
-from .definitions import Definition, Launch, Unavailable
+from .definitions import CannotRun, Definition, Launch
 from .environment import inherited
 from .state_dir import StateDirError, StateDirLost
 from .status import Change, EventName, Status
@@ -84,7 +84,7 @@ class AgentOrchestrator:
             on_demand=on_demand,
         )
 
-    def _resolve(self, definition: Definition) -> Launch | Unavailable:
+    def _resolve(self, definition: Definition) -> Launch | CannotRun:
         return resolve(definition, self.configuration.project)
 
     async def __aenter__(self) -> Self:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from neo_daemons.config.builtins import BRIDGE_DIR, bridge_database
 from neo_daemons.config.project import Project
-from neo_daemons.definitions import Definition, Launch, Step, Unavailable
+from neo_daemons.definitions import CannotRun, Definition, Launch, Step
 from neo_daemons.references import escape
 
 from . import neo_mjs
 
 
-def locate(definition: Definition, project: Project) -> Launch | Unavailable:
+def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     """Find a checkout, or the provision that makes one."""
     found = neo_mjs.find(neo_mjs.WAKE_SCRIPTS, definition, project)
-    if isinstance(found, Unavailable):
+    if isinstance(found, CannotRun):
         return found
     database = bridge_database(definition.options)
     init = Step(

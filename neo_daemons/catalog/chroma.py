@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from neo_daemons.config.project import Project
-from neo_daemons.definitions import Definition, Launch, Unavailable
+from neo_daemons.definitions import CannotRun, Definition, Launch
 from neo_daemons.references import escape
 
 from .installed import find_script, installed_version, pip_install
 
 
-def locate(definition: Definition, project: Project) -> Launch | Unavailable:
+def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     """Find the ``chroma`` script."""
     script = find_script("chroma", project)
     if script is None:
-        return Unavailable(
+        return CannotRun(
             reason="chromadb is not installed in this environment, and there is no chroma on PATH",
             remedy=pip_install("chroma"),
         )

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from neo_daemons.config.project import Project
-from neo_daemons.definitions import Definition, Launch, Provision, Step, Unavailable
+from neo_daemons.definitions import CannotRun, Definition, Launch, Provision, Step
 from neo_daemons.references import escape
 
 from .installed import find_script, installed_version, pip_install
@@ -26,11 +26,11 @@ def is_path(model: str) -> bool:
     return model.startswith("/")
 
 
-def locate(definition: Definition, project: Project) -> Launch | Unavailable:
+def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     """Find ``mlx_lm.server`` and the model."""
     script = find_script("mlx_lm.server", project)
     if script is None:
-        return Unavailable(
+        return CannotRun(
             reason="mlx-lm is not installed in this environment, and there is no mlx_lm.server on PATH",
             remedy=pip_install("mlx"),
         )
@@ -46,7 +46,7 @@ def locate(definition: Definition, project: Project) -> Launch | Unavailable:
         env = {"MLX_DISABLE_COMPILE": "1", "HF_HUB_CACHE": escape(model)}
         note = "built-in tiny model: its answers are noise; set daemons.mlx.model for a real one"
     elif is_path(model) and not Path(model).is_dir():
-        return Unavailable(
+        return CannotRun(
             reason=f"the model directory {model} does not exist",
             remedy="set daemons.mlx.model to a model's directory or Hugging Face repository id",
         )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from neo_daemons.config.project import Project
-from neo_daemons.definitions import Definition, Launch, Unavailable
+from neo_daemons.definitions import CannotRun, Definition, Launch
 from neo_daemons.references import escape
 
 from . import neo_mjs
 
 
-def locate(definition: Definition, project: Project) -> Launch | Unavailable:
+def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     """Find a checkout, or the provision that makes one."""
     found = neo_mjs.find(neo_mjs.NEURAL_LINK_SCRIPTS, definition, project)
-    if isinstance(found, Unavailable):
+    if isinstance(found, CannotRun):
         return found
     note = "it listens on all interfaces, whatever its host setting"
     return Launch(

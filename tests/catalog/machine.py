@@ -14,8 +14,8 @@ import neo_daemons
 from neo_daemons import catalog
 from neo_daemons.config import load
 from neo_daemons.definitions import (
+    CannotRun,
     Launch,
-    Unavailable,
 )
 
 PIP = f"{shlex.quote(sys.executable)} -m pip install"
@@ -64,7 +64,7 @@ class Machine:
     def install(self, *names: str) -> list[Path]:
         return [program(self.path / name) for name in names]
 
-    def locate(self, name: str, settings: str = "") -> Launch | Unavailable:
+    def locate(self, name: str, settings: str = "") -> Launch | CannotRun:
         """How the daemon is run, with these settings in its table."""
         file = self.root / "neo-daemons.toml"
         file.write_text(f"[daemons.{name}]\n{settings}\n")

@@ -8,8 +8,8 @@ import pytest
 
 from neo_daemons.catalog import installed
 from neo_daemons.definitions import (
+    CannotRun,
     Launch,
-    Unavailable,
 )
 
 from .machine import PIP, Machine, needed, program
@@ -39,7 +39,7 @@ def test_a_version_that_is_not_recorded_is_not_made_up(machine: Machine) -> None
 
 def test_without_chroma_the_remedy_installs_it_here(machine: Machine) -> None:
     (machine.path / "chroma").write_text("not executable")
-    assert machine.locate("chroma") == Unavailable(
+    assert machine.locate("chroma") == CannotRun(
         reason="chromadb is not installed in this environment, and there is no chroma on PATH",
         remedy=f'{PIP} "{needed("chroma", "chromadb")}"',
     )

@@ -13,7 +13,7 @@ from neo_daemons import catalog
 from neo_daemons.catalog import hub_model
 from neo_daemons.catalog.mlx import TINY_MODEL
 from neo_daemons.definitions import (
-    Unavailable,
+    CannotRun,
 )
 
 from .machine import PIP, Machine, needed, program
@@ -81,20 +81,20 @@ def test_a_script_that_is_a_link_is_run_by_the_interpreter_beside_the_script_its
 def test_without_pip_the_remedy_is_uv_s(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     found = machine.locate("chroma")
-    assert isinstance(found, Unavailable)
+    assert isinstance(found, CannotRun)
     assert found.remedy == f'uv pip install --python {shlex.quote(sys.executable)} "{needed("chroma", "chromadb")}"'
 
 
 def test_mlx_with_a_directory_that_is_not_there_is_unavailable(machine: Machine) -> None:
     machine.install("mlx_lm.server")
-    assert machine.locate("mlx", 'model = "./gone"') == Unavailable(
+    assert machine.locate("mlx", 'model = "./gone"') == CannotRun(
         reason=f"the model directory {machine.root}/gone does not exist",
         remedy="set daemons.mlx.model to a model's directory or Hugging Face repository id",
     )
 
 
 def test_without_mlx_the_remedy_installs_it_here(machine: Machine) -> None:
-    assert machine.locate("mlx") == Unavailable(
+    assert machine.locate("mlx") == CannotRun(
         reason="mlx-lm is not installed in this environment, and there is no mlx_lm.server on PATH",
         remedy=f'{PIP} "{needed("mlx", "mlx-lm")}" "{needed("mlx", "mlx[cpu]")}"',
     )

