@@ -224,8 +224,8 @@ class Launch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Files of the daemon's own that a killed run leaves and that harm the next: removed before a start."""
 
 
-class Unavailable(Struct, frozen=True, kw_only=True):
-    """A daemon cannot run here: why, and the command that mends it."""
+class CannotRun(Struct, frozen=True, kw_only=True):
+    """The result for a daemon that cannot run on this machine: the reason, and the command that fixes it."""
 
     reason: str
     remedy: str

@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from .catalog import resolve
-from .config import ConfigError, Configuration, load
-from .definitions import Definition, Launch, Unavailable
+from .config.configuration import Configuration, load
+from .config.errors import ConfigError
+from .definitions import CannotRun, Definition, Launch
 from .environment import inherited
 from .state_dir import StateDirError, StateDirLost
 from .status import Change, EventName, Status
@@ -76,14 +77,14 @@ class AgentOrchestrator:
             configuration.definitions,
             state_dir=configuration.state,
             resolve=self._resolve,
-            values=project.references(),
+            values=project.references(configuration.state.path),
             env=inherited(env),
             parallel=configuration.parallel or PARALLEL,
             config=str(configuration.source) if configuration.source else None,
             on_demand=on_demand,
         )
 
-    def _resolve(self, definition: Definition) -> Launch | Unavailable:
+    def _resolve(self, definition: Definition) -> Launch | CannotRun:
         return resolve(definition, self.configuration.project)
 
     async def __aenter__(self) -> Self:

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from .definitions import Definition
+
 
 class UnknownReference(ValueError):
     """A reference names nothing that is known. ``str()`` is the message; `name` the reference."""
@@ -88,6 +90,34 @@ def texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, msgspec.Struct):
         for field in _fields(value):
             yield from texts(getattr(value, field), f"{place}.{field}")
+
+
+def own_values(definition: Definition, *, log_path: str, ports: Mapping[str, int]) -> dict[str, str]:
+    """Return the properties of a daemon by reference name, all but its URL, which may refer to them.
+
+    Args:
+        log_path: the path of its log.
+        ports: the numbers of its ports by name, the main one first.
+    """
+    values = {"name": definition.name, "host": definition.host, "log_path": log_path}
+    for name, number in ports.items():
+        values.setdefault("port", str(number))
+        values[f"ports.{name}"] = str(number)
+    if definition.data_dir is not None:
+        values["data_dir"] = definition.data_dir
+    return values
+
+
+def of_daemon(name: str, key: str) -> str:
+    """Return the reference name of a property of another daemon, such as ``daemons.chroma.url``."""
+    return f"daemons.{name}.{key}"
+
+
+def split(reference: str) -> tuple[str, str] | None:
+    """Return the daemon and the property in a reference to another daemon; None for any other reference."""
+    kind, _, rest = reference.partition(".")
+    name, _, key = rest.partition(".")
+    return (name, key) if kind == "daemons" and name else None
 
 
 def _fields(value: msgspec.Struct) -> Iterable[str]:

@@ -48,7 +48,7 @@ def activate(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: an option or the configuration cannot be used.
     """
-    from neo_daemons.config import ConfigError
+    from neo_daemons.config.errors import ConfigError
 
     options = resolve(config)
     try:

@@ -19,7 +19,7 @@ from .options import Options, resolve
 from .sessions import AttachedSession, JoinedSession, OwnSession, Session, is_reachable
 
 if TYPE_CHECKING:
-    from neo_daemons.config import Configuration
+    from neo_daemons.config.configuration import Configuration
 
 WORKER_KEY = "neo_daemons"
 LOOKING = (
@@ -39,7 +39,7 @@ NOWHERE = StateDir(Path("/nowhere"))
 
 def hooked(config: pytest.Config) -> Iterable[str] | None:
     """The daemons that this run would have, switched on; None if that cannot be told."""
-    from neo_daemons.config import ConfigError
+    from neo_daemons.config.errors import ConfigError
 
     try:
         return _load(config, resolve(config), NOWHERE)[1]
@@ -70,7 +70,7 @@ def join(config: pytest.Config, options: Options) -> tuple[Session | None, tuple
 
 
 def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSession:
-    from neo_daemons.config import find_state_dir
+    from neo_daemons.config.locate import find_state_dir
     from neo_daemons.control.client import NoSupervisor
 
     if stated:
@@ -93,7 +93,10 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
 
 
 def _load(config: pytest.Config, options: Options, state: StateDir) -> tuple[Configuration, dict[str, Definition]]:
-    from neo_daemons.config import ConfigError, check_order, external, load
+    from neo_daemons.config.checks import check_order
+    from neo_daemons.config.configuration import load
+    from neo_daemons.config.errors import ConfigError
+    from neo_daemons.config.external import external
 
     configuration = load(options.config, state_dir=state.path, directory=config.rootpath, isolated=True)
     definitions = {definition.name: definition for definition in configuration.definitions}

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
-from neo_daemons.catalog.project import CACHE_VARIABLE, HOMELESS_CACHE, default_cache
+from neo_daemons.config.project import CACHE_VARIABLE, HOMELESS_CACHE, default_cache
 from neo_daemons.control.address import MAX_PATH_BYTES, socket_path
 
 from .harness import TOY, Project, free_port, toy, until

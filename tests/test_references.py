@@ -9,7 +9,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neo_daemons.definitions import Definition, ExecProbe, FileProbe, HttpProbe, LogProbe, Step
-from neo_daemons.references import UnknownReference, escape, expand, expand_all, names, texts
+from neo_daemons.references import (
+    UnknownReference,
+    escape,
+    expand,
+    expand_all,
+    names,
+    of_daemon,
+    own_values,
+    split,
+    texts,
+)
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """The machine may be busy with other tests."""
@@ -182,3 +192,27 @@ def _with_every_text(value: Any, text: str) -> Any:
     if isinstance(value, dict):
         return {key: _with_every_text(item, text) for key, item in value.items()}
     return value
+
+
+def test_a_daemon_s_own_values_are_what_it_has() -> None:
+    bare = Definition(name="api", command=("api",), host="h")
+    assert own_values(bare, log_path="/l", ports={}) == {"name": "api", "host": "h", "log_path": "/l"}
+    whole = own_values(
+        Definition(name="api", command=("api",), data_dir="/d"), log_path="/l", ports={"http": 1, "admin": 2}
+    )
+    assert (whole["port"], whole["ports.http"], whole["ports.admin"], whole["data_dir"]) == ("1", "1", "2", "/d")
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        (of_daemon("chroma", "url"), ("chroma", "url")),
+        (of_daemon("chroma", "ports.main"), ("chroma", "ports.main")),
+        ("daemons", None),
+        ("ports.main", None),
+        ("port", None),
+        ("env.daemons.x", None),
+    ],
+)
+def test_a_reference_to_another_daemon_is_told_from_all_others(reference: str, parts: tuple[str, str] | None) -> None:
+    assert split(reference) == parts

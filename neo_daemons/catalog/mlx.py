@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from neo_daemons.definitions import Definition, Launch, Provision, Step, Unavailable
+from neo_daemons.config.project import Project
+from neo_daemons.definitions import CannotRun, Definition, Launch, Provision, Step
 from neo_daemons.references import escape
 
-from .project import Project, find_script, installed_version, pip_install
+from .installed import find_script, installed_version, pip_install
 
-PORT = 8080
-"""mlx_lm.server's own default."""
-OPTIONS = {"model": "directory of a model, or its Hugging Face repository id"}
 TINY_MODEL = "tiny-model-1"
 """Name in the cache; the number changes with what `tiny_model` makes."""
 TINY_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -25,37 +21,16 @@ TRIAL_S = 300.0
 """Bounds what takes seconds on an idle machine."""
 
 
-def settings(options: Mapping[str, str]) -> dict[str, Any]:
-    """Its defaults. ``/health`` says ok before the model has ever answered, so readiness asks for a completion."""
-    health = {"type": "http", "path": "/health", "body": '"ok"'}
-    completion = {
-        "type": "http",
-        "path": "/v1/chat/completions",
-        "method": "POST",
-        "json": {"messages": [{"role": "user", "content": "ready?"}], "max_tokens": 1},
-        "body": '"choices"',
-        "timeout_s": 60.0,
-    }
-    return {
-        "port": "auto",
-        "url": "http://${host}:${port}",
-        "ready": [health, completion],
-        "live": health,
-        "start_grace_s": 120.0,
-        "exports": {"OPENAI_BASE_URL": "http://${host}:${port}/v1"},
-    }
-
-
 def is_path(model: str) -> bool:
     """Whether a model is named by its directory; the loader has made such a name absolute."""
     return model.startswith("/")
 
 
-def locate(definition: Definition, project: Project) -> Launch | Unavailable:
+def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     """Find ``mlx_lm.server`` and the model."""
     script = find_script("mlx_lm.server", project)
     if script is None:
-        return Unavailable(
+        return CannotRun(
             reason="mlx-lm is not installed in this environment, and there is no mlx_lm.server on PATH",
             remedy=pip_install("mlx"),
         )
@@ -71,7 +46,7 @@ def locate(definition: Definition, project: Project) -> Launch | Unavailable:
         env = {"MLX_DISABLE_COMPILE": "1", "HF_HUB_CACHE": escape(model)}
         note = "built-in tiny model: its answers are noise; set daemons.mlx.model for a real one"
     elif is_path(model) and not Path(model).is_dir():
-        return Unavailable(
+        return CannotRun(
             reason=f"the model directory {model} does not exist",
             remedy="set daemons.mlx.model to a model's directory or Hugging Face repository id",
         )

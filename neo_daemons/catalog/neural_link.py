@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from neo_daemons.definitions import Definition, Launch, Unavailable
+from neo_daemons.config.project import Project
+from neo_daemons.definitions import CannotRun, Definition, Launch
 from neo_daemons.references import escape
 
 from . import neo_mjs
-from .project import Project
-
-PORT = 8081
-"""Its own default."""
-OPTIONS = neo_mjs.OPTIONS
 
 
-def settings(options: Mapping[str, str]) -> dict[str, Any]:
-    """Its defaults."""
-    return {
-        "port": "auto",
-        "url": "ws://${host}:${port}",
-        "ready": {"type": "tcp"},
-        "live": {"type": "tcp"},
-        "stop": {"signal": "SIGINT"},
-        "exports": {"NEO_NL_PORT": "${port}"},
-    }
-
-
-def locate(definition: Definition, project: Project) -> Launch | Unavailable:
+def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     """Find a checkout, or the provision that makes one."""
     found = neo_mjs.find(neo_mjs.NEURAL_LINK_SCRIPTS, definition, project)
-    if isinstance(found, Unavailable):
+    if isinstance(found, CannotRun):
         return found
     note = "it listens on all interfaces, whatever its host setting"
     return Launch(

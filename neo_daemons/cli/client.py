@@ -11,12 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from neo_daemons.config import find_state_dir
+from neo_daemons.config.locate import find_state_dir
 from neo_daemons.control.client import REMADE_S, Client, ControlError, SupervisorEnded, Unreachable
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus, Explanation, JournalEntry, Status
 
-from . import DONE, FAILED, complain, render
+from . import render
+from .codes import DONE, FAILED
+from .streams import complain
 
 WATCH_S = 1.0
 

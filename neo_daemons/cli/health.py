@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import Any
 
-from neo_daemons.config import ConfigError
+from neo_daemons.config.errors import ConfigError
 from neo_daemons.definitions import is_name
 from neo_daemons.health.observation import Status
 from neo_daemons.health.observer import Observer
@@ -14,7 +14,8 @@ from neo_daemons.health.project import observer_at, project_observers
 from neo_daemons.health.report import check_all
 from neo_daemons.urls import redacted
 
-from . import complain, drop_output, render
+from . import render
+from .streams import complain, drop_output
 
 CODES: dict[Status, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2, "unknown": 3}
 """As monitoring plugins exit."""

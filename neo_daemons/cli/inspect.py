@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 
 from neo_daemons.catalog import resolve
-from neo_daemons.config import find_state_dir, load
+from neo_daemons.config.configuration import load
+from neo_daemons.config.locate import find_state_dir
 from neo_daemons.environment import inherited
 from neo_daemons.supervision import survey
 from neo_daemons.supervision.platform import current_platform
 from neo_daemons.supervision.reaping import reap as end_orphans
 
-from . import DONE, FAILED, STILL_HELD, complain, render
+from . import render
+from .codes import DONE, FAILED
+from .streams import complain
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -23,7 +26,7 @@ def doctor(options: argparse.Namespace) -> int:
         state_dir=configuration.state,
         platform=current_platform(),
         resolve=lambda definition: resolve(definition, project),
-        values={**project.references(), "state_dir": str(configuration.state.path)},
+        values=project.references(configuration.state.path),
         env=inherited(project.environ),
     )
     print(f"configuration: {configuration.source or 'none; the built-in daemons with their defaults'}")
@@ -43,7 +46,7 @@ def reap(options: argparse.Namespace) -> int:
     for orphan in reaped.left:
         print(render.clean(f"left  {orphan.name}, pid {orphan.pid} ({orphan.command}): of {orphan.state_dir}"))
     if reaped.held:
-        return complain(STILL_HELD.format(", ".join(reaped.held)), FAILED)
+        return complain(render.STILL_HELD.format(", ".join(reaped.held)), FAILED)
     if not reaped.ended and not reaped.left:
         print("nothing to reap")
     return DONE

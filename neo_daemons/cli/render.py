@@ -36,6 +36,7 @@ GAP = 2
 DETAIL_WIDTH = 28
 """Columns below which the details stand below the table, too."""
 TELLING = frozenset({"starting", "backoff", "degraded", "parked", "unavailable"})
+STILL_HELD = "a process that cannot be ended, or that this system does not name, still holds {}"
 WIDE = 10_000
 """Columns where the output is no terminal: nothing is cut."""
 

@@ -10,7 +10,7 @@ import queue
 import sys
 import threading
 
-from neo_daemons.config import ConfigError, Configuration, load
+from neo_daemons.config.configuration import Configuration
 from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.status import Cause
 from neo_daemons.supervision import faults
@@ -19,7 +19,10 @@ from neo_daemons.supervision.daemon import SupervisedDaemon
 from neo_daemons.supervision.machine import State
 from neo_daemons.supervision.supervisor import Supervisor
 
-from . import ALREADY_RUNNING, DONE, REQUIRED, complain, render
+from . import render
+from .codes import ALREADY_RUNNING, DONE, REQUIRED
+from .requirements import load_with_requirements
+from .streams import complain
 from .takeover import take_over
 
 REFRESH_S = 1.0
@@ -40,20 +43,6 @@ def serve(options: argparse.Namespace) -> int:
         return asyncio.run(_serve(configuration, options))
     except AlreadyRunning as error:
         return complain(str(error), ALREADY_RUNNING)
-
-
-def load_with_requirements(options: argparse.Namespace) -> Configuration:
-    """The configuration, with ``--require`` checked against it.
-
-    Raises:
-        ConfigError: either is wrong.
-    """
-    configuration = load(options.config, state_dir=options.state_dir)
-    known = {definition.name for definition in configuration.definitions}
-    for name in options.require:
-        if name not in known:
-            raise ConfigError(f"--require {name}: no such daemon; configured: {', '.join(sorted(known))}")
-    return configuration
 
 
 async def _serve(configuration: Configuration, options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 
 from neo_daemons import records
@@ -49,6 +50,15 @@ def wait_until_ended(process: Process, timeout_s: float) -> bool:
             return False
         time.sleep(POLL_S)
     return True
+
+
+def end(process: Process, grace_s: float) -> None:
+    """End a process with SIGTERM and, after `grace_s` seconds, with SIGKILL. Wait as long for each."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        process.signal(signum)
+        process.signal(signal.SIGCONT)  # one that is stopped takes a signal only then
+        if wait_until_ended(process, grace_s):
+            return
 
 
 def _record_pid(state: StateDir) -> int | None:

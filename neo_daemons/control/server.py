@@ -82,7 +82,7 @@ class ControlServer:
 
     def _answering(self, handler: Handler) -> Handler:
         """`handler`, with every fault an answer."""
-        from neo_daemons.config import ConfigError
+        from neo_daemons.config.errors import ConfigError
 
         async def answer(request: Request) -> Response:
             meant = request.headers.get(api.DIRECTORY_HEADER)

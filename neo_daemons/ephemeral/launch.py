@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 
 from neo_daemons import interpreter
-from neo_daemons.config import Configuration
+from neo_daemons.config.configuration import Configuration
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change

@@ -23,7 +23,7 @@ from neo_daemons.state_dir import StateDir, StateDirError, is_text
 from neo_daemons.version import VERSION
 
 if TYPE_CHECKING:
-    from neo_daemons.config import Configuration
+    from neo_daemons.config.configuration import Configuration
     from neo_daemons.supervision.platform import Lock, Platform
 
 FILE = "session.json"
@@ -88,8 +88,8 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def configuration(session: Session, state: StateDir) -> Configuration:
     """The configuration that a session was made from."""
-    from neo_daemons.catalog import Project
-    from neo_daemons.config import Configuration
+    from neo_daemons.config.configuration import Configuration
+    from neo_daemons.config.project import Project
 
     project = Project(root=Path(session.root), cache=Path(session.cache), environ=environment(os.environ))
     return Configuration(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from neo_daemons.config import check_order
+from neo_daemons.config.checks import check_order
 from neo_daemons.control import api
 from neo_daemons.definitions import Definition
 from neo_daemons.locks import is_held

@@ -91,7 +91,7 @@ class BridgeObserver(Observer[BridgeDetails]):
         if (daemon_dir is None) != (database is None):
             raise ValueError("give both daemon_dir and database, or a state_dir that records them")
         if daemon_dir is None and state_dir is None:
-            from neo_daemons.config import find_state_dir
+            from neo_daemons.config.locate import find_state_dir
 
             state_dir = find_state_dir().path
         super().__init__(name, state_dir, timeout_s, reuse_s)

@@ -127,7 +127,7 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
         reuse_s: float,
     ) -> None:
         if url is None and state_dir is None:
-            from neo_daemons.config import find_state_dir
+            from neo_daemons.config.locate import find_state_dir
 
             state_dir = find_state_dir().path
         if url is not None and (not is_url(url) or "?" in url or "#" in url):

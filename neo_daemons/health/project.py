@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neo_daemons.config import ConfigError, Configuration, load
+from neo_daemons.config.configuration import Configuration, load
+from neo_daemons.config.errors import ConfigError
 from neo_daemons.definitions import AnyProbe, Definition, HttpProbe
 from neo_daemons.references import expand, names
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from neo_daemons.definitions import Definition, Launch, Unavailable
+from neo_daemons.definitions import CannotRun, Definition, Launch
 from neo_daemons.state_dir import StateDir
 
 from .broadcast import Broadcast
@@ -29,7 +29,7 @@ class Context:
     journal: Journal
     prober: Prober
     holds: Holds
-    resolve: Callable[[Definition], Launch | Unavailable]
+    resolve: Callable[[Definition], Launch | CannotRun]
     """Says how a definition is run on this machine."""
     values: Mapping[str, str]
     """What references can name besides the daemons' own values."""

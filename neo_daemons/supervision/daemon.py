@@ -11,7 +11,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping
 
-from neo_daemons.definitions import Definition, Launch, Unavailable
+from neo_daemons.definitions import CannotRun, Definition, Launch
 from neo_daemons.status import Cause, EventName
 
 from . import faults, log_lines, watching
@@ -250,7 +250,7 @@ class SupervisedDaemon:
             first = slot.may_have_survivor
             if first and await self._adopt():
                 return
-            if isinstance(resolved, Unavailable):
+            if isinstance(resolved, CannotRun):
                 self.handle(Event.MISSING, resolved.reason, resolved.remedy)
                 return
             if first and self.held:

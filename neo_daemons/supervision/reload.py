@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
-from neo_daemons.definitions import Definition, Launch, Unavailable, fingerprint
+from neo_daemons.definitions import CannotRun, Definition, Launch, fingerprint
 from neo_daemons.status import Change, EventName
 
 from .daemon import SupervisedDaemon
 from .fleet import Fleet, is_down, stop_in_order
 from .machine import State
 
-Resolve = Callable[[Definition], Launch | Unavailable]
+Resolve = Callable[[Definition], Launch | CannotRun]
 
 
 def plan(fleet: Fleet, new: Iterable[Definition]) -> list[Change]:

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from neo_daemons.definitions import Definition, Launch, Unavailable
+from neo_daemons.definitions import CannotRun, Definition, Launch
 from neo_daemons.state_dir import StateDir, StateDirLost
 from neo_daemons.status import (
     Cause,
@@ -78,7 +78,7 @@ class Supervisor:
         definitions: Iterable[Definition],
         *,
         state_dir: StateDir,
-        resolve: Callable[[Definition], Launch | Unavailable],
+        resolve: Callable[[Definition], Launch | CannotRun],
         values: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
         platform: Platform | None = None,

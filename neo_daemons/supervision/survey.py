@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 from neo_daemons import records
-from neo_daemons.definitions import Definition, Launch, Log, Unavailable
+from neo_daemons.definitions import CannotRun, Definition, Launch, Log
 from neo_daemons.records import DaemonRecord, DamagedRecord
 from neo_daemons.references import escape, expand, names
 from neo_daemons.state_dir import StateDir
@@ -43,7 +43,7 @@ def survey(
     *,
     state_dir: StateDir,
     platform: Platform,
-    resolve: Callable[[Definition], Launch | Unavailable],
+    resolve: Callable[[Definition], Launch | CannotRun],
     values: Mapping[str, str],
     env: Mapping[str, str],
 ) -> list[Finding]:
@@ -105,7 +105,7 @@ def _directory(state_dir: StateDir) -> list[Finding]:
 
 def _installed(
     definition: Definition,
-    resolve: Callable[[Definition], Launch | Unavailable],
+    resolve: Callable[[Definition], Launch | CannotRun],
     values: Mapping[str, str],
     env: Mapping[str, str],
     platform: Platform,
@@ -113,7 +113,7 @@ def _installed(
     if definition.external:
         return [Finding(level="ok", subject=definition.name, text=f"external: {redacted(definition.external)}")]
     launch = resolve(definition)
-    if isinstance(launch, Unavailable):
+    if isinstance(launch, CannotRun):
         return [Finding(level="problem", subject=definition.name, text=launch.reason, remedy=launch.remedy)]
     version = f" {launch.version}" if launch.version else ""
     known = {**values, "name": definition.name, "host": definition.host, "data_dir": definition.data_dir or ""}

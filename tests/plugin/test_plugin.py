@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from neo_daemons.config import external
+from neo_daemons.config.external import external
 from pytest_neo_daemons import BridgeGraph, Daemon
 from pytest_neo_daemons.sessions import RECOVERY_S
 from tests.harness import PATIENCE_S, TOY, Child, Project, free_port, is_alive, toy, until

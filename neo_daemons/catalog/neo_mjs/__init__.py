@@ -10,8 +10,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from neo_daemons.catalog.project import Project, find_program, pip_install, real_path
-from neo_daemons.definitions import Definition, Provision, Step, Unavailable
+from neo_daemons.catalog.installed import find_program, pip_install
+from neo_daemons.config.project import Project
+from neo_daemons.definitions import CannotRun, Definition, Provision, Step
+from neo_daemons.paths import real_path
 
 HERE = Path(__file__).parent
 INIT_GRAPH = HERE / "init_graph.mjs"
@@ -25,7 +27,6 @@ WAKE_SCRIPTS = (
 NEURAL_LINK_SCRIPTS = ("ai/mcp/server/neural-link/run-bridge.mjs",)
 SETUP = "ai/scripts/setup/initServerConfigs.mjs"
 """Makes the configuration files that the package leaves out."""
-OPTIONS = {"home": "directory of a neo.mjs checkout"}
 NPM_SETTINGS = {
     "audit": "false",
     "fund": "false",
@@ -75,7 +76,7 @@ class Checkout(Struct, frozen=True):
     provisions: tuple[Provision, ...] = ()
 
 
-def find_node(project: Project) -> Node | Unavailable:
+def find_node(project: Project) -> Node | CannotRun:
     """Node.js from PATH, else from the ``bridge`` extra."""
     node, npm = find_program("node", project), find_program("npm", project)
     if node and npm:
@@ -86,17 +87,17 @@ def find_node(project: Project) -> Node | Unavailable:
         packaged, cli = home / "bin" / "node", home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         if packaged.is_file() and cli.is_file():
             return Node(packaged, (str(packaged), str(cli)))
-    return Unavailable(reason="there is no Node.js (node and npm) on PATH", remedy=pip_install("bridge"))
+    return CannotRun(reason="there is no Node.js (node and npm) on PATH", remedy=pip_install("bridge"))
 
 
-def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> Checkout | Unavailable:
+def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> Checkout | CannotRun:
     """A checkout that has one of `scripts`: the one that is configured (``home``, ``NEO_HOME``), else the project's own
     tree or its ``node_modules``, else a provision in the cache.
 
     A configured one that cannot run is an error; one that was merely come across is passed over, and said so.
     """
     node = find_node(project)
-    if isinstance(node, Unavailable):
+    if isinstance(node, CannotRun):
         return node
     home = definition.options.get("home")
     configured = home or project.environ.get("NEO_HOME")
@@ -106,15 +107,15 @@ def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> 
         try:
             found = real_path(configured, Path.cwd())
         except ValueError as error:
-            return Unavailable(reason=f"{setting} = {configured}: {error}", remedy=remedy)
+            return CannotRun(reason=f"{setting} = {configured}: {error}", remedy=remedy)
         script = _script(found, scripts)
         if script is None:
-            return Unavailable(
+            return CannotRun(
                 reason=f"{found} is no neo.mjs checkout: none of {', '.join(scripts)} is there", remedy=remedy
             )
         missing = _missing(found)
         if missing:
-            return Unavailable(
+            return CannotRun(
                 reason=f"the neo.mjs checkout {found} is not set up: {missing} is missing",
                 remedy=f"cd {shlex.quote(str(found))} && npm install --ignore-scripts=false && node {SETUP}",
             )

@@ -1,39 +1,33 @@
-"""``up`` and ``down``: the supervisor in the background."""
+"""``up``: a supervisor in the background."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
 import time
 from pathlib import Path
 
-from neo_daemons import interpreter, procfs
-from neo_daemons.config import Configuration, find_state_dir
+from neo_daemons import interpreter
+from neo_daemons.config.configuration import Configuration
 from neo_daemons.control.address import Loopback
-from neo_daemons.control.client import REMADE_S, Client, ControlError, NoSupervisor, Unreachable
+from neo_daemons.control.client import REMADE_S, Client, ControlError, Unreachable
 from neo_daemons.state_dir import StateDir
-from neo_daemons.status import DaemonStatus, Status
+from neo_daemons.status import Status
 from neo_daemons.supervision.platform import MARK_VARIABLE, Process, SpawnSpec, current_platform
 from neo_daemons.supervision.presence import FoundSupervisor, Presence, presence
-from neo_daemons.supervision.reaping import reap
 
-from . import DONE, FAILED, NO_SUPERVISOR, REQUIRED, STILL_HELD, complain, render
-from .serve import load_with_requirements
-from .takeover import supervisor, wait_until_ended, wait_until_released
+from . import render
+from .codes import DONE, FAILED, REQUIRED
+from .requirements import load_with_requirements
+from .streams import complain
+from .takeover import end, supervisor
 
 POLL_S = 0.05
-GOODBYE_S = 2.0
 CONNECT_S = 30.0
 """From the spawn of a supervisor to its first answer."""
 END_S = 10.0
 """For a supervisor that did not answer to end, with what it has begun."""
-UNREACHABLE_S = 60.0
-"""For a supervisor that cannot be asked to stop its daemons, in their graces, after a SIGTERM."""
-GIVEN_UP = frozenset({"parked", "unavailable", "held", "stopped", "external", "degraded"})
 ALIEN = frozenset({"stopped", "external"})
-PATIENT_RESTARTS = 2
-"""After so many failed tries a daemon in backoff is no longer waited for."""
 
 
 def up(options: argparse.Namespace) -> int:
@@ -118,19 +112,11 @@ def _connect(spawned: Process, state: StateDir, replaced: FoundSupervisor | None
     try:
         code = _first_answer(spawned, state, replaced)
     except BaseException:
-        _end(spawned, END_S)
+        end(spawned, END_S)
         raise
     if code is not None:
-        _end(spawned, END_S)
+        end(spawned, END_S)
     return code
-
-
-def _end(process: Process, grace_s: float) -> None:
-    for signum in (signal.SIGTERM, signal.SIGKILL):
-        process.signal(signum)
-        process.signal(signal.SIGCONT)  # one that is stopped takes a signal only then
-        if wait_until_ended(process, grace_s):
-            return
 
 
 def _first_answer(spawned: Process, state: StateDir, replaced: FoundSupervisor | None) -> int | None:
@@ -161,66 +147,6 @@ def _wait(client: Client, timeout_s: float) -> Status:
     while True:
         status = client.status()
         lines.show(status.daemons)
-        if all(_settled(daemon, status) for daemon in status.daemons) or time.monotonic() > deadline:
+        if all(daemon.settled for daemon in status.daemons) or time.monotonic() > deadline:
             return status
         time.sleep(POLL_S)
-
-
-def _settled(daemon: DaemonStatus, status: Status) -> bool:
-    if daemon.waiting_for is not None:
-        other = status.daemon(daemon.waiting_for)
-        return not other.ready and _settled(other, status)
-    if daemon.state == "backoff":
-        return daemon.restarts >= PATIENT_RESTARTS
-    return daemon.ready or daemon.state in GIVEN_UP
-
-
-def down(options: argparse.Namespace) -> int:
-    """Stop a supervisor and its daemons; without a supervisor, what one left."""
-    state = find_state_dir(options.state_dir, file=options.config)
-    found = supervisor(state)
-    if found is not None:
-        _stop(found, state, detach=options.detach)
-    if options.detach:
-        return DONE if found is not None else complain(f"no supervisor is running for {state.path}", NO_SUPERVISOR)
-    reaped = reap(state, current_platform())
-    for orphan in reaped.ended:
-        print(f"ended {orphan.name}, pid {orphan.pid}, which a supervisor had left")
-    if reaped.held:
-        return complain(STILL_HELD.format(", ".join(reaped.held)), FAILED)
-    if found is None and not reaped.ended:
-        print(f"nothing is running for {state.path}")
-    return DONE
-
-
-def _is_ours_alone(process: Process) -> bool:
-    """Whether a process is a supervisor and nothing else, not a program that a supervisor is embedded in."""
-    return any(part == "neo_daemons" or Path(part).name == "neo-daemons" for part in procfs.command(process.pid)[:5])
-
-
-def _stop(found: FoundSupervisor, state: StateDir, *, detach: bool) -> None:
-    """Stop a supervisor that lives, also one that cannot be reached.
-
-    Raises:
-        ControlError: it cannot be stopped.
-    """
-    process = found.process
-    try:
-        Client(state, patience_s=REMADE_S).shutdown(detach=detach)
-    except NoSupervisor:
-        return  # it has just ended
-    except Unreachable as error:
-        if process is None or detach:
-            raise
-        if not _is_ours_alone(process):
-            raise ControlError(f"{error}; pid {process.pid} is a program of its own: end that by hand") from None
-        complain(f"{error}; stopping pid {process.pid} by a signal", FAILED)
-        _end(process, UNREACHABLE_S)
-    if process is None:
-        print(f"the supervisor of {state.path} has been asked to stop")
-        return
-    wait_until_released(state, process)
-    # A program of its own ends right after; one that a supervisor is embedded in may go on.
-    gone = wait_until_ended(process, GOODBYE_S)
-    rest = "; its daemons run on" if detach else ", and so are its daemons"
-    print(f"supervisor pid {process.pid} {'is gone' if gone else 'has stopped'}{rest}")

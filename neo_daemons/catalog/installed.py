@@ -1,0 +1,58 @@
+"""Finds what is installed: scripts of this interpreter's environment, programs on PATH, and their versions."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import shutil
+import sys
+import sysconfig
+from importlib import metadata
+from pathlib import Path
+
+from neo_daemons.config.project import Project
+from neo_daemons.environment import search_path
+
+
+def find_script(name: str, project: Project) -> Path | None:
+    """A console script: of this interpreter's environment first, then on PATH."""
+    beside = Path(sysconfig.get_path("scripts")) / name
+    if beside.is_file():
+        return beside
+    return find_program(name, project)
+
+
+def find_program(name: str, project: Project) -> Path | None:
+    """A program on PATH, absolute: PATH may hold relative directories, and a daemon's working directory is its own."""
+    found = shutil.which(name, path=search_path(project.environ.get("PATH")))
+    return Path(found).absolute() if found else None
+
+
+def installed_version(distribution: str, script: Path) -> str | None:
+    """Version of a distribution, if `script` belongs to this interpreter's environment."""
+    if script.parent != Path(sysconfig.get_path("scripts")):
+        return None
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def pip_install(extra: str) -> str:
+    """The command that adds what an extra of ours needs to this interpreter's environment.
+
+    It names the packages, as our own metadata has them, and not the extra: we may have been installed from a checkout.
+    """
+    from packaging.requirements import Requirement
+
+    stated = [Requirement(text) for text in metadata.requires("neo-daemons") or ()]
+    wanted = [
+        f"{one.name}{'[' + ','.join(sorted(one.extras)) + ']' if one.extras else ''}{one.specifier}"
+        for one in stated
+        if one.marker is not None and one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""})
+    ]
+    python = shlex.quote(sys.executable)
+    # Environments of uv have no pip.
+    has_pip = importlib.util.find_spec("pip") is not None
+    command = f"{python} -m pip install" if has_pip else f"uv pip install --python {python}"
+    return " ".join([command, *(f'"{one}"' for one in wanted)])

@@ -1,0 +1,202 @@
+"""Builds definitions from tables.
+
+The reader collects the faults. A daemon with a fault of its own is checked no further, except for what it shares with
+others: the same fault would show up again as others.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from neo_daemons.definitions import AnyProbe, Definition, Name, Port, Restart
+from neo_daemons.paths import holds
+
+from .builtins import BUILTINS, Builtin
+from .checks import check_probes, check_shared, check_url
+from .external import answers
+from .messages import join
+from .path_resolver import PathResolver
+from .project import Project
+from .reader import Reader
+from .reference_checker import ReferenceChecker
+from .schema import Settings
+from .schema_types import fits
+
+
+def build(
+    tables: Mapping[str, dict[str, Any]],
+    broken: Container[str],
+    *,
+    reader: Reader,
+    project: Project,
+    state: Path,
+    observing: bool,
+) -> tuple[Definition, ...]:
+    """Return the definitions of a file's daemons. Some are missing if the reader has faults.
+
+    Args:
+        tables: the file's tables, by the name of the daemon.
+        broken: names of daemons whose tables were dropped because of faults.
+        reader: collects the faults.
+        state: the state directory.
+        observing: accept references to environment variables that are not set.
+    """
+    references = ReferenceChecker(reader, tables, project.references(state), observing=observing)
+    paths = PathResolver(reader, references, project.root, project.places(state))
+    whole: dict[str, Definition] = {}
+    sharing: list[Definition] = []
+    for name, table in tables.items():
+        if not fits(name, Name) or not name.isprintable():
+            remedy = "use a-z, 0-9, - and _, a letter first, 63 characters at most"
+            reader.fault(join("daemons", name), UNSET, "not a name for a daemon", remedy)
+        elif name not in broken:
+            before = len(reader.faults)
+            definition = _define(name, table, reader, paths)
+            if definition is not None:
+                sharing.append(definition)
+                if len(reader.faults) == before:
+                    whole[name] = definition
+    connected = {name: references.check(definition, whole) for name, definition in whole.items()}
+    check_shared(reader, sharing, tables)
+    if not reader.faults:
+        references.check_cycle(connected)
+    return tuple(connected.values())
+
+
+def _define(name: str, table: dict[str, Any], reader: Reader, paths: PathResolver) -> Definition | None:
+    """Return the definition of one daemon. If the daemon has faults, the definition holds only what it may share with
+    others, or there is None."""
+    before = len(reader.faults)
+    builtin = BUILTINS.get(name)
+    options: dict[str, str] = {}
+    own = dict(table)
+    if builtin is not None:
+        for option, meaning in builtin.options.items():
+            if option in own:
+                options[option] = _option(name, option, own.pop(option), meaning, reader, paths)
+    known = {**{f.encode_name: f for f in msgspec.structs.fields(Settings)}, **(builtin.options if builtin else {})}
+    stated: Settings = reader.convert(own, Settings, f"daemons.{name}", known)
+    if len(reader.faults) > before:
+        ports = _ports(stated, None)
+        return paths.resolve(
+            Definition(name=name, cwd=stated.cwd or "", ports=ports, data_dir=stated.data_dir, external=stated.external)
+        )
+    if stated.external:
+        builtin = None
+    merged = _merge(builtin.settings(options), own) if builtin is not None else own
+    settings: Settings = reader.convert(merged, Settings, f"daemons.{name}", known)
+    _check_keys(name, own, settings, reader)
+    if settings.external and not check_url(reader, name, "external", settings.external):
+        return None
+    definition = _definition(name, own, settings, builtin, options)
+    check_probes(reader, definition)
+    return paths.resolve(_bracketed(definition))
+
+
+def _option(name: str, option: str, value: Any, meaning: str, reader: Reader, paths: PathResolver) -> str:
+    """Return the value of a key that only this built-in daemon has."""
+    if not isinstance(value, str) or not value:
+        problem = "is empty" if value == "" else "expected a string"
+        reader.fault_of(name, option, value, problem, f"write in quotes the {meaning}")
+        return ""
+    path = paths.path(name, option, value)
+    if option == "model" and not value.startswith(("/", "./", "../", "~")) and not holds(path.is_dir):
+        return value
+    return str(path)
+
+
+def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return the default settings of a built-in daemon with the user's own in their place, key by key."""
+    merged = {**defaults, **own}
+    for key in ("env", "exports", "stop"):
+        if key in defaults and isinstance(own.get(key), dict):
+            merged[key] = {**defaults[key], **own[key]}
+    if "ports" in own and "port" not in own:
+        merged.pop("port", None)
+    return merged
+
+
+def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: Reader) -> None:
+    """Check that required keys are there and that no two keys contradict each other."""
+    for other in ("command", "port", "ports"):
+        if settings.external and own.get(other):
+            reader.fault_of(name, other, own[other], "an external daemon has none", "remove this, or external")
+    if name not in BUILTINS and not settings.command and not settings.external:
+        near = difflib.get_close_matches(name, BUILTINS, n=1)
+        hint = f", or did you mean [{reader.prefix}daemons.{near[0]}]?" if near else ""
+        remedy = f'add one, e.g. command = ["python", "-m", "http.server"]{hint}'
+        reader.fault_of(name, "command", UNSET, "missing", remedy)
+    if settings.port is not None and settings.ports:
+        reader.fault_of(name, "port", settings.port, "given together with ports", "keep one of the two")
+
+
+def _definition(
+    name: str, own: Mapping[str, Any], settings: Settings, builtin: Builtin | None, options: dict[str, str]
+) -> Definition:
+    """Return the definition that settings describe, with paths and references as the file states them.
+
+    Args:
+        own: the table in the file.
+        settings: the same, completed by the defaults of `builtin`.
+        builtin: None for an external daemon, and for one that has no catalog entry.
+    """
+    preferred = builtin.preferred_port if builtin is not None and not own.keys() & {"port", "ports"} else None
+    ready, live = _as_tuple(settings.ready), _as_tuple(settings.live)
+    if settings.external and not ready and not live:
+        live = (answers(settings.external),)
+    return Definition(
+        name=name,
+        builtin=name if builtin is not None else None,
+        options=options,
+        command=settings.command or (),
+        env=settings.env,
+        cwd=settings.cwd or "",
+        host=settings.host,
+        ports=_ports(settings, preferred),
+        data_dir=settings.data_dir,
+        url=settings.url,
+        exports=settings.exports,
+        external=settings.external,
+        ready=ready,
+        live=live,
+        restart=settings.restart if isinstance(settings.restart, Restart) else Restart(when=settings.restart),
+        stop=settings.stop,
+        start_grace_s=settings.start_grace_s,
+        after=settings.after,
+        requires=settings.requires,
+        log=settings.log,
+        max_runtime_s=settings.max_runtime_s,
+        max_rss_bytes=settings.max_rss_bytes,
+        enabled=settings.enabled,
+    )
+
+
+def _ports(settings: Settings, preferred: int | None) -> dict[str, Port]:
+    stated = {"main": settings.port} if settings.port is not None else settings.ports
+    return {
+        name: Port(preferred=preferred) if number == "auto" else Port(fixed=int(number))
+        for name, number in stated.items()
+    }
+
+
+def _bracketed(definition: Definition) -> Definition:
+    """Return `definition` with an IPv6 host in brackets where its URLs begin with it (RFC 3986, section 3.2.2)."""
+    if ":" not in definition.host:
+        return definition
+
+    def mend(text: str) -> str:
+        return text.replace("://${host}", "://[${host}]")
+
+    url = mend(definition.url) if definition.url is not None else None
+    exports = {name: mend(text) for name, text in definition.exports.items()}
+    return msgspec.structs.replace(definition, url=url, exports=exports)
+
+
+def _as_tuple(probes: AnyProbe | tuple[AnyProbe, ...]) -> tuple[AnyProbe, ...]:
+    return probes if isinstance(probes, tuple) else (probes,)

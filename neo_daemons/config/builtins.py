@@ -1,0 +1,126 @@
+"""The default settings of the built-in daemons: chroma, bridge, mlx and neural-link.
+
+Each is a table in the vocabulary of ``neo-daemons.toml``; a user's own settings override it. `neo_daemons.catalog`
+finds the programs on a machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from neo_daemons.references import escape
+
+HTTP_URL = "http://${host}:${port}"
+BRIDGE_DATABASE = "${data_dir}/memory-core-graph.sqlite"
+BRIDGE_DIR = "${data_dir}/wake-daemon"
+"""The bridge keeps its state here, apart from the supervisor's files: it would take our PID file for its own."""
+NEO_HOME = "directory of a neo.mjs checkout"
+
+
+class Builtin(Struct, frozen=True, kw_only=True):
+    """A built-in daemon."""
+
+    settings: Callable[[Mapping[str, str]], dict[str, Any]]
+    """Default settings, given the options."""
+    options: Mapping[str, str] = {}
+    """Keys that only its table may have, and what each one means."""
+    preferred_port: int | None = None
+    data_options: frozenset[str] = frozenset()
+    """Options that name data. A test session does not use them, so that it shares no data with production."""
+    by_default: bool = True
+    """Whether a project without a configuration runs it."""
+
+
+def _chroma(options: Mapping[str, str]) -> dict[str, Any]:
+    """Both probes use the heartbeat, which is all that the server offers; it does not see the store."""
+    heartbeat = {"type": "http", "path": "/api/v2/heartbeat", "body": "nanosecond heartbeat"}
+    return {
+        "port": "auto",
+        "data_dir": "${state_dir}/data/chroma",
+        "url": HTTP_URL,
+        "ready": heartbeat,
+        "live": heartbeat,
+        "exports": {"CHROMA_HOST": "${host}", "CHROMA_PORT": "${port}", "CHROMA_URL": HTTP_URL},
+    }
+
+
+def _bridge(options: Mapping[str, str]) -> dict[str, Any]:
+    """The daemon swallows the errors of its polls, so a living process proves nothing: its position must keep up."""
+    database = bridge_database(options)
+    return {
+        "data_dir": "${state_dir}/data/bridge",
+        "ready": {"type": "log", "pattern": r"Started\. Tail-syncing from GraphLog ID"},
+        "live": {
+            "type": "file",
+            "path": f"{BRIDGE_DIR}/lastSyncId",
+            "database": database,
+            "query": "SELECT MAX(log_id) FROM GraphLog",
+            "within_s": 30.0,
+            "interval_s": 5.0,
+        },
+        "exports": {"NEO_AI_DAEMON_DIR": BRIDGE_DIR, "NEO_MEMORY_DB_PATH": database},
+    }
+
+
+def bridge_database(options: Mapping[str, str]) -> str:
+    """Return the path of the bridge's graph database; it may hold references."""
+    return escape(options["database"]) if "database" in options else BRIDGE_DATABASE
+
+
+def _mlx(options: Mapping[str, str]) -> dict[str, Any]:
+    """``/health`` says ok before the model has ever answered, so the readiness probe asks for a completion."""
+    health = {"type": "http", "path": "/health", "body": '"ok"'}
+    completion = {
+        "type": "http",
+        "path": "/v1/chat/completions",
+        "method": "POST",
+        "json": {"messages": [{"role": "user", "content": "ready?"}], "max_tokens": 1},
+        "body": '"choices"',
+        "timeout_s": 60.0,
+    }
+    return {
+        "port": "auto",
+        "url": HTTP_URL,
+        "ready": [health, completion],
+        "live": health,
+        "start_grace_s": 120.0,
+        "exports": {"OPENAI_BASE_URL": f"{HTTP_URL}/v1"},
+    }
+
+
+def _neural_link(options: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "port": "auto",
+        "url": "ws://${host}:${port}",
+        "ready": {"type": "tcp"},
+        "live": {"type": "tcp"},
+        "stop": {"signal": "SIGINT"},
+        "exports": {"NEO_NL_PORT": "${port}"},
+    }
+
+
+BUILTINS: Mapping[str, Builtin] = {
+    "chroma": Builtin(settings=_chroma, preferred_port=8000),
+    "bridge": Builtin(
+        settings=_bridge,
+        options={"home": NEO_HOME, "database": "path of the graph database (made if missing)"},
+        data_options=frozenset({"database"}),
+    ),
+    "mlx": Builtin(
+        settings=_mlx,
+        options={"model": "directory of a model, or its Hugging Face repository id"},
+        preferred_port=8080,
+    ),
+    "neural-link": Builtin(
+        settings=_neural_link,
+        options={"home": NEO_HOME},
+        preferred_port=8081,
+        # It listens on all interfaces.
+        by_default=False,
+    ),
+}
+"""The built-in daemons by name, in the order of a project without a configuration. A preferred port is the default of
+the program itself."""

@@ -1,0 +1,51 @@
+"""The project: its directory, the user's cache directory, and the environment that its daemons inherit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+from msgspec import Struct
+
+from neo_daemons.environment import references
+from neo_daemons.paths import real_path
+from neo_daemons.state_dir import is_text
+
+CACHE_VARIABLE = "NEO_DAEMONS_CACHE_DIR"
+HOMELESS_CACHE = Path("/.cache/neo-daemons")
+"""Used for a user without a home directory, as if that were /. A provision that cannot write there says so."""
+
+
+class Project(Struct, frozen=True):
+    """The project that the daemons belong to."""
+
+    root: Path
+    """The directory of the configuration; without one, the working directory."""
+    cache: Path
+    """The directory that holds provisions, for all projects of this user."""
+    environ: dict[str, str]
+
+    def places(self, state: Path) -> dict[str, str]:
+        """Return the directories that daemons can refer to, by reference name; `state` is the state directory."""
+        return {"state_dir": str(state), "project": str(self.root), "cache_dir": str(self.cache)}
+
+    def references(self, state: Path) -> dict[str, str]:
+        """Return what all daemons can refer to: `places`, the interpreter and the environment."""
+        return {**self.places(state), **references(self.environ)}
+
+
+def default_cache(environ: dict[str, str]) -> Path:
+    """Return the user's cache directory for this program, or the one that ``NEO_DAEMONS_CACHE_DIR`` names. Nothing is
+    created: most projects keep nothing there.
+
+    Raises:
+        ValueError: the variable holds no valid path.
+    """
+    stated = environ.get(CACHE_VARIABLE)
+    if stated:
+        return real_path(stated)
+    try:
+        usual = Path(platformdirs.user_cache_dir("neo-daemons"))
+    except (RuntimeError, ValueError):
+        return HOMELESS_CACHE
+    return usual if usual.is_absolute() and is_text(usual) else HOMELESS_CACHE

@@ -1,0 +1,143 @@
+"""Checks that references in a file's strings name something, and derives the start order from them.
+
+It does not look at values: most of them are known only when a daemon starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from neo_daemons.definitions import Definition
+from neo_daemons.environment import PREFIX
+from neo_daemons.references import names, of_daemon, own_values, split, texts
+
+from .builtins import BUILTINS
+from .checks import find_cycle, probes
+from .reader import Reader
+
+
+class ReferenceChecker:
+    """Checks the references between the daemons of one file.
+
+    Args:
+        reader: collects the faults.
+        tables: the file's tables, by the name of the daemon.
+        common: the references that every daemon can use.
+        observing: accept references to environment variables that are not set.
+    """
+
+    def __init__(
+        self, reader: Reader, tables: Mapping[str, dict[str, Any]], common: Mapping[str, str], *, observing: bool
+    ) -> None:
+        self._reader = reader
+        self._tables = tables
+        self._common = common
+        self._observing = observing
+        self._reasons: dict[tuple[str, str], str] = {}
+        """For each daemon and one that it depends on, the key that says so."""
+
+    def check_text(self, name: str, place: str, text: str, known: Mapping[str, str]) -> list[str] | None:
+        """Return the references in a string of a daemon, or None after adding a fault for each unknown one."""
+        try:
+            found = names(text)
+        except ValueError:
+            remedy = "write ${name} for a reference, $$ for a dollar sign"
+            self._reader.fault_of(name, place, text, "a $ that begins no reference", remedy)
+            return None
+        unknown = [reference for reference in found if reference not in known and not self._may_be(reference)]
+        for reference in dict.fromkeys(unknown):
+            if _is_variable(reference) and self._common.keys() <= known.keys():
+                variable = reference.removeprefix(PREFIX)
+                near = difflib.get_close_matches(reference, filter(_is_variable, known), n=1, cutoff=0.7)
+                problem = f"the environment has no variable {variable}"
+                remedy = f"did you mean ${{{near[0]}}}?" if near else f"set {variable}, or write a value here"
+            else:
+                problem, remedy = f"unknown reference ${{{reference}}}", self._remedy(name, reference, known)
+            self._reader.fault_of(name, place, text, problem, remedy)
+        return None if unknown else found
+
+    def _may_be(self, reference: str) -> bool:
+        """Return whether an unknown reference may be correct: the daemon that it names has a fault itself, or nobody
+        needs its value."""
+        if self._observing and _is_variable(reference):
+            return True
+        other = split(reference)
+        return other is not None and other[0] in self._tables and bool(self._reader.faults)
+
+    def _remedy(self, name: str, reference: str, known: Mapping[str, str]) -> str:
+        """Return the remedy for a reference that is not `known`."""
+        other, _ = split(reference) or (name, "")
+        if other in BUILTINS and other not in self._tables:
+            return f"add a table [{self._reader.prefix}daemons.{other}]"
+        stem, external = re.sub("(port|url)$", "", reference), "external" in self._tables.get(other, ())
+        if external and f"{stem}url" in known:
+            return f"it is external: use ${{{stem}url}}"
+        if not external and stem != reference and f"{stem}host" in known and f"{stem}port" not in known:
+            return f'add port = "auto" to [{self._reader.prefix}daemons.{other}]'
+        if f"{PREFIX}{reference}" in known:
+            return f"did you mean ${{{PREFIX}{reference}}}?"
+        listed = sorted(other for other in known if not _is_variable(other))
+        near = difflib.get_close_matches(reference, listed, n=1)
+        return f"did you mean ${{{near[0]}}}?" if near else f"use one of: {', '.join(listed)}"
+
+    def check(self, definition: Definition, all_: Mapping[str, Definition]) -> Definition:
+        """Check every reference of a daemon.
+
+        Returns:
+            The definition, which starts after the daemons that it refers to.
+        """
+        name = definition.name
+        self._check_named(definition)
+        before_url = {**self._common, **_own(definition)}
+        known = {**before_url, **_url(definition)}
+        for other in all_.values():
+            if other.name != name:
+                theirs = {**_own(other), **_url(other)}
+                known |= {of_daemon(other.name, key): value for key, value in theirs.items()}
+        after = list(definition.after)
+        strings = [(key, getattr(definition, key)) for key in ("command", "env", "url", "exports")]
+        for key, value in (*strings, *probes(definition)):
+            for place, text in texts(value, key):
+                for reference in self.check_text(name, place, text, before_url if key == "url" else known) or ():
+                    if (to := split(reference)) is not None:
+                        self._reasons.setdefault((name, to[0]), place)
+                        if to[0] not in after:
+                            after.append(to[0])
+        return msgspec.structs.replace(definition, after=tuple(after))
+
+    def _check_named(self, definition: Definition) -> None:
+        """Check that the daemons in ``after`` and ``requires`` exist."""
+        for key in ("after", "requires"):
+            for number, other in enumerate(getattr(definition, key)):
+                if other not in self._tables:
+                    near = difflib.get_close_matches(other, self._tables, n=1)
+                    table = f"add a table [{self._reader.prefix}daemons.{other}]" if other in BUILTINS else ""
+                    remedy = f"did you mean {near[0]!r}?" if near else f"name one of: {', '.join(self._tables)}"
+                    self._reader.fault_of(definition.name, f"{key}[{number}]", other, "no such daemon", table or remedy)
+                self._reasons.setdefault((definition.name, other), f"{key}[{number}]")
+
+    def check_cycle(self, definitions: Mapping[str, Definition]) -> None:
+        """Check that no daemons wait for each other. Call this after `check`, which completes the order."""
+        cycle = find_cycle(definitions.values())
+        if cycle:
+            name, other = cycle[:2]
+            problem = f"a cycle: {' → '.join(cycle)}"
+            self._reader.fault_of(name, self._reasons[name, other], other, problem, "remove one of these dependencies")
+
+
+def _own(definition: Definition) -> dict[str, str]:
+    return own_values(definition, log_path="", ports=dict.fromkeys(definition.ports, 0))
+
+
+def _url(definition: Definition) -> dict[str, str]:
+    """Return the reference to the daemon's URL, if it has one."""
+    return {"url": ""} if definition.url or definition.external or definition.ports else {}
+
+
+def _is_variable(reference: str) -> bool:
+    return reference.startswith(PREFIX)

@@ -1,0 +1,49 @@
+"""The tables of a configuration file as types, which msgspec checks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from neo_daemons.definitions import AnyProbe, Bytes, Count, Log, PortNumber, Restart, Seconds, Stop
+
+PortSetting = PortNumber | Literal["auto"]
+PortName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\Z", description="use letters, digits, - and _")]
+VariableName = Annotated[str, Meta(pattern=r"^[^=\0]+\Z", description="write a name without =")]
+Strings = Annotated[tuple[str, ...], Meta(min_length=1)]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of a ``[daemons.NAME]`` table. `Definition` says what they mean."""
+
+    command: Strings | None = None
+    env: dict[VariableName, str] = {}
+    cwd: Text | None = None
+    host: Text = "127.0.0.1"
+    port: PortSetting | None = None
+    ports: dict[PortName, PortSetting] = {}
+    data_dir: Text | None = None
+    url: Text | None = None
+    exports: dict[VariableName, str] = {}
+    external: str | None = None
+    ready: AnyProbe | tuple[AnyProbe, ...] = ()
+    live: AnyProbe | tuple[AnyProbe, ...] = ()
+    restart: Literal["always", "on-failure", "never"] | Restart = Restart()
+    stop: Stop = Stop()
+    start_grace_s: Seconds = 60.0
+    after: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    log: Log = Log()
+    max_runtime_s: Seconds | None = None
+    max_rss_bytes: Bytes | None = None
+    enabled: bool = True
+
+
+class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of the whole file."""
+
+    daemons: dict[str, dict[str, Any]] | UnsetType = UNSET
+    state_dir: Text | None = None
+    parallel: Count | None = None

@@ -1,0 +1,78 @@
+"""Reads one configuration file into plain tables."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+
+FILE_NAME = "neo-daemons.toml"
+PYPROJECT = "pyproject.toml"
+MAX_FILE_BYTES = 1_000_000
+MAX_DEPTH = 32
+"""Levels of tables and lists within each other."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the tables of a file.
+
+    Raises:
+        ConfigError: the file cannot be read, or it is not a configuration.
+    """
+    content = _parse(path)
+    if path.name != PYPROJECT:
+        return content
+    table = _table(content)
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: has no table [tool.neo_daemons]; add one, or name another file with --config")
+    return table
+
+
+def has_table(pyproject: Path) -> bool:
+    """Return whether a ``pyproject.toml`` has the table ``[tool.neo_daemons]``.
+
+    Raises:
+        ConfigError: the file mentions this project, and it cannot be read or it misspells the table.
+    """
+    with contextlib.suppress(OSError):  # `_parse` says it better
+        if not re.search("neo[-_]daemons", pyproject.read_text(encoding="utf-8", errors="replace")):
+            return False
+    content = _parse(pyproject)
+    tool = content.get("tool")
+    if _table(content) is None and isinstance(tool, dict) and "neo-daemons" in tool:
+        raise ConfigError(f"{pyproject}: tool.neo-daemons: unknown table; write [tool.neo_daemons], with an underscore")
+    return _table(content) is not None
+
+
+def _table(content: dict[str, Any]) -> Any:
+    tool = content.get("tool")
+    return tool.get("neo_daemons") if isinstance(tool, dict) else None
+
+
+def key_prefix(source: Path | None) -> str:
+    """Return the prefix of each key in messages: the name of our table in a ``pyproject.toml``."""
+    return "tool.neo_daemons." if source is not None and source.name == PYPROJECT else ""
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; name a readable file with --config") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes; name a configuration with --config")
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply; keep to {MAX_DEPTH} levels") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}; mend it there") from None
+    except ValueError:  # Python's limit for the digits of a number
+        raise ConfigError(f"{path}: holds a number of thousands of digits; write a smaller one") from None

@@ -1,0 +1,1 @@
+"""What the catalog finds on a machine: made-up programs on PATH, checkouts of neo.mjs, an installed chromadb."""

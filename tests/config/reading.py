@@ -1,0 +1,61 @@
+"""Files, read or refused; and the remedies that messages have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neo_daemons.config import ConfigError, Configuration, load
+from neo_daemons.definitions import Definition
+
+API = '[daemons.api]\ncommand = ["api"]\n'
+WEB = '[daemons.web]\ncommand = ["web"]\n'
+HTTP = '[daemons.api]\ncommand = ["api"]\nport = 1\nready = { type = "http"'
+WRITE_COMMAND = 'write a list of strings, e.g. ["python", "-m", "http.server"]; there is no shell'
+WRITE_PORT = 'write a whole number from 1 to 65535 or "auto"'
+WRITE_PROBE = 'write a table, e.g. { type = "http", path = "/" }, or a list of such'
+WRITE_PROBE_TYPE = 'write "http", "tcp", "exec", "file" or "log"'
+WRITE_RESTART = 'write "always", "on-failure", "never", or a table such as { limit = 5, window_s = 600 }'
+WRITE_SIGNAL = 'write "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2" or "SIGKILL"'
+WRITE_DOLLAR = "a $ that begins no reference; write ${name} for a reference, $$ for a dollar sign"
+WRITE_URL = 'not a URL; write one such as "http://host:8000/path"'
+NO_NAME = "not a name for a daemon; use a-z, 0-9, - and _, a letter first, 63 characters at most"
+NO_HOME = "there is no such home directory"
+NOT_FINITE = "not a finite number; write an ordinary number, or remove the key"
+
+
+def read(root: Path, text: str, name: str = "neo-daemons.toml", **environ: str) -> Configuration:
+    """The configuration in a file of this content."""
+    (root / name).write_text(text)
+    return load(root / name, environ=environ)
+
+
+def fault(root: Path, text: str | bytes, name: str = "neo-daemons.toml") -> str:
+    """What is said of a file of this content, without the file's name, which begins it."""
+    file = root / name
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as caught:
+        load(file, environ={})
+    return without_file(str(caught.value), file)
+
+
+def without_file(message: str, file: Path) -> str:
+    assert message.isprintable(), f"more than a line: {message!r}"
+    assert message.startswith(f"{file}: ")
+    return message.removeprefix(f"{file}: ")
+
+
+def assert_says(message: str, expected: str) -> None:
+    """The message is the expected one; "…" stands for words that are not ours (of Python or the TOML parser)."""
+    start, dots, end = expected.partition("…")
+    assert (message.startswith(start) and message.endswith(end)) if dots else message == expected, message
+
+
+def names_of(configuration: Configuration) -> list[str]:
+    return [definition.name for definition in configuration.definitions]
+
+
+def only(configuration: Configuration) -> Definition:
+    (definition,) = configuration.definitions
+    return definition
