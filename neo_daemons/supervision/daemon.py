@@ -27,6 +27,7 @@ from .run import Run, make_target
 from .situation import Situation
 from .slot import Slot
 from .tree import SWEEP_GRACE_S
+from .waiting import wait_for_others
 from .watcher import Watcher
 
 GATE_S = 5.0
@@ -65,7 +66,7 @@ class SupervisedDaemon:
         self._starting = Job(self._fault)
         self._ending = Job(self._fault)
         self._probing = Job(self._fault)
-        self.watcher = Watcher(slot, self.situation, self.past, self._report, self.condemn)
+        self.watcher = Watcher(slot, self.situation, self.past, self.handle, self.condemn)
 
     # What is known of it
 
@@ -220,9 +221,6 @@ class SupervisedDaemon:
             self.run.cause = cause
         self.handle(Event.CONDEMN, why, cause=cause)
 
-    def _report(self, event: Event, detail: str, cause: Cause | None) -> None:
-        self.handle(event, detail, cause=cause)
-
     def _due(self) -> None:
         if not self.dropped:
             self.handle(Event.DUE)
@@ -256,7 +254,7 @@ class SupervisedDaemon:
             if first and self.held:
                 self._conclude(Cause.EXIT, clean=True, text="not started")
                 return
-            await self._wait_for_others()
+            await wait_for_others(slot.definition, self.situation, self._others)
             async with slot.context.gate:
                 self._begin(await spawn(slot, resolved, self.situation.progress))
                 self.handle(Event.SPAWNED)
@@ -290,31 +288,6 @@ class SupervisedDaemon:
     def _begin(self, run: Run) -> None:
         self.run = run
         run.watch(functools.partial(self._exited, run), self._learned)
-
-    async def _wait_for_others(self) -> None:
-        situation = self.situation
-        try:
-            while (found := self._unmet()) is not None:
-                other, why = found
-                situation.waiting_for = other.name
-                situation.progress(f"waiting for {other.name}, which is {other.state.public} ({why})")
-                await other.situation.change()
-                situation.notify()  # whether it is of use to wait for us depends on the other
-        finally:
-            situation.waiting_for = None
-        situation.progress(None)
-
-    def _unmet(self) -> tuple[SupervisedDaemon, str] | None:
-        """A daemon that must be ready, or started, before this one, and why."""
-        for name in self.definition.requires:
-            other = self._others.get(name)
-            if other is not None and not other.ready:
-                return other, "requires"
-        for name in self.definition.after:
-            other = self._others.get(name)
-            if other is not None and other.state in (State.STARTING, State.RUNNING):
-                return other, "after"
-        return None
 
     def _start_failed(self, why: str) -> None:
         self.past.ended = Span(None, self.attempt_start, self.slot.log.end)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from neo_daemons.status import Cause, EventName
 
@@ -18,8 +19,11 @@ from .slot import Slot
 
 REMEMBERED_RESULTS = 20
 
-Handle = Callable[[Event, str, Cause | None], None]
-"""Feeds an event to the lifecycle: event, detail, cause."""
+
+class Handle(Protocol):
+    """Feeds an event to the lifecycle."""
+
+    def __call__(self, event: Event, detail: str | None = None, *, cause: Cause | None = None) -> None: ...
 
 
 class Watcher:
@@ -50,11 +54,11 @@ class Watcher:
 
     def passed(self, how: str) -> None:
         """The run is ready, or answers again."""
-        self._handle(Event.PASS, how, None)
+        self._handle(Event.PASS, how)
 
     def failed(self, why: str) -> None:
         """A liveness probe has failed."""
-        self._handle(Event.FAIL, why, Cause.PROBE)
+        self._handle(Event.FAIL, why, cause=Cause.PROBE)
 
     def observed(self, why: str, *, ready: bool) -> None:
         """An external daemon is usable, or not."""

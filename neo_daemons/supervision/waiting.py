@@ -1,0 +1,58 @@
+"""Before a daemon starts: waiting for those that it requires, or is to start after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from neo_daemons.definitions import Definition
+
+from .machine import State
+from .situation import Situation
+
+
+class Peer(Protocol):
+    """Another daemon of the same supervisor."""
+
+    name: str
+    situation: Situation
+
+    @property
+    def state(self) -> State:
+        """Where it is in its lifecycle."""
+
+    @property
+    def ready(self) -> bool:
+        """Usable now."""
+
+
+async def wait_for_others(definition: Definition, situation: Situation, others: Mapping[str, Peer]) -> None:
+    """Until all that a daemon requires are ready, and those that it starts after have begun.
+
+    Args:
+        situation: of the daemon that waits.
+        others: all daemons of the supervisor, by name.
+    """
+    try:
+        while (found := _unmet(definition, others)) is not None:
+            other, why = found
+            situation.waiting_for = other.name
+            situation.progress(f"waiting for {other.name}, which is {other.state.public} ({why})")
+            await other.situation.change()
+            situation.notify()  # whether it is of use to wait for us depends on the other
+    finally:
+        situation.waiting_for = None
+    situation.progress(None)
+
+
+def _unmet(definition: Definition, others: Mapping[str, Peer]) -> tuple[Peer, str] | None:
+    """A daemon that must be ready, or started, before this one, and why."""
+    for name in definition.requires:
+        other = others.get(name)
+        if other is not None and not other.ready:
+            return other, "requires"
+    for name in definition.after:
+        other = others.get(name)
+        if other is not None and other.state in (State.STARTING, State.RUNNING):
+            return other, "after"
+    return None
