@@ -24,6 +24,9 @@ EXCEPTIONS: dict[str, str] = {
     "attributes of neo_daemons.definitions.Definition": (
         "Pure, frozen data: what the configuration says about a daemon, one field for each key."
     ),
+    "attributes of neo_daemons.status.DaemonStatus": (
+        "Pure data: the published status of a daemon, one field for each key of `status --json`."
+    ),
 }
 """What may exceed a limit, as `Excess.subject` names it, and why. An entry that is no longer needed is an error."""
 
