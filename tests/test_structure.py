@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,14 @@ def test_source_keeps_within_the_limits() -> None:
     found = structure.violations(structure.modules(ROOT))
 
     assert not found, "\n".join(found)
+
+
+def test_paths_in_the_instructions_for_contributors_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"[`( ]((?:neo_daemons|pytest_neo_daemons|tests|docs)/[\w*./-]+)", text)
+    links = re.findall(r"\]\(([\w./-]+)\)", text)
+
+    assert [path for path in [*named, *links] if "NAME" not in path and not any(ROOT.glob(path.rstrip(".")))] == []
 
 
 @pytest.mark.parametrize(
