@@ -103,7 +103,8 @@ async def _stop_after_dependants(daemon: SupervisedDaemon, daemons: list[Supervi
         # Again and again: an operator may have ordered a start meanwhile.
         if daemon.state is not State.STOPPING:
             daemon.order(Event.STOP, "stopping", Cause.SUPERVISOR)
-            continue
+            if is_down(daemon):
+                return
         if loop.time() > deadline:
             daemon.slot.note(EventName.NOT_STOPPED, "it cannot be ended; it is left to the next supervisor")
             given_up.add(daemon.name)

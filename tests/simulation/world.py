@@ -30,9 +30,10 @@ from neo_daemons.state_dir import StateDir
 from neo_daemons.status import JournalEntry
 from neo_daemons.supervision import claim as claim_module
 from neo_daemons.supervision.claim import AlreadyRunning
-from neo_daemons.supervision.machine import Event, Refused, State
+from neo_daemons.supervision.machine import ALIVE, Event, Refused, State
 from neo_daemons.supervision.platform import ExitStatus
 from neo_daemons.supervision.probes import Answer, Result, Target, verdict
+from neo_daemons.supervision.run import Run
 from neo_daemons.supervision.slot import DATA_LOCK
 from neo_daemons.supervision.supervisor import Supervisor
 
@@ -66,6 +67,7 @@ SAVED_S = 1.5
 PATIENCE_S = 30.0
 """Of a stop."""
 MAX_RUNTIME_S = 15.0
+NOTICED_S = 0.1
 
 
 class SimFileLock:
@@ -196,6 +198,8 @@ class World:
         self.held_saved = True
         self.spawns: dict[str, list[float]] = {}
         self.disk = Disk(self.rng)
+        self.unnoticed: dict[Run, float] = {}
+        """Run → since when its process has ended without a consequence."""
         self.leases: list[tuple[Supervisor, int]] = []
         self.rivals: dict[str, tuple[int, Description]] = {}
         """Daemon → the lock on its data directory, in the hands of another project's supervisor."""
@@ -310,9 +314,22 @@ class World:
             runs = {proc.mark for proc in self.kernel.living("daemon", "stray") if proc.name == name}
             if len(runs) > 1:
                 self.violated(f"I1: {len(runs)} runs of {name} at once")
+        self._judge_states()
         living = [one for one in self.incarnations if not one.dead and one.supervisor is not None]
         if len(living) > 1:
             self.violated("I1: two supervisors of one directory")
+
+    def _judge_states(self) -> None:
+        """What is stopped stays down; and an exit is noticed by itself, not by a probe that fails for it."""
+        made, now, before = self.serving, self.kernel.now, self.unnoticed
+        self.unnoticed = {}
+        for daemon in made.daemons.values() if made is not None else ():
+            if daemon.name in self.down and daemon.state in (State.STARTING, State.BACKOFF, *ALIVE):
+                self.violated(f"I4: {daemon.name} is {daemon.state}, and an operator has stopped it")
+            if daemon.run is not None and daemon.state in ALIVE and not daemon.run.process.is_alive():
+                since = self.unnoticed[daemon.run] = before.get(daemon.run, now)
+                if now - since > NOTICED_S:
+                    self.violated(f"I4: {daemon.name} is {daemon.state}, and its process has ended")
 
     def judge_files(self) -> None:
         """What must hold whenever a supervisor has been killed."""
@@ -420,6 +437,11 @@ class World:
                 kernel.exit(target, ExitStatus(signal="SIGKILL"))
             case "exit" if target is not None:
                 kernel.exit(target, ExitStatus(code=rng.choice((0, 1))))
+            case "crash-and-order" if target is not None:
+                # While what a daemon has left is being ended.
+                kernel.exit(target, ExitStatus(signal="SIGKILL"))
+                await asyncio.sleep(rng.choice((0.002, 0.01, 0.03)))
+                self.order(target.name, rng.choice(ORDERS))
             case "stop" if target is not None:
                 kernel.deliver(target, signal.SIGSTOP)
             case "continue" if target is not None:
@@ -811,6 +833,7 @@ class World:
 
 
 CALAMITIES = (
+    "crash-and-order",
     *("crash",) * 4, *("exit",) * 3, "stop", "continue", "hang", "hiccup", "hiccup", "stray", "stray",
     "stranger", "stranger", "strangers-leave", *("kill-supervisor",) * 2, *("kill-at-an-effect",) * 4,
     "second-supervisor", *("order",) * 4, "disk-full", "disk-free", "disk-free", "clock", "reload", "recycle",
