@@ -1,7 +1,7 @@
 """What Linux tells of processes to whoever reads ``/proc``: no handle, no signal, nothing is changed.
 
-Where there is no ``/proc``, or it is not ours to read, a question raises `NotTold`: that is no answer, and above all
-not "it is gone".
+Where there is no ``/proc``, or it is not ours to read, a question raises `ProcfsUnavailable`: that is no answer, and
+above all not "it is gone".
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import addresses
 from .records import Identity
 
 LISTENING = "0A"
@@ -23,7 +24,7 @@ STOPPED = frozenset({"T", "t"})
 _LITTLE = sys.byteorder == "little"
 
 
-class NotTold(Exception):
+class ProcfsUnavailable(Exception):
     """The system does not answer. ``str()`` says why."""
 
 
@@ -32,12 +33,12 @@ def boot_id() -> str:
     """Of this boot of the kernel.
 
     Raises:
-        NotTold: there is no ``/proc``.
+        ProcfsUnavailable: there is no ``/proc``.
     """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError as error:
-        raise NotTold(f"this system does not tell its boot ({error.strerror})") from None
+        raise ProcfsUnavailable(f"this system does not tell its boot ({error.strerror})") from None
 
 
 def stat(pid: int) -> list[str] | None:
@@ -57,7 +58,7 @@ def identify(pid: int) -> Identity | None:
     which takes a handle.
 
     Raises:
-        NotTold: there is no ``/proc``, or it is hidden.
+        ProcfsUnavailable: there is no ``/proc``, or it is hidden.
     """
     boot = boot_id()
     fields = _told(pid)
@@ -79,7 +80,7 @@ def started_at(pid: int) -> float | None:
     """When it started, in seconds since the epoch (whole ones, as the kernel tells its boot); None if it is gone.
 
     Raises:
-        NotTold: there is no ``/proc``, or it is hidden.
+        ProcfsUnavailable: there is no ``/proc``, or it is hidden.
     """
     fields = _told(pid)
     if fields is None:
@@ -135,14 +136,11 @@ def listening_socket(address: str, port: int) -> str | None:
                     host, _, number = local.rpartition(":")
                     if state != LISTENING or int(number, 16) != port:
                         continue
-                    bound = _address(host)
-                    if bound == wanted:
-                        found[0] = rest[5]
-                    elif bound.is_unspecified and bound.version >= wanted.version:
-                        found[bound.version - wanted.version + 1] = rest[5]
+                    rank = addresses.rank(_address(host), wanted)
+                    if rank is not None:
+                        found[rank] = rest[5]
         except OSError:
             continue
-    # The address itself comes before any address of its own kind, and that before one that takes both kinds.
     return found[min(found)] if found else None
 
 
@@ -168,16 +166,14 @@ def _told(pid: int) -> list[str] | None:
     try:
         fields = stat(pid)
     except OSError as error:
-        raise NotTold(f"pid {pid} is hidden ({error.strerror})") from None
+        raise ProcfsUnavailable(f"pid {pid} is hidden ({error.strerror})") from None
     if fields is None and stat(os.getpid()) is None:
-        raise NotTold("there is no /proc here")
+        raise ProcfsUnavailable("there is no /proc here")
     return fields
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _address(text: str) -> addresses.Address:
     """An address of /proc/net/tcp: 32-bit words, each in the machine's byte order."""
     words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
     packed = b"".join(word[::-1] if _LITTLE else word for word in words)
-    address = ipaddress.ip_address(packed)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    return addresses.unmapped(ipaddress.ip_address(packed))

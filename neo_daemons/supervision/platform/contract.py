@@ -90,7 +90,6 @@ class Usage(Struct, frozen=True):
 
     cpu_s: float
     rss_bytes: int
-    processes: int
 
 
 class NotOurs(Exception):
@@ -106,7 +105,6 @@ class Process(abc.ABC):
 
     pid: int
     identity: Identity
-    is_child: bool
 
     @abc.abstractmethod
     def watch(
@@ -152,13 +150,11 @@ class Lock(Protocol):
         """Whether the file that is locked is still the one at `path`: not if that was deleted, or made anew."""
 
     def release(self) -> None:
-        """Close our descriptor. The lock is free when no heir holds it either."""
+        """Close our descriptor. The lock is free when no process that inherited it holds it either."""
 
 
 class Platform(Protocol):
     """The operating system, as far as the core uses it."""
-
-    name: str
 
     def boot_id(self) -> str:
         """Identifies this boot of the machine: no process of another boot lives."""

@@ -92,7 +92,6 @@ class LinuxProcess(Process):
     def __init__(self, pid: int, identity: Identity, pidfd: int, popen: subprocess.Popen[bytes] | None) -> None:
         self.pid = pid
         self.identity = identity
-        self.is_child = popen is not None
         self._pidfd = pidfd
         self._popen = popen
         self._on_exit: Callable[[ExitStatus], None] | None = None
@@ -190,8 +189,6 @@ class LinuxProcess(Process):
 
 class LinuxPlatform(PosixPlatform):
     """See `contract.Platform`."""
-
-    name = "linux"
 
     def __init__(self) -> None:
         self._children: weakref.WeakValueDictionary[int, LinuxProcess] = weakref.WeakValueDictionary()
@@ -349,7 +346,7 @@ class LinuxPlatform(PosixPlatform):
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         result = {}
         for pid in pids:
-            ticks, pages, count = 0, 0, 0
+            ticks, pages, seen = 0, 0, False
             queue = [pid]
             while queue:
                 current = queue.pop()
@@ -358,10 +355,10 @@ class LinuxPlatform(PosixPlatform):
                     continue
                 ticks += int(stat[11]) + int(stat[12])
                 pages += int(stat[21])
-                count += 1
+                seen = True
                 queue.extend(self._children_of(current))
-            if count:
-                result[pid] = Usage(ticks / self._ticks, pages * self._page, count)
+            if seen:
+                result[pid] = Usage(ticks / self._ticks, pages * self._page)
         return result
 
     @staticmethod

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import errno
 import fcntl
-import ipaddress
 import os
 import signal
 import socket
@@ -23,6 +22,7 @@ from typing import get_args
 
 import psutil
 
+from neo_daemons import addresses
 from neo_daemons.definitions import SignalName
 from neo_daemons.records import Identity
 
@@ -110,7 +110,6 @@ class PosixProcess(Process):
     def __init__(self, pid: int, identity: Identity, popen: subprocess.Popen[bytes] | None) -> None:
         self.pid = pid
         self.identity = identity
-        self.is_child = popen is not None
         self._popen = popen
         self._timer: asyncio.TimerHandle | None = None
         self._on_exit: Callable[[ExitStatus], None] | None = None
@@ -192,29 +191,10 @@ class PosixProcess(Process):
             let_go(self._popen)
 
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-def _address(text: str) -> Address:
-    address = ipaddress.ip_address(text)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
-
-
-def _resolve(host: str) -> Address:
+def _resolve(host: str) -> addresses.Address:
     """As `PosixPlatform._bind` does it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return _address(str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0]))
-
-
-def _rank(bound: Address, wanted: Address) -> int | None:
-    """Who of several listeners gets a connection, lowest first; None: it does not."""
-    if bound == wanted:
-        return 0
-    if bound.is_unspecified and bound.version >= wanted.version:
-        return 1 + bound.version - wanted.version  # one of both kinds comes last
-    # Who wants all addresses meets whoever has one of them.
-    return 10 if wanted.is_unspecified and bound.version <= wanted.version else None
+    return addresses.parse(str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0]))
 
 
 def identity_by_psutil(pid: int) -> Identity | None:
@@ -231,8 +211,6 @@ def identity_by_psutil(pid: int) -> Identity | None:
 
 class PosixPlatform:
     """See `contract.Platform`."""
-
-    name = "posix"
 
     def boot_id(self) -> str:
         # psutil's start times are absolute: they settle what a boot id would.
@@ -371,7 +349,7 @@ class PosixPlatform:
         found: dict[int, int | None] = {}
         for connection in connections:
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr[1] == port:
-                rank = _rank(_address(connection.laddr[0]), wanted) if wanted is not None else 0
+                rank = addresses.rank(addresses.parse(connection.laddr[0]), wanted) if wanted is not None else 0
                 if rank is not None:
                     found.setdefault(rank, connection.pid)
         if not found:
@@ -384,14 +362,13 @@ class PosixPlatform:
         for pid in pids:
             with contextlib.suppress(psutil.Error):
                 main = psutil.Process(pid)
-                cpu_s, rss_bytes, count = 0.0, 0, 0
+                cpu_s, rss_bytes = 0.0, 0
                 for process in (main, *main.children(recursive=True)):
                     with contextlib.suppress(psutil.Error), process.oneshot():
                         times = process.cpu_times()
                         cpu_s += times.user + times.system
                         rss_bytes += process.memory_info().rss
-                        count += 1
-                result[pid] = Usage(cpu_s, rss_bytes, count)
+                result[pid] = Usage(cpu_s, rss_bytes)
         return result
 
     def describe(self, pid: int) -> str | None:
