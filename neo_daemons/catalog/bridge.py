@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from neo_daemons.bridge_files import (
+    DAEMON_DIR_VARIABLE,
+    DATABASE_VARIABLE,
+    LOG_END_QUERY,
+    OLD_DATABASE_VARIABLE,
+    PID_FILES,
+    POSITION_FILE,
+    STARTED,
+    STUCK_S,
+)
 from neo_daemons.definitions import Definition, Launch, Step, Unavailable
 from neo_daemons.references import escape
 
@@ -22,16 +32,16 @@ def settings(options: Mapping[str, str]) -> dict[str, Any]:
     database = _database(options)
     return {
         "data_dir": "${state_dir}/data/bridge",
-        "ready": {"type": "log", "pattern": r"Started\. Tail-syncing from GraphLog ID"},
+        "ready": {"type": "log", "pattern": STARTED},
         "live": {
             "type": "file",
-            "path": f"{DAEMON_DIR}/lastSyncId",
+            "path": f"{DAEMON_DIR}/{POSITION_FILE}",
             "database": database,
-            "query": "SELECT MAX(log_id) FROM GraphLog",
-            "within_s": 30.0,
+            "query": LOG_END_QUERY,
+            "within_s": STUCK_S,
             "interval_s": 5.0,
         },
-        "exports": {"NEO_AI_DAEMON_DIR": DAEMON_DIR, "NEO_MEMORY_DB_PATH": database},
+        "exports": {DAEMON_DIR_VARIABLE: DAEMON_DIR, DATABASE_VARIABLE: database},
     }
 
 
@@ -53,13 +63,12 @@ def locate(definition: Definition, project: Project) -> Launch | Unavailable:
     )
     return Launch(
         command=(escape(str(found.node)), escape(str(found.script))),
-        # 13.x reads NEO_MEMORY_DB_PATH, older checkouts NEO_AI_DB_PATH.
-        env={"NEO_AI_DAEMON_DIR": DAEMON_DIR, "NEO_MEMORY_DB_PATH": database, "NEO_AI_DB_PATH": database},
+        env={DAEMON_DIR_VARIABLE: DAEMON_DIR, DATABASE_VARIABLE: database, OLD_DATABASE_VARIABLE: database},
         version=found.version,
         note=found.note,
         provisions=found.provisions,
         before=(init,),
         # After a kill it would take whoever has its old pid for its predecessor and, where it cannot tell, end it;
         # and a garbled file stops it for ever.
-        stale_files=(f"{DAEMON_DIR}/wake-daemon.pid", f"{DAEMON_DIR}/bridge-daemon.pid"),
+        stale_files=tuple(f"{DAEMON_DIR}/{name}" for name in PID_FILES),
     )

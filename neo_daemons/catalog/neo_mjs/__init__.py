@@ -10,17 +10,14 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from neo_daemons import bridge_files
 from neo_daemons.catalog.project import Project, find_program, pip_install, real_path
 from neo_daemons.definitions import Definition, Provision, Step, Unavailable
 
 HERE = Path(__file__).parent
 INIT_GRAPH = HERE / "init_graph.mjs"
 TRY = HERE / "try.mjs"
-WAKE_SCRIPTS = (
-    "ai/daemons/wake/daemon.mjs",
-    "ai/daemons/bridge/daemon.mjs",
-    "ai/scripts/bridge-daemon.mjs",
-)
+WAKE_SCRIPTS = bridge_files.SCRIPTS
 """Where the wake daemon has been, newest first."""
 NEURAL_LINK_SCRIPTS = ("ai/mcp/server/neural-link/run-bridge.mjs",)
 SETUP = "ai/scripts/setup/initServerConfigs.mjs"
