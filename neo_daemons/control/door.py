@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from neo_daemons.files import read_regular, write_whole
 from neo_daemons.state_dir import StateDirError
+from neo_daemons.urls import url_host
 
 from . import api
 from .address import Loopback
@@ -84,7 +85,7 @@ class Guard:
     def __init__(self, app: ASGIApp, listens: Loopback, token: str) -> None:
         self._app = app
         self._expected = f"{SCHEME}{token}".encode()
-        host = f"[{listens.host}]" if ":" in listens.host else listens.host
+        host = url_host(listens.host)
         self._hosts = (f"{host}:{listens.port}", f"localhost:{listens.port}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

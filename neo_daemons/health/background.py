@@ -10,7 +10,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
-import http.cookiejar
+import inspect
 import logging
 import os
 import socket
@@ -19,11 +19,14 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from neo_daemons.checks import http
+
 if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
 THREAD = "neo-daemons-health"
+CLOSE_POLL_S = 0.01
 GOODBYE_S = 5.0
 """It takes milliseconds; what has not ended by then ends with the process, and Python complains of it."""
 
@@ -70,23 +73,10 @@ class Lent:
 
 
 def _make_client(*, secure: bool) -> httpx.AsyncClient:
-    import httpx
-
     # It tells every request at INFO: in a program that logs, three lines for each look.
     logging.getLogger("httpx").addFilter(_is_of_others)
-    # No proxy from the environment. No connection is kept: one that idles would delay a daemon's end. Building the
-    # certificate store takes longer than all else, and most daemons have none.
-    client = httpx.AsyncClient(
-        verify=ssl.create_default_context() if secure else False,
-        trust_env=False,
-        timeout=None,  # noqa: S113 - a look has its own
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-        # What is small when it comes must not be large when it is unpacked.
-        headers={"Accept-Encoding": "identity"},
-    )
-    # One daemon's cookies are nobody else's, and observers have none.
-    client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    return client
+    # Building the certificate store takes longer than all else, and most daemons have none.
+    return http.make_client(ssl.create_default_context() if secure else False)
 
 
 def _is_of_others(entry: logging.LogRecord) -> bool:
@@ -141,11 +131,17 @@ class Background:
             self._loop.close()
 
     async def _close(self) -> None:
-        current = asyncio.current_task()
-        tasks = [task for task in asyncio.all_tasks() if task is not current]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        cancelled: set[asyncio.Task[Any]] = set()
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks - cancelled:
+                # Only what has begun: within what never did, there may be something that was to be awaited, and Python
+                # complains of that.
+                work: Any = task.get_coro()
+                if inspect.getcoroutinestate(work) != inspect.CORO_CREATED:
+                    task.cancel()
+                    cancelled.add(task)
+            await asyncio.wait(tasks, timeout=CLOSE_POLL_S)
+        await asyncio.gather(*cancelled, return_exceptions=True)  # nobody else wants to know how they ended
         for lent in self._clients.values():
             await lent.client.aclose()
 

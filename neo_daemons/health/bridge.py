@@ -5,35 +5,31 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import os
 import sqlite3
 import time
 from pathlib import Path
 
 from neo_daemons import procfs
-from neo_daemons.files import read_regular
+from neo_daemons.bridge_files import (
+    DAEMON_DIR_VARIABLE,
+    DATABASE_VARIABLE,
+    LOG_END_QUERY,
+    PID_FILES,
+    POSITION_FILE,
+    SCRIPTS,
+    STUCK_S,
+)
+from neo_daemons.checks import sqlite
+from neo_daemons.checks.files import is_there, read_number
+from neo_daemons.checks.reasons import lacking, reason
 
 from .background import Background, background, in_thread
 from .observation import Details
-from .observer import Draft, Observer
-from .record import Evidence
+from .observer import TIMEOUT_S, Draft, Observer
+from .record import Verification
 
-PID_FILES = ("wake-daemon.pid", "bridge-daemon.pid")
-"""Its own PID file, by the names that it has had."""
-SCRIPTS = ("ai/daemons/wake/daemon.mjs", "ai/daemons/bridge/daemon.mjs", "ai/scripts/bridge-daemon.mjs")
-"""Its program, by the places that it has had."""
-POSITION_FILE = "lastSyncId"
-END_QUERY = "SELECT MAX(log_id) FROM GraphLog"
-DAEMON_DIR_VARIABLE = "NEO_AI_DAEMON_DIR"
-DATABASE_VARIABLE = "NEO_MEMORY_DB_PATH"
-STUCK_S = 30.0
-"""Behind for so long without a step: it polls every 3 s, and swallows the errors of its polls."""
-TIMEOUT_S = 2.0
-MAX_BYTES = 64
-"""Of a file that holds one number."""
 CLOCK_S = 2.0
 """By which a process may seem to have started late: the kernel tells its boot in whole seconds."""
-LOCKED_S = 0.1
 DELETED = " (deleted)"
 """How the kernel shows a descriptor of a file whose name is gone."""
 
@@ -106,8 +102,8 @@ class BridgeObserver(Observer[BridgeDetails]):
     def _place(self) -> str:
         return f"at {self._paths[0]}" if self._paths is not None else super()._place()
 
-    async def _examine(self, draft: Draft, evidence: Evidence | None) -> None:
-        paths = self._paths or self._recorded(draft, evidence)
+    async def _examine(self, draft: Draft, verification: Verification | None) -> None:
+        paths = self._paths or self._recorded(draft, verification)
         if paths is None:
             return
         directory, database = paths
@@ -125,24 +121,26 @@ class BridgeObserver(Observer[BridgeDetails]):
             # By a thread: a database can be slow, and this look is not the only one.
             owner = background()
             if self._reading is None or self._reading[0] is not owner or self._reading[1].done():
-                self._reading = (owner, in_thread(lambda: read_end(database)))
+                deadline = time.monotonic() + self.timeout_s
+                self._reading = (owner, in_thread(lambda: read_end(database, deadline)))
             end = await asyncio.shield(asyncio.wrap_future(self._reading[1]))
             position = read_number(directory / POSITION_FILE)
         except sqlite3.OperationalError as error:
             draft.fault(f"{database} cannot be read now: {error}", "unknown")
             return
         except (ValueError, OverflowError, sqlite3.Error, OSError) as error:
-            draft.fault(f"where it stands cannot be read: {error}")
+            hidden = isinstance(error, PermissionError) or lacking(error) is not None
+            draft.fault(f"where it stands cannot be read: {_plain(error)}", "unknown" if hidden else "unhealthy")
             return
         self._judge_progress(draft, directory, database, pid, position, end)
 
     @staticmethod
-    def _recorded(draft: Draft, evidence: Evidence | None) -> tuple[Path, Path] | None:
-        assert evidence is not None
-        if evidence.record is None:
-            draft.fault(str(evidence.fault), "unhealthy" if evidence.standing == "missing" else "unknown")
+    def _recorded(draft: Draft, verification: Verification | None) -> tuple[Path, Path] | None:
+        assert verification is not None
+        if verification.record is None:
+            draft.miss_record(verification)
             return None
-        exports = evidence.record.exports
+        exports = verification.record.exports
         try:
             return Path(exports[DAEMON_DIR_VARIABLE]), Path(exports[DATABASE_VARIABLE])
         except KeyError as error:
@@ -152,7 +150,11 @@ class BridgeObserver(Observer[BridgeDetails]):
     @staticmethod
     def _living(draft: Draft, directory: Path) -> int | None:
         """Its process, by its own PID file; None, and a fault, if that does not live."""
-        file = next((directory / name for name in PID_FILES if os.path.lexists(directory / name)), None)
+        try:
+            file = next((directory / name for name in PID_FILES if is_there(directory / name)), None)
+        except OSError as error:
+            draft.fault(f"its own PID file cannot be looked for: {_plain(error)}", "unknown")
+            return None
         if file is None:
             draft.fault(f"it does not run: there is none of {', '.join(PID_FILES)} in {directory}")
             return None
@@ -167,8 +169,8 @@ class BridgeObserver(Observer[BridgeDetails]):
         except ValueError as error:
             draft.fault(f"its own PID file cannot be used, and it ends at every start because of it: {error}")
             return None
-        except (OSError, procfs.NotTold) as error:
-            draft.fault(f"{file}: {error}", "unknown")
+        except (OSError, procfs.ProcfsUnavailable) as error:
+            draft.fault(f"{file}: {reason(error)}", "unknown")
             return None
         command = procfs.command(pid)
         if not living or started is None:
@@ -206,55 +208,27 @@ class BridgeObserver(Observer[BridgeDetails]):
         if self._behind_since is None or self._behind_since[0] != position:
             self._behind_since = (position, monotonic)
         # The entry that it is behind by is no older than the latest write; so much is certain at the first look.
-        wrote = max(_modified(database) or 0.0, _modified(_beside(database, "-wal")) or 0.0)
+        wrote = max(_modified(database) or 0.0, _modified(sqlite.beside(database, "-wal")) or 0.0)
         stuck_s = max(monotonic - self._behind_since[1], now - max(stepped, wrote))
         draft.details["stuck_for_s"] = stuck_s
         if stuck_s >= STUCK_S:
             draft.fault(f"it lives and does not work: at {position}, behind {end}, without a step for {stuck_s:.0f} s")
 
 
-def read_number(path: Path) -> int | None:
-    """The number in a file; None if there is no such file.
+def read_end(database: Path, deadline: float) -> int:
+    """Where the log ends, read without writing a byte; given up at `deadline` (monotonic seconds).
 
     Raises:
-        ValueError: it holds something else.
-        OSError: it cannot be read.
+        OSError: the database is not there.
+        sqlite3.Error, ValueError, OverflowError: it is no such database, or cannot be read without writing.
     """
-    try:
-        data = read_regular(path, MAX_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    text = data.decode("utf-8", "replace").strip()
-    if len(data) > MAX_BYTES or not text.isascii() or not text.isdigit():
-        raise ValueError(f"{path} holds {text[:20]!r}")
-    return int(text)
+    return sqlite.read_number(database, LOG_END_QUERY, deadline, without_writing=True)
 
 
-def read_end(database: Path) -> int:
-    """Where the log ends, read without writing a byte.
-
-    Opened with ``mode=ro`` alone, SQLite makes the files of its write-ahead log, or writes to them. So it is read only
-    over the log's index, itself read-only, which is there for as long as the daemon has the database open. And it is
-    opened by SQLite only: closing any other descriptor of it would drop the locks that this process has on it.
-
-    Raises:
-        OSError: it is not there.
-        sqlite3.Error: it is no such database, or cannot be read without writing.
-    """
-    database.stat()
-    if not _beside(database, "-shm").exists():
-        raise sqlite3.OperationalError("nobody has it open, and to read it now would be to write to it")
-    uri = f"{database.absolute().as_uri()}?mode=ro&readonly_shm=1"
-    connection = sqlite3.connect(uri, uri=True, timeout=LOCKED_S)
-    try:
-        row = connection.execute(END_QUERY).fetchone()
-    finally:
-        connection.close()
-    return int(row[0] or 0)
-
-
-def _beside(database: Path, suffix: str) -> Path:
-    return database.with_name(database.name + suffix)
+def _plain(error: Exception) -> str:
+    """What went wrong, and with which file."""
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    return where + reason(error)
 
 
 def _modified(path: Path) -> float | None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from neo_daemons import procfs
+from neo_daemons.checks.files import is_there
 from neo_daemons.urls import host_and_port
 
-from .endpoints import TIMEOUT_S, HttpDaemonObserver
+from .http import HttpDaemonObserver
 from .observation import Details
-from .observer import Draft
-from .record import Evidence
+from .observer import TIMEOUT_S, Draft
+from .record import Verification
 
 API = "/api/v2"
 DATABASE_FILE = "chroma.sqlite3"
@@ -92,7 +93,7 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         quoted = (urllib.parse.quote(part, safe="") for part in (tenant, database))
         self._database = API + "/tenants/{}/databases/{}".format(*quoted)
 
-    async def _converse(self, draft: Draft, evidence: Evidence | None, url: str) -> None:
+    async def _converse(self, draft: Draft, verification: Verification | None, url: str) -> None:
         path = f"{API}/heartbeat"
         answer = await self._ask(draft, url, path)
         if answer is None:
@@ -105,7 +106,7 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         draft.details["heartbeat_ns"] = beat
         draft.on_timeout = "degraded"
         self._listener.seek(draft, *host_and_port(url))
-        self._look_for_files(draft, evidence)
+        self._look_for_files(draft, verification)
         version, _ = await asyncio.gather(self._version(draft, url), self._read_store(draft, url))
         draft.details["version"] = version
         if self._collection is not None and draft.details["store"] != "unreadable":
@@ -116,17 +117,19 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         content = answer.json() if answer is not None and answer.status == 200 else None
         return content if isinstance(content, str) else None
 
-    def _look_for_files(self, draft: Draft, evidence: Evidence | None) -> None:
+    def _look_for_files(self, draft: Draft, verification: Verification | None) -> None:
         """Its files, where they can be seen: by their name, and as what the server has open."""
-        live = evidence is not None and evidence.standing == "live"
-        recorded = evidence.record.data_dir if live and evidence is not None and evidence.record is not None else None
+        record = verification.living if verification is not None else None
+        recorded = record.data_dir if record is not None else None
         directory = self._data_dir or (Path(recorded) if recorded is not None else None)
-        pid = draft.listener or (evidence.pid if evidence is not None else None)
+        pid = draft.listener or (verification.pid if verification is not None else None)
         gone = next((name for name in procfs.open_files(pid) if name.endswith(DELETED)), None) if pid else None
         if gone is not None:
             self._deleted(draft, gone.removesuffix(" (deleted)"))
-        elif directory is not None and not os.path.lexists(directory / DATABASE_FILE):
-            self._deleted(draft, str(directory / DATABASE_FILE))
+        elif directory is not None:
+            with contextlib.suppress(OSError):  # it cannot be seen, which is no reason to take it for gone
+                if not is_there(directory / DATABASE_FILE):
+                    self._deleted(draft, str(directory / DATABASE_FILE))
 
     @staticmethod
     def _deleted(draft: Draft, path: str) -> None:

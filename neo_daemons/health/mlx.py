@@ -16,10 +16,10 @@ from neo_daemons import procfs
 from neo_daemons.urls import host_and_port
 
 from .background import background
-from .endpoints import TIMEOUT_S, Answer, HttpDaemonObserver
+from .http import Answer, HttpDaemonObserver
 from .observation import Details
-from .observer import Draft, clean
-from .record import Evidence
+from .observer import TIMEOUT_S, Draft, clean
+from .record import Verification
 
 COMPLETIONS = "/v1/chat/completions"
 UNNAMED = "default_model"
@@ -108,7 +108,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         super().__init__(url, name, state_dir, headers, timeout_s, reuse_s)
         self._answer_every_s = answer_every_s
 
-    async def _converse(self, draft: Draft, evidence: Evidence | None, url: str) -> None:
+    async def _converse(self, draft: Draft, verification: Verification | None, url: str) -> None:
         answer = await self._ask(draft, url, "/health")
         content = answer.json() if answer is not None else None
         if answer is None or answer.status != 200 or not isinstance(content, dict) or content.get("status") != "ok":
@@ -122,7 +122,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         if self._answer_every_s is None:
             return
         self._listener.seek(draft, *host_and_port(url))
-        pid = draft.listener or (evidence.pid if evidence is not None else None)
+        pid = draft.listener or (verification.pid if verification is not None else None)
         await self._ask_model(draft, url, pid, self._answer_every_s)
 
     def _key(self, url: str) -> Any:

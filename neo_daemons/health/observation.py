@@ -7,12 +7,12 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-Status = Literal["healthy", "degraded", "unhealthy", "unknown"]
+HealthStatus = Literal["healthy", "degraded", "unhealthy", "unknown"]
 """`healthy`: it can be used. `degraded`: it can be used in part, or something about it is not as it should be.
 `unhealthy`: it cannot be used. `unknown`: nobody could look, or a look has not come back yet; never "dead"."""
-SEVERITY: tuple[Status, ...] = ("healthy", "degraded", "unknown", "unhealthy")
+SEVERITY: tuple[HealthStatus, ...] = ("healthy", "degraded", "unknown", "unhealthy")
 """Of a set of daemons, the one furthest to the right counts."""
-Standing = Literal["live", "stale", "starting", "missing", "damaged", "unproven", "elsewhere"]
+RecordStatus = Literal["live", "stale", "starting", "missing", "damaged", "unproven", "elsewhere"]
 """What a PID record in a state directory is worth: its process lives (`live`), is gone or is another one by now
 (`stale`), is being spawned (`starting`); there is no record (`missing`), it is no valid one (`damaged`), this system
 does not tell (`unproven`), or it is the record of a daemon at another place than the one that is looked at
@@ -35,7 +35,7 @@ class Observation(Struct, Generic[D], frozen=True, kw_only=True):
     """One daemon, as it was seen at `observed_at`."""
 
     daemon: str
-    status: Status
+    status: HealthStatus
     ready: bool
     """A client can use it now."""
     reasons: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Observation(Struct, Generic[D], frozen=True, kw_only=True):
     """Of the process on record, if it lives; else of the one that is seen to listen at a local address."""
     restarts: int | None = None
     """By the supervisor, as the PID record says."""
-    record: Standing | None = None
+    record: RecordStatus | None = None
     """What the PID record is worth; None if no state directory is given."""
     latency_ms: float | None = None
     """How long the look took."""

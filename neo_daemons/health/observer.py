@@ -22,11 +22,13 @@ from neo_daemons.definitions import is_name
 from neo_daemons.state_dir import DEFAULT_NAME, StateDir
 
 from .background import Background, background
-from .observation import SEVERITY, Details, Observation, Status, Transition
-from .record import Evidence, weigh
+from .observation import SEVERITY, Details, HealthStatus, Observation, Transition
+from .record import Verification, verify
 
 SLACK_S = 0.2
 """How much longer than a look may take its callers wait for it, and for its being told: what the machine needs."""
+TIMEOUT_S = 2.0
+"""Of one look, by default."""
 LONGEST_S = 86_400.0
 LONGEST_REASON = 600
 """Characters."""
@@ -60,7 +62,7 @@ class Draft:
 
     def __init__(self, timeout_s: float = 0.0) -> None:
         self._deadline = time.monotonic() + timeout_s
-        self.status: Status = "healthy"
+        self.status: HealthStatus = "healthy"
         self.reasons: list[str] = []
         self.details: dict[str, Any] = {}
         self.url: str | None = None
@@ -68,13 +70,17 @@ class Draft:
         """The process that is seen to listen at the URL."""
         self.nobody_listens = False
         self.doing = "looking"
-        self.on_timeout: Status = "unhealthy"
+        self.on_timeout: HealthStatus = "unhealthy"
 
     def rest_s(self) -> float:
         """What is left of the look's time."""
         return max(self._deadline - time.monotonic(), 0.0)
 
-    def fault(self, reason: str, status: Status = "unhealthy", *, first: bool = False) -> None:
+    def miss_record(self, verification: Verification) -> None:
+        """There is no record that says where the daemon is."""
+        self.fault(str(verification.fault), "unhealthy" if verification.status == "missing" else "unknown")
+
+    def fault(self, reason: str, status: HealthStatus = "unhealthy", *, first: bool = False) -> None:
         """Something is not as it should be; the worst of all faults is the verdict."""
         self.reasons.insert(0 if first else len(self.reasons), clean(reason))
         self.status = max(self.status, status, key=SEVERITY.index)
@@ -200,7 +206,7 @@ class Observer(abc.ABC, Generic[D]):
         if self.state is None:
             return f"Whoever runs it must mend it; if that is neo-daemons: {command} up"
         where = f" --state-dir {shlex.quote(str(self.state.path))}"
-        if weigh(self.state, self.name).supervised:
+        if verify(self.state, self.name).supervised:
             order = "restart" if observation.record == "live" else "start"
             tells = f"Its supervisor may be at it: {command} why {self.name}{where} tells."
             return f"{tells} If it is to be done by hand: {command} {order} {self.name}{where}"
@@ -210,12 +216,12 @@ class Observer(abc.ABC, Generic[D]):
 
     # A look
 
-    def _weigh(self) -> Evidence | None:
+    def _verify_record(self) -> Verification | None:
         """What the PID record is worth, if a state directory is given."""
-        return weigh(self.state, self.name) if self.state is not None else None
+        return verify(self.state, self.name) if self.state is not None else None
 
     @abc.abstractmethod
-    async def _examine(self, draft: Draft, evidence: Evidence | None) -> None:
+    async def _examine(self, draft: Draft, verification: Verification | None) -> None:
         """Look at the daemon. What takes time is named in ``draft.doing`` beforehand."""
 
     def _place(self) -> str:
@@ -225,19 +231,20 @@ class Observer(abc.ABC, Generic[D]):
     async def _look(self) -> Observation[D]:
         began = time.monotonic()
         draft = Draft(self.timeout_s)
-        evidence = self._weigh()
+        verification = self._verify_record()
         try:
             async with asyncio.timeout(self.timeout_s):
-                await self._examine(draft, evidence)
+                await self._examine(draft, verification)
         except TimeoutError:
             draft.fault(f"{draft.doing}: no answer within {self.timeout_s:g} s", draft.on_timeout)
         except Exception as error:  # a fault of ours says nothing of the daemon
             logging.getLogger("neo_daemons").debug("observing %s", self.name, exc_info=True)
             draft.fault(f"{draft.doing}: cannot be looked at: {type(error).__name__}: {error}", "unknown")
         latency_ms = (time.monotonic() - began) * 1000
-        if evidence is not None:
-            _weigh_in(draft, evidence)
-        pid = (evidence.pid if evidence is not None else None) or draft.listener
+        if verification is not None:
+            _add_record(draft, verification)
+        record = verification.record if verification is not None else None
+        pid = (verification.pid if verification is not None else None) or draft.listener
         if draft.status != "healthy" and pid is not None and procfs.is_stopped(pid):
             draft.fault(f"pid {pid} is stopped by a signal", first=True)
         return Observation(
@@ -246,10 +253,10 @@ class Observer(abc.ABC, Generic[D]):
             ready=draft.status in ("healthy", "degraded"),
             reasons=tuple(draft.reasons),
             url=draft.url,
-            managed=evidence.managed if evidence is not None else None,
+            managed=verification.managed if verification is not None else None,
             pid=pid,
-            restarts=evidence.record.restarts if evidence is not None and evidence.record is not None else None,
-            record=evidence.standing if evidence is not None else None,
+            restarts=record.restarts if record is not None else None,
+            record=verification.status if verification is not None else None,
             latency_ms=latency_ms,
             observed_at=time.time(),
             details=self.details(**draft.details),  # type: ignore[arg-type]
@@ -326,13 +333,13 @@ def clean(text: str) -> str:
     return shown if len(shown) <= LONGEST_REASON else f"{shown[: LONGEST_REASON - 1]}…"
 
 
-def _weigh_in(draft: Draft, evidence: Evidence) -> None:
+def _add_record(draft: Draft, verification: Verification) -> None:
     """What the PID record adds to what was seen of the daemon itself."""
-    record = evidence.record
+    record = verification.record
     answers = draft.status in ("healthy", "degraded")
-    match evidence.standing:
+    match verification.status:
         case "stale" | "damaged" if answers:
-            draft.fault(f"it answers, but {evidence.fault}", "degraded")
+            draft.fault(f"it answers, but {verification.fault}", "degraded")
         case "live":
             assert record is not None
             stranger = draft.listener
@@ -340,8 +347,8 @@ def _weigh_in(draft: Draft, evidence: Evidence) -> None:
                 what = " ".join(procfs.command(stranger))[:100]
                 reason = f"its port is held by pid {stranger} ({what}), and not by pid {record.pid} on record"
                 draft.fault(reason, "degraded")
-        case _ if not answers and evidence.fault is not None and evidence.fault not in draft.reasons:
-            draft.reasons.append(evidence.fault)
+        case _ if not answers and verification.fault is not None and verification.fault not in draft.reasons:
+            draft.reasons.append(verification.fault)
 
 
 def _essence(observation: Observation[Any]) -> tuple[Any, ...]:

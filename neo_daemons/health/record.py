@@ -8,17 +8,17 @@ from pathlib import Path
 from msgspec import Struct
 
 from neo_daemons import procfs, records
-from neo_daemons.procfs import NotTold
+from neo_daemons.procfs import ProcfsUnavailable
 from neo_daemons.records import DaemonRecord, DamagedRecord, Identity, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 
-from .observation import Standing
+from .observation import RecordStatus
 
 
-class Evidence(Struct, frozen=True, kw_only=True):
+class Verification(Struct, frozen=True, kw_only=True):
     """A PID record, and what it is worth."""
 
-    standing: Standing
+    status: RecordStatus
     record: DaemonRecord | None = None
     fault: str | None = None
     """Why it is not `live`."""
@@ -26,19 +26,29 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """Whether a supervisor lives; None if this system does not tell."""
 
     @property
+    def living(self) -> DaemonRecord | None:
+        """The record, if its process lives."""
+        return self.record if self.status == "live" else None
+
+    @property
     def pid(self) -> int | None:
         """Of the daemon's process, if it lives."""
-        return self.record.pid if self.record is not None and self.standing == "live" else None
+        return self.living.pid if self.living is not None else None
 
     @property
     def managed(self) -> bool | None:
         """Whether a living supervisor keeps the process."""
-        if self.standing in ("live", "starting"):
+        if self.status in ("live", "starting"):
             return self.supervised
-        return None if self.standing in ("unproven", "damaged", "elsewhere") else False
+        return None if self.status in ("unproven", "damaged", "elsewhere") else False
+
+    def elsewhere(self, recorded: str) -> Verification:
+        """The same of a record that turns out to be of a daemon at another place than the one that is looked at."""
+        fault = f"the PID record is of another place ({recorded})"
+        return Verification(status="elsewhere", supervised=self.supervised, fault=fault)
 
 
-def weigh(state: StateDir, name: str) -> Evidence:
+def verify(state: StateDir, name: str) -> Verification:
     """Read and prove the record of the daemon `name`. Raises nothing."""
     path = state.daemon_record(name)
     supervised = _is_supervised(state)
@@ -47,32 +57,32 @@ def weigh(state: StateDir, name: str) -> Evidence:
         record = records.read(path, DaemonRecord)
         if record is None:
             why = "it does not run now" if supervised else "it was not started"
-            return Evidence(standing="missing", supervised=supervised, fault=f"there is no PID record {path}: {why}")
+            return Verification(status="missing", supervised=supervised, fault=f"there is no PID record {path}: {why}")
         origin = records.origin(record, state.path)
         if origin is not None:
             copied = f"its PID record {path} was copied from {origin}: it says nothing of what runs here"
-            return Evidence(standing="missing", supervised=supervised, fault=copied)
+            return Verification(status="missing", supervised=supervised, fault=copied)
         if record.name != name:
             raise DamagedRecord(path, f"is the record of {record.name!r}")
         if record.pid is None or record.identity is None:
             missing = "it is being started" if supervised else "the supervisor that was starting it is gone"
-            return Evidence(
-                standing="starting" if supervised else "stale", record=record, supervised=supervised, fault=missing
+            return Verification(
+                status="starting" if supervised else "stale", record=record, supervised=supervised, fault=missing
             )
         fault = _disproof(record.pid, record.identity)
         if fault is None and not _bears_mark(record.pid, record.token, state.daemon_lock(name)):
-            raise NotTold(f"pid {record.pid} on record bears no mark of it: the record may be forged")
+            raise ProcfsUnavailable(f"pid {record.pid} on record bears no mark of it: the record may be forged")
     except (DamagedRecord, NotOurs) as error:
-        return Evidence(standing="damaged", supervised=supervised, fault=f"its PID record cannot be used: {error}")
-    except NotTold as error:
-        return Evidence(standing="unproven", record=record, supervised=supervised, fault=str(error))
+        return Verification(status="damaged", supervised=supervised, fault=f"its PID record cannot be used: {error}")
+    except ProcfsUnavailable as error:
+        return Verification(status="unproven", record=record, supervised=supervised, fault=str(error))
     except OSError as error:
         unread = f"its PID record {path} cannot be read: {error.strerror}"
-        return Evidence(standing="unproven", supervised=supervised, fault=unread)
+        return Verification(status="unproven", supervised=supervised, fault=unread)
     if fault is not None:
         stale = f"its PID record is stale: {fault}"
-        return Evidence(standing="stale", record=record, supervised=supervised, fault=stale)
-    return Evidence(standing="live", record=record, supervised=supervised)
+        return Verification(status="stale", record=record, supervised=supervised, fault=stale)
+    return Verification(status="live", record=record, supervised=supervised)
 
 
 class NotOurs(Exception):
@@ -95,7 +105,7 @@ def _is_supervised(state: StateDir) -> bool | None:
         if record is None or records.origin(record, state.path) is not None:
             return False
         return _disproof(record.pid, record.identity) is None
-    except (DamagedRecord, OSError, NotTold):
+    except (DamagedRecord, OSError, ProcfsUnavailable):
         return None
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from .observation import SEVERITY, Observation, Status
+from .observation import SEVERITY, HealthStatus, Observation
 from .observer import Observer
 
-CHECK_STATUS: dict[Status, str] = {"healthy": "pass", "degraded": "warn", "unhealthy": "fail", "unknown": "fail"}
+CHECK_STATUS: dict[HealthStatus, str] = {"healthy": "pass", "degraded": "warn", "unhealthy": "fail", "unknown": "fail"}
 """Words of the health check response format, draft-inadarei-api-health-check-06."""
 UNAVAILABLE = 503
 
@@ -22,7 +22,7 @@ UNAVAILABLE = 503
 class HealthReport(Struct, frozen=True, kw_only=True):
     """What was seen of a set of daemons."""
 
-    status: Status
+    status: HealthStatus
     """Of the worst: unhealthy, then unknown, then degraded."""
     observed_at: float
     """In seconds since the epoch."""
@@ -32,7 +32,7 @@ class HealthReport(Struct, frozen=True, kw_only=True):
     def over(cls, daemons: Iterable[Observation[Any]]) -> HealthReport:
         """The report on these."""
         seen = tuple(daemons)
-        worst: Status = max((one.status for one in seen), key=SEVERITY.index, default="healthy")
+        worst: HealthStatus = max((one.status for one in seen), key=SEVERITY.index, default="healthy")
         return cls(status=worst, observed_at=time.time(), daemons=seen)
 
     def daemon(self, name: str) -> Observation[Any]:

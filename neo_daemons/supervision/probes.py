@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import re
 import signal
 import sqlite3
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from neo_daemons.checks import http, sqlite, tcp
+from neo_daemons.checks.files import read_number
+from neo_daemons.checks.reasons import REFUSED, lacking, reason
 from neo_daemons.definitions import AnyProbe, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
-from neo_daemons.files import read_regular
-from neo_daemons.urls import redacted_within
+from neo_daemons.urls import redacted_within, url_host
 
 from . import faults
 from .logs import CHUNK, DaemonLog
@@ -35,23 +35,9 @@ from .platform import ExitStatus, Platform, SpawnSpec
 if TYPE_CHECKING:
     import httpx
 
-MAX_POSITION_BYTES = 100
-REFUSED = "connection refused"
 NOT_YET = "not listening yet"
-QUERY_STEPS = 10_000
-"""Instructions of SQLite's machine, well below a millisecond, between two looks at the clock."""
 MAX_BODY = 1_000_000
 """Bytes of an answer that a body condition looks at."""
-
-
-OUR_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ENOSPC})
-"""The supervisor, or the machine, has run out of something: that says nothing of the daemon. So does EADDRNOTAVAIL:
-connect(2) has no local port left to connect from. But a refusal by another address of the host outweighs it, for a
-machine without IPv6 gives it for each ::1."""
-OUR_SQLITE_CODES = frozenset(
-    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-)
-"""SQLite could not look into a database that is there: it gives no errno, not even where no descriptor is left."""
 
 
 class Answer(StrEnum):
@@ -131,7 +117,8 @@ class Prober:
         except re.error as error:
             return verdict(False, f"{name_of(probe, target)}: {error.pattern!r} is no regular expression: {error}")
         except Exception as error:
-            if (why := _ours(error)) is None:
+            why = f"{lacking(error)} (on the supervisor's side)"
+            if lacking(error) is None:
                 if (told := ("bug", faults.kind(error))) not in target.memory:  # not at each look
                     target.memory[told] = True
                     faults.report(f"a bug in the probe {probe}", error)
@@ -148,41 +135,32 @@ class Prober:
             if (stranger := target.stranger()) is not None:
                 return Result(Answer.FAILED, stranger, stranger=True)
             target.memory["listening", port] = True
-        import httpx
-
         if self._client is None:
-            # Daemons are local: no proxy from the environment, no certificates, no connection kept that would
-            # outlive the daemon at its end.
-            self._client = httpx.AsyncClient(
-                verify=False,  # noqa: S501
-                trust_env=False,
-                timeout=None,  # noqa: S113 - the probe has its own
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            )
+            self._client = http.make_client(verify=False)
         what = name_of(probe, target)
         try:
-            async with self._client.stream(
-                probe.method, url_of(probe, target), headers=probe.headers, json=probe.json
-            ) as response:
-                body = b""
-                if probe.body is not None:
-                    async for chunk in response.aiter_bytes():
-                        body += chunk
-                        if len(body) > MAX_BODY:
-                            break
-                status = response.status_code
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
-            if _ours(error) is not None:
+            response = await http.ask(
+                self._client,
+                probe.method,
+                url_of(probe, target),
+                limit=MAX_BODY if probe.body is not None else 0,
+                headers=probe.headers,
+                json=probe.json,
+                unpack=True,
+            )
+        except http.NoAnswer as error:
+            if lacking(error) is not None:
                 raise
-            why = _reason(error)
+            why = str(error)
             if why == REFUSED and probe.url is not None and probe.url not in target.heard and not target.external:
                 why = NOT_YET
             return verdict(False, f"{what}: {why}")
+        status = response.status
         if probe.url is not None:
             target.heard.add(probe.url)
         if (status not in probe.status) if probe.status else not 200 <= status < 300:
             return verdict(False, f"{what}: status {status}")
-        if probe.body is not None and not re.search(probe.body, body.decode("utf-8", "replace")):
+        if probe.body is not None and not re.search(probe.body, response.body.decode("utf-8", "replace")):
             return verdict(False, f"{what}: status {status}, but {probe.body!r} is not in the answer")
         return verdict(True, f"{what}: status {status}")
 
@@ -197,15 +175,14 @@ class Prober:
         """None, or why there is no connection."""
         where = f"{target.host}:{port}"
         try:
-            _, writer = await asyncio.open_connection(target.host, port)
-        except (OSError, UnicodeError) as error:
-            if _ours(error) is not None:
+            await tcp.connect(target.host, port)
+        except (OSError, ValueError) as error:
+            if lacking(error) is not None:
                 raise
-            if (why := _reason(error)) == REFUSED and port not in target.heard:
+            if (why := reason(error)) == REFUSED and port not in target.heard:
                 return f"{NOT_YET} on {where}"  # the ordinary course of a start
             return f"connect to {where}: {why}"
         target.heard.add(port)
-        writer.transport.abort()
         return None
 
     async def _exec(self, probe: ExecProbe, target: Target) -> Result:
@@ -215,9 +192,9 @@ class Prober:
             try:
                 process = self._platform.spawn(SpawnSpec(probe.command, target.env, target.cwd, output.fileno()))
             except (OSError, ValueError) as error:
-                if _ours(error) is not None:
+                if lacking(error) is not None:
                     raise
-                return verdict(False, f"{what}: {_reason(error)}")
+                return verdict(False, f"{what}: {reason(error)}")
             process.watch(lambda status: None if ended.done() else ended.set_result(status))
             try:
                 status = await asyncio.shield(ended)
@@ -262,15 +239,16 @@ class Prober:
         try:
             if probe.database is not None and probe.query is not None:
                 # Somebody else's SQL may take as long as it likes: not in the way of everybody else.
-                end = await asyncio.to_thread(_query, probe.database, probe.query, now + probe.timeout_s)
-                position: Any = int(read_regular(path, MAX_POSITION_BYTES)) if path.exists() else None
+                database, deadline = Path(probe.database), now + probe.timeout_s
+                end = await asyncio.to_thread(sqlite.read_number, database, probe.query, deadline)
+                position: Any = read_number(path)
             else:
                 found = path.stat()
                 position = (found.st_mtime_ns, found.st_size)
         except (OSError, ValueError, OverflowError, sqlite3.Error, sqlite3.Warning) as error:
-            if _ours(error) is not None:
+            if lacking(error) is not None:
                 raise
-            return verdict(False, f"{what}: {_reason(error)}")
+            return verdict(False, f"{what}: {reason(error)}")
         # A daemon that has had nothing to do has written no position: it stands where the log ended at its start.
         last, since, start = target.memory.get(probe, (position, now, end))
         if position != last:
@@ -295,8 +273,7 @@ def url_of(probe: HttpProbe, target: Target) -> str:
     """Where an HTTP probe asks."""
     if probe.url is not None:
         return probe.url.rstrip("/") + probe.path if probe.path != "/" else probe.url
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    return f"http://{host}:{target.port(probe.port)}{probe.path}"
+    return f"http://{url_host(target.host)}:{target.port(probe.port)}{probe.path}"
 
 
 def name_of(probe: AnyProbe, target: Target) -> str:
@@ -326,52 +303,3 @@ async def _reaped(ended: asyncio.Future[ExitStatus]) -> None:
     # Killed: it ends as soon as the kernel gets to it. The timeout that brought us here may not leave a zombie.
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(ended), 5)
-
-
-def _query(database: str, query: str, deadline: float) -> int:
-    """The query's single value; given up at `deadline` (monotonic seconds)."""
-    if not stat.S_ISREG(os.stat(database).st_mode):  # a pipe would keep us waiting
-        raise OSError(errno.EINVAL, "not a regular file", database)
-    connection = sqlite3.connect(f"{Path(database).as_uri()}?mode=ro", uri=True, timeout=0.1)
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, QUERY_STEPS)
-    try:
-        row = connection.execute(query).fetchone()
-    finally:
-        connection.close()
-    return int(row[0] or 0) if row else 0
-
-
-def _ours(error: BaseException | None) -> str | None:
-    """What the supervisor or the machine lacks, where that is behind the error."""
-    behind = list(_behind(error))
-    refused = any(isinstance(found, ConnectionRefusedError) for found in behind)
-    for found in behind:
-        if isinstance(found, sqlite3.Error):
-            if getattr(found, "sqlite_errorcode", 0) & 0xFF in OUR_SQLITE_CODES:
-                return f"{found} (on the supervisor's side)"
-        elif isinstance(found, OSError) and (
-            found.errno in OUR_ERRNOS or (found.errno == errno.EADDRNOTAVAIL and not refused)
-        ):
-            return f"{found.strerror} (on the supervisor's side)"
-    return None
-
-
-def _behind(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and those that led to it."""
-    while error is not None:
-        yield error
-        if isinstance(error, BaseExceptionGroup):
-            yield from error.exceptions
-        error = error.__cause__ or error.__context__
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error)
-    # asyncio tells in words only what happened at several addresses.
-    if any(isinstance(found, ConnectionRefusedError) for found in _behind(error)) or (
-        f"[Errno {errno.ECONNREFUSED}]" in text
-    ):
-        return REFUSED
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return text or type(error).__name__

@@ -166,7 +166,7 @@ def test_a_slow_database_holds_up_neither_its_own_caller_nor_others(
 ) -> None:
     go, readers = threading.Event(), []
 
-    def slow(database: Path) -> int:
+    def slow(database: Path, deadline: float) -> int:
         readers.append(database)
         go.wait(PATIENCE_S)
         return 1

@@ -13,7 +13,7 @@ import pytest
 
 from neo_daemons import procfs, records
 from neo_daemons.health import BridgeObserver, ChromaObserver, HttpObserver, MlxObserver, ProcessObserver, TcpObserver
-from neo_daemons.health.record import weigh
+from neo_daemons.health.record import verify
 from neo_daemons.records import DaemonRecord, Identity
 from neo_daemons.state_dir import StateDir
 from tests.harness import PATIENCE_S, Child, Project, toy, until
@@ -147,9 +147,9 @@ def test_a_record_cut_at_any_byte_is_survived(supervised: Project) -> None:
     whole = path.read_bytes().rstrip()
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
-        assert weigh(supervised.state, "api").standing == "damaged", whole[:length]
+        assert verify(supervised.state, "api").status == "damaged", whole[:length]
     path.write_bytes(whole)
-    assert weigh(supervised.state, "api").standing == "live"
+    assert verify(supervised.state, "api").status == "live"
 
 
 def test_a_stranger_on_the_port_of_a_living_daemon_is_told(

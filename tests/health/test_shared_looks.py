@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.server
 import os
 import subprocess
@@ -10,13 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
+import anyio
 import pytest
 
 from neo_daemons.health import ChromaObserver, HttpObserver, NotReady, Observation
-from neo_daemons.health.background import background
+from neo_daemons.health.background import Background, background
 from tests.harness import PATIENCE_S, Child, until
 from tests.strays import descriptors
 
@@ -224,3 +226,21 @@ assert threads == ["MainThread", "neo-daemons-health"], threads
     command = [sys.executable, "-Werror", "-Xfaulthandler", "-c", program]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_end_of_a_process_in_the_first_step_of_a_look_is_silent() -> None:
+    """A task that was cancelled before its first step had Python complain of what it never awaited."""
+
+    async def look() -> None:
+        closing = asyncio.ensure_future(owner._close())  # its first step comes before the one of what is begun below
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(anyio.sleep, PATIENCE_S)
+        finally:
+            assert not closing.done(), "whoever closes waits for the end of what it cancels"
+
+    owner = Background()
+    with pytest.raises(CancelledError):
+        owner.submit(look()).result(PATIENCE_S)
+    owner.close()
+    gc.collect()
