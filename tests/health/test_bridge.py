@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sqlite3
@@ -180,3 +181,49 @@ def test_a_slow_database_holds_up_neither_its_own_caller_nor_others(
         assert len(readers) == 1, "one reader, however often it is asked"
     finally:
         go.set()
+
+
+def test_a_bridge_whose_files_cannot_be_seen_is_unknown(wake: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(path: Path, *_: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    wake.log(5)
+    for place, file in (("pathlib.Path.lstat", "wake-daemon.pid"), ("neo_daemons.health.bridge.read_end", "graph")):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, hidden)
+            seen = wake.observer.check()
+        assert seen.status == "unknown", seen
+        assert file in seen.reasons[0]
+        assert seen.reasons[0].endswith(": Permission denied"), "no number of an error, and no quotes"
+
+
+def test_what_stands_in_place_of_the_bridge_s_files_is_said_plainly(wake: Bridge) -> None:
+    wake.log(5)
+    position = wake.directory / "lastSyncId"
+    position.mkdir()
+    seen = wake.observer.check()
+    assert (seen.status, seen.reasons) == (
+        "unhealthy",
+        (f"where it stands cannot be read: {position}: not a regular file",),
+    )
+    position.rmdir()
+    wake.close_graph()
+    wake.database.unlink()
+    for make in (os.mkdir, os.mkfifo):
+        make(wake.database)
+        seen = wake.observer.check()
+        assert (seen.status, seen.reasons) == (
+            "unhealthy",
+            (f"where it stands cannot be read: {wake.database}: not a regular file",),
+        )
+        wake.database.rmdir() if wake.database.is_dir() else wake.database.unlink()
+    seen = wake.observer.check()
+    assert seen.reasons == (f"where it stands cannot be read: {wake.database}: No such file or directory",)
+
+
+def test_a_database_that_is_locked_is_unknown(wake: Bridge) -> None:
+    wake.log(5)
+    wake.log("PRAGMA locking_mode=EXCLUSIVE")
+    wake.log(6)
+    seen = wake.observer.check()
+    assert (seen.status, seen.reasons) == ("unknown", (f"{wake.database} cannot be read now: database is locked",))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from neo_daemons.health import ChromaObserver
 from tests.harness import PATIENCE_S
@@ -74,3 +78,14 @@ def test_a_large_collection_is_no_broken_one(serve: Callable[[Handler], Server])
     described = {"id": "some-id", "metadata": {"text": "x" * 200_000}}
     server = serve(routes(**CHROMA | {"big": says(200, described), "count": says(200, 1)}))
     assert ChromaObserver(server.url, collection="big").check().details.collection_count == 1
+
+
+def test_a_data_directory_that_cannot_be_seen_is_not_taken_for_gone(
+    serve: Callable[[Handler], Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hidden(path: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "lstat", hidden)
+    seen = ChromaObserver(serve(routes(**CHROMA)).url, data_dir=tmp_path).check()
+    assert (seen.status, seen.details.store) == ("healthy", "readable")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,3 +114,25 @@ def test_arguments_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
 def test_what_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not the name of a daemon"):
         ProcessObserver(name, tmp_path)
+
+
+def test_what_the_looking_process_lacks_condemns_no_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("asyncio.selector_events.BaseSelectorEventLoop.sock_connect", fail)
+    for observer in (HttpObserver("http://127.0.0.1:1", name="api"), TcpObserver(port=1, name="api")):
+        seen = observer.check()
+        assert (seen.status, seen.ready) == ("unknown", False)
+        assert seen.reasons[0].endswith(": Too many open files (in the process that looks)"), seen
+
+
+def test_a_host_that_cannot_be_reached_is_not_called_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any) -> None:
+        raise OSError(errno.EHOSTUNREACH, "Connect call failed ('192.0.2.1', 1)")
+
+    monkeypatch.setattr("asyncio.selector_events.BaseSelectorEventLoop.sock_connect", fail)
+    for observer in (HttpObserver("http://192.0.2.1:1", name="api"), TcpObserver("192.0.2.1", 1, name="api")):
+        seen = observer.check()
+        assert seen.status == "unhealthy"
+        assert seen.reasons[0].endswith(f": {os.strerror(errno.EHOSTUNREACH)}"), seen
