@@ -21,6 +21,8 @@ LISTENING = "0A"
 GONE = frozenset({"Z", "X", "x"})
 """States of a process that has ended, proc(5)."""
 STOPPED = frozenset({"T", "t"})
+DELETED = " (deleted)"
+"""What the kernel puts behind the name of an open file that has been deleted: d_path in fs/d_path.c."""
 _LITTLE = sys.byteorder == "little"
 
 
@@ -121,6 +123,12 @@ def open_files(pid: int) -> Iterator[str]:
             yield os.readlink(f"/proc/{pid}/fd/{number}")
         except OSError:
             continue  # closed meanwhile
+
+
+def deleted_file(pid: int, name: str) -> str | None:
+    """The path of a file called `name` that the process has open, and that has been deleted; None if none is seen."""
+    end = f"/{name}{DELETED}"
+    return next((path.removesuffix(DELETED) for path in open_files(pid) if path.endswith(end)), None)
 
 
 def listening_socket(address: str, port: int) -> str | None:

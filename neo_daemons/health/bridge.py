@@ -30,8 +30,6 @@ from .record import Verification
 
 CLOCK_S = 2.0
 """By which a process may seem to have started late: the kernel tells its boot in whole seconds."""
-DELETED = " (deleted)"
-"""How the kernel shows a descriptor of a file whose name is gone."""
 
 
 class BridgeDetails(Details, frozen=True, kw_only=True):
@@ -112,9 +110,11 @@ class BridgeObserver(Observer[BridgeDetails]):
             return
         draft.listener = pid
         draft.on_timeout = "unknown"
-        gone = next((name for name in procfs.open_files(pid) if name.endswith(f"/{database.name}{DELETED}")), None)
+        gone = procfs.deleted_file(pid, database.name)
         if gone is not None:
-            draft.fault(f"its database was deleted under it: it reads {gone}, to which nobody writes any more")
+            draft.fault(
+                f"its database was deleted under it: it reads {gone}{procfs.DELETED}, to which nobody writes any more"
+            )
             return
         try:
             draft.doing = f"reading {database}"

@@ -21,8 +21,6 @@ from .record import Verification
 API = "/api/v2"
 DATABASE_FILE = "chroma.sqlite3"
 """Of its data directory."""
-DELETED = f"/{DATABASE_FILE} (deleted)"
-"""How the kernel shows a descriptor of it, once its name is gone."""
 
 
 class ChromaDetails(Details, frozen=True, kw_only=True):
@@ -123,9 +121,9 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         recorded = record.data_dir if record is not None else None
         directory = self._data_dir or (Path(recorded) if recorded is not None else None)
         pid = draft.listener or (verification.pid if verification is not None else None)
-        gone = next((name for name in procfs.open_files(pid) if name.endswith(DELETED)), None) if pid else None
+        gone = procfs.deleted_file(pid, DATABASE_FILE) if pid else None
         if gone is not None:
-            self._deleted(draft, gone.removesuffix(" (deleted)"))
+            self._deleted(draft, gone)
         elif directory is not None:
             with contextlib.suppress(OSError):  # it cannot be seen, which is no reason to take it for gone
                 if not is_there(directory / DATABASE_FILE):

@@ -9,24 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import os
-import signal
 import socket
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
-from typing import get_args
 
 import psutil
 
 from neo_daemons import addresses
-from neo_daemons.definitions import SignalName
 from neo_daemons.records import Identity
 
-from . import programs
+from . import file_lock, spawning
 from .contract import (
     MARK_VARIABLE,
     ExitStatus,
@@ -42,66 +37,6 @@ from .contract import (
 
 POLL_S = 0.1
 """How often the exit of a process is looked for where no event tells it."""
-
-
-def exit_status(returncode: int) -> ExitStatus:
-    """From `subprocess`'s convention: a negative code is a signal."""
-    if returncode >= 0:
-        return ExitStatus(code=returncode)
-    try:
-        return ExitStatus(signal=signal.Signals(-returncode).name)
-    except ValueError:
-        return ExitStatus(signal=f"signal {-returncode}")
-
-
-_let_go: list[subprocess.Popen[bytes]] = []
-
-
-def let_go(popen: subprocess.Popen[bytes]) -> None:
-    """Part with a child that lives on: it is reaped, should it end in our time, at the next spawn."""
-    if popen.poll() is None:
-        _let_go.append(popen)
-
-
-STOP_SIGNALS = tuple(getattr(signal, name) for name in get_args(SignalName) if name != "SIGKILL")
-
-
-@contextlib.contextmanager
-def _nothing_ignored() -> Iterator[None]:
-    """``nohup`` and a script's ``&`` leave signals ignored, and a child inherits that: it would never see its stop
-    signal. One that is caught starts as default in the child, and is as good as ignored here."""
-    ignored = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) is signal.SIG_IGN]
-    if threading.current_thread() is not threading.main_thread():
-        ignored = []  # only the main thread may change that
-    for signum in ignored:
-        signal.signal(signum, lambda *_: None)
-    try:
-        yield
-    finally:
-        for signum in ignored:
-            signal.signal(signum, signal.SIG_IGN)
-
-
-class FileLock(Lock):
-    """flock(2) on a file that is never unlinked. `filelock` has no public way to hand its descriptor to a child."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def is_at_its_path(self) -> bool:
-        try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
-        except OSError:
-            return False
-
-    def release(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 class PosixProcess(Process):
@@ -140,7 +75,7 @@ class PosixProcess(Process):
     def _ended(self) -> ExitStatus | None:
         if self._popen is not None:
             code = self._popen.poll()
-            return None if code is None else exit_status(code)
+            return None if code is None else spawning.exit_status(code)
         return None if self._proven() else ExitStatus()
 
     def _proven(self) -> bool:
@@ -188,7 +123,7 @@ class PosixProcess(Process):
             self._timer.cancel()
             self._timer = None
         if self._popen is not None:
-            let_go(self._popen)
+            spawning.let_go(self._popen)
 
 
 def _resolve(host: str) -> addresses.Address:
@@ -225,31 +160,9 @@ class PosixPlatform:
         return identity
 
     def spawn(self, spec: SpawnSpec) -> Process:
-        popen = self._popen(spec)
+        popen = spawning.spawn(spec)
         identity = identity_by_psutil(popen.pid) or Identity(boot_id="", start_time=0.0)
         return PosixProcess(popen.pid, identity, popen)
-
-    def _popen(self, spec: SpawnSpec) -> subprocess.Popen[bytes]:
-        _let_go[:] = [popen for popen in _let_go if popen.poll() is None]
-        found = programs.find(spec.command[0], spec.env, spec.cwd)
-        # A script's interpreter that env(1) does not find would be told in the log alone, by an exit code.
-        fault = programs.script_fault(found, spec.env, spec.cwd) if found is not None else None
-        if fault is not None:
-            raise FileNotFoundError(errno.ENOENT, fault)
-        try:
-            with _nothing_ignored():
-                return subprocess.Popen(
-                    list(spec.command),
-                    env=dict(spec.env),
-                    cwd=spec.cwd,
-                    stdin=subprocess.DEVNULL,
-                    stdout=spec.output,
-                    stderr=spec.output,
-                    start_new_session=True,
-                    pass_fds=tuple(spec.inherit),
-                )
-        except OSError as error:
-            raise OSError(error.errno, programs.explain(error, spec.command, spec.env, spec.cwd)) from None
 
     def open(self, pid: int, identity: Identity) -> Process | None:
         try:
@@ -300,20 +213,7 @@ class PosixPlatform:
             return None
 
     def lock(self, path: Path, note: str = "") -> Lock | None:
-        # O_NOFOLLOW: in a directory that others can write to, a link could make us write somewhere else.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Only the winner writes: the loser must not wipe out who holds it.
-            if note:
-                os.truncate(descriptor, 0)
-                os.pwrite(descriptor, note.encode(), 0)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return None
-            raise
-        return FileLock(path, descriptor)
+        return file_lock.take(path, note)
 
     def port_is_free(self, host: str, port: int) -> bool:
         try:
