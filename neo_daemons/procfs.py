@@ -63,7 +63,7 @@ def identify(pid: int) -> Identity | None:
         ProcfsUnavailable: there is no ``/proc``, or it is hidden.
     """
     boot = boot_id()
-    fields = _told(pid)
+    fields = _stat_or_raise(pid)
     if fields is None or fields[0] in GONE:
         return None
     return Identity(boot_id=boot, start_time=float(fields[19]))
@@ -84,7 +84,7 @@ def started_at(pid: int) -> float | None:
     Raises:
         ProcfsUnavailable: there is no ``/proc``, or it is hidden.
     """
-    fields = _told(pid)
+    fields = _stat_or_raise(pid)
     if fields is None:
         return None
     with open("/proc/stat") as file:
@@ -170,7 +170,7 @@ def _age(pid: int) -> float:
     return float(fields[19]) if fields is not None else float("inf")
 
 
-def _told(pid: int) -> list[str] | None:
+def _stat_or_raise(pid: int) -> list[str] | None:
     try:
         fields = stat(pid)
     except OSError as error:

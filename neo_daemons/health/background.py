@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 THREAD = "neo-daemons-health"
 CLOSE_POLL_S = 0.01
-GOODBYE_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 """It takes milliseconds; what has not ended by then ends with the process, and Python complains of it."""
 
 
@@ -63,7 +63,7 @@ class _Loop(asyncio.SelectorEventLoop):
         )
 
 
-class Lent:
+class SharedClient:
     """A client, and how many requests it is at."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
@@ -74,12 +74,12 @@ class Lent:
 
 def _make_client(*, secure: bool) -> httpx.AsyncClient:
     # It tells every request at INFO: in a program that logs, three lines for each look.
-    logging.getLogger("httpx").addFilter(_is_of_others)
+    logging.getLogger("httpx").addFilter(_is_not_observers)
     # Building the certificate store takes longer than all else, and most daemons have none.
     return http.make_client(ssl.create_default_context() if secure else False)
 
 
-def _is_of_others(entry: logging.LogRecord) -> bool:
+def _is_not_observers(entry: logging.LogRecord) -> bool:
     return entry.threadName != THREAD
 
 
@@ -92,7 +92,7 @@ class Background:
         """What observers remember together. Of this process: a forked one begins anew."""
         self._thread = threading.Thread(target=self._loop.run_forever, name=THREAD, daemon=True)
         self._thread.start()
-        self._clients: dict[bool, Lent] = {}
+        self._clients: dict[bool, SharedClient] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
@@ -103,30 +103,30 @@ class Background:
     async def client(self, *, secure: bool) -> AsyncIterator[httpx.AsyncClient]:
         """The HTTP client for ``https`` or ``http``. To be used in the loop's thread only."""
         if secure not in self._clients:
-            self._clients[secure] = Lent(_make_client(secure=secure))
-        lent = self._clients[secure]
-        lent.users += 1
+            self._clients[secure] = SharedClient(_make_client(secure=secure))
+        shared = self._clients[secure]
+        shared.users += 1
         try:
-            yield lent.client
+            yield shared.client
         except asyncio.CancelledError:
             # httpcore keeps a connection whose request was cancelled while it was being made: it goes with its client.
-            lent.retired = True
-            if self._clients.get(secure) is lent:
+            shared.retired = True
+            if self._clients.get(secure) is shared:
                 del self._clients[secure]
             raise
         finally:
-            lent.users -= 1
-            if lent.retired and not lent.users:
-                closing = self._loop.create_task(lent.client.aclose())
+            shared.users -= 1
+            if shared.retired and not shared.users:
+                closing = self._loop.create_task(shared.client.aclose())
                 self._closing.add(closing)
                 closing.add_done_callback(self._closing.discard)
 
     def close(self) -> None:
         """End the thread."""
         with contextlib.suppress(TimeoutError, RuntimeError):
-            self.submit(self._close()).result(GOODBYE_S)
+            self.submit(self._close()).result(CLOSE_TIMEOUT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(GOODBYE_S)
+        self._thread.join(CLOSE_TIMEOUT_S)
         if not self._thread.is_alive():
             self._loop.close()
 
@@ -142,8 +142,8 @@ class Background:
                     cancelled.add(task)
             await asyncio.wait(tasks, timeout=CLOSE_POLL_S)
         await asyncio.gather(*cancelled, return_exceptions=True)  # nobody else wants to know how they ended
-        for lent in self._clients.values():
-            await lent.client.aclose()
+        for shared in self._clients.values():
+            await shared.client.aclose()
 
 
 _lock = threading.Lock()

@@ -130,7 +130,7 @@ class BridgeObserver(Observer[BridgeDetails]):
             return
         except (ValueError, OverflowError, sqlite3.Error, OSError) as error:
             hidden = isinstance(error, PermissionError) or lacking(error) is not None
-            draft.fault(f"where it stands cannot be read: {_plain(error)}", "unknown" if hidden else "unhealthy")
+            draft.fault(f"where it stands cannot be read: {_with_file(error)}", "unknown" if hidden else "unhealthy")
             return
         self._judge_progress(draft, directory, database, pid, position, end)
 
@@ -138,7 +138,7 @@ class BridgeObserver(Observer[BridgeDetails]):
     def _recorded(draft: Draft, verification: Verification | None) -> tuple[Path, Path] | None:
         assert verification is not None
         if verification.record is None:
-            draft.miss_record(verification)
+            draft.record_missing(verification)
             return None
         exports = verification.record.exports
         try:
@@ -153,7 +153,7 @@ class BridgeObserver(Observer[BridgeDetails]):
         try:
             file = next((directory / name for name in PID_FILES if is_there(directory / name)), None)
         except OSError as error:
-            draft.fault(f"its own PID file cannot be looked for: {_plain(error)}", "unknown")
+            draft.fault(f"its own PID file cannot be looked for: {_with_file(error)}", "unknown")
             return None
         if file is None:
             draft.fault(f"it does not run: there is none of {', '.join(PID_FILES)} in {directory}")
@@ -225,7 +225,7 @@ def read_end(database: Path, deadline: float) -> int:
     return sqlite.read_number(database, LOG_END_QUERY, deadline, without_writing=True)
 
 
-def _plain(error: Exception) -> str:
+def _with_file(error: Exception) -> str:
     """What went wrong, and with which file."""
     where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
     return where + reason(error)

@@ -137,7 +137,7 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
     def _recorded(draft: Draft, verification: Verification) -> str | None:
         """The URL on record; without one there is nothing to look at."""
         if verification.record is None:
-            draft.miss_record(verification)
+            draft.record_missing(verification)
             return None
         url = verification.record.url
         if url is None or not is_url(url):

@@ -9,7 +9,7 @@ from neo_daemons.addresses import is_loopback
 
 from .observer import Draft
 
-NOT_TOLD_S = 5.0
+ASK_AGAIN_S = 5.0
 """For how long it is not asked again who listens, after the system did not say: another user's process, mostly."""
 
 
@@ -20,7 +20,7 @@ class Listener:
     def __init__(self) -> None:
         self._link = ""
         self._pid: int | None = None
-        self._sought_at = -NOT_TOLD_S
+        self._sought_at = -ASK_AGAIN_S
 
     def seek(self, draft: Draft, host: str, port: int) -> None:
         """Note it, unless that has been done, or nobody listens."""
@@ -31,7 +31,7 @@ class Listener:
         now = time.monotonic()
         if self._pid is not None and self._link in procfs.open_files(self._pid):
             return self._pid
-        if self._pid is None and now < self._sought_at + NOT_TOLD_S:
+        if self._pid is None and now < self._sought_at + ASK_AGAIN_S:
             return None
         self._pid, self._sought_at = None, now
         for address in ("127.0.0.1", "::1") if host == "localhost" else (host,):

@@ -32,7 +32,7 @@ FAILED_EVERY_S = 5.0
 """After a failure the next try is what tells that it has recovered."""
 ANSWER_WITHIN_S = 60.0
 """A model that is busy with a long prompt, or still loading, answers late."""
-WAITED_FOR = 0.9
+WAIT_SHARE = 0.9
 """Of what is left of a look: the rest is for saying what was seen."""
 MAX_KEPT = 256
 """Servers that are remembered."""
@@ -59,7 +59,7 @@ class MlxDetails(Details, frozen=True, kw_only=True):
         return (f"{model} answered {self.answered_ago_s:.0f} s ago{busy}",)
 
 
-class Asked(Struct):
+class ModelAnswer(Struct):
     """What is known of one model: shared by all observers of this process, so that their number does not disturb it."""
 
     answers: bool | None = None
@@ -130,9 +130,9 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         return (url, frozenset(self._headers.items()))
 
     @property
-    def _asked(self) -> dict[Any, Asked]:
+    def _asked(self) -> dict[Any, ModelAnswer]:
         """Of all observers of this process."""
-        asked: dict[Any, Asked] = background().memory
+        asked: dict[Any, ModelAnswer] = background().memory
         return asked
 
     async def _ask_model(self, draft: Draft, url: str, pid: int | None, every_s: float) -> None:
@@ -140,7 +140,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         if asked is None or (asked.pid is not None and pid is not None and asked.pid != pid):
             for key in [key for key, one in self._asked.items() if one.flight is None][: len(self._asked) - MAX_KEPT]:
                 del self._asked[key]
-            asked = self._asked[self._key(url)] = Asked()
+            asked = self._asked[self._key(url)] = ModelAnswer()
         asked.pid = pid if pid is not None else asked.pid
         now = time.monotonic()
         due_s = min(every_s, FAILED_EVERY_S) if asked.answers is False else every_s
@@ -148,14 +148,14 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
             asked.since = now
             asked.flight = asyncio.create_task(self._question(url, asked))
         if asked.flight is not None:
-            await asyncio.wait({asked.flight}, timeout=draft.rest_s() * WAITED_FOR)
+            await asyncio.wait({asked.flight}, timeout=draft.remaining_s() * WAIT_SHARE)
         self._report(draft, asked)
 
     @staticmethod
-    def _report(draft: Draft, asked: Asked) -> None:
+    def _report(draft: Draft, asked: ModelAnswer) -> None:
         now = time.monotonic()
         draft.details |= {
-            "model": _of_command(asked.pid) or asked.model,
+            "model": _model_of_command(asked.pid) or asked.model,
             "answers": asked.answers,
             "answered_ago_s": now - asked.at if asked.answers is not None else None,
             "asking_for_s": now - asked.since if asked.flight is not None else None,
@@ -165,7 +165,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         elif asked.answers is None:
             draft.fault(f"its model was asked {now - asked.since:.1f} s ago and has not answered yet", "unknown")
 
-    async def _question(self, url: str, asked: Asked) -> None:
+    async def _question(self, url: str, asked: ModelAnswer) -> None:
         try:
             draft = Draft()
             answer: Answer | None = None
@@ -188,7 +188,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
             asked.flight = None
 
 
-def _of_command(pid: int | None) -> str | None:
+def _model_of_command(pid: int | None) -> str | None:
     """The model that a server was started with, where its command line can be seen."""
     command = procfs.command(pid) if pid is not None else ()
     return next((clean(value) for option, value in pairwise(command) if option == MODEL_OPTION), None)

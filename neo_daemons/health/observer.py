@@ -72,11 +72,11 @@ class Draft:
         self.doing = "looking"
         self.on_timeout: HealthStatus = "unhealthy"
 
-    def rest_s(self) -> float:
+    def remaining_s(self) -> float:
         """What is left of the look's time."""
         return max(self._deadline - time.monotonic(), 0.0)
 
-    def miss_record(self, verification: Verification) -> None:
+    def record_missing(self, verification: Verification) -> None:
         """There is no record that says where the daemon is."""
         self.fault(str(verification.fault), "unhealthy" if verification.status == "missing" else "unknown")
 
@@ -290,10 +290,10 @@ class Observer(abc.ABC, Generic[D]):
                 seen = await self._answer(max(deadline - time.monotonic(), 0.0), fresh=True)
                 if seen.ready:
                     return seen
-            rest_s = deadline - time.monotonic()
-            if rest_s <= 0:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
                 raise self._not_ready(seen or self._in_flight(timeout_s))
-            await asyncio.sleep(min(pause_s, rest_s))
+            await asyncio.sleep(min(pause_s, remaining_s))
             pause_s = min(pause_s * 1.5, LAST_PAUSE_S)
 
     def _patience(self, timeout_s: float | None) -> float:

@@ -57,7 +57,7 @@ class TcpObserver(Observer[Details]):
         if port is None:
             assert verification is not None
             if verification.record is None:
-                draft.miss_record(verification)
+                draft.record_missing(verification)
                 return
             port = next(iter(verification.record.ports.values()), None)
             if port is None:

@@ -27,7 +27,7 @@ PR_SET_CHILD_SUBREAPER = 36
 _MARKED = MARK_VARIABLE.encode() + b"="
 
 
-def _sees_what_we_see(pid: int) -> bool:
+def _shares_our_mounts(pid: int) -> bool:
     """Whether a path means the same to a process as to us: in a container it may not."""
     try:
         return os.path.samestat(os.stat(f"/proc/{pid}/ns/mnt"), os.stat("/proc/self/ns/mnt"))
@@ -131,7 +131,7 @@ class LinuxPlatform(PosixPlatform):
                 numbers = os.listdir(f"/proc/{pid}/fd")
             except OSError:
                 return False  # it ended, or it is another user's and cannot hold a lock of ours
-            return (not deleted or _sees_what_we_see(pid)) and any(holds_by(f"/proc/{pid}", one) for one in numbers)
+            return (not deleted or _shares_our_mounts(pid)) and any(holds_by(f"/proc/{pid}", one) for one in numbers)
 
         def holds_by(process: str, number: str) -> bool:
             try:
@@ -155,7 +155,7 @@ class LinuxPlatform(PosixPlatform):
 
     def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
         links = {f"{file}{procfs.DELETED}" for file in files}
-        return _sees_what_we_see(pid) and not links.isdisjoint(procfs.open_files(pid))
+        return _shares_our_mounts(pid) and not links.isdisjoint(procfs.open_files(pid))
 
     def oom_kills(self) -> int | None:
         try:

@@ -18,7 +18,7 @@ from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from .contract import ExitStatus, Process
-from .spawning import exit_status, let_go
+from .spawning import disown, exit_status
 
 PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2
 """Flag of pidfd_send_signal(2), Linux 6.9, include/uapi/linux/pidfd.h."""
@@ -42,7 +42,7 @@ def has_ended(pidfd: int) -> bool:
     return bool(poller.poll(0))
 
 
-def exit_status_of_stranger(pidfd: int) -> ExitStatus | None:
+def exit_status_of_adopted(pidfd: int) -> ExitStatus | None:
     """How a process that is not our child ended; None if the kernel does not say (yet)."""
     buffer = bytearray(PIDFD_INFO.pack(PIDFD_INFO_EXIT, *[0] * 13))
     try:
@@ -53,12 +53,12 @@ def exit_status_of_stranger(pidfd: int) -> ExitStatus | None:
     return exit_status(os.waitstatus_to_exitcode(code)) if mask & PIDFD_INFO_EXIT else None
 
 
-def _ask_late(
+def _ask_until_reaped(
     loop: asyncio.AbstractEventLoop, pidfd: int, on_learned: Callable[[ExitStatus], None], delays: Sequence[float]
 ) -> None:
-    status = exit_status_of_stranger(pidfd)
+    status = exit_status_of_adopted(pidfd)
     if status is None and delays:
-        loop.call_later(delays[0], _ask_late, loop, pidfd, on_learned, delays[1:])
+        loop.call_later(delays[0], _ask_until_reaped, loop, pidfd, on_learned, delays[1:])
         return
     os.close(pidfd)
     if status is not None:
@@ -97,14 +97,14 @@ class PidfdProcess(Process):
     def _ask_soon(self, delays: Sequence[float]) -> None:
         if self._on_exit is None or self._loop is None:
             return
-        status = exit_status_of_stranger(self._pidfd)
+        status = exit_status_of_adopted(self._pidfd)
         if status is None and delays:
             self._loop.call_later(delays[0], self._ask_soon, delays[1:])
             return
         if status is None and self._on_learned is not None:
             # On a descriptor of its own: this process will be closed as soon as its end is reported.
             with contextlib.suppress(OSError):  # no descriptor to be had: then it stays unknown
-                _ask_late(self._loop, os.dup(self._pidfd), self._on_learned, REAPED_LATE_S)
+                _ask_until_reaped(self._loop, os.dup(self._pidfd), self._on_learned, REAPED_LATE_S)
         self._deliver(status or ExitStatus())
 
     def _reap(self) -> None:
@@ -163,4 +163,4 @@ class PidfdProcess(Process):
             self._loop.remove_reader(self._pidfd)
         self._finalizer()
         if self._popen is not None:
-            let_go(self._popen)
+            disown(self._popen)

@@ -123,7 +123,7 @@ class PosixProcess(Process):
             self._timer.cancel()
             self._timer = None
         if self._popen is not None:
-            spawning.let_go(self._popen)
+            spawning.disown(self._popen)
 
 
 def _resolve(host: str) -> addresses.Address:

@@ -16,7 +16,7 @@ from . import programs
 from .contract import ExitStatus, SpawnSpec
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in get_args(SignalName) if name != "SIGKILL")
-_let_go: list[subprocess.Popen[bytes]] = []
+_disowned: list[subprocess.Popen[bytes]] = []
 """Children that live on without a `Process`."""
 
 
@@ -30,14 +30,14 @@ def exit_status(returncode: int) -> ExitStatus:
         return ExitStatus(signal=f"signal {-returncode}")
 
 
-def let_go(popen: subprocess.Popen[bytes]) -> None:
+def disown(popen: subprocess.Popen[bytes]) -> None:
     """Part with a child that lives on: it is reaped, should it end in our time, at the next spawn."""
     if popen.poll() is None:
-        _let_go.append(popen)
+        _disowned.append(popen)
 
 
 @contextlib.contextmanager
-def _nothing_ignored() -> Iterator[None]:
+def _no_signal_ignored() -> Iterator[None]:
     """``nohup`` and a script's ``&`` leave signals ignored, and a child inherits that: it would never see its stop
     signal. One that is caught starts as default in the child, and is as good as ignored here."""
     ignored = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) is signal.SIG_IGN]
@@ -58,14 +58,14 @@ def spawn(spec: SpawnSpec) -> subprocess.Popen[bytes]:
     Raises:
         OSError: it could not be started; the message names the file.
     """
-    _let_go[:] = [popen for popen in _let_go if popen.poll() is None]
+    _disowned[:] = [popen for popen in _disowned if popen.poll() is None]
     found = programs.find(spec.command[0], spec.env, spec.cwd)
     # A script's interpreter that env(1) does not find would be told in the log alone, by an exit code.
     fault = programs.script_fault(found, spec.env, spec.cwd) if found is not None else None
     if fault is not None:
         raise FileNotFoundError(errno.ENOENT, fault)
     try:
-        with _nothing_ignored():
+        with _no_signal_ignored():
             return subprocess.Popen(
                 list(spec.command),
                 env=dict(spec.env),
