@@ -1,7 +1,6 @@
-"""What Linux tells of processes to whoever reads ``/proc``: no handle, no signal, nothing is changed.
+"""Reading from ``/proc`` what Linux shows of processes. It takes no handle on a process, and changes nothing.
 
-Where there is no ``/proc``, or it is not ours to read, a question raises `ProcfsUnavailable`: that is no answer, and
-above all not "it is gone".
+Where ``/proc`` is missing, or we may not read it, questions raise `ProcfsUnavailable`: that does not mean "it is gone".
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ _LITTLE = sys.byteorder == "little"
 
 
 class ProcfsUnavailable(Exception):
-    """The system does not answer. ``str()`` says why."""
+    """``/proc`` does not answer. ``str()`` says why."""
 
 
 @functools.cache
 def boot_id() -> str:
-    """Of this boot of the kernel.
+    """The id of this boot.
 
     Raises:
         ProcfsUnavailable: there is no ``/proc``.
@@ -56,8 +55,8 @@ def stat(pid: int) -> list[str] | None:
 
 
 def identify(pid: int) -> Identity | None:
-    """The process that has this pid now; None if none has, or what has it is a zombie. Without the inode of a pidfd,
-    which takes a handle.
+    """The identity of the process that has this pid now; None if none has, or it is a zombie. It lacks the inode of a
+    pidfd, which takes a handle.
 
     Raises:
         ProcfsUnavailable: there is no ``/proc``, or it is hidden.
@@ -70,7 +69,7 @@ def identify(pid: int) -> Identity | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a signal or a debugger is seen to have stopped it."""
+    """Whether a signal or a debugger has stopped the process, as far as is seen."""
     try:
         fields = stat(pid)
     except OSError:  # hidden
@@ -79,7 +78,8 @@ def is_stopped(pid: int) -> bool:
 
 
 def started_at(pid: int) -> float | None:
-    """When it started, in seconds since the epoch (whole ones, as the kernel tells its boot); None if it is gone.
+    """When the process started, in seconds since the epoch; None if it is gone. It may be a second off, since the
+    kernel reports its boot in whole seconds.
 
     Raises:
         ProcfsUnavailable: there is no ``/proc``, or it is hidden.
@@ -93,7 +93,7 @@ def started_at(pid: int) -> float | None:
 
 
 def command(pid: int) -> tuple[str, ...]:
-    """Its command line; empty if it is gone or hidden."""
+    """The command line of the process; empty if it is gone or hidden."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return tuple(os.fsdecode(part) for part in file.read().split(b"\0")[:-1])
@@ -102,8 +102,8 @@ def command(pid: int) -> tuple[str, ...]:
 
 
 def environment_holds(pid: int, text: str) -> bool | None:
-    """Whether `text` is in the environment that it was started with; None if that is not ours to read, or gone with
-    its memory, as that of a process that is just ending."""
+    """Whether `text` is in the environment that the process was started with. None if we may not read that, or if the
+    process is just ending and has lost its memory."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             environment = file.read()
@@ -113,7 +113,7 @@ def environment_holds(pid: int, text: str) -> bool | None:
 
 
 def open_files(pid: int) -> Iterator[str]:
-    """What its descriptors refer to, as the links in /proc/PID/fd say; nothing, if they are not ours to read."""
+    """What the descriptors of the process refer to, as the links in /proc/PID/fd say; nothing if those are hidden."""
     try:
         numbers = os.listdir(f"/proc/{pid}/fd")
     except OSError:
@@ -126,7 +126,7 @@ def open_files(pid: int) -> Iterator[str]:
 
 
 def deleted_file(pid: int, name: str) -> str | None:
-    """The path of a file called `name` that the process has open, and that has been deleted; None if none is seen."""
+    """The path of a deleted file called `name` that the process has open; None if none is seen."""
     end = f"/{name}{DELETED}"
     return next((path.removesuffix(DELETED) for path in open_files(pid) if path.endswith(end)), None)
 
@@ -153,7 +153,7 @@ def listening_socket(address: str, port: int) -> str | None:
 
 
 def holders(socket_inode: str) -> list[int]:
-    """The processes that are seen to hold a socket, oldest first."""
+    """The pids that are seen to hold a socket, the oldest process first."""
     link = f"socket:[{socket_inode}]"
     try:
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]

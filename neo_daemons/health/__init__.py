@@ -1,4 +1,4 @@
-"""Read-only eyes for programs that use a daemon and must never own it.
+"""Read-only observers for programs that use a daemon and must never own it.
 
 An observer looks at one daemon and says what it saw. It starts nothing, stops nothing and writes nothing: nothing here
 imports supervision, or a module that could spawn or signal a process.

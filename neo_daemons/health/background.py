@@ -1,7 +1,7 @@
-"""The one thread in which all observers of this process look, with an event loop and the HTTP clients that they share.
+"""All observers of a process look in one thread, and share its event loop and HTTP clients.
 
-A look belongs to nobody: callers from any thread or event loop wait for it, each as long as it likes, and none that
-gives up or is cancelled takes it from the others.
+Callers from any thread or event loop can wait for one look. Each waits as long as it likes, and a caller that gives up
+or is cancelled does not end the look for the others.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ T = TypeVar("T")
 THREAD = "neo-daemons-health"
 CLOSE_POLL_S = 0.01
 CLOSE_TIMEOUT_S = 5.0
-"""It takes milliseconds; what has not ended by then ends with the process, and Python complains of it."""
+"""Closing takes milliseconds. A task that has not ended by then ends with the process, and Python warns about it."""
 
 
 def in_thread(work: Callable[[], T]) -> concurrent.futures.Future[T]:
-    """Have it done by a thread that nobody waits for at the end of the process, unlike those of an executor."""
+    """Run `work` in a daemon thread. Unlike an executor's threads, it does not delay the end of the process."""
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def run() -> None:
@@ -46,7 +46,7 @@ def in_thread(work: Callable[[], T]) -> concurrent.futures.Future[T]:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Looks names up without an executor: its threads would keep the process from ending while a server is silent."""
+    """An event loop that resolves names without an executor, whose threads would delay the end of the process."""
 
     async def getaddrinfo(
         self,
@@ -64,7 +64,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 class SharedClient:
-    """A client, and how many requests it is at."""
+    """An HTTP client, and the number of requests that use it now."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self.client = client
@@ -73,9 +73,9 @@ class SharedClient:
 
 
 def _make_client(*, secure: bool) -> httpx.AsyncClient:
-    # It tells every request at INFO: in a program that logs, three lines for each look.
+    # httpx logs every request at INFO: a program that logs would get three lines for each look.
     logging.getLogger("httpx").addFilter(_is_not_observers)
-    # Building the certificate store takes longer than all else, and most daemons have none.
+    # Loading the certificates takes longer than all else, and most daemons do not use TLS.
     return http.make_client(ssl.create_default_context() if secure else False)
 
 
@@ -89,19 +89,19 @@ class Background:
     def __init__(self) -> None:
         self._loop = _Loop()
         self.memory: dict[Any, Any] = {}
-        """What observers remember together. Of this process: a forked one begins anew."""
+        """What the observers of this process remember together. A forked process starts with an empty one."""
         self._thread = threading.Thread(target=self._loop.run_forever, name=THREAD, daemon=True)
         self._thread.start()
         self._clients: dict[bool, SharedClient] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Have it done there."""
+        """Run a coroutine in the thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     @contextlib.asynccontextmanager
     async def client(self, *, secure: bool) -> AsyncIterator[httpx.AsyncClient]:
-        """The HTTP client for ``https`` or ``http``. To be used in the loop's thread only."""
+        """Lend the HTTP client for ``https`` or ``http``. Only for use in the loop's thread."""
         if secure not in self._clients:
             self._clients[secure] = SharedClient(_make_client(secure=secure))
         shared = self._clients[secure]
@@ -109,7 +109,7 @@ class Background:
         try:
             yield shared.client
         except asyncio.CancelledError:
-            # httpcore keeps a connection whose request was cancelled while it was being made: it goes with its client.
+            # httpcore keeps a connection whose request was cancelled while it connected. Closing the client closes it.
             shared.retired = True
             if self._clients.get(secure) is shared:
                 del self._clients[secure]
@@ -134,14 +134,14 @@ class Background:
         cancelled: set[asyncio.Task[Any]] = set()
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in tasks - cancelled:
-                # Only what has begun: within what never did, there may be something that was to be awaited, and Python
-                # complains of that.
+                # Only tasks that have begun: one that is cancelled before its first step may hold a coroutine that
+                # it never awaits, and Python warns about that.
                 work: Any = task.get_coro()
                 if inspect.getcoroutinestate(work) != inspect.CORO_CREATED:
                     task.cancel()
                     cancelled.add(task)
             await asyncio.wait(tasks, timeout=CLOSE_POLL_S)
-        await asyncio.gather(*cancelled, return_exceptions=True)  # nobody else wants to know how they ended
+        await asyncio.gather(*cancelled, return_exceptions=True)  # nobody else retrieves how they ended
         for shared in self._clients.values():
             await shared.client.aclose()
 
@@ -149,11 +149,11 @@ class Background:
 _lock = threading.Lock()
 _current: Background | None = None
 _abandoned: list[Background] = []
-"""Of the parent of this forked process: their threads are not here, and their descriptors are the parent's to close."""
+"""Left over from the parent of this forked process, which has their threads and closes their descriptors."""
 
 
 def background() -> Background:
-    """The one of this process, made when it is first needed."""
+    """The background thread of this process. The first call starts it."""
     global _current
     with _lock:
         if _current is None:
@@ -162,7 +162,7 @@ def background() -> Background:
 
 
 def close() -> None:
-    """End the thread, until somebody looks again."""
+    """End the thread. The next look starts another."""
     global _current
     with _lock:
         leaving, _current = _current, None

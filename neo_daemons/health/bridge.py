@@ -1,4 +1,4 @@
-"""bridge: whether its process lives, and whether it keeps up with the log that it tails. It has no port to ask."""
+"""Looking at the bridge, which has no port: whether its process lives, and keeps up with the log that it tails."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from .observer import TIMEOUT_S, Draft, Observer
 from .record import Verification
 
 CLOCK_S = 2.0
-"""By which a process may seem to have started late: the kernel tells its boot in whole seconds."""
+"""Tolerance for a start time: the kernel reports its boot time in whole seconds."""
 
 
 class BridgeDetails(Details, frozen=True, kw_only=True):
-    """What is particular to the bridge."""
+    """Details of a bridge."""
 
     own_pid: int | None = None
-    """As its own PID file says."""
+    """The pid in its own PID file."""
     position: int | None = None
-    """Of the log entry that it has got to; None if it has had none since its start."""
+    """The log entry that it has reached; None if there has been none since its start."""
     log_end: int | None = None
     behind: int | None = None
-    """Entries between the two."""
+    """The number of entries between the two."""
     since_progress_s: float | None = None
-    """Since it last took a step, or was started."""
+    """Seconds since its position last changed, or since its start."""
     stuck_for_s: float | None = None
-    """For how long it has been behind without taking a step, as far as can be told."""
+    """Seconds for which it has been behind without a change of position, as far as is known."""
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -91,11 +91,11 @@ class BridgeObserver(Observer[BridgeDetails]):
         super().__init__(name, state_dir, timeout_s, reuse_s)
         self._paths = (Path(daemon_dir), Path(database)) if daemon_dir is not None and database is not None else None
         self._behind_since: tuple[int | None, float] | None = None
-        """At which position it was first seen to be behind, and when, by the monotonic clock."""
+        """The position at which it was first seen to be behind, and when (monotonic seconds)."""
         self._reading: tuple[Background, concurrent.futures.Future[int]] | None = None
-        """Goes on where a look gives up; there is never more than one."""
+        """The reader thread's result. It outlasts a look that times out, and there is never more than one."""
         self._first_end: tuple[int, int] | None = None
-        """The process, and where the log ended when it was first seen."""
+        """A pid, and where the log ended when that process was first seen."""
 
     def _place(self) -> str:
         return f"at {self._paths[0]}" if self._paths is not None else super()._place()
@@ -118,7 +118,7 @@ class BridgeObserver(Observer[BridgeDetails]):
             return
         try:
             draft.doing = f"reading {database}"
-            # By a thread: a database can be slow, and this look is not the only one.
+            # In a thread: a database can be slow, and other looks use this loop.
             owner = background()
             if self._reading is None or self._reading[0] is not owner or self._reading[1].done():
                 deadline = time.monotonic() + self.timeout_s
@@ -149,7 +149,7 @@ class BridgeObserver(Observer[BridgeDetails]):
 
     @staticmethod
     def _living(draft: Draft, directory: Path) -> int | None:
-        """Its process, by its own PID file; None, and a fault, if that does not live."""
+        """The process that its own PID file names; None, with a fault in `draft`, if that does not live."""
         try:
             file = next((directory / name for name in PID_FILES if is_there(directory / name)), None)
         except OSError as error:
@@ -175,7 +175,7 @@ class BridgeObserver(Observer[BridgeDetails]):
         command = procfs.command(pid)
         if not living or started is None:
             draft.fault(f"it does not run: pid {pid}, which {file} names, is gone")
-        # Started after the file was written, or another program: the pid has passed on to somebody else.
+        # It started after the file was written, or is another program: the pid has been reused.
         elif started > written + CLOCK_S or not any(part.endswith(SCRIPTS) for part in command):
             what = " ".join(command)[:100]
             draft.fault(f"it does not run: pid {pid}, which {file} names, is another process now ({what})")
@@ -192,7 +192,7 @@ class BridgeObserver(Observer[BridgeDetails]):
         now, monotonic = time.time(), time.monotonic()
         started = procfs.started_at(pid) or now
         stepped = max(_modified(directory / POSITION_FILE) or 0.0, started)
-        # Without a position it stands where the log ended at its start, which was at or before the first look.
+        # Without a position file it is where the log ended at its start, which was no later than the first look.
         if self._first_end is None or self._first_end[0] != pid:
             self._first_end = (pid, end)
         behind = max(end - (position if position is not None else self._first_end[1]), 0)
@@ -207,7 +207,7 @@ class BridgeObserver(Observer[BridgeDetails]):
             return
         if self._behind_since is None or self._behind_since[0] != position:
             self._behind_since = (position, monotonic)
-        # The entry that it is behind by is no older than the latest write; so much is certain at the first look.
+        # It has been behind at least since the latest write, which even the first look knows.
         wrote = max(_modified(database) or 0.0, _modified(sqlite.beside(database, "-wal")) or 0.0)
         stuck_s = max(monotonic - self._behind_since[1], now - max(stepped, wrote))
         draft.details["stuck_for_s"] = stuck_s
@@ -216,7 +216,7 @@ class BridgeObserver(Observer[BridgeDetails]):
 
 
 def read_end(database: Path, deadline: float) -> int:
-    """Where the log ends, read without writing a byte; given up at `deadline` (monotonic seconds).
+    """Read where the log ends, without writing a byte. Gives up at `deadline` (monotonic seconds).
 
     Raises:
         OSError: the database is not there.
@@ -226,7 +226,7 @@ def read_end(database: Path, deadline: float) -> int:
 
 
 def _with_file(error: Exception) -> str:
-    """What went wrong, and with which file."""
+    """The reason of an error, with the file that it concerns."""
     where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
     return where + reason(error)
 

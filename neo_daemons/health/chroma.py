@@ -1,4 +1,4 @@
-"""chroma: its heartbeat, and whether its store is there. The heartbeat alone stays green over a deleted store."""
+"""Looking at chroma: its heartbeat and its store. The heartbeat alone stays green when the store is deleted."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from .record import Verification
 
 API = "/api/v2"
 DATABASE_FILE = "chroma.sqlite3"
-"""Of its data directory."""
+"""A file in its data directory."""
 
 
 class ChromaDetails(Details, frozen=True, kw_only=True):
-    """What is particular to chroma."""
+    """Details of a chroma server."""
 
     version: str | None = None
-    """Of its API, as it says."""
+    """The version that it reports."""
     heartbeat_ns: int | None = None
     """Its clock, in nanoseconds since the epoch."""
     store: Literal["readable", "unreadable", "deleted"] | None = None
-    """`deleted`: its files are gone. It still answers from those that it has open; writes fail, or are lost."""
+    """`deleted`: its files are gone. It still answers from the files that it has open; writes fail or are lost."""
     collections: int | None = None
-    """How many there are in the database."""
+    """The number of collections in the database."""
     collection: str | None = None
-    """The collection that was asked for."""
+    """The collection that the observer was given."""
     collection_exists: bool | None = None
     collection_count: int | None = None
-    """Records in it."""
+    """The number of records in it."""
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         return content if isinstance(content, str) else None
 
     def _look_for_files(self, draft: Draft, verification: Verification | None) -> None:
-        """Its files, where they can be seen: by their name, and as what the server has open."""
+        """Look for its files, by name and among those that the server has open."""
         record = verification.living if verification is not None else None
         recorded = record.data_dir if record is not None else None
         directory = self._data_dir or (Path(recorded) if recorded is not None else None)
@@ -125,7 +125,7 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         if gone is not None:
             self._deleted(draft, gone)
         elif directory is not None:
-            with contextlib.suppress(OSError):  # it cannot be seen, which is no reason to take it for gone
+            with contextlib.suppress(OSError):  # a directory that we may not read proves nothing
                 if not is_there(directory / DATABASE_FILE):
                     self._deleted(draft, str(directory / DATABASE_FILE))
 

@@ -24,28 +24,28 @@ from .observer import TIMEOUT_S, Draft, Observer, clean
 from .record import Verification
 
 MAX_BODY_BYTES = 4_000_000
-"""Of an answer: more is not read."""
+"""How much of an answer is read."""
 SHORTEST_SECRET = 4
-"""Characters: a shorter word of a header is no secret, and in every text."""
+"""Characters. A shorter word of a header is no secret, and would be found in any text."""
 SHOWN = 200
-"""Characters of an answer that are quoted."""
+"""How many characters of an answer are quoted."""
 
 D = TypeVar("D", bound=Details)
 
 
 class Answer(http.Response, frozen=True):
-    """What came back, and how it may be shown."""
+    """A response, with what must not be shown of it."""
 
     secrets: tuple[str, ...] = ()
-    """What was sent and must not be shown, as when the answer repeats the question."""
+    """Credentials that were sent, and that the answer may repeat."""
 
     @property
     def is_cut(self) -> bool:
-        """There was more of it than was read."""
+        """Whether there was more of it than was read."""
         return len(self.body) > MAX_BODY_BYTES
 
     def json(self) -> Any:
-        """The body; None if it is no JSON."""
+        """Decode the body; None if it is not JSON."""
         try:
             return msgspec.json.decode(self.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -57,7 +57,7 @@ class Answer(http.Response, frozen=True):
 
     @property
     def quoted(self) -> str:
-        """The beginning of the body."""
+        """The beginning of the body, without credentials."""
         text = self.body[: SHOWN * 10].decode("utf-8", "replace")
         for secret in self.secrets:
             text = text.replace(secret, "***")
@@ -66,7 +66,7 @@ class Answer(http.Response, frozen=True):
 
 
 class HttpDetails(Details, frozen=True, kw_only=True):
-    """What an HTTP daemon answered."""
+    """Details of an HTTP daemon."""
 
     http_status: int | None = None
 
@@ -76,10 +76,10 @@ class HttpDetails(Details, frozen=True, kw_only=True):
 
 
 class HttpDaemonObserver(Observer[D], Generic[D]):
-    """Of daemons that serve HTTP, at a URL that is given or on record."""
+    """Base of the observers of HTTP daemons, which look at a given URL or at the one on record."""
 
     kind = "it"
-    """What should answer, for messages."""
+    """The expected service, for messages."""
 
     def __init__(
         self,
@@ -126,16 +126,16 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
         draft.url = draft.doing = without_credentials(url)
         try:
             await self._converse(draft, verification, url)
-        finally:  # also of one that does not answer in time
+        finally:  # even if it does not answer in time
             self._listener.seek(draft, *host_and_port(url))
 
     async def _converse(self, draft: Draft, verification: Verification | None, url: str) -> None:
-        """Ask what there is to ask."""
+        """Ask the daemon, and write what is found into `draft`."""
         raise NotImplementedError
 
     @staticmethod
     def _recorded(draft: Draft, verification: Verification) -> str | None:
-        """The URL on record; without one there is nothing to look at."""
+        """The URL on record; None, with a fault in `draft`, if there is none."""
         if verification.record is None:
             draft.record_missing(verification)
             return None
@@ -148,9 +148,9 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
     async def _ask(
         self, draft: Draft, url: str, path: str, *, method: str = "GET", body: Any = None, what: str | None = None
     ) -> Answer | None:
-        """One request; None, and a fault, if there is no answer.
+        """Send one request. Returns None, with a fault in `draft`, if there is no answer.
 
-        `what` is asked for, for messages: by default the daemon itself.
+        `what` names the thing asked for in messages; by default it is the daemon itself.
         """
         draft.doing = without_credentials(url) + path.partition("?")[0]
         about = what or draft.doing
@@ -183,7 +183,7 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
         return tuple(sorted({word for word in words if len(word) >= SHORTEST_SECRET}, key=len, reverse=True))
 
     def _refuse(self, draft: Draft, url: str, path: str, answer: Answer) -> None:
-        """The answer is not that of such a daemon."""
+        """Note an answer that such a daemon does not give when it is healthy."""
         where = f"{draft.url}{path.partition('?')[0]}"
         if answer.status in (401, 403):
             draft.fault(f"{where}: {answer}: it wants credentials; give them as headers")
@@ -205,10 +205,10 @@ class HttpObserver(HttpDaemonObserver[HttpDetails]):
 
     Args:
         url: of the daemon; by default what its PID record says.
-        path: what is asked for.
-        method: nothing but GET and HEAD, which change nothing.
-        status: those that are healthy; by default any 2xx.
-        body: a regular expression that must be found in the answer.
+        path: the path to ask for.
+        method: GET or HEAD, which change nothing.
+        status: the statuses that count as healthy; by default any 2xx.
+        body: a regular expression that must match somewhere in the answer.
         headers: sent with every request, never shown.
     """
 

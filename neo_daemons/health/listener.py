@@ -10,12 +10,12 @@ from neo_daemons.addresses import is_loopback
 from .observer import Draft
 
 ASK_AGAIN_S = 5.0
-"""For how long it is not asked again who listens, after the system did not say: another user's process, mostly."""
+"""Seconds until the next search after one that found nobody, mostly because the process is another user's."""
 
 
 class Listener:
-    """The process that listens at a loopback address, where the system tells. To find it takes milliseconds; to see
-    that it is still the same, next to nothing."""
+    """Finds the process that listens at a loopback address, where the system shows it. The search takes milliseconds;
+    to see that it is still the same process takes next to nothing."""
 
     def __init__(self) -> None:
         self._link = ""
@@ -23,7 +23,7 @@ class Listener:
         self._sought_at = -ASK_AGAIN_S
 
     def seek(self, draft: Draft, host: str, port: int) -> None:
-        """Note it, unless that has been done, or nobody listens."""
+        """Write the process into `draft`, unless it is known already or nobody listens."""
         if draft.listener is None and not draft.nobody_listens:
             draft.listener = self._find(host, port)
 

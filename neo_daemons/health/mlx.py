@@ -1,4 +1,4 @@
-"""mlx: whether its server answers, and whether its model does. The model is asked rarely, and never twice at once."""
+"""Looking at mlx: whether its server answers, and its model. The model is asked rarely, and never twice at once."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ QUESTION = {"messages": [{"role": "user", "content": "ready?"}], "max_tokens": 1
 ANSWER_EVERY_S = 60.0
 """One token a minute is nothing to a model that serves."""
 FAILED_EVERY_S = 5.0
-"""After a failure the next try is what tells that it has recovered."""
+"""After a failure, only the next question shows that the model has recovered."""
 ANSWER_WITHIN_S = 60.0
 """A model that is busy with a long prompt, or still loading, answers late."""
 WAIT_SHARE = 0.9
-"""Of what is left of a look: the rest is for saying what was seen."""
+"""The share of a look's remaining time that it waits for the model."""
 MAX_KEPT = 256
-"""Servers that are remembered."""
+"""How many servers are remembered."""
 
 
 class MlxDetails(Details, frozen=True, kw_only=True):
-    """What is particular to mlx."""
+    """Details of an mlx server."""
 
     model: str | None = None
-    """That it serves: as its command line or its answer names it."""
+    """The model that it serves, as its command line or its answer names it."""
     answers: bool | None = None
     """Whether the model answered when it was last asked; None if it was not asked, or has not answered yet."""
     answered_ago_s: float | None = None
-    """How long ago that was."""
+    """Seconds since then."""
     asking_for_s: float | None = None
-    """For how long an answer has been awaited, if one is."""
+    """Seconds since the question that is not answered yet; None if there is none."""
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -60,15 +60,15 @@ class MlxDetails(Details, frozen=True, kw_only=True):
 
 
 class ModelAnswer(Struct):
-    """What is known of one model: shared by all observers of this process, so that their number does not disturb it."""
+    """What is known of one model. All observers of a process share it, so that the model is not asked more often."""
 
     answers: bool | None = None
     fault: str | None = None
     model: str | None = None
     at: float = 0.0
-    """By the monotonic clock."""
+    """When it answered (monotonic seconds)."""
     since: float = 0.0
-    """When the question that is in flight was asked."""
+    """When the question that is in flight was asked (monotonic seconds)."""
     pid: int | None = None
     flight: asyncio.Task[None] | None = None
 
@@ -112,7 +112,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         answer = await self._ask(draft, url, "/health")
         content = answer.json() if answer is not None else None
         if answer is None or answer.status != 200 or not isinstance(content, dict) or content.get("status") != "ok":
-            # Whoever answers when it is back is asked again.
+            # Once the server is back, its model is asked again.
             asked = self._asked.get(self._key(url))
             if asked is not None:
                 asked.answers = None
@@ -126,12 +126,12 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         await self._ask_model(draft, url, pid, self._answer_every_s)
 
     def _key(self, url: str) -> Any:
-        """Who is asked, and as whom: an answer to one who has credentials is none to others."""
+        """The server and the credentials: an answer to a client with credentials says nothing to one without."""
         return (url, frozenset(self._headers.items()))
 
     @property
     def _asked(self) -> dict[Any, ModelAnswer]:
-        """Of all observers of this process."""
+        """The answers that all observers of this process share."""
         asked: dict[Any, ModelAnswer] = background().memory
         return asked
 
@@ -174,7 +174,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
                     answer = await self._ask(draft, url, COMPLETIONS, method="POST", body=QUESTION)
             except TimeoutError:
                 draft.fault(f"nothing within {ANSWER_WITHIN_S:g} s")
-            except Exception as error:  # or it would be asked again at every look
+            except Exception as error:  # without an answer, every look would ask again
                 logging.getLogger("neo_daemons").debug("asking the model of %s", url, exc_info=True)
                 draft.fault(f"{type(error).__name__}: {error}")
             content: Any = answer.json() if answer is not None and answer.status == 200 else None

@@ -1,4 +1,4 @@
-"""Looking at a daemon of which only the process is seen."""
+"""Looking at a daemon of which only the process can be seen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .record import Verification
 
 
 class ProcessObserver(Observer[Details]):
-    """Sees whether the process on record lives: all there is to see, without a port, from outside.
+    """Looks whether the process on record lives. Without a port, there is no more to see from outside.
 
     Args:
         name: of the daemon.

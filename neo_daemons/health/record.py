@@ -1,4 +1,4 @@
-"""What a state directory says of a daemon: its PID record, and whether that is true."""
+"""Verifying the PID record of a daemon: whether what the state directory says of it is true."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .observation import RecordStatus
 
 
 class Verification(Struct, frozen=True, kw_only=True):
-    """A PID record, and what it is worth."""
+    """A PID record, and whether it is true."""
 
     status: RecordStatus
     record: DaemonRecord | None = None
     fault: str | None = None
-    """Why it is not `live`."""
+    """Why the record is not `live`."""
     supervised: bool | None = None
-    """Whether a supervisor lives; None if this system does not tell."""
+    """Whether a supervisor lives; None if that is not known."""
 
     @property
     def living(self) -> DaemonRecord | None:
@@ -32,7 +32,7 @@ class Verification(Struct, frozen=True, kw_only=True):
 
     @property
     def pid(self) -> int | None:
-        """Of the daemon's process, if it lives."""
+        """The pid of the daemon's process, if it lives."""
         return self.living.pid if self.living is not None else None
 
     @property
@@ -43,13 +43,13 @@ class Verification(Struct, frozen=True, kw_only=True):
         return None if self.status in ("unproven", "damaged", "elsewhere") else False
 
     def elsewhere(self, recorded: str) -> Verification:
-        """The same of a record that turns out to be of a daemon at another place than the one that is looked at."""
+        """The verification of a record that describes a daemon at another place than the one being looked at."""
         fault = f"the PID record is of another place ({recorded})"
         return Verification(status="elsewhere", supervised=self.supervised, fault=fault)
 
 
 def verify(state: StateDir, name: str) -> Verification:
-    """Read and prove the record of the daemon `name`. Raises nothing."""
+    """Read and verify the record of the daemon `name`. Never raises."""
     path = state.daemon_record(name)
     supervised = _is_supervised(state)
     try:
@@ -72,7 +72,7 @@ def verify(state: StateDir, name: str) -> Verification:
         fault = _disproof(record.pid, record.identity)
         if fault is None and not _bears_mark(record.pid, record.token, state.daemon_lock(name)):
             raise ProcfsUnavailable(f"pid {record.pid} on record bears no mark of it: the record may be forged")
-    except (DamagedRecord, NotOurs) as error:
+    except (DamagedRecord, ForeignDirectory) as error:
         return Verification(status="damaged", supervised=supervised, fault=f"its PID record cannot be used: {error}")
     except ProcfsUnavailable as error:
         return Verification(status="unproven", record=record, supervised=supervised, fault=str(error))
@@ -85,18 +85,18 @@ def verify(state: StateDir, name: str) -> Verification:
     return Verification(status="live", record=record, supervised=supervised)
 
 
-class NotOurs(Exception):
-    """The state directory is somebody else's. ``str()`` says whose."""
+class ForeignDirectory(Exception):
+    """The state directory belongs to another user. ``str()`` says to whom."""
 
 
 def _check_owner(path: Path) -> None:
-    # What another user writes there could send us anywhere. Root may look at everybody's.
+    # A record that another user wrote could send us anywhere. Root may look at the records of all users.
     try:
         owner = path.stat().st_uid
     except FileNotFoundError:
         return
     if owner != os.geteuid() and os.geteuid() != 0:
-        raise NotOurs(f"{path} belongs to user id {owner}, and this is {os.geteuid()}")
+        raise ForeignDirectory(f"{path} belongs to user id {owner}, and this is {os.geteuid()}")
 
 
 def _is_supervised(state: StateDir) -> bool | None:
@@ -110,15 +110,15 @@ def _is_supervised(state: StateDir) -> bool | None:
 
 
 def _bears_mark(pid: int, token: str, lock: Path) -> bool:
-    """Whether the process was started from this record: it has the token in its environment, or holds the daemon's
-    lock open. True where that is not ours to see."""
+    """Whether the process belongs to this record: it has the token in its environment, or has the daemon's lock open.
+    True if we may not see that."""
     if token and procfs.environment_holds(pid, token) is not False:
         return True
     return str(lock) in procfs.open_files(pid)
 
 
 def _disproof(pid: int, identity: Identity) -> str | None:
-    """Why the process on record is not there any more; None if it is."""
+    """Why the process on record is gone; None if it lives."""
     if identity.boot_id != procfs.boot_id():
         return f"pid {pid} was of another boot"
     found = procfs.identify(pid)

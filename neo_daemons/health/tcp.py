@@ -14,11 +14,11 @@ from .record import Verification
 
 
 class TcpObserver(Observer[Details]):
-    """Connects to a port, and says nothing there.
+    """Connects to a port, and sends nothing.
 
     Args:
-        host: where.
-        port: a number; by default the first port on record.
+        host: a name or an address.
+        port: by default the first port on record.
     """
 
     details = Details

@@ -1,8 +1,8 @@
-"""Asking a daemon how it is: http, tcp, exec, log line, file progress.
+"""Probing a daemon: http, tcp, exec, log line, file progress.
 
-A probe answers with a `Result`, always within its timeout, and never raises for what it met. What it met of the
-daemon's is a verdict. What goes wrong on our side (a bug, no descriptor left) is none: the answer is unknown. One
-`Prober` serves a whole supervisor: it holds the HTTP client, which is imported and made when the first probe needs it.
+A probe returns a `Result` within its timeout, and does not raise for anything that the daemon does. A fault of the
+daemon is a verdict. A fault on our side, such as a bug or a lack of descriptors, is none: the answer is unknown. One
+`Prober` serves a whole supervisor. It makes its HTTP client when the first probe needs it.
 """
 
 from __future__ import annotations
@@ -37,38 +37,38 @@ if TYPE_CHECKING:
 
 NOT_YET = "not listening yet"
 MAX_BODY = 1_000_000
-"""Bytes of an answer that a body condition looks at."""
+"""How many bytes of an answer a body condition reads."""
 
 
 class Answer(StrEnum):
-    """What a probe's result is worth."""
+    """The outcome of a probe."""
 
     OK = "ok"
     FAILED = "failed"
-    UNKNOWN = "unknown"  # we could not ask: this makes no daemon ready, and condemns none
+    UNKNOWN = "unknown"  # we could not ask, so the daemon is neither ready nor failed
 
 
 class Result(Struct, frozen=True):
-    """What a probe found: its answer, and in a few words what was asked and answered."""
+    """What a probe found: its answer, and in a few words the question and the reply."""
 
     answer: Answer
     detail: str
     stranger: bool = False
-    """Somebody else answers on the daemon's port."""
+    """Whether another process answers on the daemon's port."""
 
     @property
     def ok(self) -> bool:
-        """The probe passed."""
+        """Whether the probe passed."""
         return self.answer is Answer.OK
 
 
 def verdict(passed: bool, detail: str) -> Result:
-    """What a probe says that could ask."""
+    """The result of a probe that could ask."""
     return Result(Answer.OK if passed else Answer.FAILED, detail)
 
 
 class Target(Struct):
-    """The run of a daemon that is probed. `memory` is the probes' own, for this run."""
+    """The run of a daemon that is probed. `memory` belongs to the probes, for this run."""
 
     host: str
     ports: Mapping[str, int]
@@ -76,29 +76,29 @@ class Target(Struct):
     cwd: str
     log: DaemonLog
     log_start: int
-    """Position in the log where this run began."""
+    """The position in the log where this run began."""
     memory: dict[Any, Any]
     heard: set[int | str] = set()
     """Ports and URLs where somebody has listened during this run."""
     external: bool = False
-    """Somebody else runs it: that it does not listen is not the ordinary course of a start."""
+    """Somebody else runs the daemon, so it is not just starting while it does not listen."""
     stranger: Callable[[], str | None] = lambda: None
-    """Who else listens on one of the ports, if somebody does. Asked before anything is sent there."""
+    """Describes another process that listens on one of the ports. Called before anything is sent there."""
 
     def port(self, name: str | None) -> int:
-        """A port by name, or the first one."""
+        """The port with this name, or the first one."""
         return self.ports[name] if name is not None else next(iter(self.ports.values()))
 
 
 class Prober:
-    """Carries out probes. References in them must be resolved before."""
+    """Runs probes, whose references must have been resolved."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._client: httpx.AsyncClient | None = None
 
     async def check(self, probe: AnyProbe, target: Target) -> Result:
-        """Carry out one probe."""
+        """Run one probe."""
         try:
             async with asyncio.timeout(probe.timeout_s):
                 match probe:
@@ -172,7 +172,7 @@ class Prober:
 
     @staticmethod
     async def _connect(target: Target, port: int) -> str | None:
-        """None, or why there is no connection."""
+        """Connect. Returns None, or why there is no connection."""
         where = f"{target.host}:{port}"
         try:
             await tcp.connect(target.host, port)
@@ -180,7 +180,7 @@ class Prober:
             if lacking(error) is not None:
                 raise
             if (why := reason(error)) == REFUSED and port not in target.heard:
-                return f"{NOT_YET} on {where}"  # the ordinary course of a start
+                return f"{NOT_YET} on {where}"  # as in any start
             return f"connect to {where}: {why}"
         target.heard.add(port)
         return None
@@ -209,16 +209,16 @@ class Prober:
 
     @staticmethod
     async def _log(probe: LogProbe, target: Target) -> Result:
-        # A line that was written stays written, whatever becomes of the file: a match is kept for the run. Until there
-        # is one, only what is new since the last look; a line that was cut in two is looked at again.
+        # A match is kept for the run, whatever becomes of the file. Until there is one, each look reads only what is
+        # new, and the line that the last look saw unfinished.
         matches = re.compile(probe.pattern).search
-        end = target.log.end  # what is written meanwhile is for the next look
+        end = target.log.end  # the next look reads what is written meanwhile
         seen: str | tuple[int, bytes, int] = target.memory.get(probe, (target.log_start, b"", target.log.cuts))
         while not isinstance(seen, str):
             position, rest, cuts = seen
             data, position = target.log.read(position)
             text = (rest if target.log.cuts == cuts else b"") + data
-            # A progress bar ends its lines with \r: what is looked at again must stay short.
+            # A progress bar ends its lines with \r. What is read again must stay short.
             unfinished = text[max(text.rfind(b"\n"), text.rfind(b"\r")) + 1 :][-CHUNK:]
             lines = text.decode("utf-8", "replace").splitlines() if data else []
             found = next((line for line in lines if matches(line)), None)
@@ -238,7 +238,7 @@ class Prober:
         end: int | None = None
         try:
             if probe.database is not None and probe.query is not None:
-                # Somebody else's SQL may take as long as it likes: not in the way of everybody else.
+                # In a thread: the user's SQL may be slow, and must not block the loop.
                 database, deadline = Path(probe.database), now + probe.timeout_s
                 end = await asyncio.to_thread(sqlite.read_number, database, probe.query, deadline)
                 position: Any = read_number(path)
@@ -249,7 +249,7 @@ class Prober:
             if lacking(error) is not None:
                 raise
             return verdict(False, f"{what}: {reason(error)}")
-        # A daemon that has had nothing to do has written no position: it stands where the log ended at its start.
+        # A daemon that has had nothing to do has written no position, and is where the log ended at its start.
         last, since, start = target.memory.get(probe, (position, now, end))
         if position != last:
             since = now
@@ -270,14 +270,14 @@ class Prober:
 
 
 def url_of(probe: HttpProbe, target: Target) -> str:
-    """Where an HTTP probe asks."""
+    """The URL that an HTTP probe requests."""
     if probe.url is not None:
         return probe.url.rstrip("/") + probe.path if probe.path != "/" else probe.url
     return f"http://{url_host(target.host)}:{target.port(probe.port)}{probe.path}"
 
 
 def name_of(probe: AnyProbe, target: Target) -> str:
-    """A probe in a few words."""
+    """Name a probe in a few words."""
     match probe:
         case HttpProbe():
             return f"{probe.method} {redacted_within(url_of(probe, target))}"
@@ -292,14 +292,14 @@ def name_of(probe: AnyProbe, target: Target) -> str:
 
 
 def without_requests_of(probes: Iterable[AnyProbe], lines: Iterable[str]) -> Iterator[str]:
-    """`lines` without those by which a server logs the requests of these probes (``"GET /health HTTP/1.1" 503``): a
-    line that has a probe's method, a blank and its path. References in the paths must be resolved before."""
+    """Drop the lines with which a server logs the requests of these probes (``"GET /health HTTP/1.1" 503``): those
+    with a probe's method, a blank and its path. References in the paths must have been resolved."""
     asked = [f"{p.method} {re.escape(p.path)}" for p in probes if isinstance(p, HttpProbe) and p.url is None]
     own = re.compile(rf"\b(?:{'|'.join(asked)})(?![^\s\"'?])") if asked else None
     return (line for line in lines if own is None or not own.search(line))
 
 
 async def _reaped(ended: asyncio.Future[ExitStatus]) -> None:
-    # Killed: it ends as soon as the kernel gets to it. The timeout that brought us here may not leave a zombie.
+    # It was killed, and ends as soon as the kernel gets to it. A probe that timed out must not leave a zombie.
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(ended), 5)

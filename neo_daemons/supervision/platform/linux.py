@@ -28,7 +28,7 @@ _MARKED = MARK_VARIABLE.encode() + b"="
 
 
 def _shares_our_mounts(pid: int) -> bool:
-    """Whether a path means the same to a process as to us: in a container it may not."""
+    """Whether a path means the same file to a process as to us, which it may not in a container."""
     try:
         return os.path.samestat(os.stat(f"/proc/{pid}/ns/mnt"), os.stat("/proc/self/ns/mnt"))
     except OSError:
@@ -77,7 +77,7 @@ class LinuxPlatform(PosixPlatform):
 
     def spawn(self, spec: SpawnSpec) -> Process:
         popen = spawning.spawn(spec)
-        # An unreaped child keeps its pid: this cannot open anybody else.
+        # An unreaped child keeps its pid, so this cannot open another process.
         pidfd = os.pidfd_open(popen.pid)
         process = PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen)
         self._children[popen.pid] = process
@@ -130,7 +130,7 @@ class LinuxPlatform(PosixPlatform):
             try:
                 numbers = os.listdir(f"/proc/{pid}/fd")
             except OSError:
-                return False  # it ended, or it is another user's and cannot hold a lock of ours
+                return False  # it ended, or belongs to another user and cannot hold our lock
             return (not deleted or _shares_our_mounts(pid)) and any(holds_by(f"/proc/{pid}", one) for one in numbers)
 
         def holds_by(process: str, number: str) -> bool:
@@ -139,12 +139,12 @@ class LinuxPlatform(PosixPlatform):
                 if deleted:
                     found = link == wanted
                 else:
-                    # The name first: to look at a file may take for ever where its file system hangs. The path does
-                    # not tell: the directory may be mounted in several places.
+                    # The name first: stat hangs where the file system does. The path alone is no proof, since the
+                    # directory may be mounted in several places.
                     found = link.endswith(f"/{lock.name}") and os.path.samestat(os.stat(f"{process}/fd/{number}"), file)
                 if not found:
                     return False
-                # Open is not enough: only who has the lock's own description holds it.
+                # An open file is not enough: the lock belongs to one open file description.
                 with open(f"{process}/fdinfo/{number}") as info:
                     return "FLOCK" in info.read()
             except OSError:
@@ -179,7 +179,7 @@ class LinuxPlatform(PosixPlatform):
         return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != own]
 
     def mark_of(self, pid: int) -> Mark | None:
-        # All processes of the machine are asked this after each exit: no object more than it takes.
+        # Each exit asks this of every process on the machine, so it makes no object that it does not need.
         try:
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
                 environ = file.read()
@@ -232,7 +232,7 @@ class LinuxPlatform(PosixPlatform):
         return True
 
     def _reap_orphans(self) -> None:
-        """Reap what was re-parented to us. Our own children are left to the pidfd that watches them."""
+        """Reap the processes that were re-parented to us. Our own children are left to the pidfds that watch them."""
         for pid in self._children_of(os.getpid()):
             if pid in self._children:
                 continue

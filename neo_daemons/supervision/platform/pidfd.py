@@ -1,4 +1,4 @@
-"""Linux: a process that is held by a pidfd. Its end is told at once, and a signal to it cannot go astray."""
+"""Linux: a process that is held by a pidfd, which reports its end at once and sends signals to no other process."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ PIDFD_GET_INFO = (3 << 30) | (PIDFD_INFO.size << 16) | (0xFF << 8) | 11
 TRACED_POLL_S = 0.05
 REAPED_SOON_S = (0.0005, 0.001, 0.002)
 REAPED_LATE_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""The kernel tells the exit code of an adopted process once its parent has reaped it, which is pid 1 and may take a
-second. Asked again after each of the first, the exit is reported without a code, and asked on for that."""
+"""The kernel reports the exit code of an adopted process once its parent, pid 1, has reaped it, which may take a
+second. After the first delays the exit is reported without a code; during the others the code is still asked for."""
 
 
 def has_ended(pidfd: int) -> bool:
@@ -43,7 +43,7 @@ def has_ended(pidfd: int) -> bool:
 
 
 def exit_status_of_adopted(pidfd: int) -> ExitStatus | None:
-    """How a process that is not our child ended; None if the kernel does not say (yet)."""
+    """How a process that is not our child ended; None if the kernel does not report that, or not yet."""
     buffer = bytearray(PIDFD_INFO.pack(PIDFD_INFO_EXIT, *[0] * 13))
     try:
         fcntl.ioctl(pidfd, PIDFD_GET_INFO, buffer)
@@ -102,8 +102,8 @@ class PidfdProcess(Process):
             self._loop.call_later(delays[0], self._ask_soon, delays[1:])
             return
         if status is None and self._on_learned is not None:
-            # On a descriptor of its own: this process will be closed as soon as its end is reported.
-            with contextlib.suppress(OSError):  # no descriptor to be had: then it stays unknown
+            # This takes a descriptor of its own, since the process is closed as soon as its end is reported.
+            with contextlib.suppress(OSError):  # without a free descriptor the code stays unknown
                 _ask_until_reaped(self._loop, os.dup(self._pidfd), self._on_learned, REAPED_LATE_S)
         self._deliver(status or ExitStatus())
 
@@ -111,7 +111,7 @@ class PidfdProcess(Process):
         if self._popen is None or self._loop is None or self._on_exit is None:
             return
         code = self._popen.poll()
-        if code is None:  # it has ended, and a tracer (a suspended strace, a debugger) keeps it from us
+        if code is None:  # it has ended, but a tracer (strace, a debugger) still holds it
             self._loop.call_later(TRACED_POLL_S, self._reap)
         else:
             self._deliver(exit_status(code))
@@ -133,8 +133,8 @@ class PidfdProcess(Process):
 
     def signal_group(self, signum: int) -> bool:
         try:
-            # The kernel follows the pidfd to the group itself, also when its leader has been reaped: no number is
-            # looked up that could have been given to somebody else.
+            # The pidfd leads the kernel to the group, even when its leader has been reaped. No number is looked up that
+            # another process could have by now.
             return self._send(signum, PIDFD_SIGNAL_PROCESS_GROUP)
         except OSError as error:
             if error.errno != errno.EINVAL:

@@ -1,7 +1,7 @@
 """Any POSIX system, by psutil: the last resort where there is no pidfd, and the base of the Linux platform.
 
-Exits are polled and a signal follows a fresh proof of identity, with the gap that check-then-kill has. On Linux
-`linux` closes both. On macOS a kqueue watcher belongs here; it has not been run there and is not claimed.
+It polls for exits, and proves a process's identity right before each signal, which leaves a gap between check and kill.
+`linux` closes both gaps. macOS needs a kqueue watcher here; this has not been run there, and no claim is made.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .contract import (
 )
 
 POLL_S = 0.1
-"""How often the exit of a process is looked for where no event tells it."""
+"""Seconds between two looks for the exit of a process that no event reports."""
 
 
 class PosixProcess(Process):
@@ -53,14 +53,14 @@ class PosixProcess(Process):
         self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
     ) -> None:
         self._on_exit = on_exit
-        # Not at once: who watches has not yet written down that it does.
+        # Not at once: the caller must first store what it watches.
         self._timer = asyncio.get_running_loop().call_later(0, self._poll)
 
     def _poll(self) -> None:
         self._timer = None
         try:
             status = self._ended()
-        except psutil.Error:  # it cannot be looked at now: unknown is not dead
+        except psutil.Error:  # it cannot be read now, and unknown is not dead
             status = None
         if status is None:
             self._timer = asyncio.get_running_loop().call_later(POLL_S, self._poll)
@@ -105,8 +105,8 @@ class PosixProcess(Process):
         return True
 
     def signal_group(self, signum: int) -> bool:
-        # A group's id is not given to a new process while the group has members, but it is once it is empty: only a
-        # group whose leader is seen to be alive is signalled by number.
+        # The id of an empty group can be given to a new process. So a group is signalled by number only while its
+        # leader is seen to be alive.
         alive = self._popen.poll() is None if self._popen is not None else self._proven()
         if not alive:
             return False
@@ -127,7 +127,7 @@ class PosixProcess(Process):
 
 
 def _resolve(host: str) -> addresses.Address:
-    """As `PosixPlatform._bind` does it."""
+    """Resolve a host as `PosixPlatform._bind` does."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return addresses.parse(str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0]))
 
@@ -197,7 +197,7 @@ class PosixPlatform:
         return None
 
     def _claim(self, pid: int, is_ours: Callable[[], bool]) -> Process | None:
-        """A handle on `pid` if, once the handle is held, it is still the process that was looked at."""
+        """Open `pid`, if `is_ours` still holds after it was opened."""
         identity = identity_by_psutil(pid)
         return PosixProcess(pid, identity, None) if identity is not None and is_ours() else None
 
@@ -232,7 +232,7 @@ class PosixPlatform:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
-            # As servers do: connections of a former run in TIME_WAIT do not count, a listener does.
+            # Servers do this too: then only listeners count, not old connections in TIME_WAIT.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
         except OSError as error:

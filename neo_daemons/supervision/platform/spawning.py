@@ -31,15 +31,15 @@ def exit_status(returncode: int) -> ExitStatus:
 
 
 def disown(popen: subprocess.Popen[bytes]) -> None:
-    """Part with a child that lives on: it is reaped, should it end in our time, at the next spawn."""
+    """Stop tracking a child that lives on. If it ends, the next spawn reaps it."""
     if popen.poll() is None:
         _disowned.append(popen)
 
 
 @contextlib.contextmanager
 def _no_signal_ignored() -> Iterator[None]:
-    """``nohup`` and a script's ``&`` leave signals ignored, and a child inherits that: it would never see its stop
-    signal. One that is caught starts as default in the child, and is as good as ignored here."""
+    """Let a child start with its stop signals at their defaults. ``nohup`` and a script's ``&`` leave signals ignored,
+    and a child would inherit that and never see its stop signal. A handler that does nothing is reset in the child."""
     ignored = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) is signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread():
         ignored = []  # only the main thread may change that
@@ -60,7 +60,7 @@ def spawn(spec: SpawnSpec) -> subprocess.Popen[bytes]:
     """
     _disowned[:] = [popen for popen in _disowned if popen.poll() is None]
     found = programs.find(spec.command[0], spec.env, spec.cwd)
-    # A script's interpreter that env(1) does not find would be told in the log alone, by an exit code.
+    # If env(1) does not find a script's interpreter, it only writes that to the log and exits.
     fault = programs.script_fault(found, spec.env, spec.cwd) if found is not None else None
     if fault is not None:
         raise FileNotFoundError(errno.ENOENT, fault)
