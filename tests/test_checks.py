@@ -19,7 +19,7 @@ import pytest
 
 from neo_daemons.checks import http, sqlite, tcp
 from neo_daemons.checks.files import is_there, read_number
-from neo_daemons.checks.reasons import CUT, REFUSED, lacking, reason
+from neo_daemons.checks.reasons import CUT, LACKING_SQLITE, REFUSED, lacking, reason
 from neo_daemons.urls import url_host
 
 from .harness import free_port
@@ -308,6 +308,11 @@ def test_a_locked_database_is_our_lack_and_not_waited_for(tmp_path: Path) -> Non
         with pytest.raises(sqlite3.OperationalError, match="locked") as refused:
             sqlite.read_number(database, "SELECT * FROM log", soon())
     assert lacking(refused.value) == "database is locked"
+
+
+def test_the_codes_of_sqlite_are_those_of_its_library() -> None:
+    named = ("BUSY", "LOCKED", "NOMEM", "FULL", "CANTOPEN")
+    assert {getattr(sqlite3, f"SQLITE_{name}") for name in named} == LACKING_SQLITE
 
 
 def test_a_query_without_end_is_given_up(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import socket
-import sqlite3
 from collections.abc import Iterator
 
 REFUSED = "connection refused"
@@ -15,10 +14,10 @@ LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, er
 """The process that asks, or its machine, has run out of something: that says nothing of the daemon. So does
 EADDRNOTAVAIL: connect(2) has no local port left to connect from. But a refusal by another address of the host outweighs
 it, for a machine without IPv6 gives it for each ::1."""
-LACKING_SQLITE = frozenset(
-    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-)
-"""SQLite could not look into a database that is there: it gives no errno, not even where no descriptor is left."""
+LACKING_SQLITE = frozenset({5, 6, 7, 13, 14})
+"""SQLITE_BUSY, _LOCKED, _NOMEM, _FULL and _CANTOPEN, https://sqlite.org/rescode.html: SQLite could not look into a
+database that is there. It gives no errno, not even where no descriptor is left. As numbers, since `sqlite3` need not be
+loaded to ask over HTTP."""
 _NUMBERS = re.compile(r"\[Errno (\d+)\]")
 _CALL_FAILED = "Connect call failed"
 """asyncio's words, which name the address and leave out what is wrong: sock_connect, asyncio/selector_events.py."""
@@ -70,11 +69,10 @@ def lacking(error: BaseException | None) -> str | None:
     refused = any(isinstance(cause, ConnectionRefusedError) for cause in found)
     wanted = LACKING if refused else LACKING | {errno.EADDRNOTAVAIL}
     for cause in found:
-        if isinstance(cause, sqlite3.Error):
-            if getattr(cause, "sqlite_errorcode", 0) & 0xFF in LACKING_SQLITE:
-                return str(cause)
+        if getattr(cause, "sqlite_errorcode", 0) & 0xFF in LACKING_SQLITE:
+            return str(cause)
         # A resolver's errors have numbers of their own.
-        elif isinstance(cause, OSError) and not isinstance(cause, socket.gaierror) and cause.errno in wanted:
+        if isinstance(cause, OSError) and not isinstance(cause, socket.gaierror) and cause.errno in wanted:
             return cause.strerror
     return None
 
