@@ -1,7 +1,6 @@
-"""What Linux tells of processes to whoever reads ``/proc``: no handle, no signal, nothing is changed.
+"""Reading from ``/proc`` what Linux shows of processes. It takes no handle on a process, and changes nothing.
 
-Where there is no ``/proc``, or it is not ours to read, a question raises `NotTold`: that is no answer, and above all
-not "it is gone".
+Where ``/proc`` is missing, or we may not read it, questions raise `ProcfsUnavailable`: that does not mean "it is gone".
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import addresses
 from .records import Identity
 
 LISTENING = "0A"
@@ -20,24 +20,26 @@ LISTENING = "0A"
 GONE = frozenset({"Z", "X", "x"})
 """States of a process that has ended, proc(5)."""
 STOPPED = frozenset({"T", "t"})
+DELETED = " (deleted)"
+"""What the kernel puts behind the name of an open file that has been deleted: d_path in fs/d_path.c."""
 _LITTLE = sys.byteorder == "little"
 
 
-class NotTold(Exception):
-    """The system does not answer. ``str()`` says why."""
+class ProcfsUnavailable(Exception):
+    """``/proc`` does not answer. ``str()`` says why."""
 
 
 @functools.cache
 def boot_id() -> str:
-    """Of this boot of the kernel.
+    """The id of this boot.
 
     Raises:
-        NotTold: there is no ``/proc``.
+        ProcfsUnavailable: there is no ``/proc``.
     """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError as error:
-        raise NotTold(f"this system does not tell its boot ({error.strerror})") from None
+        raise ProcfsUnavailable(f"this system does not tell its boot ({error.strerror})") from None
 
 
 def stat(pid: int) -> list[str] | None:
@@ -53,21 +55,21 @@ def stat(pid: int) -> list[str] | None:
 
 
 def identify(pid: int) -> Identity | None:
-    """The process that has this pid now; None if none has, or what has it is a zombie. Without the inode of a pidfd,
-    which takes a handle.
+    """The identity of the process that has this pid now; None if none has, or it is a zombie. It lacks the inode of a
+    pidfd, which takes a handle.
 
     Raises:
-        NotTold: there is no ``/proc``, or it is hidden.
+        ProcfsUnavailable: there is no ``/proc``, or it is hidden.
     """
     boot = boot_id()
-    fields = _told(pid)
+    fields = _stat_or_raise(pid)
     if fields is None or fields[0] in GONE:
         return None
     return Identity(boot_id=boot, start_time=float(fields[19]))
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a signal or a debugger is seen to have stopped it."""
+    """Whether a signal or a debugger has stopped the process, as far as is seen."""
     try:
         fields = stat(pid)
     except OSError:  # hidden
@@ -76,12 +78,13 @@ def is_stopped(pid: int) -> bool:
 
 
 def started_at(pid: int) -> float | None:
-    """When it started, in seconds since the epoch (whole ones, as the kernel tells its boot); None if it is gone.
+    """When the process started, in seconds since the epoch; None if it is gone. It may be a second off, since the
+    kernel reports its boot in whole seconds.
 
     Raises:
-        NotTold: there is no ``/proc``, or it is hidden.
+        ProcfsUnavailable: there is no ``/proc``, or it is hidden.
     """
-    fields = _told(pid)
+    fields = _stat_or_raise(pid)
     if fields is None:
         return None
     with open("/proc/stat") as file:
@@ -90,7 +93,7 @@ def started_at(pid: int) -> float | None:
 
 
 def command(pid: int) -> tuple[str, ...]:
-    """Its command line; empty if it is gone or hidden."""
+    """The command line of the process; empty if it is gone or hidden."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return tuple(os.fsdecode(part) for part in file.read().split(b"\0")[:-1])
@@ -99,8 +102,8 @@ def command(pid: int) -> tuple[str, ...]:
 
 
 def environment_holds(pid: int, text: str) -> bool | None:
-    """Whether `text` is in the environment that it was started with; None if that is not ours to read, or gone with
-    its memory, as that of a process that is just ending."""
+    """Whether `text` is in the environment that the process was started with. None if we may not read that, or if the
+    process is just ending and has lost its memory."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             environment = file.read()
@@ -110,7 +113,7 @@ def environment_holds(pid: int, text: str) -> bool | None:
 
 
 def open_files(pid: int) -> Iterator[str]:
-    """What its descriptors refer to, as the links in /proc/PID/fd say; nothing, if they are not ours to read."""
+    """What the descriptors of the process refer to, as the links in /proc/PID/fd say; nothing if those are hidden."""
     try:
         numbers = os.listdir(f"/proc/{pid}/fd")
     except OSError:
@@ -120,6 +123,12 @@ def open_files(pid: int) -> Iterator[str]:
             yield os.readlink(f"/proc/{pid}/fd/{number}")
         except OSError:
             continue  # closed meanwhile
+
+
+def deleted_file(pid: int, name: str) -> str | None:
+    """The path of a deleted file called `name` that the process has open; None if none is seen."""
+    end = f"/{name}{DELETED}"
+    return next((path.removesuffix(DELETED) for path in open_files(pid) if path.endswith(end)), None)
 
 
 def listening_socket(address: str, port: int) -> str | None:
@@ -135,19 +144,16 @@ def listening_socket(address: str, port: int) -> str | None:
                     host, _, number = local.rpartition(":")
                     if state != LISTENING or int(number, 16) != port:
                         continue
-                    bound = _address(host)
-                    if bound == wanted:
-                        found[0] = rest[5]
-                    elif bound.is_unspecified and bound.version >= wanted.version:
-                        found[bound.version - wanted.version + 1] = rest[5]
+                    rank = addresses.rank(_address(host), wanted)
+                    if rank is not None:
+                        found[rank] = rest[5]
         except OSError:
             continue
-    # The address itself comes before any address of its own kind, and that before one that takes both kinds.
     return found[min(found)] if found else None
 
 
 def holders(socket_inode: str) -> list[int]:
-    """The processes that are seen to hold a socket, oldest first."""
+    """The pids that are seen to hold a socket, the oldest process first."""
     link = f"socket:[{socket_inode}]"
     try:
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
@@ -164,20 +170,18 @@ def _age(pid: int) -> float:
     return float(fields[19]) if fields is not None else float("inf")
 
 
-def _told(pid: int) -> list[str] | None:
+def _stat_or_raise(pid: int) -> list[str] | None:
     try:
         fields = stat(pid)
     except OSError as error:
-        raise NotTold(f"pid {pid} is hidden ({error.strerror})") from None
+        raise ProcfsUnavailable(f"pid {pid} is hidden ({error.strerror})") from None
     if fields is None and stat(os.getpid()) is None:
-        raise NotTold("there is no /proc here")
+        raise ProcfsUnavailable("there is no /proc here")
     return fields
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _address(text: str) -> addresses.Address:
     """An address of /proc/net/tcp: 32-bit words, each in the machine's byte order."""
     words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
     packed = b"".join(word[::-1] if _LITTLE else word for word in words)
-    address = ipaddress.ip_address(packed)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    return addresses.unmapped(ipaddress.ip_address(packed))

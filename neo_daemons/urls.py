@@ -6,7 +6,7 @@ import re
 import urllib.parse
 
 LONGEST = 2000
-"""Characters of a URL."""
+"""The longest URL, in characters."""
 
 
 def is_url(text: str) -> bool:
@@ -20,23 +20,28 @@ def is_url(text: str) -> bool:
 
 
 def host_and_port(url: str) -> tuple[str, int]:
-    """Where it leads; the port is the stated one, or that of its scheme."""
+    """The host and port of a URL. Without a port of its own, a URL has that of its scheme."""
     parts = urllib.parse.urlsplit(url)
     return str(parts.hostname), parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
 def redacted(text: str) -> str:
-    """A URL, or what was meant to be one, as it may be shown: without credentials."""
+    """Hide the credentials in a URL, or in text that was meant to be one."""
     head, at, tail = text.rpartition("@")
     return f"{head[: head.find('//') + 2] if '//' in head else ''}***@{tail}" if at else text
 
 
 def redacted_within(text: str) -> str:
-    """A text that may hold URLs, as it may be shown: those without credentials."""
+    """Hide the credentials in all URLs within a text."""
     return re.sub(r"(?<=//)[^\s'\"]*@", "***@", text)
 
 
 def without_credentials(url: str) -> str:
-    """The URL, without who asks."""
+    """The URL without user name and password."""
     parts = urllib.parse.urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def url_host(host: str) -> str:
+    """A host as it stands in a URL: an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]" if ":" in host else host

@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE, EDGES, LOG_FILE, NODES, POLL_S
 from neo_daemons.unpatched import Unpatched
 
-DATABASE_VARIABLE = "NEO_MEMORY_DB_PATH"
-DIRECTORY_VARIABLE = "NEO_AI_DAEMON_DIR"
-DELIVERY_S = 30.0
-"""The bridge looks into its log every three seconds."""
-POLL_S = 0.05
+DELIVERY_S = 10 * POLL_S
+PAUSE_S = 0.05
 BUSY_S = 30.0
 
 
@@ -29,7 +27,7 @@ class BridgeGraph:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.database = Path(env[DATABASE_VARIABLE])
-        self.log = Path(env[DIRECTORY_VARIABLE]) / "wake-daemon.log"
+        self.log = Path(env[DAEMON_DIR_VARIABLE]) / LOG_FILE
         self._nodes: list[str] = []
         self._edges: list[str] = []
         self._subscriptions: dict[str, list[str]] = {}
@@ -80,19 +78,19 @@ class BridgeGraph:
         while len(found := self.deliveries(agent)) < count:
             if Unpatched.monotonic() > deadline:
                 raise TimeoutError(f"the bridge delivered {len(found)} of {count} times to {agent} in {timeout_s:g} s")
-            Unpatched.sleep(POLL_S)
+            Unpatched.sleep(PAUSE_S)
         return found
 
     def add_node(self, id_: str, label: str, **properties: Any) -> None:
         """Insert a node."""
-        self._insert("Nodes", id=id_, data={"id": id_, "label": label, "type": label, "properties": properties})
+        self._insert(NODES, id=id_, data={"id": id_, "label": label, "type": label, "properties": properties})
         self._nodes.append(id_)
 
     def add_edge(self, source: str, target: str, type_: str) -> None:
         """Insert an edge."""
         id_ = Unpatched.urandom(16).hex()
         data = {"id": id_, "source": source, "target": target, "type": type_, "properties": {}}
-        self._insert("Edges", id=id_, source=source, target=target, type=type_, data=data)
+        self._insert(EDGES, id=id_, source=source, target=target, type=type_, data=data)
         self._edges.append(id_)
 
     def _insert(self, table: str, **columns: Any) -> None:
@@ -106,5 +104,5 @@ class BridgeGraph:
 
     def close(self) -> None:
         """Remove what was inserted."""
-        self._execute("DELETE FROM Edges WHERE id = ?", [(id_,) for id_ in self._edges])
-        self._execute("DELETE FROM Nodes WHERE id = ?", [(id_,) for id_ in self._nodes])
+        self._execute(f"DELETE FROM {EDGES} WHERE id = ?", [(id_,) for id_ in self._edges])  # noqa: S608
+        self._execute(f"DELETE FROM {NODES} WHERE id = ?", [(id_,) for id_ in self._nodes])  # noqa: S608

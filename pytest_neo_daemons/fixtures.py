@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE
 from neo_daemons.control.client import ControlError
 from neo_daemons.unpatched import Unpatched
 
 from . import clients
-from .bridge_graph import DATABASE_VARIABLE, DIRECTORY_VARIABLE, BridgeGraph
+from .bridge_graph import BridgeGraph
 from .handles import NOT_OURS, Daemon, Daemons
 from .plugin import BUILTINS, fixture_name, shared_fixture_name
 from .sessions import Unavailable
@@ -186,7 +187,7 @@ def _behind(made: object, name: str, request: pytest.FixtureRequest) -> Daemon:
 def bridge_graph(request: pytest.FixtureRequest, bridge: object) -> Iterator[BridgeGraph]:
     """The bridge's graph database, to subscribe, send and await deliveries."""
     daemon = _behind(bridge, "bridge", request)
-    missing = [variable for variable in (DATABASE_VARIABLE, DIRECTORY_VARIABLE) if variable not in daemon.env]
+    missing = [variable for variable in (DATABASE_VARIABLE, DAEMON_DIR_VARIABLE) if variable not in daemon.env]
     if missing:
         pytest.fail(
             f"bridge_graph needs the files of the bridge, and this one does not export {' and '.join(missing)}: "

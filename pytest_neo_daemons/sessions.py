@@ -342,7 +342,7 @@ def machine() -> str:
     """Where processes see each other: this boot of a kernel, and one of its pid namespaces."""
     try:
         return f"{procfs.boot_id()} {os.readlink('/proc/self/ns/pid')}"
-    except (procfs.NotTold, OSError):
+    except (procfs.ProcfsUnavailable, OSError):
         return platform.node()
 
 

@@ -361,7 +361,7 @@ def test_what_the_supervisor_lacks_is_no_verdict(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(asyncio, "open_connection", fail)
     monkeypatch.setattr("tempfile.TemporaryFile", fail)
-    monkeypatch.setattr("neo_daemons.supervision.probes.read_regular", fail)
+    monkeypatch.setattr("neo_daemons.checks.files.read_regular", fail)
     aimed = target(tmp_path, 1)
     sqlite3.connect(tmp_path / "log.sqlite").close()
     (tmp_path / "position").write_text("1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE, OLD_DATABASE_VARIABLE, PID_FILES
 from neo_daemons.config.builtins import BRIDGE_DIR, bridge_database
 from neo_daemons.config.project import Project
 from neo_daemons.definitions import CannotRun, Definition, Launch, Step
@@ -24,13 +25,12 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     )
     return Launch(
         command=(escape(str(found.node)), escape(str(found.script))),
-        # 13.x reads NEO_MEMORY_DB_PATH, older checkouts NEO_AI_DB_PATH.
-        env={"NEO_AI_DAEMON_DIR": BRIDGE_DIR, "NEO_MEMORY_DB_PATH": database, "NEO_AI_DB_PATH": database},
+        env={DAEMON_DIR_VARIABLE: BRIDGE_DIR, DATABASE_VARIABLE: database, OLD_DATABASE_VARIABLE: database},
         version=found.version,
         note=found.note,
         provisions=found.provisions,
         before=(init,),
         # After a kill it would take whoever has its old pid for its predecessor and, where it cannot tell, end it;
         # and a garbled file stops it for ever.
-        stale_files=(f"{BRIDGE_DIR}/wake-daemon.pid", f"{BRIDGE_DIR}/bridge-daemon.pid"),
+        stale_files=tuple(f"{BRIDGE_DIR}/{name}" for name in PID_FILES),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from neo_daemons.config.errors import ConfigError
 from neo_daemons.definitions import is_name
-from neo_daemons.health.observation import Status
+from neo_daemons.health.observation import HealthStatus
 from neo_daemons.health.observer import Observer
 from neo_daemons.health.project import observer_at, project_observers
 from neo_daemons.health.report import check_all
@@ -17,7 +17,7 @@ from neo_daemons.urls import redacted
 from . import render
 from .streams import complain, drop_output
 
-CODES: dict[Status, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2, "unknown": 3}
+CODES: dict[HealthStatus, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2, "unknown": 3}
 """As monitoring plugins exit."""
 CANNOT_LOOK = CODES["unknown"]
 PAUSE_S = 0.1

@@ -11,6 +11,14 @@ from typing import Any
 
 from msgspec import Struct
 
+from neo_daemons.bridge_files import (
+    DAEMON_DIR_VARIABLE,
+    DATABASE_VARIABLE,
+    LOG_END_QUERY,
+    POSITION_FILE,
+    STARTED,
+    STUCK_S,
+)
 from neo_daemons.references import escape
 
 HTTP_URL = "http://${host}:${port}"
@@ -52,16 +60,16 @@ def _bridge(options: Mapping[str, str]) -> dict[str, Any]:
     database = bridge_database(options)
     return {
         "data_dir": "${state_dir}/data/bridge",
-        "ready": {"type": "log", "pattern": r"Started\. Tail-syncing from GraphLog ID"},
+        "ready": {"type": "log", "pattern": STARTED},
         "live": {
             "type": "file",
-            "path": f"{BRIDGE_DIR}/lastSyncId",
+            "path": f"{BRIDGE_DIR}/{POSITION_FILE}",
             "database": database,
-            "query": "SELECT MAX(log_id) FROM GraphLog",
-            "within_s": 30.0,
+            "query": LOG_END_QUERY,
+            "within_s": STUCK_S,
             "interval_s": 5.0,
         },
-        "exports": {"NEO_AI_DAEMON_DIR": BRIDGE_DIR, "NEO_MEMORY_DB_PATH": database},
+        "exports": {DAEMON_DIR_VARIABLE: BRIDGE_DIR, DATABASE_VARIABLE: database},
     }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from neo_daemons.state_dir import StateDirError, UnusableStateDir, is_text
+from neo_daemons.urls import url_host
 
 MAX_PATH_BYTES = 103
 """sun_path holds 104 bytes on macOS, 108 on Linux, with the final zero."""
@@ -125,7 +126,7 @@ class Loopback(NamedTuple):
     @property
     def url(self) -> str:
         """Of the API there."""
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        return f"http://{url_host(self.host)}:{self.port}"
 
     def bind(self) -> socket.socket:
         """A listening socket there.

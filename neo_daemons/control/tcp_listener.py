@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from neo_daemons.files import read_regular, write_whole
 from neo_daemons.state_dir import StateDirError
+from neo_daemons.urls import url_host
 
 from . import api
 from .address import Loopback
@@ -84,7 +85,7 @@ class Guard:
     def __init__(self, app: ASGIApp, address: Loopback, token: str) -> None:
         self._app = app
         self._expected = f"{SCHEME}{token}".encode()
-        host = f"[{address.host}]" if ":" in address.host else address.host
+        host = url_host(address.host)
         self._hosts = (f"{host}:{address.port}", f"localhost:{address.port}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

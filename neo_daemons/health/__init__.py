@@ -1,4 +1,4 @@
-"""Read-only eyes for programs that use a daemon and must never own it.
+"""Read-only observers for programs that use a daemon and must never own it.
 
 An observer looks at one daemon and says what it saw. It starts nothing, stops nothing and writes nothing: nothing here
 imports supervision, or a module that could spawn or signal a process.
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bridge import BridgeDetails, BridgeObserver
     from .chroma import ChromaDetails, ChromaObserver
-    from .endpoints import HttpDetails, HttpObserver, ProcessObserver, TcpObserver
+    from .http import HttpDetails, HttpObserver
     from .mlx import MlxDetails, MlxObserver
     from .observation import Details, Observation, Transition
     from .observer import NotReady, Observer, Unhealthy
+    from .process import ProcessObserver
     from .project import project_observers
     from .report import HealthReport, acheck_all, check_all
     from .services import DatabaseLifecycleService, InferenceLifecycleService
+    from .tcp import TcpObserver
 
 __all__ = [
     "BridgeDetails",
@@ -52,23 +54,22 @@ _PUBLIC = {
     "DatabaseLifecycleService": "services",
     "Details": "observation",
     "HealthReport": "report",
-    "HttpDetails": "endpoints",
-    "HttpObserver": "endpoints",
+    "HttpDetails": "http",
+    "HttpObserver": "http",
     "InferenceLifecycleService": "services",
     "MlxDetails": "mlx",
     "MlxObserver": "mlx",
     "NotReady": "observer",
     "Observation": "observation",
     "Observer": "observer",
-    "ProcessObserver": "endpoints",
-    "TcpObserver": "endpoints",
+    "ProcessObserver": "process",
+    "TcpObserver": "tcp",
     "Transition": "observation",
     "Unhealthy": "observer",
     "acheck_all": "report",
     "project_observers": "project",
     "check_all": "report",
 }
-__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
-"""The one thread in which all observers of this process look, with an event loop and the HTTP clients that they share.
+"""All observers of a process look in one thread, and share its event loop and HTTP clients.
 
-A look belongs to nobody: callers from any thread or event loop wait for it, each as long as it likes, and none that
-gives up or is cancelled takes it from the others.
+Callers from any thread or event loop can wait for one look. Each waits as long as it likes, and a caller that gives up
+or is cancelled does not end the look for the others.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
-import http.cookiejar
+import inspect
 import logging
 import os
 import socket
@@ -19,17 +19,20 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from neo_daemons.checks import http
+
 if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
 THREAD = "neo-daemons-health"
-GOODBYE_S = 5.0
-"""It takes milliseconds; what has not ended by then ends with the process, and Python complains of it."""
+CLOSE_POLL_S = 0.01
+CLOSE_TIMEOUT_S = 5.0
+"""Closing takes milliseconds. A task that has not ended by then ends with the process, and Python warns about it."""
 
 
 def in_thread(work: Callable[[], T]) -> concurrent.futures.Future[T]:
-    """Have it done by a thread that nobody waits for at the end of the process, unlike those of an executor."""
+    """Run `work` in a daemon thread. Unlike an executor's threads, it does not delay the end of the process."""
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def run() -> None:
@@ -43,7 +46,7 @@ def in_thread(work: Callable[[], T]) -> concurrent.futures.Future[T]:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Looks names up without an executor: its threads would keep the process from ending while a server is silent."""
+    """An event loop that resolves names without an executor, whose threads would delay the end of the process."""
 
     async def getaddrinfo(
         self,
@@ -60,8 +63,8 @@ class _Loop(asyncio.SelectorEventLoop):
         )
 
 
-class Lent:
-    """A client, and how many requests it is at."""
+class SharedClient:
+    """An HTTP client, and the number of requests that use it now."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self.client = client
@@ -70,26 +73,13 @@ class Lent:
 
 
 def _make_client(*, secure: bool) -> httpx.AsyncClient:
-    import httpx
-
-    # It tells every request at INFO: in a program that logs, three lines for each look.
-    logging.getLogger("httpx").addFilter(_is_of_others)
-    # No proxy from the environment. No connection is kept: one that idles would delay a daemon's end. Building the
-    # certificate store takes longer than all else, and most daemons have none.
-    client = httpx.AsyncClient(
-        verify=ssl.create_default_context() if secure else False,
-        trust_env=False,
-        timeout=None,  # noqa: S113 - a look has its own
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-        # What is small when it comes must not be large when it is unpacked.
-        headers={"Accept-Encoding": "identity"},
-    )
-    # One daemon's cookies are nobody else's, and observers have none.
-    client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    return client
+    # httpx logs every request at INFO: a program that logs would get three lines for each look.
+    logging.getLogger("httpx").addFilter(_is_not_observers)
+    # Loading the certificates takes longer than all else, and most daemons do not use TLS.
+    return http.make_client(ssl.create_default_context() if secure else False)
 
 
-def _is_of_others(entry: logging.LogRecord) -> bool:
+def _is_not_observers(entry: logging.LogRecord) -> bool:
     return entry.threadName != THREAD
 
 
@@ -99,65 +89,71 @@ class Background:
     def __init__(self) -> None:
         self._loop = _Loop()
         self.memory: dict[Any, Any] = {}
-        """What observers remember together. Of this process: a forked one begins anew."""
+        """What the observers of this process remember together. A forked process starts with an empty one."""
         self._thread = threading.Thread(target=self._loop.run_forever, name=THREAD, daemon=True)
         self._thread.start()
-        self._clients: dict[bool, Lent] = {}
+        self._clients: dict[bool, SharedClient] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Have it done there."""
+        """Run a coroutine in the thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     @contextlib.asynccontextmanager
     async def client(self, *, secure: bool) -> AsyncIterator[httpx.AsyncClient]:
-        """The HTTP client for ``https`` or ``http``. To be used in the loop's thread only."""
+        """Lend the HTTP client for ``https`` or ``http``. Only for use in the loop's thread."""
         if secure not in self._clients:
-            self._clients[secure] = Lent(_make_client(secure=secure))
-        lent = self._clients[secure]
-        lent.users += 1
+            self._clients[secure] = SharedClient(_make_client(secure=secure))
+        shared = self._clients[secure]
+        shared.users += 1
         try:
-            yield lent.client
+            yield shared.client
         except asyncio.CancelledError:
-            # httpcore keeps a connection whose request was cancelled while it was being made: it goes with its client.
-            lent.retired = True
-            if self._clients.get(secure) is lent:
+            # httpcore keeps a connection whose request was cancelled while it connected. Closing the client closes it.
+            shared.retired = True
+            if self._clients.get(secure) is shared:
                 del self._clients[secure]
             raise
         finally:
-            lent.users -= 1
-            if lent.retired and not lent.users:
-                closing = self._loop.create_task(lent.client.aclose())
+            shared.users -= 1
+            if shared.retired and not shared.users:
+                closing = self._loop.create_task(shared.client.aclose())
                 self._closing.add(closing)
                 closing.add_done_callback(self._closing.discard)
 
     def close(self) -> None:
         """End the thread."""
         with contextlib.suppress(TimeoutError, RuntimeError):
-            self.submit(self._close()).result(GOODBYE_S)
+            self.submit(self._close()).result(CLOSE_TIMEOUT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(GOODBYE_S)
+        self._thread.join(CLOSE_TIMEOUT_S)
         if not self._thread.is_alive():
             self._loop.close()
 
     async def _close(self) -> None:
-        current = asyncio.current_task()
-        tasks = [task for task in asyncio.all_tasks() if task is not current]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for lent in self._clients.values():
-            await lent.client.aclose()
+        cancelled: set[asyncio.Task[Any]] = set()
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks - cancelled:
+                # Only tasks that have begun: one that is cancelled before its first step may hold a coroutine that
+                # it never awaits, and Python warns about that.
+                work: Any = task.get_coro()
+                if inspect.getcoroutinestate(work) != inspect.CORO_CREATED:
+                    task.cancel()
+                    cancelled.add(task)
+            await asyncio.wait(tasks, timeout=CLOSE_POLL_S)
+        await asyncio.gather(*cancelled, return_exceptions=True)  # nobody else retrieves how they ended
+        for shared in self._clients.values():
+            await shared.client.aclose()
 
 
 _lock = threading.Lock()
 _current: Background | None = None
 _abandoned: list[Background] = []
-"""Of the parent of this forked process: their threads are not here, and their descriptors are the parent's to close."""
+"""Left over from the parent of this forked process, which has their threads and closes their descriptors."""
 
 
 def background() -> Background:
-    """The one of this process, made when it is first needed."""
+    """The background thread of this process. The first call starts it."""
     global _current
     with _lock:
         if _current is None:
@@ -166,7 +162,7 @@ def background() -> Background:
 
 
 def close() -> None:
-    """End the thread, until somebody looks again."""
+    """End the thread. The next look starts another."""
     global _current
     with _lock:
         leaving, _current = _current, None

@@ -1,57 +1,51 @@
-"""bridge: whether its process lives, and whether it keeps up with the log that it tails. It has no port to ask."""
+"""Looking at the bridge, which has no port: whether its process lives, and keeps up with the log that it tails."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
 import contextlib
-import os
 import sqlite3
 import time
 from pathlib import Path
 
 from neo_daemons import procfs
-from neo_daemons.files import read_regular
+from neo_daemons.bridge_files import (
+    DAEMON_DIR_VARIABLE,
+    DATABASE_VARIABLE,
+    LOG_END_QUERY,
+    PID_FILES,
+    POSITION_FILE,
+    SCRIPTS,
+    STUCK_S,
+)
+from neo_daemons.checks import sqlite
+from neo_daemons.checks.files import is_there, read_number
+from neo_daemons.checks.reasons import lacking, reason
 
 from .background import Background, background, in_thread
 from .observation import Details
-from .observer import Draft, Observer
-from .record import Evidence
+from .observer import TIMEOUT_S, Draft, Observer
+from .record import Verification
 
-PID_FILES = ("wake-daemon.pid", "bridge-daemon.pid")
-"""Its own PID file, by the names that it has had."""
-SCRIPTS = ("ai/daemons/wake/daemon.mjs", "ai/daemons/bridge/daemon.mjs", "ai/scripts/bridge-daemon.mjs")
-"""Its program, by the places that it has had."""
-POSITION_FILE = "lastSyncId"
-END_QUERY = "SELECT MAX(log_id) FROM GraphLog"
-DAEMON_DIR_VARIABLE = "NEO_AI_DAEMON_DIR"
-DATABASE_VARIABLE = "NEO_MEMORY_DB_PATH"
-STUCK_S = 30.0
-"""Behind for so long without a step: it polls every 3 s, and swallows the errors of its polls."""
-TIMEOUT_S = 2.0
-MAX_BYTES = 64
-"""Of a file that holds one number."""
 CLOCK_S = 2.0
-"""By which a process may seem to have started late: the kernel tells its boot in whole seconds."""
-LOCKED_S = 0.1
-DELETED = " (deleted)"
-"""How the kernel shows a descriptor of a file whose name is gone."""
+"""Tolerance for a start time: the kernel reports its boot time in whole seconds."""
 
 
 class BridgeDetails(Details, frozen=True, kw_only=True):
-    """What is particular to the bridge."""
+    """Details of a bridge."""
 
     own_pid: int | None = None
-    """As its own PID file says."""
+    """The pid in its own PID file."""
     position: int | None = None
-    """Of the log entry that it has got to; None if it has had none since its start."""
+    """The log entry that it has reached; None if there has been none since its start."""
     log_end: int | None = None
     behind: int | None = None
-    """Entries between the two."""
+    """The number of entries between the two."""
     since_progress_s: float | None = None
-    """Since it last took a step, or was started."""
+    """Seconds since its position last changed, or since its start."""
     stuck_for_s: float | None = None
-    """For how long it has been behind without taking a step, as far as can be told."""
+    """Seconds for which it has been behind without a change of position, as far as is known."""
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -97,17 +91,17 @@ class BridgeObserver(Observer[BridgeDetails]):
         super().__init__(name, state_dir, timeout_s, reuse_s)
         self._paths = (Path(daemon_dir), Path(database)) if daemon_dir is not None and database is not None else None
         self._behind_since: tuple[int | None, float] | None = None
-        """At which position it was first seen to be behind, and when, by the monotonic clock."""
+        """The position at which it was first seen to be behind, and when (monotonic seconds)."""
         self._reading: tuple[Background, concurrent.futures.Future[int]] | None = None
-        """Goes on where a look gives up; there is never more than one."""
+        """The reader thread's result. It outlasts a look that times out, and there is never more than one."""
         self._first_end: tuple[int, int] | None = None
-        """The process, and where the log ended when it was first seen."""
+        """A pid, and where the log ended when that process was first seen."""
 
     def _place(self) -> str:
         return f"at {self._paths[0]}" if self._paths is not None else super()._place()
 
-    async def _examine(self, draft: Draft, evidence: Evidence | None) -> None:
-        paths = self._paths or self._recorded(draft, evidence)
+    async def _examine(self, draft: Draft, verification: Verification | None) -> None:
+        paths = self._paths or self._recorded(draft, verification)
         if paths is None:
             return
         directory, database = paths
@@ -116,33 +110,37 @@ class BridgeObserver(Observer[BridgeDetails]):
             return
         draft.listener = pid
         draft.on_timeout = "unknown"
-        gone = next((name for name in procfs.open_files(pid) if name.endswith(f"/{database.name}{DELETED}")), None)
+        gone = procfs.deleted_file(pid, database.name)
         if gone is not None:
-            draft.fault(f"its database was deleted under it: it reads {gone}, to which nobody writes any more")
+            draft.fault(
+                f"its database was deleted under it: it reads {gone}{procfs.DELETED}, to which nobody writes any more"
+            )
             return
         try:
             draft.doing = f"reading {database}"
-            # By a thread: a database can be slow, and this look is not the only one.
+            # In a thread: a database can be slow, and other looks use this loop.
             owner = background()
             if self._reading is None or self._reading[0] is not owner or self._reading[1].done():
-                self._reading = (owner, in_thread(lambda: read_end(database)))
+                deadline = time.monotonic() + self.timeout_s
+                self._reading = (owner, in_thread(lambda: read_end(database, deadline)))
             end = await asyncio.shield(asyncio.wrap_future(self._reading[1]))
             position = read_number(directory / POSITION_FILE)
         except sqlite3.OperationalError as error:
             draft.fault(f"{database} cannot be read now: {error}", "unknown")
             return
         except (ValueError, OverflowError, sqlite3.Error, OSError) as error:
-            draft.fault(f"where it stands cannot be read: {error}")
+            hidden = isinstance(error, PermissionError) or lacking(error) is not None
+            draft.fault(f"where it stands cannot be read: {_with_file(error)}", "unknown" if hidden else "unhealthy")
             return
         self._judge_progress(draft, directory, database, pid, position, end)
 
     @staticmethod
-    def _recorded(draft: Draft, evidence: Evidence | None) -> tuple[Path, Path] | None:
-        assert evidence is not None
-        if evidence.record is None:
-            draft.fault(str(evidence.fault), "unhealthy" if evidence.standing == "missing" else "unknown")
+    def _recorded(draft: Draft, verification: Verification | None) -> tuple[Path, Path] | None:
+        assert verification is not None
+        if verification.record is None:
+            draft.record_missing(verification)
             return None
-        exports = evidence.record.exports
+        exports = verification.record.exports
         try:
             return Path(exports[DAEMON_DIR_VARIABLE]), Path(exports[DATABASE_VARIABLE])
         except KeyError as error:
@@ -151,8 +149,12 @@ class BridgeObserver(Observer[BridgeDetails]):
 
     @staticmethod
     def _living(draft: Draft, directory: Path) -> int | None:
-        """Its process, by its own PID file; None, and a fault, if that does not live."""
-        file = next((directory / name for name in PID_FILES if os.path.lexists(directory / name)), None)
+        """The process that its own PID file names; None, with a fault in `draft`, if that does not live."""
+        try:
+            file = next((directory / name for name in PID_FILES if is_there(directory / name)), None)
+        except OSError as error:
+            draft.fault(f"its own PID file cannot be looked for: {_with_file(error)}", "unknown")
+            return None
         if file is None:
             draft.fault(f"it does not run: there is none of {', '.join(PID_FILES)} in {directory}")
             return None
@@ -167,13 +169,13 @@ class BridgeObserver(Observer[BridgeDetails]):
         except ValueError as error:
             draft.fault(f"its own PID file cannot be used, and it ends at every start because of it: {error}")
             return None
-        except (OSError, procfs.NotTold) as error:
-            draft.fault(f"{file}: {error}", "unknown")
+        except (OSError, procfs.ProcfsUnavailable) as error:
+            draft.fault(f"{file}: {reason(error)}", "unknown")
             return None
         command = procfs.command(pid)
         if not living or started is None:
             draft.fault(f"it does not run: pid {pid}, which {file} names, is gone")
-        # Started after the file was written, or another program: the pid has passed on to somebody else.
+        # It started after the file was written, or is another program: the pid has been reused.
         elif started > written + CLOCK_S or not any(part.endswith(SCRIPTS) for part in command):
             what = " ".join(command)[:100]
             draft.fault(f"it does not run: pid {pid}, which {file} names, is another process now ({what})")
@@ -190,7 +192,7 @@ class BridgeObserver(Observer[BridgeDetails]):
         now, monotonic = time.time(), time.monotonic()
         started = procfs.started_at(pid) or now
         stepped = max(_modified(directory / POSITION_FILE) or 0.0, started)
-        # Without a position it stands where the log ended at its start, which was at or before the first look.
+        # Without a position file it is where the log ended at its start, which was no later than the first look.
         if self._first_end is None or self._first_end[0] != pid:
             self._first_end = (pid, end)
         behind = max(end - (position if position is not None else self._first_end[1]), 0)
@@ -205,56 +207,28 @@ class BridgeObserver(Observer[BridgeDetails]):
             return
         if self._behind_since is None or self._behind_since[0] != position:
             self._behind_since = (position, monotonic)
-        # The entry that it is behind by is no older than the latest write; so much is certain at the first look.
-        wrote = max(_modified(database) or 0.0, _modified(_beside(database, "-wal")) or 0.0)
+        # It has been behind at least since the latest write, which even the first look knows.
+        wrote = max(_modified(database) or 0.0, _modified(sqlite.beside(database, "-wal")) or 0.0)
         stuck_s = max(monotonic - self._behind_since[1], now - max(stepped, wrote))
         draft.details["stuck_for_s"] = stuck_s
         if stuck_s >= STUCK_S:
             draft.fault(f"it lives and does not work: at {position}, behind {end}, without a step for {stuck_s:.0f} s")
 
 
-def read_number(path: Path) -> int | None:
-    """The number in a file; None if there is no such file.
+def read_end(database: Path, deadline: float) -> int:
+    """Read where the log ends, without writing a byte. Gives up at `deadline` (monotonic seconds).
 
     Raises:
-        ValueError: it holds something else.
-        OSError: it cannot be read.
+        OSError: the database is not there.
+        sqlite3.Error, ValueError, OverflowError: it is no such database, or cannot be read without writing.
     """
-    try:
-        data = read_regular(path, MAX_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    text = data.decode("utf-8", "replace").strip()
-    if len(data) > MAX_BYTES or not text.isascii() or not text.isdigit():
-        raise ValueError(f"{path} holds {text[:20]!r}")
-    return int(text)
+    return sqlite.read_number(database, LOG_END_QUERY, deadline, without_writing=True)
 
 
-def read_end(database: Path) -> int:
-    """Where the log ends, read without writing a byte.
-
-    Opened with ``mode=ro`` alone, SQLite makes the files of its write-ahead log, or writes to them. So it is read only
-    over the log's index, itself read-only, which is there for as long as the daemon has the database open. And it is
-    opened by SQLite only: closing any other descriptor of it would drop the locks that this process has on it.
-
-    Raises:
-        OSError: it is not there.
-        sqlite3.Error: it is no such database, or cannot be read without writing.
-    """
-    database.stat()
-    if not _beside(database, "-shm").exists():
-        raise sqlite3.OperationalError("nobody has it open, and to read it now would be to write to it")
-    uri = f"{database.absolute().as_uri()}?mode=ro&readonly_shm=1"
-    connection = sqlite3.connect(uri, uri=True, timeout=LOCKED_S)
-    try:
-        row = connection.execute(END_QUERY).fetchone()
-    finally:
-        connection.close()
-    return int(row[0] or 0)
-
-
-def _beside(database: Path, suffix: str) -> Path:
-    return database.with_name(database.name + suffix)
+def _with_file(error: Exception) -> str:
+    """The reason of an error, with the file that it concerns."""
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    return where + reason(error)
 
 
 def _modified(path: Path) -> float | None:

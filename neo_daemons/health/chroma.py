@@ -1,45 +1,44 @@
-"""chroma: its heartbeat, and whether its store is there. The heartbeat alone stays green over a deleted store."""
+"""Looking at chroma: its heartbeat and its store. The heartbeat alone stays green when the store is deleted."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from neo_daemons import procfs
+from neo_daemons.checks.files import is_there
 from neo_daemons.urls import host_and_port
 
-from .endpoints import TIMEOUT_S, HttpDaemonObserver
+from .http import HttpDaemonObserver
 from .observation import Details
-from .observer import Draft
-from .record import Evidence
+from .observer import TIMEOUT_S, Draft
+from .record import Verification
 
 API = "/api/v2"
 DATABASE_FILE = "chroma.sqlite3"
-"""Of its data directory."""
-DELETED = f"/{DATABASE_FILE} (deleted)"
-"""How the kernel shows a descriptor of it, once its name is gone."""
+"""A file in its data directory."""
 
 
 class ChromaDetails(Details, frozen=True, kw_only=True):
-    """What is particular to chroma."""
+    """Details of a chroma server."""
 
     version: str | None = None
-    """Of its API, as it says."""
+    """The version that it reports."""
     heartbeat_ns: int | None = None
     """Its clock, in nanoseconds since the epoch."""
     store: Literal["readable", "unreadable", "deleted"] | None = None
-    """`deleted`: its files are gone. It still answers from those that it has open; writes fail, or are lost."""
+    """`deleted`: its files are gone. It still answers from the files that it has open; writes fail or are lost."""
     collections: int | None = None
-    """How many there are in the database."""
+    """The number of collections in the database."""
     collection: str | None = None
-    """The collection that was asked for."""
+    """The collection that the observer was given."""
     collection_exists: bool | None = None
     collection_count: int | None = None
-    """Records in it."""
+    """The number of records in it."""
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -92,7 +91,7 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         quoted = (urllib.parse.quote(part, safe="") for part in (tenant, database))
         self._database = API + "/tenants/{}/databases/{}".format(*quoted)
 
-    async def _converse(self, draft: Draft, evidence: Evidence | None, url: str) -> None:
+    async def _converse(self, draft: Draft, verification: Verification | None, url: str) -> None:
         path = f"{API}/heartbeat"
         answer = await self._ask(draft, url, path)
         if answer is None:
@@ -105,7 +104,7 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         draft.details["heartbeat_ns"] = beat
         draft.on_timeout = "degraded"
         self._listener.seek(draft, *host_and_port(url))
-        self._look_for_files(draft, evidence)
+        self._look_for_files(draft, verification)
         version, _ = await asyncio.gather(self._version(draft, url), self._read_store(draft, url))
         draft.details["version"] = version
         if self._collection is not None and draft.details["store"] != "unreadable":
@@ -116,17 +115,19 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         content = answer.json() if answer is not None and answer.status == 200 else None
         return content if isinstance(content, str) else None
 
-    def _look_for_files(self, draft: Draft, evidence: Evidence | None) -> None:
-        """Its files, where they can be seen: by their name, and as what the server has open."""
-        live = evidence is not None and evidence.standing == "live"
-        recorded = evidence.record.data_dir if live and evidence is not None and evidence.record is not None else None
+    def _look_for_files(self, draft: Draft, verification: Verification | None) -> None:
+        """Look for its files, by name and among those that the server has open."""
+        record = verification.living if verification is not None else None
+        recorded = record.data_dir if record is not None else None
         directory = self._data_dir or (Path(recorded) if recorded is not None else None)
-        pid = draft.listener or (evidence.pid if evidence is not None else None)
-        gone = next((name for name in procfs.open_files(pid) if name.endswith(DELETED)), None) if pid else None
+        pid = draft.listener or (verification.pid if verification is not None else None)
+        gone = procfs.deleted_file(pid, DATABASE_FILE) if pid else None
         if gone is not None:
-            self._deleted(draft, gone.removesuffix(" (deleted)"))
-        elif directory is not None and not os.path.lexists(directory / DATABASE_FILE):
-            self._deleted(draft, str(directory / DATABASE_FILE))
+            self._deleted(draft, gone)
+        elif directory is not None:
+            with contextlib.suppress(OSError):  # a directory that we may not read proves nothing
+                if not is_there(directory / DATABASE_FILE):
+                    self._deleted(draft, str(directory / DATABASE_FILE))
 
     @staticmethod
     def _deleted(draft: Draft, path: str) -> None:

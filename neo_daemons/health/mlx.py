@@ -1,4 +1,4 @@
-"""mlx: whether its server answers, and whether its model does. The model is asked rarely, and never twice at once."""
+"""Looking at mlx: whether its server answers, and its model. The model is asked rarely, and never twice at once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from neo_daemons import procfs
 from neo_daemons.urls import host_and_port
 
 from .background import background
-from .endpoints import TIMEOUT_S, Answer, HttpDaemonObserver
+from .http import Answer, HttpDaemonObserver
 from .observation import Details
-from .observer import Draft, clean
-from .record import Evidence
+from .observer import TIMEOUT_S, Draft, clean
+from .record import Verification
 
 COMPLETIONS = "/v1/chat/completions"
 UNNAMED = "default_model"
@@ -29,26 +29,26 @@ QUESTION = {"messages": [{"role": "user", "content": "ready?"}], "max_tokens": 1
 ANSWER_EVERY_S = 60.0
 """One token a minute is nothing to a model that serves."""
 FAILED_EVERY_S = 5.0
-"""After a failure the next try is what tells that it has recovered."""
+"""After a failure, only the next question shows that the model has recovered."""
 ANSWER_WITHIN_S = 60.0
 """A model that is busy with a long prompt, or still loading, answers late."""
-WAITED_FOR = 0.9
-"""Of what is left of a look: the rest is for saying what was seen."""
+WAIT_SHARE = 0.9
+"""The share of a look's remaining time that it waits for the model."""
 MAX_KEPT = 256
-"""Servers that are remembered."""
+"""How many servers are remembered."""
 
 
 class MlxDetails(Details, frozen=True, kw_only=True):
-    """What is particular to mlx."""
+    """Details of an mlx server."""
 
     model: str | None = None
-    """That it serves: as its command line or its answer names it."""
+    """The model that it serves, as its command line or its answer names it."""
     answers: bool | None = None
     """Whether the model answered when it was last asked; None if it was not asked, or has not answered yet."""
     answered_ago_s: float | None = None
-    """How long ago that was."""
+    """Seconds since then."""
     asking_for_s: float | None = None
-    """For how long an answer has been awaited, if one is."""
+    """Seconds since the question that is not answered yet; None if there is none."""
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -59,16 +59,16 @@ class MlxDetails(Details, frozen=True, kw_only=True):
         return (f"{model} answered {self.answered_ago_s:.0f} s ago{busy}",)
 
 
-class Asked(Struct):
-    """What is known of one model: shared by all observers of this process, so that their number does not disturb it."""
+class ModelAnswer(Struct):
+    """What is known of one model. All observers of a process share it, so that the model is not asked more often."""
 
     answers: bool | None = None
     fault: str | None = None
     model: str | None = None
     at: float = 0.0
-    """By the monotonic clock."""
+    """When it answered (monotonic seconds)."""
     since: float = 0.0
-    """When the question that is in flight was asked."""
+    """When the question that is in flight was asked (monotonic seconds)."""
     pid: int | None = None
     flight: asyncio.Task[None] | None = None
 
@@ -108,11 +108,11 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         super().__init__(url, name, state_dir, headers, timeout_s, reuse_s)
         self._answer_every_s = answer_every_s
 
-    async def _converse(self, draft: Draft, evidence: Evidence | None, url: str) -> None:
+    async def _converse(self, draft: Draft, verification: Verification | None, url: str) -> None:
         answer = await self._ask(draft, url, "/health")
         content = answer.json() if answer is not None else None
         if answer is None or answer.status != 200 or not isinstance(content, dict) or content.get("status") != "ok":
-            # Whoever answers when it is back is asked again.
+            # Once the server is back, its model is asked again.
             asked = self._asked.get(self._key(url))
             if asked is not None:
                 asked.answers = None
@@ -122,17 +122,17 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         if self._answer_every_s is None:
             return
         self._listener.seek(draft, *host_and_port(url))
-        pid = draft.listener or (evidence.pid if evidence is not None else None)
+        pid = draft.listener or (verification.pid if verification is not None else None)
         await self._ask_model(draft, url, pid, self._answer_every_s)
 
     def _key(self, url: str) -> Any:
-        """Who is asked, and as whom: an answer to one who has credentials is none to others."""
+        """The server and the credentials: an answer to a client with credentials says nothing to one without."""
         return (url, frozenset(self._headers.items()))
 
     @property
-    def _asked(self) -> dict[Any, Asked]:
-        """Of all observers of this process."""
-        asked: dict[Any, Asked] = background().memory
+    def _asked(self) -> dict[Any, ModelAnswer]:
+        """The answers that all observers of this process share."""
+        asked: dict[Any, ModelAnswer] = background().memory
         return asked
 
     async def _ask_model(self, draft: Draft, url: str, pid: int | None, every_s: float) -> None:
@@ -140,7 +140,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         if asked is None or (asked.pid is not None and pid is not None and asked.pid != pid):
             for key in [key for key, one in self._asked.items() if one.flight is None][: len(self._asked) - MAX_KEPT]:
                 del self._asked[key]
-            asked = self._asked[self._key(url)] = Asked()
+            asked = self._asked[self._key(url)] = ModelAnswer()
         asked.pid = pid if pid is not None else asked.pid
         now = time.monotonic()
         due_s = min(every_s, FAILED_EVERY_S) if asked.answers is False else every_s
@@ -148,14 +148,14 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
             asked.since = now
             asked.flight = asyncio.create_task(self._question(url, asked))
         if asked.flight is not None:
-            await asyncio.wait({asked.flight}, timeout=draft.rest_s() * WAITED_FOR)
+            await asyncio.wait({asked.flight}, timeout=draft.remaining_s() * WAIT_SHARE)
         self._report(draft, asked)
 
     @staticmethod
-    def _report(draft: Draft, asked: Asked) -> None:
+    def _report(draft: Draft, asked: ModelAnswer) -> None:
         now = time.monotonic()
         draft.details |= {
-            "model": _of_command(asked.pid) or asked.model,
+            "model": _model_of_command(asked.pid) or asked.model,
             "answers": asked.answers,
             "answered_ago_s": now - asked.at if asked.answers is not None else None,
             "asking_for_s": now - asked.since if asked.flight is not None else None,
@@ -165,7 +165,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         elif asked.answers is None:
             draft.fault(f"its model was asked {now - asked.since:.1f} s ago and has not answered yet", "unknown")
 
-    async def _question(self, url: str, asked: Asked) -> None:
+    async def _question(self, url: str, asked: ModelAnswer) -> None:
         try:
             draft = Draft()
             answer: Answer | None = None
@@ -174,7 +174,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
                     answer = await self._ask(draft, url, COMPLETIONS, method="POST", body=QUESTION)
             except TimeoutError:
                 draft.fault(f"nothing within {ANSWER_WITHIN_S:g} s")
-            except Exception as error:  # or it would be asked again at every look
+            except Exception as error:  # without an answer, every look would ask again
                 logging.getLogger("neo_daemons").debug("asking the model of %s", url, exc_info=True)
                 draft.fault(f"{type(error).__name__}: {error}")
             content: Any = answer.json() if answer is not None and answer.status == 200 else None
@@ -188,7 +188,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
             asked.flight = None
 
 
-def _of_command(pid: int | None) -> str | None:
+def _model_of_command(pid: int | None) -> str | None:
     """The model that a server was started with, where its command line can be seen."""
     command = procfs.command(pid) if pid is not None else ()
     return next((clean(value) for option, value in pairwise(command) if option == MODEL_OPTION), None)

@@ -1,4 +1,4 @@
-"""What an observer saw: frozen values."""
+"""What observers return: frozen values."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-Status = Literal["healthy", "degraded", "unhealthy", "unknown"]
+HealthStatus = Literal["healthy", "degraded", "unhealthy", "unknown"]
 """`healthy`: it can be used. `degraded`: it can be used in part, or something about it is not as it should be.
-`unhealthy`: it cannot be used. `unknown`: nobody could look, or a look has not come back yet; never "dead"."""
-SEVERITY: tuple[Status, ...] = ("healthy", "degraded", "unknown", "unhealthy")
-"""Of a set of daemons, the one furthest to the right counts."""
-Standing = Literal["live", "stale", "starting", "missing", "damaged", "unproven", "elsewhere"]
+`unhealthy`: it cannot be used. `unknown`: nobody could look, or a look is still under way. Unknown is not dead."""
+SEVERITY: tuple[HealthStatus, ...] = ("healthy", "degraded", "unknown", "unhealthy")
+"""From best to worst. A set of daemons has the status of its worst."""
+RecordStatus = Literal["live", "stale", "starting", "missing", "damaged", "unproven", "elsewhere"]
 """What a PID record in a state directory is worth: its process lives (`live`), is gone or is another one by now
 (`stale`), is being spawned (`starting`); there is no record (`missing`), it is no valid one (`damaged`), this system
 does not tell (`unproven`), or it is the record of a daemon at another place than the one that is looked at
@@ -20,11 +20,11 @@ does not tell (`unproven`), or it is the record of a daemon at another place tha
 
 
 class Details(Struct, frozen=True, kw_only=True):
-    """What is particular to one kind of daemon. A field that nobody looked at is None."""
+    """Details of one kind of daemon. A field is None if nobody looked."""
 
     @property
     def summary(self) -> tuple[str, ...]:
-        """What people want to know of it while it is healthy."""
+        """What to show of a healthy daemon."""
         return ()
 
 
@@ -35,30 +35,30 @@ class Observation(Struct, Generic[D], frozen=True, kw_only=True):
     """One daemon, as it was seen at `observed_at`."""
 
     daemon: str
-    status: Status
+    status: HealthStatus
     ready: bool
-    """A client can use it now."""
+    """Whether a client can use it now."""
     reasons: tuple[str, ...] = ()
-    """Why it is not healthy, the most telling first."""
+    """Why it is not healthy, the most important reason first."""
     url: str | None = None
     managed: bool | None = None
-    """A living supervisor keeps this process; None if no state directory is given, or this system does not tell."""
+    """Whether a living supervisor keeps this process; None without a state directory, or if that is not known."""
     pid: int | None = None
-    """Of the process on record, if it lives; else of the one that is seen to listen at a local address."""
+    """The pid of the process on record, if it lives; else of the one that listens at the local address."""
     restarts: int | None = None
-    """By the supervisor, as the PID record says."""
-    record: Standing | None = None
-    """What the PID record is worth; None if no state directory is given."""
+    """How often the supervisor has restarted it, according to the PID record."""
+    record: RecordStatus | None = None
+    """The status of the PID record; None without a state directory."""
     latency_ms: float | None = None
-    """How long the look took."""
+    """How long the look took, in milliseconds."""
     observed_at: float
     """When the look ended, in seconds since the epoch."""
     age_s: float = 0.0
-    """How old this is at the time of the answer; above zero when it is used again."""
+    """Seconds between the look and this answer; above zero if the observation is reused."""
     details: D
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain data, fit for JSON. Fields are only ever added."""
+        """The observation as plain data, fit for JSON. Fields are only ever added."""
         data: dict[str, Any] = msgspec.to_builtins(self)
         return data
 

@@ -1,4 +1,4 @@
-"""What all observers have in common: one look at a time, shared by everybody who asks meanwhile."""
+"""The base of all observers: one look at a time, whose result everybody gets who asks meanwhile."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ from neo_daemons.definitions import is_name
 from neo_daemons.state_dir import DEFAULT_NAME, StateDir
 
 from .background import Background, background
-from .observation import SEVERITY, Details, Observation, Status, Transition
-from .record import Evidence, weigh
+from .observation import SEVERITY, Details, HealthStatus, Observation, Transition
+from .record import Verification, verify
 
 SLACK_S = 0.2
-"""How much longer than a look may take its callers wait for it, and for its being told: what the machine needs."""
+"""Seconds that callers wait beyond the timeout of a look, for what the machine needs to deliver its result."""
+TIMEOUT_S = 2.0
+"""The default timeout of a look, in seconds."""
 LONGEST_S = 86_400.0
 LONGEST_REASON = 600
-"""Characters."""
+"""The longest reason, in characters."""
 FIRST_PAUSE_S = 0.02
 LAST_PAUSE_S = 0.5
-"""Between two looks of a wait: the first, and what it grows to."""
+"""The pause between two looks of a wait grows from the first to the last, in seconds."""
 
 D = TypeVar("D", bound=Details)
 R = TypeVar("R")
 
 
 class Unhealthy(Exception):
-    """A daemon is not healthy. ``str()`` holds all reasons and the command that mends it."""
+    """A daemon is not healthy. ``str()`` has all reasons and the command that helps."""
 
     def __init__(self, observation: Observation[Any], remedy: str) -> None:
         self.observation = observation
@@ -56,26 +58,30 @@ class NotReady(Unhealthy):
 
 
 class Draft:
-    """A look that is going on: the verdict so far."""
+    """The verdict of a look that is under way."""
 
     def __init__(self, timeout_s: float = 0.0) -> None:
         self._deadline = time.monotonic() + timeout_s
-        self.status: Status = "healthy"
+        self.status: HealthStatus = "healthy"
         self.reasons: list[str] = []
         self.details: dict[str, Any] = {}
         self.url: str | None = None
         self.listener: int | None = None
-        """The process that is seen to listen at the URL."""
+        """The pid of the process that listens at the URL, if it is seen."""
         self.nobody_listens = False
         self.doing = "looking"
-        self.on_timeout: Status = "unhealthy"
+        self.on_timeout: HealthStatus = "unhealthy"
 
-    def rest_s(self) -> float:
-        """What is left of the look's time."""
+    def remaining_s(self) -> float:
+        """The seconds that are left for the look."""
         return max(self._deadline - time.monotonic(), 0.0)
 
-    def fault(self, reason: str, status: Status = "unhealthy", *, first: bool = False) -> None:
-        """Something is not as it should be; the worst of all faults is the verdict."""
+    def record_missing(self, verification: Verification) -> None:
+        """Note that no record says where the daemon is."""
+        self.fault(str(verification.fault), "unhealthy" if verification.status == "missing" else "unknown")
+
+    def fault(self, reason: str, status: HealthStatus = "unhealthy", *, first: bool = False) -> None:
+        """Note a fault. The worst fault decides the status."""
         self.reasons.insert(0 if first else len(self.reasons), clean(reason))
         self.status = max(self.status, status, key=SEVERITY.index)
 
@@ -109,7 +115,7 @@ class Observer(abc.ABC, Generic[D]):
         return f"<{type(self).__name__} {self.name} {self._place()}>"
 
     def check(self, timeout_s: float | None = None) -> Observation[D]:
-        """Look, and say what was seen. A look that is going on already is joined. Raises nothing that a daemon does.
+        """Look, and return what was seen. Joins a look that is under way. Nothing that a daemon does makes it raise.
 
         Args:
             timeout_s: wait no longer than this; a look that has not come back by then is `unknown`. By default a look
@@ -118,13 +124,13 @@ class Observer(abc.ABC, Generic[D]):
         return self.collect(self.begin(timeout_s), timeout_s)
 
     def begin(self, timeout_s: float | None = None) -> concurrent.futures.Future[Observation[D]]:
-        """Begin to `check`, without waiting for it."""
+        """Begin a `check` without waiting for it."""
         return background().submit(self._answer(self._patience(timeout_s)))
 
     def collect(
         self, looking: concurrent.futures.Future[Observation[D]], timeout_s: float | None = None
     ) -> Observation[D]:
-        """Wait for what was begun, as `check` does."""
+        """Wait for a look that `begin` has begun, as `check` does."""
         try:
             return looking.result(self._patience(timeout_s) + SLACK_S)
         except (TimeoutError, concurrent.futures.CancelledError):
@@ -133,7 +139,7 @@ class Observer(abc.ABC, Generic[D]):
             looking.cancel()
 
     async def acheck(self, timeout_s: float | None = None) -> Observation[D]:
-        """As `check`, without blocking the event loop."""
+        """Like `check`, without blocking the event loop."""
         try:
             patience_s = self._patience(timeout_s)
             return await self._arun(self._answer(patience_s), patience_s)
@@ -145,11 +151,11 @@ class Observer(abc.ABC, Generic[D]):
         return self.check().ready
 
     async def ais_up(self) -> bool:
-        """As `is_up`."""
+        """Like `is_up`, without blocking the event loop."""
         return (await self.acheck()).ready
 
     def ensure_healthy(self) -> Observation[D]:
-        """What was seen, if it is healthy.
+        """Look, and return what was seen if the daemon is healthy.
 
         Raises:
             Unhealthy: it is not, with all reasons and the command that mends it.
@@ -157,11 +163,11 @@ class Observer(abc.ABC, Generic[D]):
         return self._healthy(self.check())
 
     async def aensure_healthy(self) -> Observation[D]:
-        """As `ensure_healthy`."""
+        """Like `ensure_healthy`, without blocking the event loop."""
         return self._healthy(await self.acheck())
 
     def wait_until_ready(self, timeout_s: float) -> Observation[D]:
-        """Wait until a client can use it. Whoever is to start it, it is not this.
+        """Wait until a client can use the daemon. This does not start it.
 
         Raises:
             NotReady: it is not within `timeout_s`.
@@ -175,15 +181,15 @@ class Observer(abc.ABC, Generic[D]):
             waiting.cancel()
 
     async def await_until_ready(self, timeout_s: float) -> Observation[D]:
-        """As `wait_until_ready`."""
+        """Like `wait_until_ready`, without blocking the event loop."""
         try:
             return await self._arun(self._wait(self._patience(timeout_s)), self._patience(timeout_s))
         except TimeoutError:
             raise self._not_ready(self._in_flight(timeout_s)) from None
 
     async def watch(self, interval_s: float = 1.0) -> AsyncIterator[Transition[D]]:
-        """What is seen now, and then every change of status, readiness, process or management, for as long as it is
-        iterated. What comes and goes between two looks, `interval_s` apart, is seen by its new pid."""
+        """Yield what is seen now, and then every change of status, readiness, process or management. Looks every
+        `interval_s` seconds; a restart between two looks shows by its new pid."""
         before: Observation[D] | None = None
         while True:
             after = await self.acheck()
@@ -193,14 +199,14 @@ class Observer(abc.ABC, Generic[D]):
             await asyncio.sleep(interval_s)
 
     def remedy(self, observation: Observation[Any]) -> str:
-        """What to do about what was seen, for people: nothing is ever done from here."""
+        """The command with which a person can fix what was seen. An observer never runs it."""
         if observation.status == "healthy":
             return "There is nothing to be done."
         command = f"{shlex.quote(sys.executable)} -m neo_daemons"
         if self.state is None:
             return f"Whoever runs it must mend it; if that is neo-daemons: {command} up"
         where = f" --state-dir {shlex.quote(str(self.state.path))}"
-        if weigh(self.state, self.name).supervised:
+        if verify(self.state, self.name).supervised:
             order = "restart" if observation.record == "live" else "start"
             tells = f"Its supervisor may be at it: {command} why {self.name}{where} tells."
             return f"{tells} If it is to be done by hand: {command} {order} {self.name}{where}"
@@ -210,13 +216,13 @@ class Observer(abc.ABC, Generic[D]):
 
     # A look
 
-    def _weigh(self) -> Evidence | None:
-        """What the PID record is worth, if a state directory is given."""
-        return weigh(self.state, self.name) if self.state is not None else None
+    def _verify_record(self) -> Verification | None:
+        """Verify the PID record, if a state directory is given."""
+        return verify(self.state, self.name) if self.state is not None else None
 
     @abc.abstractmethod
-    async def _examine(self, draft: Draft, evidence: Evidence | None) -> None:
-        """Look at the daemon. What takes time is named in ``draft.doing`` beforehand."""
+    async def _examine(self, draft: Draft, verification: Verification | None) -> None:
+        """Look at the daemon. Names each step that takes time in ``draft.doing`` before it takes it."""
 
     def _place(self) -> str:
         """Where it looks, for people."""
@@ -225,19 +231,20 @@ class Observer(abc.ABC, Generic[D]):
     async def _look(self) -> Observation[D]:
         began = time.monotonic()
         draft = Draft(self.timeout_s)
-        evidence = self._weigh()
+        verification = self._verify_record()
         try:
             async with asyncio.timeout(self.timeout_s):
-                await self._examine(draft, evidence)
+                await self._examine(draft, verification)
         except TimeoutError:
             draft.fault(f"{draft.doing}: no answer within {self.timeout_s:g} s", draft.on_timeout)
-        except Exception as error:  # a fault of ours says nothing of the daemon
+        except Exception as error:  # a bug in the observer says nothing about the daemon
             logging.getLogger("neo_daemons").debug("observing %s", self.name, exc_info=True)
             draft.fault(f"{draft.doing}: cannot be looked at: {type(error).__name__}: {error}", "unknown")
         latency_ms = (time.monotonic() - began) * 1000
-        if evidence is not None:
-            _weigh_in(draft, evidence)
-        pid = (evidence.pid if evidence is not None else None) or draft.listener
+        if verification is not None:
+            _add_record(draft, verification)
+        record = verification.record if verification is not None else None
+        pid = (verification.pid if verification is not None else None) or draft.listener
         if draft.status != "healthy" and pid is not None and procfs.is_stopped(pid):
             draft.fault(f"pid {pid} is stopped by a signal", first=True)
         return Observation(
@@ -246,23 +253,23 @@ class Observer(abc.ABC, Generic[D]):
             ready=draft.status in ("healthy", "degraded"),
             reasons=tuple(draft.reasons),
             url=draft.url,
-            managed=evidence.managed if evidence is not None else None,
+            managed=verification.managed if verification is not None else None,
             pid=pid,
-            restarts=evidence.record.restarts if evidence is not None and evidence.record is not None else None,
-            record=evidence.standing if evidence is not None else None,
+            restarts=record.restarts if record is not None else None,
+            record=verification.status if verification is not None else None,
             latency_ms=latency_ms,
             observed_at=time.time(),
             details=self.details(**draft.details),  # type: ignore[arg-type]
         )
 
     async def _answer(self, patience_s: float, *, fresh: bool = False) -> Observation[D]:
-        # Only in the background loop, and so without a lock.
+        # This runs in the background loop only, and so needs no lock.
         if self._latest is not None and self._latest.status == "healthy" and not fresh:
             age_s = time.monotonic() - self._latest_at
             if age_s < self.reuse_s:
                 return msgspec.structs.replace(self._latest, age_s=age_s)
         owner = background()
-        if self._flight is None or self._flight[0] is not owner:  # that of the process that this one was forked from
+        if self._flight is None or self._flight[0] is not owner:  # from before a fork
             self._flight = (owner, asyncio.create_task(self._fly()))
         return await asyncio.wait_for(asyncio.shield(self._flight[1]), patience_s)
 
@@ -283,10 +290,10 @@ class Observer(abc.ABC, Generic[D]):
                 seen = await self._answer(max(deadline - time.monotonic(), 0.0), fresh=True)
                 if seen.ready:
                     return seen
-            rest_s = deadline - time.monotonic()
-            if rest_s <= 0:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
                 raise self._not_ready(seen or self._in_flight(timeout_s))
-            await asyncio.sleep(min(pause_s, rest_s))
+            await asyncio.sleep(min(pause_s, remaining_s))
             pause_s = min(pause_s * 1.5, LAST_PAUSE_S)
 
     def _patience(self, timeout_s: float | None) -> float:
@@ -321,18 +328,18 @@ class Observer(abc.ABC, Generic[D]):
 
 
 def clean(text: str) -> str:
-    """Text that came from outside, as it may be shown anywhere: printable, and not without end."""
+    """Make text from outside fit to be shown anywhere: printable, and of limited length."""
     shown = "".join(c if c.isprintable() else "�" for c in text[: LONGEST_REASON + 1])
     return shown if len(shown) <= LONGEST_REASON else f"{shown[: LONGEST_REASON - 1]}…"
 
 
-def _weigh_in(draft: Draft, evidence: Evidence) -> None:
-    """What the PID record adds to what was seen of the daemon itself."""
-    record = evidence.record
+def _add_record(draft: Draft, verification: Verification) -> None:
+    """Add what the PID record says to what was seen of the daemon itself."""
+    record = verification.record
     answers = draft.status in ("healthy", "degraded")
-    match evidence.standing:
+    match verification.status:
         case "stale" | "damaged" if answers:
-            draft.fault(f"it answers, but {evidence.fault}", "degraded")
+            draft.fault(f"it answers, but {verification.fault}", "degraded")
         case "live":
             assert record is not None
             stranger = draft.listener
@@ -340,8 +347,8 @@ def _weigh_in(draft: Draft, evidence: Evidence) -> None:
                 what = " ".join(procfs.command(stranger))[:100]
                 reason = f"its port is held by pid {stranger} ({what}), and not by pid {record.pid} on record"
                 draft.fault(reason, "degraded")
-        case _ if not answers and evidence.fault is not None and evidence.fault not in draft.reasons:
-            draft.reasons.append(evidence.fault)
+        case _ if not answers and verification.fault is not None and verification.fault not in draft.reasons:
+            draft.reasons.append(verification.fault)
 
 
 def _essence(observation: Observation[Any]) -> tuple[Any, ...]:

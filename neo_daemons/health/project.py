@@ -14,9 +14,11 @@ from neo_daemons.references import expand, names
 
 from .bridge import BridgeObserver
 from .chroma import ChromaObserver
-from .endpoints import HttpObserver, ProcessObserver, TcpObserver
+from .http import HttpObserver
 from .mlx import MlxObserver
 from .observer import Observer
+from .process import ProcessObserver
+from .tcp import TcpObserver
 
 ANSWERS = range(200, 500)
 """Statuses of a server that is up, where nothing more is known of it."""

@@ -1,4 +1,4 @@
-"""What a state directory says of a daemon: its PID record, and whether that is true."""
+"""Verifying the PID record of a daemon: whether what the state directory says of it is true."""
 
 from __future__ import annotations
 
@@ -8,38 +8,48 @@ from pathlib import Path
 from msgspec import Struct
 
 from neo_daemons import procfs, records
-from neo_daemons.procfs import NotTold
+from neo_daemons.procfs import ProcfsUnavailable
 from neo_daemons.records import DaemonRecord, DamagedRecord, Identity, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 
-from .observation import Standing
+from .observation import RecordStatus
 
 
-class Evidence(Struct, frozen=True, kw_only=True):
-    """A PID record, and what it is worth."""
+class Verification(Struct, frozen=True, kw_only=True):
+    """A PID record, and whether it is true."""
 
-    standing: Standing
+    status: RecordStatus
     record: DaemonRecord | None = None
     fault: str | None = None
-    """Why it is not `live`."""
+    """Why the record is not `live`."""
     supervised: bool | None = None
-    """Whether a supervisor lives; None if this system does not tell."""
+    """Whether a supervisor lives; None if that is not known."""
+
+    @property
+    def living(self) -> DaemonRecord | None:
+        """The record, if its process lives."""
+        return self.record if self.status == "live" else None
 
     @property
     def pid(self) -> int | None:
-        """Of the daemon's process, if it lives."""
-        return self.record.pid if self.record is not None and self.standing == "live" else None
+        """The pid of the daemon's process, if it lives."""
+        return self.living.pid if self.living is not None else None
 
     @property
     def managed(self) -> bool | None:
         """Whether a living supervisor keeps the process."""
-        if self.standing in ("live", "starting"):
+        if self.status in ("live", "starting"):
             return self.supervised
-        return None if self.standing in ("unproven", "damaged", "elsewhere") else False
+        return None if self.status in ("unproven", "damaged", "elsewhere") else False
+
+    def elsewhere(self, recorded: str) -> Verification:
+        """The verification of a record that describes a daemon at another place than the one being looked at."""
+        fault = f"the PID record is of another place ({recorded})"
+        return Verification(status="elsewhere", supervised=self.supervised, fault=fault)
 
 
-def weigh(state: StateDir, name: str) -> Evidence:
-    """Read and prove the record of the daemon `name`. Raises nothing."""
+def verify(state: StateDir, name: str) -> Verification:
+    """Read and verify the record of the daemon `name`. Never raises."""
     path = state.daemon_record(name)
     supervised = _is_supervised(state)
     try:
@@ -47,46 +57,46 @@ def weigh(state: StateDir, name: str) -> Evidence:
         record = records.read(path, DaemonRecord)
         if record is None:
             why = "it does not run now" if supervised else "it was not started"
-            return Evidence(standing="missing", supervised=supervised, fault=f"there is no PID record {path}: {why}")
+            return Verification(status="missing", supervised=supervised, fault=f"there is no PID record {path}: {why}")
         origin = records.origin(record, state.path)
         if origin is not None:
             copied = f"its PID record {path} was copied from {origin}: it says nothing of what runs here"
-            return Evidence(standing="missing", supervised=supervised, fault=copied)
+            return Verification(status="missing", supervised=supervised, fault=copied)
         if record.name != name:
             raise DamagedRecord(path, f"is the record of {record.name!r}")
         if record.pid is None or record.identity is None:
             missing = "it is being started" if supervised else "the supervisor that was starting it is gone"
-            return Evidence(
-                standing="starting" if supervised else "stale", record=record, supervised=supervised, fault=missing
+            return Verification(
+                status="starting" if supervised else "stale", record=record, supervised=supervised, fault=missing
             )
         fault = _disproof(record.pid, record.identity)
         if fault is None and not _bears_mark(record.pid, record.token, state.daemon_lock(name)):
-            raise NotTold(f"pid {record.pid} on record bears no mark of it: the record may be forged")
-    except (DamagedRecord, NotOurs) as error:
-        return Evidence(standing="damaged", supervised=supervised, fault=f"its PID record cannot be used: {error}")
-    except NotTold as error:
-        return Evidence(standing="unproven", record=record, supervised=supervised, fault=str(error))
+            raise ProcfsUnavailable(f"pid {record.pid} on record bears no mark of it: the record may be forged")
+    except (DamagedRecord, ForeignDirectory) as error:
+        return Verification(status="damaged", supervised=supervised, fault=f"its PID record cannot be used: {error}")
+    except ProcfsUnavailable as error:
+        return Verification(status="unproven", record=record, supervised=supervised, fault=str(error))
     except OSError as error:
         unread = f"its PID record {path} cannot be read: {error.strerror}"
-        return Evidence(standing="unproven", supervised=supervised, fault=unread)
+        return Verification(status="unproven", supervised=supervised, fault=unread)
     if fault is not None:
         stale = f"its PID record is stale: {fault}"
-        return Evidence(standing="stale", record=record, supervised=supervised, fault=stale)
-    return Evidence(standing="live", record=record, supervised=supervised)
+        return Verification(status="stale", record=record, supervised=supervised, fault=stale)
+    return Verification(status="live", record=record, supervised=supervised)
 
 
-class NotOurs(Exception):
-    """The state directory is somebody else's. ``str()`` says whose."""
+class ForeignDirectory(Exception):
+    """The state directory belongs to another user. ``str()`` says to whom."""
 
 
 def _check_owner(path: Path) -> None:
-    # What another user writes there could send us anywhere. Root may look at everybody's.
+    # A record that another user wrote could send us anywhere. Root may look at the records of all users.
     try:
         owner = path.stat().st_uid
     except FileNotFoundError:
         return
     if owner != os.geteuid() and os.geteuid() != 0:
-        raise NotOurs(f"{path} belongs to user id {owner}, and this is {os.geteuid()}")
+        raise ForeignDirectory(f"{path} belongs to user id {owner}, and this is {os.geteuid()}")
 
 
 def _is_supervised(state: StateDir) -> bool | None:
@@ -95,20 +105,20 @@ def _is_supervised(state: StateDir) -> bool | None:
         if record is None or records.origin(record, state.path) is not None:
             return False
         return _disproof(record.pid, record.identity) is None
-    except (DamagedRecord, OSError, NotTold):
+    except (DamagedRecord, OSError, ProcfsUnavailable):
         return None
 
 
 def _bears_mark(pid: int, token: str, lock: Path) -> bool:
-    """Whether the process was started from this record: it has the token in its environment, or holds the daemon's
-    lock open. True where that is not ours to see."""
+    """Whether the process belongs to this record: it has the token in its environment, or has the daemon's lock open.
+    True if we may not see that."""
     if token and procfs.environment_holds(pid, token) is not False:
         return True
     return str(lock) in procfs.open_files(pid)
 
 
 def _disproof(pid: int, identity: Identity) -> str | None:
-    """Why the process on record is not there any more; None if it is."""
+    """Why the process on record is gone; None if it lives."""
     if identity.boot_id != procfs.boot_id():
         return f"pid {pid} was of another boot"
     found = procfs.identify(pid)

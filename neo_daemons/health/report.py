@@ -11,35 +11,35 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from .observation import SEVERITY, Observation, Status
+from .observation import SEVERITY, HealthStatus, Observation
 from .observer import Observer
 
-CHECK_STATUS: dict[Status, str] = {"healthy": "pass", "degraded": "warn", "unhealthy": "fail", "unknown": "fail"}
-"""Words of the health check response format, draft-inadarei-api-health-check-06."""
+CHECK_STATUS: dict[HealthStatus, str] = {"healthy": "pass", "degraded": "warn", "unhealthy": "fail", "unknown": "fail"}
+"""The words of the health check response format, draft-inadarei-api-health-check-06."""
 UNAVAILABLE = 503
 
 
 class HealthReport(Struct, frozen=True, kw_only=True):
     """What was seen of a set of daemons."""
 
-    status: Status
-    """Of the worst: unhealthy, then unknown, then degraded."""
+    status: HealthStatus
+    """The status of the worst: unhealthy, then unknown, then degraded."""
     observed_at: float
-    """In seconds since the epoch."""
+    """When the report was made, in seconds since the epoch."""
     daemons: tuple[Observation[Any], ...]
 
     @classmethod
     def over(cls, daemons: Iterable[Observation[Any]]) -> HealthReport:
-        """The report on these."""
+        """Make a report on these observations."""
         seen = tuple(daemons)
-        worst: Status = max((one.status for one in seen), key=SEVERITY.index, default="healthy")
+        worst: HealthStatus = max((one.status for one in seen), key=SEVERITY.index, default="healthy")
         return cls(status=worst, observed_at=time.time(), daemons=seen)
 
     def daemon(self, name: str) -> Observation[Any]:
-        """What was seen of that one.
+        """What was seen of the daemon `name`.
 
         Raises:
-            KeyError: it is not among them.
+            KeyError: the report does not have it.
         """
         for observation in self.daemons:
             if observation.daemon == name:
@@ -47,16 +47,16 @@ class HealthReport(Struct, frozen=True, kw_only=True):
         raise KeyError(name)
 
     def text(self) -> str:
-        """A line for each daemon."""
+        """One line for each daemon."""
         return "\n".join(map(str, self.daemons))
 
     def json(self) -> str:
-        """All of it, as indented JSON. Fields are only ever added."""
+        """The report as indented JSON. Fields are only ever added."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
 
     def healthz(self) -> tuple[int, dict[str, Any]]:
-        """HTTP status and body for an endpoint such as ``/healthz``: 200 as long as every daemon can be used, else 503;
-        the body is that of ``application/health+json``."""
+        """The HTTP status and body for an endpoint such as ``/healthz``. The status is 200 if every daemon can be used,
+        else 503; the body is ``application/health+json``."""
         checks: dict[str, list[dict[str, Any]]] = {}
         for one in self.daemons:
             check = {
@@ -72,11 +72,11 @@ class HealthReport(Struct, frozen=True, kw_only=True):
 
 
 def check_all(observers: Iterable[Observer[Any]]) -> HealthReport:
-    """Look at all of them, side by side."""
+    """Look at all daemons at the same time."""
     begun = [(observer, observer.begin()) for observer in observers]
     return HealthReport.over([observer.collect(looking) for observer, looking in begun])
 
 
 async def acheck_all(observers: Iterable[Observer[Any]]) -> HealthReport:
-    """As `report`, without blocking the event loop."""
+    """Like `check_all`, without blocking the event loop."""
     return HealthReport.over(await asyncio.gather(*(observer.acheck() for observer in observers)))

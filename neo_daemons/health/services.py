@@ -1,7 +1,7 @@
-"""The lifecycle services of old by their names, for callers that still use them: they look, and own nothing.
+"""The lifecycle services under their old names, for callers that still use them. They only look, and own nothing.
 
-Each call answers a dictionary, as it always did. None of them starts or stops a daemon: that is the orchestrator's,
-from its definitions. docs/health.md says what to call instead.
+Each call returns a dictionary, as it always did. None of them starts or stops a daemon; the supervisor does, from its
+definitions. docs/health.md says what to call instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .observation import Details
 from .observer import NotReady, Observer
 
 HEARTBEAT_S = 30.0
-"""How long `wait_for_heartbeat` waits by default."""
+"""How many seconds `wait_for_heartbeat` waits by default."""
 
 D = TypeVar("D", bound=Details)
 
@@ -64,7 +64,7 @@ class _LifecycleService(Generic[D]):
 
 
 class DatabaseLifecycleService(_LifecycleService[Any]):
-    """What used to start and stop chroma, and now says how it is.
+    """Used to start and stop chroma, and now only reports how it is.
 
     Args:
         observer: looks at the database; by default at the project's own.
@@ -74,22 +74,21 @@ class DatabaseLifecycleService(_LifecycleService[Any]):
         super().__init__(observer or ChromaObserver())
 
     def start_database(self, wait_s: float = 0.0) -> dict[str, Any]:
-        """Starts nothing. `status` is ``already_running``; or ``offline`` if it cannot be used, or ``unknown`` if
-        nobody could tell, after up to `wait_s` of waiting for somebody to start it; `detail` has the command that
-        does."""
+        """Wait up to `wait_s` seconds for the database, without starting it. `status` is ``already_running``,
+        ``offline`` if it cannot be used, or ``unknown`` if that is not known; `detail` has the command to start it."""
         return self._start(wait_s)
 
     def stop_database(self) -> dict[str, Any]:
-        """Stops nothing. `status` is ``not_running``, or ``not_owned`` while it runs."""
+        """Report whether the database runs, without stopping it. `status` is ``not_running`` or ``not_owned``."""
         return self._stop()
 
     def get_database_status(self) -> dict[str, Any]:
-        """What is seen now: `running` (it can be used), `pid`, `managed`, `status`, `detail`, `observed_at` and
+        """Look now. Returns `running` (it can be used), `pid`, `managed`, `status`, `detail`, `observed_at` and
         `age_s`."""
         return self._status()
 
     def manage_database(self, action: str, wait_s: float = 0.0) -> dict[str, Any]:
-        """``start`` or ``stop``: as the calls of these names. Any other has an `error`."""
+        """Do what the method for ``start`` or ``stop`` does. Any other action returns an `error`."""
         return self._manage(action, wait_s)
 
     def is_db_running(self) -> bool:
@@ -105,7 +104,7 @@ class DatabaseLifecycleService(_LifecycleService[Any]):
 
 
 class InferenceLifecycleService(_LifecycleService[Any]):
-    """What used to start and stop the inference server, and now says how it is.
+    """Used to start and stop the inference server, and now only reports how it is.
 
     Args:
         observer: looks at the server; by default at the project's mlx.
@@ -115,17 +114,17 @@ class InferenceLifecycleService(_LifecycleService[Any]):
         super().__init__(observer or MlxObserver())
 
     def start_inference_server(self, wait_s: float = 0.0) -> dict[str, Any]:
-        """As `DatabaseLifecycleService.start_database`."""
+        """Like `DatabaseLifecycleService.start_database`."""
         return self._start(wait_s)
 
     def stop_inference_server(self) -> dict[str, Any]:
-        """As `DatabaseLifecycleService.stop_database`."""
+        """Like `DatabaseLifecycleService.stop_database`."""
         return self._stop()
 
     def get_status(self) -> dict[str, Any]:
-        """As `DatabaseLifecycleService.get_database_status`."""
+        """Like `DatabaseLifecycleService.get_database_status`."""
         return self._status()
 
     def manage_inference(self, action: str, wait_s: float = 0.0) -> dict[str, Any]:
-        """``start`` or ``stop``: as the calls of these names. Any other has an `error`."""
+        """Do what the method for ``start`` or ``stop`` does. Any other action returns an `error`."""
         return self._manage(action, wait_s)

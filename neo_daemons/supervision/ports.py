@@ -1,4 +1,4 @@
-"""A daemon's ports: which numbers they have, and who else has them."""
+"""The port numbers of a daemon, and the other processes that hold them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .platform import Platform, PortHolder
 
 
 class PortHeld(Exception):
-    """A fixed port is somebody else's; ``str()`` names the holder and what to do."""
+    """Another process holds a fixed port. ``str()`` names the process and the remedy."""
 
 
 class Ports:
@@ -27,8 +27,8 @@ class Ports:
         self.numbers: dict[str, int] = {}
 
     def settle(self, previous: Mapping[str, int]) -> None:
-        """Give every port a number: the fixed one, else the one it had, else a free one. Whether it can be had is
-        looked at before a spawn, by `claim`."""
+        """Give every port a number: the fixed one, else the previous one, else a free one. `claim` checks right
+        before a spawn whether they are free."""
         taken = set(self._taken())
         numbers: dict[str, int] = {}
         for name, port in self._definition.ports.items():
@@ -41,8 +41,8 @@ class Ports:
         self.numbers = numbers
 
     def claim(self) -> list[str]:
-        """Before a spawn: who holds our ports? Where it is somebody else, another number is taken, and said in what
-        is returned.
+        """Check right before a spawn that the ports are free. Where another process holds one, take another number.
+        Returns remarks on the numbers that changed.
 
         Raises:
             PortHeld: the port is fixed.
@@ -61,7 +61,7 @@ class Ports:
         return remarks
 
     def held(self) -> bool:
-        """Whether somebody has one of them, now that the daemon has not.
+        """Whether another process holds one of the ports, while the daemon does not run.
 
         Raises:
             OSError: its host is no address of this machine.
@@ -69,8 +69,8 @@ class Ports:
         return not all(self._platform.port_is_free(self._definition.host, number) for number in self.numbers.values())
 
     def stranger(self, pid: int, owns: Callable[[int], bool]) -> tuple[int, PortHolder] | None:
-        """Somebody else may have got a port between `claim` and the daemon's own bind, and answer for it: the number
-        and who, if that is so."""
+        """Another process that has taken a port between `claim` and the daemon's own bind, with the port's number; None
+        if there is none."""
         for number in self.numbers.values():
             holder = self._platform.port_holder(number, self._definition.host)
             if holder is not None and holder.pid is not None and holder.pid != pid and not owns(holder.pid):

@@ -1,20 +1,18 @@
-"""Asking a daemon how it is: http, tcp, exec, log line, file progress.
+"""Probing a daemon: http, tcp, exec, log line, file progress.
 
-A probe answers with a `Result`, always within its timeout, and never raises for what it met. What it met of the
-daemon's is a verdict. What goes wrong on our side (a bug, no descriptor left) is none: the answer is unknown. One
-`Prober` serves a whole supervisor: it holds the HTTP client, which is imported and made when the first probe needs it.
+A probe returns a `Result` within its timeout, and does not raise for anything that the daemon does. A fault of the
+daemon is a verdict. A fault on our side, such as a bug or a lack of descriptors, is none: the answer is unknown. One
+`Prober` serves a whole supervisor. It makes its HTTP client when the first probe needs it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import re
 import signal
 import sqlite3
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from neo_daemons.checks import http, sqlite, tcp
+from neo_daemons.checks.files import read_number
+from neo_daemons.checks.reasons import REFUSED, lacking, reason
 from neo_daemons.definitions import AnyProbe, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
-from neo_daemons.files import read_regular
-from neo_daemons.urls import redacted_within
+from neo_daemons.urls import redacted_within, url_host
 
 from . import faults
 from .logs import CHUNK, DaemonLog
@@ -35,54 +35,40 @@ from .platform import ExitStatus, Platform, SpawnSpec
 if TYPE_CHECKING:
     import httpx
 
-MAX_POSITION_BYTES = 100
-REFUSED = "connection refused"
 NOT_YET = "not listening yet"
-QUERY_STEPS = 10_000
-"""Instructions of SQLite's machine, well below a millisecond, between two looks at the clock."""
 MAX_BODY = 1_000_000
-"""Bytes of an answer that a body condition looks at."""
-
-
-OUR_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ENOSPC})
-"""The supervisor, or the machine, has run out of something: that says nothing of the daemon. So does EADDRNOTAVAIL:
-connect(2) has no local port left to connect from. But a refusal by another address of the host outweighs it, for a
-machine without IPv6 gives it for each ::1."""
-OUR_SQLITE_CODES = frozenset(
-    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-)
-"""SQLite could not look into a database that is there: it gives no errno, not even where no descriptor is left."""
+"""How many bytes of an answer a body condition reads."""
 
 
 class Answer(StrEnum):
-    """What a probe's result is worth."""
+    """The outcome of a probe."""
 
     OK = "ok"
     FAILED = "failed"
-    UNKNOWN = "unknown"  # we could not ask: this makes no daemon ready, and condemns none
+    UNKNOWN = "unknown"  # we could not ask, so the daemon is neither ready nor failed
 
 
 class Result(Struct, frozen=True):
-    """What a probe found: its answer, and in a few words what was asked and answered."""
+    """What a probe found: its answer, and in a few words the question and the reply."""
 
     answer: Answer
     detail: str
     stranger: bool = False
-    """Somebody else answers on the daemon's port."""
+    """Whether another process answers on the daemon's port."""
 
     @property
     def ok(self) -> bool:
-        """The probe passed."""
+        """Whether the probe passed."""
         return self.answer is Answer.OK
 
 
 def verdict(passed: bool, detail: str) -> Result:
-    """What a probe says that could ask."""
+    """The result of a probe that could ask."""
     return Result(Answer.OK if passed else Answer.FAILED, detail)
 
 
 class Target(Struct):
-    """The run of a daemon that is probed. `memory` is the probes' own, for this run."""
+    """The run of a daemon that is probed. `memory` belongs to the probes, for this run."""
 
     host: str
     ports: Mapping[str, int]
@@ -90,29 +76,29 @@ class Target(Struct):
     cwd: str
     log: DaemonLog
     log_start: int
-    """Position in the log where this run began."""
+    """The position in the log where this run began."""
     memory: dict[Any, Any]
     heard: set[int | str] = set()
     """Ports and URLs where somebody has listened during this run."""
     external: bool = False
-    """Somebody else runs it: that it does not listen is not the ordinary course of a start."""
+    """Somebody else runs the daemon, so it is not just starting while it does not listen."""
     stranger: Callable[[], str | None] = lambda: None
-    """Who else listens on one of the ports, if somebody does. Asked before anything is sent there."""
+    """Describes another process that listens on one of the ports. Called before anything is sent there."""
 
     def port(self, name: str | None) -> int:
-        """A port by name, or the first one."""
+        """The port with this name, or the first one."""
         return self.ports[name] if name is not None else next(iter(self.ports.values()))
 
 
 class Prober:
-    """Carries out probes. References in them must be resolved before."""
+    """Runs probes, whose references must have been resolved."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._client: httpx.AsyncClient | None = None
 
     async def check(self, probe: AnyProbe, target: Target) -> Result:
-        """Carry out one probe."""
+        """Run one probe."""
         try:
             async with asyncio.timeout(probe.timeout_s):
                 match probe:
@@ -131,7 +117,8 @@ class Prober:
         except re.error as error:
             return verdict(False, f"{name_of(probe, target)}: {error.pattern!r} is no regular expression: {error}")
         except Exception as error:
-            if (why := _ours(error)) is None:
+            why = f"{lacking(error)} (on the supervisor's side)"
+            if lacking(error) is None:
                 if (told := ("bug", faults.kind(error))) not in target.memory:  # not at each look
                     target.memory[told] = True
                     faults.report(f"a bug in the probe {probe}", error)
@@ -148,41 +135,32 @@ class Prober:
             if (stranger := target.stranger()) is not None:
                 return Result(Answer.FAILED, stranger, stranger=True)
             target.memory["listening", port] = True
-        import httpx
-
         if self._client is None:
-            # Daemons are local: no proxy from the environment, no certificates, no connection kept that would
-            # outlive the daemon at its end.
-            self._client = httpx.AsyncClient(
-                verify=False,  # noqa: S501
-                trust_env=False,
-                timeout=None,  # noqa: S113 - the probe has its own
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            )
+            self._client = http.make_client(verify=False)
         what = name_of(probe, target)
         try:
-            async with self._client.stream(
-                probe.method, url_of(probe, target), headers=probe.headers, json=probe.json
-            ) as response:
-                body = b""
-                if probe.body is not None:
-                    async for chunk in response.aiter_bytes():
-                        body += chunk
-                        if len(body) > MAX_BODY:
-                            break
-                status = response.status_code
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
-            if _ours(error) is not None:
+            response = await http.ask(
+                self._client,
+                probe.method,
+                url_of(probe, target),
+                limit=MAX_BODY if probe.body is not None else 0,
+                headers=probe.headers,
+                json=probe.json,
+                unpack=True,
+            )
+        except http.NoAnswer as error:
+            if lacking(error) is not None:
                 raise
-            why = _reason(error)
+            why = str(error)
             if why == REFUSED and probe.url is not None and probe.url not in target.heard and not target.external:
                 why = NOT_YET
             return verdict(False, f"{what}: {why}")
+        status = response.status
         if probe.url is not None:
             target.heard.add(probe.url)
         if (status not in probe.status) if probe.status else not 200 <= status < 300:
             return verdict(False, f"{what}: status {status}")
-        if probe.body is not None and not re.search(probe.body, body.decode("utf-8", "replace")):
+        if probe.body is not None and not re.search(probe.body, response.body.decode("utf-8", "replace")):
             return verdict(False, f"{what}: status {status}, but {probe.body!r} is not in the answer")
         return verdict(True, f"{what}: status {status}")
 
@@ -194,18 +172,17 @@ class Prober:
 
     @staticmethod
     async def _connect(target: Target, port: int) -> str | None:
-        """None, or why there is no connection."""
+        """Connect. Returns None, or why there is no connection."""
         where = f"{target.host}:{port}"
         try:
-            _, writer = await asyncio.open_connection(target.host, port)
-        except (OSError, UnicodeError) as error:
-            if _ours(error) is not None:
+            await tcp.connect(target.host, port)
+        except (OSError, ValueError) as error:
+            if lacking(error) is not None:
                 raise
-            if (why := _reason(error)) == REFUSED and port not in target.heard:
-                return f"{NOT_YET} on {where}"  # the ordinary course of a start
+            if (why := reason(error)) == REFUSED and port not in target.heard:
+                return f"{NOT_YET} on {where}"  # as in any start
             return f"connect to {where}: {why}"
         target.heard.add(port)
-        writer.transport.abort()
         return None
 
     async def _exec(self, probe: ExecProbe, target: Target) -> Result:
@@ -215,9 +192,9 @@ class Prober:
             try:
                 process = self._platform.spawn(SpawnSpec(probe.command, target.env, target.cwd, output.fileno()))
             except (OSError, ValueError) as error:
-                if _ours(error) is not None:
+                if lacking(error) is not None:
                     raise
-                return verdict(False, f"{what}: {_reason(error)}")
+                return verdict(False, f"{what}: {reason(error)}")
             process.watch(lambda status: None if ended.done() else ended.set_result(status))
             try:
                 status = await asyncio.shield(ended)
@@ -232,16 +209,16 @@ class Prober:
 
     @staticmethod
     async def _log(probe: LogProbe, target: Target) -> Result:
-        # A line that was written stays written, whatever becomes of the file: a match is kept for the run. Until there
-        # is one, only what is new since the last look; a line that was cut in two is looked at again.
+        # A match is kept for the run, whatever becomes of the file. Until there is one, each look reads only what is
+        # new, and the line that the last look saw unfinished.
         matches = re.compile(probe.pattern).search
-        end = target.log.end  # what is written meanwhile is for the next look
+        end = target.log.end  # the next look reads what is written meanwhile
         seen: str | tuple[int, bytes, int] = target.memory.get(probe, (target.log_start, b"", target.log.cuts))
         while not isinstance(seen, str):
             position, rest, cuts = seen
             data, position = target.log.read(position)
             text = (rest if target.log.cuts == cuts else b"") + data
-            # A progress bar ends its lines with \r: what is looked at again must stay short.
+            # A progress bar ends its lines with \r. What is read again must stay short.
             unfinished = text[max(text.rfind(b"\n"), text.rfind(b"\r")) + 1 :][-CHUNK:]
             lines = text.decode("utf-8", "replace").splitlines() if data else []
             found = next((line for line in lines if matches(line)), None)
@@ -261,17 +238,18 @@ class Prober:
         end: int | None = None
         try:
             if probe.database is not None and probe.query is not None:
-                # Somebody else's SQL may take as long as it likes: not in the way of everybody else.
-                end = await asyncio.to_thread(_query, probe.database, probe.query, now + probe.timeout_s)
-                position: Any = int(read_regular(path, MAX_POSITION_BYTES)) if path.exists() else None
+                # In a thread: the user's SQL may be slow, and must not block the loop.
+                database, deadline = Path(probe.database), now + probe.timeout_s
+                end = await asyncio.to_thread(sqlite.read_number, database, probe.query, deadline)
+                position: Any = read_number(path)
             else:
                 found = path.stat()
                 position = (found.st_mtime_ns, found.st_size)
         except (OSError, ValueError, OverflowError, sqlite3.Error, sqlite3.Warning) as error:
-            if _ours(error) is not None:
+            if lacking(error) is not None:
                 raise
-            return verdict(False, f"{what}: {_reason(error)}")
-        # A daemon that has had nothing to do has written no position: it stands where the log ended at its start.
+            return verdict(False, f"{what}: {reason(error)}")
+        # A daemon that has had nothing to do has written no position, and is where the log ended at its start.
         last, since, start = target.memory.get(probe, (position, now, end))
         if position != last:
             since = now
@@ -292,15 +270,14 @@ class Prober:
 
 
 def url_of(probe: HttpProbe, target: Target) -> str:
-    """Where an HTTP probe asks."""
+    """The URL that an HTTP probe requests."""
     if probe.url is not None:
         return probe.url.rstrip("/") + probe.path if probe.path != "/" else probe.url
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    return f"http://{host}:{target.port(probe.port)}{probe.path}"
+    return f"http://{url_host(target.host)}:{target.port(probe.port)}{probe.path}"
 
 
 def name_of(probe: AnyProbe, target: Target) -> str:
-    """A probe in a few words."""
+    """Name a probe in a few words."""
     match probe:
         case HttpProbe():
             return f"{probe.method} {redacted_within(url_of(probe, target))}"
@@ -315,63 +292,14 @@ def name_of(probe: AnyProbe, target: Target) -> str:
 
 
 def without_requests_of(probes: Iterable[AnyProbe], lines: Iterable[str]) -> Iterator[str]:
-    """`lines` without those by which a server logs the requests of these probes (``"GET /health HTTP/1.1" 503``): a
-    line that has a probe's method, a blank and its path. References in the paths must be resolved before."""
+    """Drop the lines with which a server logs the requests of these probes (``"GET /health HTTP/1.1" 503``): those
+    with a probe's method, a blank and its path. References in the paths must have been resolved."""
     asked = [f"{p.method} {re.escape(p.path)}" for p in probes if isinstance(p, HttpProbe) and p.url is None]
     own = re.compile(rf"\b(?:{'|'.join(asked)})(?![^\s\"'?])") if asked else None
     return (line for line in lines if own is None or not own.search(line))
 
 
 async def _reaped(ended: asyncio.Future[ExitStatus]) -> None:
-    # Killed: it ends as soon as the kernel gets to it. The timeout that brought us here may not leave a zombie.
+    # It was killed, and ends as soon as the kernel gets to it. A probe that timed out must not leave a zombie.
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(ended), 5)
-
-
-def _query(database: str, query: str, deadline: float) -> int:
-    """The query's single value; given up at `deadline` (monotonic seconds)."""
-    if not stat.S_ISREG(os.stat(database).st_mode):  # a pipe would keep us waiting
-        raise OSError(errno.EINVAL, "not a regular file", database)
-    connection = sqlite3.connect(f"{Path(database).as_uri()}?mode=ro", uri=True, timeout=0.1)
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, QUERY_STEPS)
-    try:
-        row = connection.execute(query).fetchone()
-    finally:
-        connection.close()
-    return int(row[0] or 0) if row else 0
-
-
-def _ours(error: BaseException | None) -> str | None:
-    """What the supervisor or the machine lacks, where that is behind the error."""
-    behind = list(_behind(error))
-    refused = any(isinstance(found, ConnectionRefusedError) for found in behind)
-    for found in behind:
-        if isinstance(found, sqlite3.Error):
-            if getattr(found, "sqlite_errorcode", 0) & 0xFF in OUR_SQLITE_CODES:
-                return f"{found} (on the supervisor's side)"
-        elif isinstance(found, OSError) and (
-            found.errno in OUR_ERRNOS or (found.errno == errno.EADDRNOTAVAIL and not refused)
-        ):
-            return f"{found.strerror} (on the supervisor's side)"
-    return None
-
-
-def _behind(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and those that led to it."""
-    while error is not None:
-        yield error
-        if isinstance(error, BaseExceptionGroup):
-            yield from error.exceptions
-        error = error.__cause__ or error.__context__
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error)
-    # asyncio tells in words only what happened at several addresses.
-    if any(isinstance(found, ConnectionRefusedError) for found in _behind(error)) or (
-        f"[Errno {errno.ECONNREFUSED}]" in text
-    ):
-        return REFUSED
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return text or type(error).__name__

@@ -9,6 +9,7 @@ from pathlib import Path
 from neo_daemons.definitions import Definition, HttpProbe
 from neo_daemons.references import UnknownReference, expand, expand_all
 from neo_daemons.status import Cause, EventName
+from neo_daemons.urls import url_host
 
 from . import faults
 from .context import Context
@@ -175,9 +176,8 @@ class Slot:
             return None
         if not self.ports.numbers:
             return None
-        host = f"[{definition.host}]" if ":" in definition.host else definition.host
         scheme = "http" if any(isinstance(probe, HttpProbe) for probe in definition.ready) else "tcp"
-        return f"{scheme}://{host}:{next(iter(self.ports.numbers.values()))}"
+        return f"{scheme}://{url_host(definition.host)}:{next(iter(self.ports.numbers.values()))}"
 
     def values(self) -> Mapping[str, str]:
         """Everything that this daemon's strings can refer to, as things are when it is looked up."""

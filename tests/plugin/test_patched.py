@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_neo_daemons.bridge_graph import DATABASE_VARIABLE, DIRECTORY_VARIABLE, BridgeGraph
+from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE
+from pytest_neo_daemons.bridge_graph import BridgeGraph
 from pytest_neo_daemons.guard import MAX_MISHAPS, Mishaps
 
 from .inner import Inner
@@ -165,7 +166,7 @@ def test_messages_to_the_bridge_differ_where_chance_is_patched(tmp_path: Path, m
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("CREATE TABLE Nodes (id TEXT PRIMARY KEY, data TEXT)")
         connection.execute("CREATE TABLE Edges (id TEXT PRIMARY KEY, source TEXT, target TEXT, type TEXT, data TEXT)")
-    graph = BridgeGraph({DATABASE_VARIABLE: str(database), DIRECTORY_VARIABLE: str(tmp_path)})
+    graph = BridgeGraph({DATABASE_VARIABLE: str(database), DAEMON_DIR_VARIABLE: str(tmp_path)})
     monkeypatch.setattr("uuid.uuid4", lambda: uuid.UUID(int=1))
     monkeypatch.setattr("os.urandom", lambda length: b"a" * length)
     agent = graph.subscribe()

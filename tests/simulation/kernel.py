@@ -496,7 +496,7 @@ class SimPlatform:
         return PortHolder(found.pid, found.kind) if found is not None else None
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
-        return {pid: Usage(0.0, 1_000_000, 1) for pid in pids if pid in self.kernel.table}
+        return {pid: Usage(0.0, 1_000_000) for pid in pids if pid in self.kernel.table}
 
     def age_s(self, identity: Identity) -> float:
         return self.kernel.now - identity.start_time

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from neo_daemons import bridge_files
 from neo_daemons.catalog.installed import find_program, pip_install
 from neo_daemons.config.project import Project
 from neo_daemons.definitions import CannotRun, Definition, Provision, Step
@@ -18,11 +19,7 @@ from neo_daemons.paths import real_path
 HERE = Path(__file__).parent
 INIT_GRAPH = HERE / "init_graph.mjs"
 TRY = HERE / "try.mjs"
-WAKE_SCRIPTS = (
-    "ai/daemons/wake/daemon.mjs",
-    "ai/daemons/bridge/daemon.mjs",
-    "ai/scripts/bridge-daemon.mjs",
-)
+WAKE_SCRIPTS = bridge_files.SCRIPTS
 """Where the wake daemon has been, newest first."""
 NEURAL_LINK_SCRIPTS = ("ai/mcp/server/neural-link/run-bridge.mjs",)
 SETUP = "ai/scripts/setup/initServerConfigs.mjs"

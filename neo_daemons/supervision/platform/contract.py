@@ -1,6 +1,6 @@
-"""What the core needs of an operating system. One documented contract; `linux` and `posix` fulfil it.
+"""The contract between the core and the operating system. `linux` and `posix` implement it.
 
-This package is the only place of the project that spawns a process or sends a signal.
+No other package of the project spawns a process or sends a signal.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ MARK_VARIABLE = "NEO_DAEMONS_MARK"
 
 
 class ExitStatus(Struct, frozen=True):
-    """How a process ended: an exit code, or a signal's name; neither, where the kernel does not tell."""
+    """How a process ended: by an exit code or by a signal. Neither is set where the kernel does not report it."""
 
     code: int | None = None
     signal: str | None = None
 
     @property
     def clean(self) -> bool:
-        """It exited with code 0."""
+        """Whether it exited with code 0."""
         return self.code == 0
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class ExitStatus(Struct, frozen=True):
 
 
 class Mark(Struct, frozen=True):
-    """Written into a daemon's environment at its spawn, and found again there in whatever it left behind."""
+    """Identifies the processes of a daemon. The spawn writes it into their environment, from which it is read later."""
 
     token: str
     """Unique to one spawn."""
@@ -48,7 +48,7 @@ class Mark(Struct, frozen=True):
 
     @property
     def state_dir(self) -> str:
-        """Path of the state directory at the spawn."""
+        """The path of the state directory at the spawn."""
         return self.directory.path
 
     def __str__(self) -> str:
@@ -56,8 +56,8 @@ class Mark(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Mark | None:
-        """The mark in an environment variable's value, or None if that is none."""
-        # Anybody can put one into the environment of a process of theirs: it must not become a path.
+        """Parse the value of the environment variable; None if it is not a mark."""
+        # Any user can put one into the environment of their own process, so it is checked before it becomes a path.
         found = re.fullmatch(r"([0-9a-f]{32}):([^:]*):([0-9a-f]{1,16})\.([0-9a-f]{1,16}):(/.*)", text, re.DOTALL)
         if found is None or not is_name(found[2]):
             return None
@@ -65,18 +65,18 @@ class Mark(Struct, frozen=True):
 
 
 class SpawnSpec(Struct, frozen=True):
-    """A process to spawn: its own session, standard input closed, output appended to `output` (a descriptor)."""
+    """A process to spawn in a session of its own, with no standard input. `output` is a descriptor to append to."""
 
     command: Sequence[str]
     env: Mapping[str, str]
     cwd: str
     output: int
     inherit: Sequence[int] = ()
-    """Descriptors that the process keeps, besides its output: held locks."""
+    """More descriptors that the process inherits: locks that it then holds."""
 
 
 class PortHolder(Struct, frozen=True):
-    """Who listens on a port; `pid` is None where the system does not say (another user's process)."""
+    """The process that listens on a port. `pid` is None where the system hides it, as for another user's process."""
 
     pid: int | None
     command: str
@@ -86,58 +86,57 @@ class PortHolder(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """What a process and its descendants have used."""
+    """CPU time and memory of a process and its descendants."""
 
     cpu_s: float
     rss_bytes: int
-    processes: int
 
 
 class NotOurs(Exception):
-    """A process with that pid exists and is not the one that was recorded."""
+    """The pid belongs to another process than the recorded one."""
 
 
 class Unverifiable(Exception):
-    """A process with that pid exists and cannot be looked at: nothing is known of it, and unknown is not dead."""
+    """A process has that pid, but its identity cannot be read. Unknown is not dead."""
 
 
 class Process(abc.ABC):
-    """A living process whose identity is proven: spawned here, or adopted. A signal to it reaches it or nothing."""
+    """A spawned or adopted process of proven identity. A signal reaches this process or none."""
 
     pid: int
     identity: Identity
-    is_child: bool
 
     @abc.abstractmethod
     def watch(
         self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
     ) -> None:
-        """Call `on_exit` once, from the running event loop, when the process has ended. Where it is not known then
-        how, and becomes known in the seconds after, `on_learned` is called with that, also after `close`."""
+        """Call `on_exit` once, from the running event loop, when the process has ended. If its exit status is not known
+        then and becomes known within seconds, call `on_learned` with it, even after `close`."""
 
     @abc.abstractmethod
     def is_alive(self) -> bool:
-        """It has not ended (one that waits to be reaped has)."""
+        """Whether it has not ended. A process that waits to be reaped has."""
 
     @abc.abstractmethod
     def is_stopped(self) -> bool:
-        """It is stopped by a signal, until SIGCONT."""
+        """Whether a signal has stopped it, until SIGCONT."""
 
     @abc.abstractmethod
     def signal(self, signum: int) -> bool:
-        """Send a signal to this process. False if it is gone.
+        """Send a signal to this process. Returns False if it is gone.
 
         Raises:
-            PermissionError: the process may not be signalled by us.
+            PermissionError: we may not signal the process.
         """
 
     @abc.abstractmethod
     def signal_group(self, signum: int) -> bool:
-        """Send a signal to the process group that this process leads, which may outlive it. False if it is empty."""
+        """Send a signal to the process group that this process leads, and that may outlive it. Returns False if the
+        group is empty."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Stop watching and free what is held; the process lives on."""
+        """Stop watching and free all descriptors. The process lives on."""
 
 
 class Lock(Protocol):
@@ -146,25 +145,23 @@ class Lock(Protocol):
     path: Path
 
     def fileno(self) -> int:
-        """The descriptor to hand to a daemon."""
+        """The descriptor that a daemon can inherit."""
 
     def is_at_its_path(self) -> bool:
-        """Whether the file that is locked is still the one at `path`: not if that was deleted, or made anew."""
+        """Whether the locked file is still at `path`, and was not deleted or replaced."""
 
     def release(self) -> None:
-        """Close our descriptor. The lock is free when no heir holds it either."""
+        """Close our descriptor. The lock is free once every process that inherited it has ended."""
 
 
 class Platform(Protocol):
-    """The operating system, as far as the core uses it."""
-
-    name: str
+    """What the core uses of the operating system."""
 
     def boot_id(self) -> str:
-        """Identifies this boot of the machine: no process of another boot lives."""
+        """The id of this boot. No process of another boot lives."""
 
     def own_identity(self) -> Identity:
-        """Of this process."""
+        """The identity of this process."""
 
     def spawn(self, spec: SpawnSpec) -> Process:
         """Start a process.
@@ -174,7 +171,7 @@ class Platform(Protocol):
         """
 
     def open(self, pid: int, identity: Identity) -> Process | None:
-        """The living process `pid`, proven to be the one with `identity`; None if that is gone.
+        """Open the living process `pid` after proving that it has `identity`. Returns None if it is gone.
 
         Raises:
             NotOurs: `pid` names another process.
@@ -182,37 +179,37 @@ class Platform(Protocol):
         """
 
     def marked(self, match: Callable[[Mark], bool], known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
-        """The living processes whose environment holds a mark that `match` accepts. Those in `known` are not looked
-        at: to look at one takes time, and there may be many that are known to be something else."""
+        """Open the living processes whose environment holds a mark that `match` accepts. Skips the pids in `known`:
+        reading an environment takes time, and many processes may be known to be something else."""
 
     def mark_of(self, pid: int) -> Mark | None:
-        """The mark in the environment of `pid`; None if there is none, it cannot be read, or the process is another
-        user's."""
+        """The mark in the environment of `pid`; None if there is none, or it cannot be read, or the process belongs to
+        another user."""
 
     def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
-        """The living processes, but for this one, that hold the lock on the file at this path; with `deleted`, on a
-        file that was at this path and has been deleted. [] where the system does not say."""
+        """Open the living processes, except this one, that hold the lock on the file at this path. With `deleted`, the
+        file is one that was at this path and has been deleted. [] where the system does not show it."""
 
     def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
-        """Whether a process, which sees the same file systems as we do, keeps one of these files open, and that has
-        been deleted. False where the system does not say."""
+        """Whether a process that sees the same file systems as we do has one of these files open after its deletion.
+        False where the system does not show it."""
 
     def oom_kills(self) -> int | None:
-        """How many processes the kernel has killed for want of memory since the boot; None if it does not say."""
+        """How many processes the kernel's OOM killer has killed since the boot; None if that is not reported."""
 
     def lock(self, path: Path, note: str = "") -> Lock | None:
-        """Take the lock on `path` (made if missing) without waiting; None if somebody holds it. `note` is written
-        into the file once the lock is won, for whoever asks who holds it.
+        """Take the lock on `path`, which is made if it is missing, without waiting. Returns None if another process
+        holds it. Once the lock is won, `note` is written into the file, and tells others who holds it.
 
         Raises:
             OSError: the file cannot be opened or is a link.
         """
 
     def port_is_free(self, host: str, port: int) -> bool:
-        """Whether a server could listen there now."""
+        """Whether a server could listen on the port now."""
 
     def free_port(self, host: str) -> int:
-        """A port that nobody listens on now."""
+        """Find a port that nobody listens on now."""
 
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
         """Who answers a connection to TCP `port` of the local `host`: who listens on that very address, else on any
@@ -220,15 +217,14 @@ class Platform(Protocol):
         if nobody is seen to."""
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
-        """CPU time and memory of the living among `pids`, each with its descendants."""
+        """CPU time and memory of those `pids` that live, each with its descendants."""
 
     def age_s(self, identity: Identity) -> float:
-        """Seconds since the process was started, whatever was done to the wall clock meanwhile where the system
-        allows that."""
+        """Seconds since the start of the process. Where the system allows it, changes of the clock do not count."""
 
     def describe(self, pid: int) -> str | None:
-        """The command line of `pid`, shortened, or None if there is no such process."""
+        """The shortened command line of `pid`; None if there is no such process."""
 
     def become_subreaper(self) -> bool:
-        """Have the orphans of our daemons re-parented to us, and reap them; False where the system cannot. For a
-        process that is a supervisor and nothing else."""
+        """Become the parent of our daemons' orphans, and reap them. Returns False where the system cannot do that. Only
+        for a process that does nothing but supervise."""

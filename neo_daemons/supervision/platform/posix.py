@@ -1,7 +1,7 @@
 """Any POSIX system, by psutil: the last resort where there is no pidfd, and the base of the Linux platform.
 
-Exits are polled and a signal follows a fresh proof of identity, with the gap that check-then-kill has. On Linux
-`linux` closes both. On macOS a kqueue watcher belongs here; it has not been run there and is not claimed.
+It polls for exits, and proves a process's identity right before each signal, which leaves a gap between check and kill.
+`linux` closes both gaps. macOS needs a kqueue watcher here; this has not been run there, and no claim is made.
 """
 
 from __future__ import annotations
@@ -9,24 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
-import ipaddress
 import os
-import signal
 import socket
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
-from typing import get_args
 
 import psutil
 
-from neo_daemons.definitions import SignalName
+from neo_daemons import addresses
 from neo_daemons.records import Identity
 
-from . import programs
+from . import file_lock, spawning
 from .contract import (
     MARK_VARIABLE,
     ExitStatus,
@@ -41,67 +36,7 @@ from .contract import (
 )
 
 POLL_S = 0.1
-"""How often the exit of a process is looked for where no event tells it."""
-
-
-def exit_status(returncode: int) -> ExitStatus:
-    """From `subprocess`'s convention: a negative code is a signal."""
-    if returncode >= 0:
-        return ExitStatus(code=returncode)
-    try:
-        return ExitStatus(signal=signal.Signals(-returncode).name)
-    except ValueError:
-        return ExitStatus(signal=f"signal {-returncode}")
-
-
-_let_go: list[subprocess.Popen[bytes]] = []
-
-
-def let_go(popen: subprocess.Popen[bytes]) -> None:
-    """Part with a child that lives on: it is reaped, should it end in our time, at the next spawn."""
-    if popen.poll() is None:
-        _let_go.append(popen)
-
-
-STOP_SIGNALS = tuple(getattr(signal, name) for name in get_args(SignalName) if name != "SIGKILL")
-
-
-@contextlib.contextmanager
-def _nothing_ignored() -> Iterator[None]:
-    """``nohup`` and a script's ``&`` leave signals ignored, and a child inherits that: it would never see its stop
-    signal. One that is caught starts as default in the child, and is as good as ignored here."""
-    ignored = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) is signal.SIG_IGN]
-    if threading.current_thread() is not threading.main_thread():
-        ignored = []  # only the main thread may change that
-    for signum in ignored:
-        signal.signal(signum, lambda *_: None)
-    try:
-        yield
-    finally:
-        for signum in ignored:
-            signal.signal(signum, signal.SIG_IGN)
-
-
-class FileLock(Lock):
-    """flock(2) on a file that is never unlinked. `filelock` has no public way to hand its descriptor to a child."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def is_at_its_path(self) -> bool:
-        try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
-        except OSError:
-            return False
-
-    def release(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+"""Seconds between two looks for the exit of a process that no event reports."""
 
 
 class PosixProcess(Process):
@@ -110,7 +45,6 @@ class PosixProcess(Process):
     def __init__(self, pid: int, identity: Identity, popen: subprocess.Popen[bytes] | None) -> None:
         self.pid = pid
         self.identity = identity
-        self.is_child = popen is not None
         self._popen = popen
         self._timer: asyncio.TimerHandle | None = None
         self._on_exit: Callable[[ExitStatus], None] | None = None
@@ -119,14 +53,14 @@ class PosixProcess(Process):
         self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
     ) -> None:
         self._on_exit = on_exit
-        # Not at once: who watches has not yet written down that it does.
+        # Not at once: the caller must first store what it watches.
         self._timer = asyncio.get_running_loop().call_later(0, self._poll)
 
     def _poll(self) -> None:
         self._timer = None
         try:
             status = self._ended()
-        except psutil.Error:  # it cannot be looked at now: unknown is not dead
+        except psutil.Error:  # it cannot be read now, and unknown is not dead
             status = None
         if status is None:
             self._timer = asyncio.get_running_loop().call_later(POLL_S, self._poll)
@@ -141,7 +75,7 @@ class PosixProcess(Process):
     def _ended(self) -> ExitStatus | None:
         if self._popen is not None:
             code = self._popen.poll()
-            return None if code is None else exit_status(code)
+            return None if code is None else spawning.exit_status(code)
         return None if self._proven() else ExitStatus()
 
     def _proven(self) -> bool:
@@ -171,8 +105,8 @@ class PosixProcess(Process):
         return True
 
     def signal_group(self, signum: int) -> bool:
-        # A group's id is not given to a new process while the group has members, but it is once it is empty: only a
-        # group whose leader is seen to be alive is signalled by number.
+        # The id of an empty group can be given to a new process. So a group is signalled by number only while its
+        # leader is seen to be alive.
         alive = self._popen.poll() is None if self._popen is not None else self._proven()
         if not alive:
             return False
@@ -189,32 +123,13 @@ class PosixProcess(Process):
             self._timer.cancel()
             self._timer = None
         if self._popen is not None:
-            let_go(self._popen)
+            spawning.disown(self._popen)
 
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-def _address(text: str) -> Address:
-    address = ipaddress.ip_address(text)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
-
-
-def _resolve(host: str) -> Address:
-    """As `PosixPlatform._bind` does it."""
+def _resolve(host: str) -> addresses.Address:
+    """Resolve a host as `PosixPlatform._bind` does."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return _address(str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0]))
-
-
-def _rank(bound: Address, wanted: Address) -> int | None:
-    """Who of several listeners gets a connection, lowest first; None: it does not."""
-    if bound == wanted:
-        return 0
-    if bound.is_unspecified and bound.version >= wanted.version:
-        return 1 + bound.version - wanted.version  # one of both kinds comes last
-    # Who wants all addresses meets whoever has one of them.
-    return 10 if wanted.is_unspecified and bound.version <= wanted.version else None
+    return addresses.parse(str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0]))
 
 
 def identity_by_psutil(pid: int) -> Identity | None:
@@ -232,8 +147,6 @@ def identity_by_psutil(pid: int) -> Identity | None:
 class PosixPlatform:
     """See `contract.Platform`."""
 
-    name = "posix"
-
     def boot_id(self) -> str:
         # psutil's start times are absolute: they settle what a boot id would.
         return ""
@@ -247,31 +160,9 @@ class PosixPlatform:
         return identity
 
     def spawn(self, spec: SpawnSpec) -> Process:
-        popen = self._popen(spec)
+        popen = spawning.spawn(spec)
         identity = identity_by_psutil(popen.pid) or Identity(boot_id="", start_time=0.0)
         return PosixProcess(popen.pid, identity, popen)
-
-    def _popen(self, spec: SpawnSpec) -> subprocess.Popen[bytes]:
-        _let_go[:] = [popen for popen in _let_go if popen.poll() is None]
-        found = programs.find(spec.command[0], spec.env, spec.cwd)
-        # A script's interpreter that env(1) does not find would be told in the log alone, by an exit code.
-        fault = programs.script_fault(found, spec.env, spec.cwd) if found is not None else None
-        if fault is not None:
-            raise FileNotFoundError(errno.ENOENT, fault)
-        try:
-            with _nothing_ignored():
-                return subprocess.Popen(
-                    list(spec.command),
-                    env=dict(spec.env),
-                    cwd=spec.cwd,
-                    stdin=subprocess.DEVNULL,
-                    stdout=spec.output,
-                    stderr=spec.output,
-                    start_new_session=True,
-                    pass_fds=tuple(spec.inherit),
-                )
-        except OSError as error:
-            raise OSError(error.errno, programs.explain(error, spec.command, spec.env, spec.cwd)) from None
 
     def open(self, pid: int, identity: Identity) -> Process | None:
         try:
@@ -306,7 +197,7 @@ class PosixPlatform:
         return None
 
     def _claim(self, pid: int, is_ours: Callable[[], bool]) -> Process | None:
-        """A handle on `pid` if, once the handle is held, it is still the process that was looked at."""
+        """Open `pid`, if `is_ours` still holds after it was opened."""
         identity = identity_by_psutil(pid)
         return PosixProcess(pid, identity, None) if identity is not None and is_ours() else None
 
@@ -322,20 +213,7 @@ class PosixPlatform:
             return None
 
     def lock(self, path: Path, note: str = "") -> Lock | None:
-        # O_NOFOLLOW: in a directory that others can write to, a link could make us write somewhere else.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Only the winner writes: the loser must not wipe out who holds it.
-            if note:
-                os.truncate(descriptor, 0)
-                os.pwrite(descriptor, note.encode(), 0)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return None
-            raise
-        return FileLock(path, descriptor)
+        return file_lock.take(path, note)
 
     def port_is_free(self, host: str, port: int) -> bool:
         try:
@@ -354,7 +232,7 @@ class PosixPlatform:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
-            # As servers do: connections of a former run in TIME_WAIT do not count, a listener does.
+            # Servers do this too: then only listeners count, not old connections in TIME_WAIT.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
         except OSError as error:
@@ -371,7 +249,7 @@ class PosixPlatform:
         found: dict[int, int | None] = {}
         for connection in connections:
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr[1] == port:
-                rank = _rank(_address(connection.laddr[0]), wanted) if wanted is not None else 0
+                rank = addresses.rank(addresses.parse(connection.laddr[0]), wanted) if wanted is not None else 0
                 if rank is not None:
                     found.setdefault(rank, connection.pid)
         if not found:
@@ -384,14 +262,13 @@ class PosixPlatform:
         for pid in pids:
             with contextlib.suppress(psutil.Error):
                 main = psutil.Process(pid)
-                cpu_s, rss_bytes, count = 0.0, 0, 0
+                cpu_s, rss_bytes = 0.0, 0
                 for process in (main, *main.children(recursive=True)):
                     with contextlib.suppress(psutil.Error), process.oneshot():
                         times = process.cpu_times()
                         cpu_s += times.user + times.system
                         rss_bytes += process.memory_info().rss
-                        count += 1
-                result[pid] = Usage(cpu_s, rss_bytes, count)
+                result[pid] = Usage(cpu_s, rss_bytes)
         return result
 
     def describe(self, pid: int) -> str | None:

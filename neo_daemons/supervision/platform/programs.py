@@ -1,4 +1,4 @@
-"""Why a program cannot be run: the system's own word for it names the script where the script's interpreter is missing.
+"""Why a program cannot be run. The system's own error names the script even when its interpreter is missing.
 
 Reads files, runs nothing.
 """
@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 FIRST_LINE = 256
-"""Bytes of a script's first line that Linux looks at: BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h."""
+"""Linux reads this many bytes of a script's first line: BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h."""
 ELF = b"\x7fELF"
 
 
 def find(program: str, env: Mapping[str, str], cwd: str) -> str | None:
-    """Where a command's program is: its own path, or the first that may be run on ``PATH``, else the first that is
-    there. None if there is none."""
+    """Find a command's program: its own path, or the first executable on ``PATH``, else the first file there. None if
+    there is none."""
     if "/" in program:
         path = os.path.join(cwd, program)
         return path if os.path.lexists(path) else None
@@ -29,7 +29,7 @@ def find(program: str, env: Mapping[str, str], cwd: str) -> str | None:
 
 
 def fault(command: Sequence[str], env: Mapping[str, str], cwd: str) -> str | None:
-    """Why `command` cannot be run, as far as looking tells; None if nothing is seen to be in the way."""
+    """Why `command` cannot be run; None if no reason is seen."""
     program = command[0]
     if not Path(cwd).is_dir():
         return f"its working directory {cwd} does not exist"
@@ -48,7 +48,7 @@ def fault(command: Sequence[str], env: Mapping[str, str], cwd: str) -> str | Non
 
 
 def script_fault(path: str, env: Mapping[str, str], cwd: str) -> str | None:
-    """What is wrong with the interpreter that a script names; None if nothing is, or it is no script."""
+    """What is wrong with the interpreter that a script names; None if nothing is, or the file is no script."""
     line = _head(path).partition(b"\n")[0]
     if not line.startswith(b"#!"):
         return None
@@ -73,7 +73,7 @@ def script_fault(path: str, env: Mapping[str, str], cwd: str) -> str | None:
 
 
 def explain(error: OSError, command: Sequence[str], env: Mapping[str, str], cwd: str) -> str:
-    """Why the system has refused to run `command`, in a line that stands alone."""
+    """Why the system has refused to run `command`, as a line that needs no context."""
     seen = fault(command, env, cwd)
     if seen is not None:
         return seen

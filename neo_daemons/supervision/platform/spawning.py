@@ -1,0 +1,80 @@
+"""Spawning a child in a session of its own, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import get_args
+
+from neo_daemons.definitions import SignalName
+
+from . import programs
+from .contract import ExitStatus, SpawnSpec
+
+STOP_SIGNALS = tuple(getattr(signal, name) for name in get_args(SignalName) if name != "SIGKILL")
+_disowned: list[subprocess.Popen[bytes]] = []
+"""Children that live on without a `Process`."""
+
+
+def exit_status(returncode: int) -> ExitStatus:
+    """From `subprocess`'s convention: a negative code is a signal."""
+    if returncode >= 0:
+        return ExitStatus(code=returncode)
+    try:
+        return ExitStatus(signal=signal.Signals(-returncode).name)
+    except ValueError:
+        return ExitStatus(signal=f"signal {-returncode}")
+
+
+def disown(popen: subprocess.Popen[bytes]) -> None:
+    """Stop tracking a child that lives on. If it ends, the next spawn reaps it."""
+    if popen.poll() is None:
+        _disowned.append(popen)
+
+
+@contextlib.contextmanager
+def _no_signal_ignored() -> Iterator[None]:
+    """Let a child start with its stop signals at their defaults. ``nohup`` and a script's ``&`` leave signals ignored,
+    and a child would inherit that and never see its stop signal. A handler that does nothing is reset in the child."""
+    ignored = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) is signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        ignored = []  # only the main thread may change that
+    for signum in ignored:
+        signal.signal(signum, lambda *_: None)
+    try:
+        yield
+    finally:
+        for signum in ignored:
+            signal.signal(signum, signal.SIG_IGN)
+
+
+def spawn(spec: SpawnSpec) -> subprocess.Popen[bytes]:
+    """Start a process.
+
+    Raises:
+        OSError: it could not be started; the message names the file.
+    """
+    _disowned[:] = [popen for popen in _disowned if popen.poll() is None]
+    found = programs.find(spec.command[0], spec.env, spec.cwd)
+    # If env(1) does not find a script's interpreter, it only writes that to the log and exits.
+    fault = programs.script_fault(found, spec.env, spec.cwd) if found is not None else None
+    if fault is not None:
+        raise FileNotFoundError(errno.ENOENT, fault)
+    try:
+        with _no_signal_ignored():
+            return subprocess.Popen(
+                list(spec.command),
+                env=dict(spec.env),
+                cwd=spec.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=spec.output,
+                stderr=spec.output,
+                start_new_session=True,
+                pass_fds=tuple(spec.inherit),
+            )
+    except OSError as error:
+        raise OSError(error.errno, programs.explain(error, spec.command, spec.env, spec.cwd)) from None
