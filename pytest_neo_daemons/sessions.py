@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import copy
 import functools
 import os
 import platform
@@ -172,7 +173,11 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def definition(self, name: str) -> Definition | None:
-        """What a daemon was defined as; None if that is not for us to know."""
+        """What a daemon was defined as; None if that is not for us to know.
+
+        Raises:
+            Unavailable: the supervisor has not been asked yet, and cannot be.
+        """
 
     def ask(self, request: Callable[[Client], T]) -> T:
         """What the supervisor answers, also when it is just being replaced.
@@ -198,6 +203,7 @@ class Session(abc.ABC):
 
 class _Leased(Session):
     _keeper: Keeper
+    _definitions: dict[str, Definition] | None = None
 
     def need_supervisor(self) -> None:
         self._keeper.wait(RECOVERY_S)
@@ -218,9 +224,11 @@ class _Leased(Session):
         raise Unavailable(f"{name} cannot be had: {needed.failure}{log}")
 
     def definition(self, name: str) -> Definition | None:
-        session = files.read(self.state)
-        definitions = session.definitions if session is not None else ()
-        return next((definition for definition in definitions if definition.name == name), None)
+        if self._definitions is None:  # asked once: they hold as long as the run does
+            settings = self.ask(Client.settings)
+            self._definitions = {definition.name: definition for definition in settings.definitions}
+        # A copy: a project's fixture may change what it gets in place, and that must be seen to be a change.
+        return copy.deepcopy(self._definitions.get(name))
 
 
 class OwnSession(_Leased):

@@ -96,6 +96,9 @@ class Session(Protocol):
     async def remove(self, name: str) -> None:
         """End a daemon and forget it."""
 
+    def settings(self) -> api.SessionSettings:
+        """What the session was set up to be, without what `define` has changed since."""
+
     async def set_up(self, settings: api.SessionSettings) -> list[Change]:
         """Take the definitions of another user of the session."""
 
@@ -344,6 +347,9 @@ class ControlServer:
         if self._controlled.session is None:
             raise Refused("this supervisor is there to stay: only one that pytest started can do that")
         return self._controlled.session
+
+    async def _settings(self, request: Request) -> Response:
+        return _json(self._session().settings())
 
     async def _set_up(self, request: Request) -> Response:
         settings = await _body(request, api.SessionSettings, api.MAX_DEFINITIONS_BYTES)

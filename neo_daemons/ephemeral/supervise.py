@@ -278,6 +278,9 @@ class SessionOrchestrator(AgentOrchestrator):
             for path in (state.daemon_log(name), state.daemon_lock(name)):
                 path.unlink(missing_ok=True)
 
+    def settings(self) -> api.SessionSettings:
+        return api.SessionSettings(definitions=tuple(self._original.values()), keep_s=self._session.keep_s)
+
     async def set_up(self, settings: api.SessionSettings) -> list[Change]:
         check_order(settings.definitions)
         async with self._changing:
