@@ -33,7 +33,7 @@ class Run:
 
     def __init__(self, inner: Inner) -> None:
         owned = own(inner.root, None, warm=False)
-        configuration = load(state_dir=owned.state.path, directory=inner.root, isolated=True)
+        configuration = load(state_dir=owned.state_dir.path, directory=inner.root, isolated=True)
         self.definitions = {definition.name: definition for definition in configuration.definitions}
         owned.begin(configuration, keep_s=0.0)
         self.session = OwnSession(owned, self.definitions, found=False)
@@ -276,7 +276,7 @@ def test_what_a_daemon_refers_to_is_started_with_it(inner: Inner) -> None:
 
 def test_a_record_of_a_session_is_whole_after_every_change(run: Run) -> None:
     run.client.define(run.like("own", "api"))
-    content = json.loads((run.session.state.path / "session.json").read_text())
+    content = json.loads((run.session.state_dir.path / "session.json").read_text())
     assert [definition["name"] for definition in content["definitions"]] == ["api", "stubborn"]
     assert [definition["name"] for definition in content["changed"]] == ["own"]
 
@@ -297,7 +297,7 @@ def test_a_supervisor_that_was_waited_for_in_vain_is_not_waited_for_again(inner:
 
 def test_a_supervisor_that_never_answered_was_not_replaced(inner: Inner) -> None:
     owned: Any = SimpleNamespace(
-        state=StateDir(inner.tmp / "gone"),
+        state_dir=StateDir(inner.tmp / "gone"),
         keep_s=1.0,
         release=lambda: None,
         spawn=lambda: None,
