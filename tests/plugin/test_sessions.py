@@ -22,7 +22,7 @@ from neo_daemons.state_dir import StateDir
 from pytest_neo_daemons.sessions import RECOVERY_S, JoinedSession, OwnSession, Unavailable
 from tests.harness import is_alive, until
 
-from .inner import Inner
+from .inner import HTTP, Inner
 
 SLOW_TO_END = {"stop": {"grace_s": 1.0}}
 WAIT_S = 60.0
@@ -309,3 +309,70 @@ def test_a_supervisor_that_never_answered_was_not_replaced(inner: Inner) -> None
         session.need("api")
     session.close()
     assert session.replaced == 0
+
+
+def test_supervisors_may_die_again_and_again(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("helpers.py", HTTP)
+    inner.write(
+        "test_dies.py",
+        """
+        import json, os, pytest, signal
+        from helpers import get
+
+        PIDS = set()
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_killed(api, neo_daemons, number):
+            api.wait_ready()
+            pid = json.loads((neo_daemons.state_dir / "supervisor.json").read_text())["pid"]
+            PIDS.add(api.pid)
+            os.kill(pid, signal.SIGKILL)
+            assert get(api.url) == 200
+
+        def test_after(api):
+            api.wait_ready()
+            PIDS.add(api.pid)
+            assert len(PIDS) == 1 and get(api.url) == 200
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 3}, outcome.text
+    assert "the supervisor was killed and replaced 2 times; its daemons were taken over" in outcome.text
+    assert inner.starts() == 1
+
+
+def test_a_supervisor_that_was_just_killed_is_waited_for_by_whoever_asks_a_handle(inner: Inner) -> None:
+    inner.configure(api=inner.toy("write=hello"))
+    inner.write(
+        "test_dies.py",
+        """
+        import json, os, pytest, signal
+
+        @pytest.fixture
+        def killed(api, neo_daemons):
+            api.wait_ready()
+            pid = json.loads((neo_daemons.state_dir / "supervisor.json").read_text())["pid"]
+            os.kill(pid, signal.SIGKILL)
+
+        def test_pid(api, killed):
+            os.kill(api.pid, 0)
+
+        def test_logs(api, killed):
+            assert "hello" in api.logs()
+
+        def test_kill(api, killed):
+            api.kill()
+        """,
+    )
+    assert inner.run().counts() == {"passed": 3}, inner.output()
+
+
+def test_a_process_that_a_timeout_ends_while_it_waits_for_a_daemon_leaves_nothing(inner: Inner) -> None:
+    inner.configure(slow=inner.toy("quiet", ready={"type": "log", "pattern": "never"}, start_grace_s=600.0))
+    inner.write("test_slow.py", "def test_slow(slow): pass\n")
+    outcome = inner.run("--timeout=1", "--timeout-method=thread")
+    assert "Timeout" in outcome.text
+    assert outcome.results == {}
+    inner.wait_until_nothing_is_left()
+    assert inner.starts() == 1
