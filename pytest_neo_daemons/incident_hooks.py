@@ -48,8 +48,8 @@ class IncidentHooks:
         self._provider = provider
         self._selection = selection
         self._watcher = watcher
-        self._told: dict[str, bool] = {}
-        """Incident → whether its end has been told too."""
+        self._announced: dict[str, bool] = {}
+        """Incident → whether its end has been announced too."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -72,7 +72,7 @@ class IncidentHooks:
         incidents = [incident for incident in incidents if incident.daemon in built_on]
         if incidents:
             reporting.set_properties(item, report, incidents)
-            self._tell(incidents, item.nodeid)
+            self._announce(incidents, item.nodeid)
         if report.failed:
             for incident in incidents:
                 blame = "" if incident.asked_for else "\nThis failure may be the daemon's, not the test's."
@@ -96,15 +96,15 @@ class IncidentHooks:
                     found[name] = (*definition.requires, *definition.after)
         return found
 
-    def _tell(self, incidents: Iterable[Incident], test: str) -> None:
+    def _announce(self, incidents: Iterable[Incident], test: str) -> None:
         hook = self._config.hook
         for incident in incidents:
-            if incident.beginning not in self._told:
-                self._told[incident.beginning] = False
+            if incident.beginning not in self._announced:
+                self._announced[incident.beginning] = False
                 with self.mishaps.noting("pytest_neo_daemons_died", test):
                     hook.pytest_neo_daemons_died(config=self._config, incident=incident)
-            if incident.back_after_s is not None and not self._told[incident.beginning]:
-                self._told[incident.beginning] = True
+            if incident.back_after_s is not None and not self._announced[incident.beginning]:
+                self._announced[incident.beginning] = True
                 with self.mishaps.noting("pytest_neo_daemons_restarted", test):
                     hook.pytest_neo_daemons_restarted(config=self._config, incident=incident)
 

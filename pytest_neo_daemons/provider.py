@@ -59,7 +59,7 @@ class Provider:
         """Those on the shared daemons that some test was given."""
         self._touched: set[str] = set()
         """Shared daemons whose handles the present test has looked at, however it came by them."""
-        self._vain: set[str] = set()
+        self._unavailable: set[str] = set()
         """Daemons that the present test could not have."""
         self._made: dict[str, tuple[pytest.FixtureDef[Any], Any]] = {}
         """Our fixtures of daemons, and the requests for them."""
@@ -84,9 +84,9 @@ class Provider:
         if fixture is None:
             return None
         if self.session.ours:
-            self._vain.add(name)
+            self._unavailable.add(name)
             definitions.read(self.session, name)  # the fixture would fail for the rest of the run, and this does not
-            self._vain.discard(name)
+            self._unavailable.discard(name)
         elif not self._selection.is_overridden(name, request.session.items):
             return None
         stated: Definition | None = request.getfixturevalue(definition_fixture_name(fixture))
@@ -104,9 +104,9 @@ class Provider:
         if handle is None:
             self._watcher.begin()
             handle = Daemon(self.session, name, functools.partial(self._refusal, name), self._export, self._touch)
-            self._vain.add(name)
+            self._unavailable.add(name)
             begin(handle)
-            self._vain.discard(name)
+            self._unavailable.discard(name)
             self.handles[name] = handle
             self._ready(handle)
         return handle
@@ -208,7 +208,7 @@ class Provider:
 
     def end_test(self) -> None:
         """After the fixtures of a test were torn down."""
-        self._forget_vain()
+        self._retry_unavailable()
         self.isolation.end()
         self._repair_shared()  # once more: a fixture may have used a fault, too
 
@@ -218,14 +218,14 @@ class Provider:
                 with suppress_unavailable():
                     handle.repair()
 
-    def _forget_vain(self) -> None:
+    def _retry_unavailable(self) -> None:
         """Have pytest ask again for a daemon that could not be had: the supervisor knows whether that is of use."""
-        for name in self._vain:
+        for name in self._unavailable:
             for fixture in (fixture_name(name), shared_fixture_name(name)):
                 if fixture in self._made:
                     made, request = self._made.pop(fixture)
                     made.finish(request)
-        self._vain.clear()
+        self._unavailable.clear()
 
     def close(self) -> None:
         """Leave the environment as it was."""

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from neo_daemons.config import load
-from neo_daemons.control.client import ControlError
+from neo_daemons.control.api import SessionSettings
+from neo_daemons.control.client import Client, ControlError
 from neo_daemons.definitions import Definition, Port
 from neo_daemons.ephemeral.launch import own
 from neo_daemons.state_dir import StateDir
@@ -279,6 +280,37 @@ def test_a_record_of_a_session_is_whole_after_every_change(run: Run) -> None:
     content = json.loads((run.session.state_dir.path / "session.json").read_text())
     assert [definition["name"] for definition in content["definitions"]] == ["api", "stubborn"]
     assert [definition["name"] for definition in content["changed"]] == ["own"]
+
+
+def test_a_session_says_what_it_was_set_up_to_be_and_not_what_was_changed_since(run: Run) -> None:
+    run.client.define(run.like("own", "api"))
+    run.client.define(msgspec.structs.replace(run.definitions["api"], env={"CHANGED": "1"}))
+    settings = run.client.settings()
+    assert {definition.name: definition for definition in settings.definitions} == run.definitions
+    assert settings.keep_s == 0.0
+
+
+def test_a_worker_asks_for_the_definitions_once_and_reads_no_file_of_the_supervisor(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, settings = [], Client.settings
+
+    def counted(client: Client) -> SessionSettings:
+        asked.append(client)
+        return settings(client)
+
+    monkeypatch.setattr(Client, "settings", counted)
+    (run.session.state_dir.path / "session.json").unlink()
+    session = JoinedSession(run.session.state_dir, run.definitions, "gw0")
+    try:
+        definition = session.definition("api")
+        assert definition == run.definitions["api"]
+        definition.env["CHANGED"] = "in place"
+        assert session.definition("api") == run.definitions["api"]
+        assert session.definition("nobody") is None
+    finally:
+        session.close()
+    assert len(asked) == 1
 
 
 def test_a_supervisor_that_was_waited_for_in_vain_is_not_waited_for_again(inner: Inner) -> None:
