@@ -1,4 +1,4 @@
-"""The hooks of a run with daemons, and which of them a process needs."""
+"""pytest's hooks, switched on: each hands over to the part of the plugin that does the work."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ class RunHooks:
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: Any) -> None:
         name = self._selection.daemon_of(fixturedef.argname)
         if name is not None:
-            self._provider.made(name, fixturedef, request)
+            self._provider.set_up(name, fixturedef, request)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:

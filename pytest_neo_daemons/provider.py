@@ -1,5 +1,7 @@
-"""Gives the daemons of a session to tests: shared ones and those of one test's own, and puts right what tests do to
-them."""
+"""Gives the daemons of a session to tests, and repairs what tests do to them.
+
+Tests share a daemon, or have one of their own (`isolation`).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ PARALLEL = "other workers may be using it; have one of the test's own: new_daemo
 
 
 class Provider:
-    """The daemons of one process of a run.
+    """Gives daemons to the tests of one process.
 
     Args:
         session: where they run.
@@ -56,13 +58,13 @@ class Provider:
         self.isolation = Isolation(session, worker)
         """The daemons of the present test's own."""
         self.handles: dict[str, Daemon] = {}
-        """Those on the shared daemons that some test was given."""
+        """Shared daemon → its handle, once a test has asked for it."""
         self._touched: set[str] = set()
         """Shared daemons whose handles the present test has looked at, however it came by them."""
         self._unavailable: set[str] = set()
-        """Daemons that the present test could not have."""
-        self._made: dict[str, tuple[pytest.FixtureDef[Any], Any]] = {}
-        """Our fixtures of daemons, and the requests for them."""
+        """Daemons that were not available to the present test."""
+        self._fixtures: dict[str, tuple[pytest.FixtureDef[Any], Any]] = {}
+        """Fixture of a daemon → its definition and the latest request for it."""
         self._exported: dict[str, str | None] = {}
         """What the environment had before."""
 
@@ -102,7 +104,7 @@ class Provider:
             self._change(name, definition)
         handle = self.handles.get(name)
         if handle is None:
-            self._watcher.begin()
+            self._watcher.note_use()
             handle = Daemon(self.session, name, functools.partial(self._refusal, name), self._export, self._touch)
             self._unavailable.add(name)
             begin(handle)
@@ -117,7 +119,7 @@ class Provider:
         The test fails, without a traceback, if it cannot be had.
         """
         definitions.check_stated(definition, name)
-        self._watcher.begin()
+        self._watcher.note_use()
         daemon = self.isolation.begin(handle or self.isolation.promise(name), definition)
         self._watcher.logs[daemon.name] = daemon.log_path
         return daemon
@@ -149,7 +151,7 @@ class Provider:
         if name in self._touched:
             return
         self._touched.add(name)
-        self._watcher.begin()
+        self._watcher.note_use()
         handle = self.handles.get(name)
         if handle is not None and self._watcher.has_news(name):
             with suppress_unavailable():
@@ -176,11 +178,12 @@ class Provider:
         if not hasattr(item, "fixturenames"):
             for name in self._selection.marked(item):
                 self.obtain(name, None)
-        self._watcher.begin()
+        self._watcher.note_use()
 
-    def made(self, name: str, fixture: pytest.FixtureDef[Any], request: Any) -> None:
-        """A fixture of a daemon is being set up: with a daemon of the test's own, where one was promised."""
-        self._made[fixture.argname] = (fixture, request)
+    def set_up(self, name: str, fixture: pytest.FixtureDef[Any], request: Any) -> None:
+        """Note that pytest sets up a fixture of a daemon. Start a daemon of the test's own if the test has a handle on
+        one in place of the fixture."""
+        self._fixtures[fixture.argname] = (fixture, request)
         promised = getattr(request, "param", None)
         if isinstance(promised, Daemon):
             self.isolate(name, self.definition_for(name, request), promised)
@@ -219,16 +222,16 @@ class Provider:
                     handle.repair()
 
     def _retry_unavailable(self) -> None:
-        """Have pytest ask again for a daemon that could not be had: the supervisor knows whether that is of use."""
+        """Have pytest ask again for a daemon that was not available: the supervisor knows whether that is of use."""
         for name in self._unavailable:
             for fixture in (fixture_name(name), shared_fixture_name(name)):
-                if fixture in self._made:
-                    made, request = self._made.pop(fixture)
+                if fixture in self._fixtures:
+                    made, request = self._fixtures.pop(fixture)
                     made.finish(request)
         self._unavailable.clear()
 
     def close(self) -> None:
-        """Leave the environment as it was."""
+        """Give the environment its variables back."""
         for variable, value in self._exported.items():
             if value is None:
                 os.environ.pop(variable, None)

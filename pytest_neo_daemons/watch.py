@@ -63,13 +63,13 @@ class Watcher:
         """Where the journal was when each daemon was last seen to be ready."""
 
     def begin_test(self, item: pytest.Item) -> None:
-        """From now on, this is the present test."""
+        """Make this the present test."""
         self._item = item
         if WATCH in item.stash:  # it is run again
             del item.stash[WATCH]
 
-    def begin(self) -> None:
-        """The present test uses a daemon: note where journal and logs are, unless that was done."""
+    def note_use(self) -> None:
+        """Begin a watch for the present test, which uses a daemon, unless it has one."""
         if self._item is not None and WATCH not in self._item.stash:
             self.journal.read()
             self._item.stash[WATCH] = Watch(self.journal, self.logs)
@@ -79,7 +79,7 @@ class Watcher:
         return self._seen_ready.get(name) != self.journal.position
 
     def seen_ready(self, name: str) -> None:
-        """A daemon is ready, as far as the journal has been read."""
+        """Note that a daemon is ready, as far as the journal has been read."""
         self._seen_ready[name] = self.journal.position
 
 

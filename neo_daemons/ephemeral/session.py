@@ -41,7 +41,7 @@ class Owner(Struct, frozen=True):
 
 
 class SessionRecord(Struct, frozen=True, kw_only=True):
-    """What the supervisor of a session is told."""
+    """The content of a session's file: what its supervisor works by."""
 
     root: str
     cache: str
