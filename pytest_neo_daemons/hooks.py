@@ -17,7 +17,7 @@ from .guard import Mishaps, guarded
 from .handles import Daemon
 from .incident_hooks import IncidentHooks
 from .incidents import JournalReader
-from .names import MARKER, fixture_name, shared_fixture_name
+from .names import FIXTURES_OF_DAEMONS, MARKER, fixture_name, shared_fixture_name
 from .options import Options, resolve
 from .progress import Progress
 from .provider import PROVIDER, Provider
@@ -45,8 +45,7 @@ def activate(config: pytest.Config) -> None:
     mishaps, register = Mishaps(), config.pluginmanager.register
     session = choice.session
     journal = JournalReader(session.state_dir.journal, choice.journal_from) if session is not None else None
-    of_daemons = fixtures.of_daemons(choice.names)
-    selection = Selection(choice.names, config, of_daemons)
+    selection = Selection(choice.names, config)
     # Each hook is in one of these only, but for `pytest_sessionfinish`: there the one registered last is done first.
     register(Summary(config, choice, journal, mishaps), "neo_daemons_summary")
     register(CollectionHooks(selection, mishaps), "neo_daemons_collection")
@@ -56,8 +55,9 @@ def activate(config: pytest.Config) -> None:
         config.stash[PROVIDER] = provider
         register(IncidentHooks(config, options.config, provider, selection, watcher, mishaps), "neo_daemons_incidents")
         register(RunHooks(config, provider, selection, journal, mishaps), "neo_daemons_run")
+    # Last, as it may refuse: `RunHooks` then closes the session.
     register(fixtures, "neo_daemons_fixtures")
-    register(of_daemons, "neo_daemons_fixtures_of_daemons")
+    register(fixtures.of_daemons(choice.names), FIXTURES_OF_DAEMONS)
 
 
 def _provider(

@@ -5,6 +5,8 @@ from __future__ import annotations
 BUILTINS = ("chroma", "bridge", "mlx")
 CLIENTS = ("chroma_client", "bridge_graph", "mlx_client", "new_daemon")
 MARKER = "neo_daemons"
+FIXTURES_OF_DAEMONS = "neo_daemons_fixtures_of_daemons"
+"""The plugin with the fixtures that are made for the daemons of a run."""
 RESERVED = frozenset(
     {
         "cache", "capfd", "capfdbinary", "caplog", "capsys", "capsysbinary", "capteesys", "config", "doctest_namespace",

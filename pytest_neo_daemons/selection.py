@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .names import MARKER, definition_fixture_name, fixture_name, shared_fixture_name
+from .names import FIXTURES_OF_DAEMONS, MARKER, definition_fixture_name, fixture_name, shared_fixture_name
 
 USES = pytest.StashKey[tuple[str, ...]]()
 
@@ -18,13 +18,11 @@ class Selection:
     Args:
         names: of the daemons.
         config: of the run.
-        ours: the plugin with the fixtures that are made for these daemons.
     """
 
-    def __init__(self, names: tuple[str, ...], config: pytest.Config, ours: object) -> None:
+    def __init__(self, names: tuple[str, ...], config: pytest.Config) -> None:
         self.names = names
         self._plugins = config.pluginmanager
-        self._ours = ours
         self._by_fixture = {fixture_name(name): name for name in names}
         self._by_fixture |= {shared_fixture_name(name): name for name in names}
 
@@ -86,7 +84,7 @@ class Selection:
         holders: set[Any] = set()
         for item in items:
             holders |= {getattr(item, "module", None), getattr(item, "cls", None)}
-        holders |= self._plugins.get_plugins() - {self._ours}
+        holders |= self._plugins.get_plugins() - {self._plugins.get_plugin(FIXTURES_OF_DAEMONS)}
         return any(hasattr(holder, attribute) for holder in holders for attribute in attributes)
 
 

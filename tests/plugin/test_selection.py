@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness import toy
 
-from .inner import MODES, Inner, lines, messages
+from .inner import MODES, Inner, lines, messages, refused
 
 
 @MODES
@@ -211,3 +211,9 @@ def test_names_and_ports_hide_nothing_and_collide_with_nothing(inner: Inner) -> 
         outcome = inner.run("-p", "cacheprovider")
     assert outcome.counts() == {"error": 1, "passed": 4}, outcome.text
     assert "configured: api, cache, my-api, tmp-path" in messages(outcome)["test_chroma"]
+
+
+def test_two_daemons_with_the_same_fixture_are_a_usage_error_that_leaves_nothing(inner: Inner) -> None:
+    inner.configure(api=inner.toy(), **{"api-definition": inner.toy()})
+    inner.write("test_on.py", "def test_api(api): pass\n")
+    refused(inner, inner.run(), ("two daemons", "api_definition", "rename"))
