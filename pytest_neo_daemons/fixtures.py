@@ -6,24 +6,20 @@ import contextlib
 import importlib.util
 import types
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
 from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE
-from neo_daemons.control.client import ControlError
+from neo_daemons.definitions import Definition
 from neo_daemons.unpatched import Unpatched
 
-from . import clients
+from . import clients, definitions
 from .bridge_graph import BridgeGraph
 from .handles import NOT_OURS, Daemon, Daemons
-from .plugin import BUILTINS, fixture_name, shared_fixture_name
-from .sessions import Unavailable
-
-if TYPE_CHECKING:
-    from neo_daemons.definitions import Definition
-
-    from .activation import Active
+from .names import BUILTINS, definition_fixture_name, fixture_name, shared_fixture_name
+from .provider import provider_of
+from .sessions import suppress_unavailable
 
 DATABASES = f"/api/v2/tenants/{clients.TENANT}/databases"
 REMOVAL_S = 5.0
@@ -31,65 +27,61 @@ REMOVAL_TRIES = 20
 """chroma answers that its database is locked when several are removed at once."""
 
 
-def _active(request: pytest.FixtureRequest) -> Active:
-    active: Any = request.config.pluginmanager.get_plugin("neo_daemons_active")
-    return cast("Active", active)
+def of_daemons(names: tuple[str, ...]) -> types.ModuleType:
+    """A plugin with the fixtures that are called like the daemons of this run.
 
-
-def of_daemons(active: Active) -> types.ModuleType:
-    """A plugin with the fixtures that are called like the daemons of this run."""
+    Raises:
+        pytest.UsageError: two daemons would have the same fixture.
+    """
     made = types.ModuleType("pytest_neo_daemons.of_daemons")
-    for daemon in active.names:
-        setattr(made, shared_fixture_name(daemon), _shared(daemon, active))
+    for daemon in names:
+        setattr(made, shared_fixture_name(daemon), _shared(daemon))
         name = fixture_name(daemon)
         if name is not None:
-            for wanted in (name, f"{name}_definition"):
+            for wanted in (name, definition_fixture_name(name)):
                 if hasattr(made, wanted):
                     raise pytest.UsageError(
                         f"neo-daemons: two daemons would have the fixture {wanted}; rename {daemon!r} or the other"
                     )
-            setattr(made, name, _daemon(name, daemon, active))
-            setattr(made, f"{name}_definition", _definition(name, daemon, active))
+            setattr(made, name, _daemon(name, daemon))
+            setattr(made, definition_fixture_name(name), _definition(name, daemon))
     for daemon in BUILTINS:
-        if daemon not in active.names:
-            setattr(made, daemon, _missing(daemon, active.names))
+        if daemon not in names:
+            setattr(made, daemon, _missing(daemon, names))
     return made
 
 
-def _daemon(name: str, daemon: str, active: Active) -> Any:
+def _daemon(name: str, daemon: str) -> Any:
     @pytest.fixture(name=name, scope="session")
     def fixture(request: pytest.FixtureRequest) -> Daemon:
         """A daemon, ready for use; see `pytest_neo_daemons.Daemon`."""
-        return active.obtain(daemon, defined(daemon, active, request))
+        return _obtained(daemon, request)
 
     return fixture
 
 
-def _shared(daemon: str, active: Active) -> Any:
+def _shared(daemon: str) -> Any:
     @pytest.fixture(name=shared_fixture_name(daemon), scope="session")
     def fixture(request: pytest.FixtureRequest) -> Daemon:
         """The daemon that tests share, for markers and ``neo_daemons["NAME"]``."""
-        return active.obtain(daemon, defined(daemon, active, request))
+        return _obtained(daemon, request)
 
     return fixture
 
 
-def defined(daemon: str, active: Active, request: pytest.FixtureRequest) -> Definition | None:
-    """What a daemon is to be, where a fixture says so; None if nobody but the session says so."""
-    name = fixture_name(daemon)
-    if name is None or not (active.session.ours or active.is_overridden(daemon, request.session.items)):
-        return None
-    definition: Definition | None = request.getfixturevalue(f"{name}_definition")
-    return definition
+def _obtained(daemon: str, request: pytest.FixtureRequest) -> Daemon:
+    provider = provider_of(request)
+    return provider.obtain(daemon, provider.definition_for(daemon, request))
 
 
-def _definition(name: str, daemon: str, active: Active) -> Any:
-    @pytest.fixture(name=f"{name}_definition", scope="session")
-    def fixture() -> Definition | None:
+def _definition(name: str, daemon: str) -> Any:
+    @pytest.fixture(name=definition_fixture_name(name), scope="session")
+    def fixture(request: pytest.FixtureRequest) -> Definition | None:
         """The definition of a daemon. Override it to change that, for all tests that use the daemon."""
-        if not active.session.ours:
+        session = provider_of(request).session
+        if not session.ours:
             pytest.fail(f"cannot change the definition of {daemon}: {NOT_OURS}", pytrace=False)
-        return active.session.definition(daemon)
+        return definitions.read(session, daemon)
 
     return fixture
 
@@ -110,20 +102,21 @@ def _unknown(name: str, names: tuple[str, ...]) -> str:
 @pytest.fixture(scope="session")
 def neo_daemons(request: pytest.FixtureRequest) -> Daemons:
     """All daemons by name; one is started when it is asked for."""
-    return _active(request).daemons(request)
+    return provider_of(request).daemons(request)
 
 
 @pytest.fixture
 def new_daemon(request: pytest.FixtureRequest) -> Callable[[str], Daemon]:
     """Makes a daemon of this test's own, like the shared one of that name: ``new_daemon("chroma")``. It ends with the
     test."""
-    active = _active(request)
+    provider = provider_of(request)
 
     def new(name: str) -> Daemon:
-        if name not in active.names:
-            pytest.fail(f"new_daemon({name!r}): {_unknown(name, active.names)}", pytrace=False)
-        definition = defined(name, active, request)
-        return active.isolate(name, definition or active.session.definition(name))
+        names = provider.session.names
+        if name not in names:
+            pytest.fail(f"new_daemon({name!r}): {_unknown(name, names)}", pytrace=False)
+        stated = provider.definition_for(name, request)
+        return provider.isolate(name, stated or definitions.read(provider.session, name))
 
     return new
 
@@ -144,11 +137,11 @@ def chroma_client(request: pytest.FixtureRequest, chroma: object) -> Iterator[An
     client = clients.make_chroma(daemon.host, daemon.port, database, secure=clients.is_secure(daemon.url))
     yield client
     getattr(client, "close", lambda: None)()  # chromadb has it since 1.5
-    if not _active(request).is_isolated(daemon):
+    if not provider_of(request).is_isolated(daemon):
         from tenacity import RetryError, Retrying, stop_after_attempt, stop_after_delay
 
         # No test fails because of what could not be cleaned up after it: names are never used twice.
-        with contextlib.suppress(RetryError, Unavailable, ControlError):
+        with suppress_unavailable(), contextlib.suppress(RetryError):
             daemon.wait_ready()  # a test may have killed it
             with clients.make_http(daemon.url) as admin:
                 # The attempts are counted, too: a test may have stopped the clock.
@@ -176,9 +169,9 @@ def _behind(made: object, name: str, request: pytest.FixtureRequest) -> Daemon:
     something else under that name."""
     if isinstance(made, Daemon):
         return made
-    active = _active(request)
-    if name not in active.names:
-        pytest.fail(_unknown(name, active.names), pytrace=False)
+    names = provider_of(request).session.names
+    if name not in names:
+        pytest.fail(_unknown(name, names), pytrace=False)
     daemon: Daemon = request.getfixturevalue(shared_fixture_name(name))
     return daemon
 

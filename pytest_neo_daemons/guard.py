@@ -8,7 +8,7 @@ import inspect
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -57,6 +57,16 @@ class Mishaps:
                     sys.stderr.write(f"neo-daemons: {text}\n")
         if test is not None:
             self._tests[key][test] = None
+
+    @contextlib.contextmanager
+    def noting(self, hook: str, test: str | None = None) -> Iterator[None]:
+        """While a project's hook is called: what goes wrong in it is the project's, and the run goes on."""
+        try:
+            yield
+        except ENDING:
+            raise
+        except BaseException as error:
+            self.note(hook, error, test)
 
     def lines(self) -> list[str]:
         """What the summary says of them."""

@@ -3,18 +3,18 @@ test."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 
 import msgspec
 import pytest
 
-from neo_daemons.control.client import Client, ControlError
+from neo_daemons.control.client import Client
 from neo_daemons.definitions import Definition, Port
 from neo_daemons.unpatched import Unpatched
 
+from .definitions import define
 from .handles import NOT_OURS, Daemon, begin
-from .sessions import Session, Unavailable
+from .sessions import Session, suppress_unavailable
 
 PREFIX = 40
 """How much of a daemon's name the name of an instance begins with."""
@@ -55,7 +55,7 @@ class Isolation:
             pytest.fail(f"{name} cannot be isolated: it is external, somebody else's", pytrace=False)
         # Random: a worker that takes a dead one's place counts anew, and a configured daemon may be called alike.
         handle.lead_to(f"{name[:PREFIX]}-{self._worker}-{Unpatched.urandom(4).hex()}")
-        data_dir = str(self._session.state.data_dir(handle.name)) if definition.data_dir is not None else None
+        data_dir = str(self._session.state_dir.data_dir(handle.name)) if definition.data_dir is not None else None
         ports = dict.fromkeys(definition.ports, Port())
         own = msgspec.structs.replace(definition, name=handle.name, ports=ports, data_dir=data_dir)
         self.handles.append(handle)
@@ -65,16 +65,5 @@ class Isolation:
     def end(self) -> None:
         """End them, with their logs and data."""
         for handle in self.handles:
-            with contextlib.suppress(Unavailable, ControlError):
+            with suppress_unavailable():
                 self._session.ask(functools.partial(Client.remove, name=handle.name))
-
-
-def define(session: Session, definition: Definition) -> None:
-    """Add a daemon to the session, or change one; the test fails, without a traceback, if that is refused."""
-    fault = None
-    try:
-        session.ask(lambda client: client.define(definition))
-    except (ControlError, Unavailable) as error:
-        fault = str(error)
-    if fault is not None:
-        pytest.fail(fault, pytrace=False)

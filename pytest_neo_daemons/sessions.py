@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import copy
 import functools
 import os
-import platform
 import threading
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from neo_daemons import procfs
 from neo_daemons.control.client import Client, ControlError, Lease, Unreachable
 from neo_daemons.definitions import Definition
-from neo_daemons.ephemeral import session as files
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus
 from neo_daemons.unpatched import Unpatched
@@ -40,6 +37,11 @@ CLOSE_S = 5.0
 
 class Unavailable(Exception):
     """A daemon, or the supervisor, cannot be had; ``str()`` says why, with the end of the log."""
+
+
+def suppress_unavailable() -> contextlib.suppress:
+    """Pass over a daemon that cannot be reached at the end of a test or a run: the next use of it fails with that."""
+    return contextlib.suppress(Unavailable, ControlError)
 
 
 class Keeper:
@@ -143,16 +145,15 @@ class Keeper:
 class Session(abc.ABC):
     """What the plugin needs of a supervisor."""
 
-    client: Client
-    names: tuple[str, ...]
-    """The names of the daemons."""
     ours = True
     """Whether it is the tests' own, so that they may start, change and hurt its daemons."""
 
-    @property
-    def state(self) -> StateDir:
+    def __init__(self, state_dir: StateDir, names: Iterable[str]) -> None:
+        self.state_dir = state_dir
         """Where it keeps its files."""
-        return self.client.state_dir
+        self.client = Client(state_dir)
+        self.names = tuple(names)
+        """The names of the daemons."""
 
     @abc.abstractmethod
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
@@ -172,7 +173,11 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def definition(self, name: str) -> Definition | None:
-        """What a daemon was defined as; None if that is not for us to know."""
+        """What a daemon was defined as; None if that is not for us to know.
+
+        Raises:
+            Unavailable: the supervisor has not been asked yet, and cannot be.
+        """
 
     def ask(self, request: Callable[[Client], T]) -> T:
         """What the supervisor answers, also when it is just being replaced.
@@ -196,8 +201,9 @@ class Session(abc.ABC):
         """Let go of it."""
 
 
-class _Leased(Session):
+class _LeasedSession(Session):
     _keeper: Keeper
+    _definitions: dict[str, Definition] | None = None
 
     def need_supervisor(self) -> None:
         self._keeper.wait(RECOVERY_S)
@@ -218,17 +224,18 @@ class _Leased(Session):
         raise Unavailable(f"{name} cannot be had: {needed.failure}{log}")
 
     def definition(self, name: str) -> Definition | None:
-        session = files.read(self.state)
-        definitions = session.definitions if session is not None else ()
-        return next((definition for definition in definitions if definition.name == name), None)
+        if self._definitions is None:  # asked once: they hold as long as the run does
+            settings = self.ask(Client.settings)
+            self._definitions = {definition.name: definition for definition in settings.definitions}
+        # A copy: a project's fixture may change what it gets in place, and that must be seen to be a change.
+        return copy.deepcopy(self._definitions.get(name))
 
 
-class OwnSession(_Leased):
+class OwnSession(_LeasedSession):
     """A session that this process has started, or found warm."""
 
     def __init__(self, owned: Owned, names: Iterable[str], *, found: bool) -> None:
-        self.client = Client(owned.state)
-        self.names = tuple(names)
+        super().__init__(owned.state_dir, names)
         self.reused = found
         self.changes: list[Change] = []
         """What a warm session had to change to be what this run wants."""
@@ -280,12 +287,11 @@ class OwnSession(_Leased):
                 return  # it is ending
 
 
-class JoinedSession(_Leased):
+class JoinedSession(_LeasedSession):
     """The session of another process of this run, seen from an xdist worker."""
 
-    def __init__(self, state: StateDir, names: Iterable[str], worker: str) -> None:
-        self.client = Client(state)
-        self.names = tuple(names)
+    def __init__(self, state_dir: StateDir, names: Iterable[str], worker: str) -> None:
+        super().__init__(state_dir, names)
         self._keeper = Keeper(self.client, f"pytest worker {worker}, pid {Unpatched.getpid()}", lambda held: None)
 
     def close(self) -> None:
@@ -299,9 +305,8 @@ class AttachedSession(Session):
     ON_THEIR_WAY = frozenset({"starting", "running", "backoff", "stopping", "degraded"})
     PATIENT_RESTARTS = 2
 
-    def __init__(self, state: StateDir, names: Iterable[str]) -> None:
-        self.client = Client(state)
-        self.names = tuple(names)
+    def __init__(self, state_dir: StateDir, names: Iterable[str]) -> None:
+        super().__init__(state_dir, names)
         self._keeper = Keeper(self.client, f"pytest, pid {Unpatched.getpid()}", lambda held: None, inhibit="*")
 
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
@@ -317,8 +322,8 @@ class AttachedSession(Session):
             if tired or daemon.state not in self.ON_THEIR_WAY:
                 why = f"it is {daemon.state}{f' ({daemon.detail})' if daemon.detail else ''}"
                 raise Unavailable(
-                    f"{name} cannot be had: in {self.state.path} {why}, and that is not for tests to change; "
-                    f"see: neo-daemons why {name} --state-dir {self.state.path}"
+                    f"{name} cannot be had: in {self.state_dir.path} {why}, and that is not for tests to change; "
+                    f"see: neo-daemons why {name} --state-dir {self.state_dir.path}"
                 )
             Unpatched.sleep(POLL_S)
 
@@ -336,21 +341,3 @@ class AttachedSession(Session):
 
     def close(self) -> None:
         self._keeper.close()
-
-
-def machine() -> str:
-    """Where processes see each other: this boot of a kernel, and one of its pid namespaces."""
-    try:
-        return f"{procfs.boot_id()} {os.readlink('/proc/self/ns/pid')}"
-    except (procfs.ProcfsUnavailable, OSError):
-        return platform.node()
-
-
-def is_reachable(state_dir: str, where: str) -> bool:
-    """Whether a session that another process names, on the `machine` that it names, is open to us. Its files alone do
-    not tell: a directory can be shared over the network, and a socket cannot."""
-    if where != machine():
-        return False
-    with contextlib.suppress(OSError):
-        return files.read(StateDir(Path(state_dir))) is not None
-    return False

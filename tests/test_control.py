@@ -66,6 +66,7 @@ def ask(project: Project, method: str, path: str, body: bytes = b"") -> tuple[in
         ("PUT", "/v1/daemons/api", b'{"name": "other"}', 409, "'other'"),
         ("POST", "/v1/daemons/api/why", b"", 405, ""),
         ("DELETE", "/v1/daemons/api", b"", 409, "there to stay"),
+        ("GET", "/v1/session", b"", 409, "there to stay"),
         ("PUT", "/v1/session", b'{"definitions": [], "keep_s": 0}', 409, "there to stay"),
         ("POST", "/v1/reload", b" " * 100_000, 400, "larger than"),
         ("POST", "/v1/leases", b"{}", 400, "holder"),

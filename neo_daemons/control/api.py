@@ -78,7 +78,8 @@ class Signal(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``PUT /v1/session``: what a session's supervisor, kept warm, is to be for its next user."""
+    """What a session's supervisor works by. The body of ``PUT /v1/session``, for one that was kept warm, and the answer
+    to ``GET /v1/session``."""
 
     definitions: tuple[Definition, ...]
     keep_s: Annotated[float, Meta(ge=0)]

@@ -141,6 +141,10 @@ class Client:
         """Have a session's supervisor end a daemon and forget it, with its log and data."""
         self._call("DELETE", f"/daemons/{name}", dict[str, Any], wait_s=600.0)
 
+    def settings(self) -> api.SessionSettings:
+        """What a session was set up to be: its definitions, without what `define` has changed since."""
+        return self._call("GET", "/session", api.SessionSettings)
+
     def set_up(self, definitions: Iterable[Definition], *, keep_s: float) -> list[Change]:
         """Have a session's supervisor that was kept warm take these definitions; what changed."""
         settings = api.SessionSettings(definitions=tuple(definitions), keep_s=keep_s)

@@ -128,6 +128,9 @@ class Handlers:
             raise Refused("this supervisor is there to stay: only one that pytest started can do that")
         return self._controlled.session
 
+    async def settings(self, request: Request) -> Response:
+        return json_response(self._session().settings())
+
     async def set_up(self, request: Request) -> Response:
         settings = await body(request, api.SessionSettings, api.MAX_DEFINITIONS_BYTES)
         return json_response(await self._session().set_up(settings))

@@ -144,6 +144,13 @@ OPERATIONS = (
         answer=dict[str, Any],
     ),
     Operation(
+        handler="settings",
+        method="GET",
+        path="/session",
+        summary=f"What a session was set up to be. {SESSION}",
+        answer=api.SessionSettings,
+    ),
+    Operation(
         handler="set_up",
         method="PUT",
         path="/session",

@@ -61,5 +61,8 @@ class OnDemandSession(Protocol):
     async def remove(self, name: str) -> None:
         """End a daemon and forget it."""
 
+    def settings(self) -> api.SessionSettings:
+        """What the session was set up to be, without what `define` has changed since."""
+
     async def set_up(self, settings: api.SessionSettings) -> list[Change]:
         """Take the definitions of another user of the session; what changed."""

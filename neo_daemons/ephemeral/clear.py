@@ -25,7 +25,7 @@ PATTERNS = ("run-*", "warm-*")
 class Cleared(Struct, frozen=True):
     """A session that is no more, and the processes of it that were ended."""
 
-    state: StateDir
+    state_dir: StateDir
     ended: tuple[Orphan, ...]
 
 
@@ -34,26 +34,26 @@ def clear(base: Path, *, skip: str) -> Iterator[Cleared]:
     platform = current_platform()
     directories = [path for pattern in PATTERNS for path in base.glob(pattern) if path.is_dir() and path.name != skip]
     for directory in directories:
-        state = StateDir(directory)
+        state_dir = StateDir(directory)
         with contextlib.suppress(OSError, StateDirError):  # of one session: the others are cleared all the same
-            lock = platform.lock(lock_of(state))
+            lock = platform.lock(lock_of(state_dir))
             if lock is None:
                 continue
             try:
                 # Its users hold its lock while they live; its supervisor may outlive them for a moment, or be warm.
-                if directory.is_dir() and presence(state) is not Presence.RUNNING:
-                    yield Cleared(state, end_what_is_left(state, platform))
-                    remove(state, lock, platform)
+                if directory.is_dir() and presence(state_dir) is not Presence.RUNNING:
+                    yield Cleared(state_dir, end_what_is_left(state_dir, platform))
+                    remove(state_dir, lock, platform)
             finally:
                 lock.release()
 
 
-def end_what_is_left(state: StateDir, platform: Platform) -> tuple[Orphan, ...]:
+def end_what_is_left(state_dir: StateDir, platform: Platform) -> tuple[Orphan, ...]:
     """End the processes of a session whose lock the caller holds and whose supervisor is dead, also where its
     directory is gone; who they were."""
     from neo_daemons.supervision.reaping import reap  # a test run that finds its session warm has no use for it
 
-    ended = reap(state, platform).ended
+    ended = reap(state_dir, platform).ended
     with contextlib.suppress(OSError, StateDirError):
-        socket_path(state.path).unlink(missing_ok=True)
+        socket_path(state_dir.path).unlink(missing_ok=True)
     return ended

@@ -18,7 +18,7 @@ from neo_daemons.unpatched import Unpatched
 
 from . import session as sessions
 from .clear import end_what_is_left
-from .session import Owner, Session
+from .session import Owner, SessionRecord
 
 POLL_S = 0.01
 ENDED_S = 30.0
@@ -35,14 +35,14 @@ def import_all() -> None:
 class Owned:
     """A session that this process owns: its directory, locked; and its supervisor, while there is one."""
 
-    def __init__(self, state: StateDir, lock: Lock, platform: Platform) -> None:
-        self.state = state
+    def __init__(self, state_dir: StateDir, lock: Lock, platform: Platform) -> None:
+        self.state_dir = state_dir
         self._lock = lock
         self._platform = platform
         self.keep_s = 0.0
         """How long the supervisor lives on after the run."""
         self._env: dict[str, str] = {}
-        self._session: Session | None = None
+        self._record: SessionRecord | None = None
         self._supervisor: Process | None = None
 
     def begin(self, configuration: Configuration, *, keep_s: float) -> bool:
@@ -52,29 +52,29 @@ class Owned:
         Raises:
             StateDirError: the session's directory cannot be used.
         """
-        self.keep_s = keep_s if sessions.is_warm(self.state) else 0.0
+        self.keep_s = keep_s if sessions.is_warm(self.state_dir) else 0.0
         # As it is now: a supervisor that takes another's place in the midst of a test gets no more than that one had.
         self._env = sessions.environment(os.environ)
         owner = Owner(os.getpid(), self._platform.own_identity())
-        self._session = sessions.new(configuration, owner, keep_s=self.keep_s)
+        self._record = sessions.new(configuration, owner, keep_s=self.keep_s)
         try:
-            if presence(self.state) is Presence.RUNNING:
-                kept = sessions.read(self.state)
-                if kept is not None and kept.surroundings == self._session.surroundings:
+            if presence(self.state_dir) is Presence.RUNNING:
+                kept = sessions.read(self.state_dir)
+                if kept is not None and kept.surroundings == self._record.surroundings:
                     return True
                 self._end_other()
-            if self.state.path.exists():
-                end_what_is_left(self.state, self._platform)
-                if not sessions.remove_files(self.state, self._platform):
+            if self.state_dir.path.exists():
+                end_what_is_left(self.state_dir, self._platform)
+                if not sessions.remove_files(self.state_dir, self._platform):
                     raise StateDirError(
-                        f"a process that an earlier run left in {self.state.path} cannot be ended; "
-                        f"see: neo-daemons doctor --state-dir {self.state.path}"
+                        f"a process that an earlier run left in {self.state_dir.path} cannot be ended; "
+                        f"see: neo-daemons doctor --state-dir {self.state_dir.path}"
                     )
-            self.state.create()
-            sessions.write(self.state, self._session)
+            self.state_dir.create()
+            sessions.write(self.state_dir, self._record)
             self.spawn()
         except OSError as error:
-            where = error.filename or self.state.path
+            where = error.filename or self.state_dir.path
             raise StateDirError(
                 f"cannot use {where}: {error.strerror}; make room there, or set TMPDIR to another directory"
             ) from None
@@ -82,20 +82,20 @@ class Owned:
 
     def _end_other(self) -> None:
         with contextlib.suppress(ControlError):
-            Client(self.state).shutdown()
+            Client(self.state_dir).shutdown()
         deadline = Unpatched.monotonic() + ENDED_S
-        while presence(self.state) is Presence.RUNNING:
+        while presence(self.state_dir) is Presence.RUNNING:
             if Unpatched.monotonic() > deadline:
                 raise StateDirError(
-                    f"the supervisor that an earlier run kept warm in {self.state.path} is to be replaced, and does "
-                    "not end; try again, or run without --neo-daemons-keep"
+                    f"the supervisor that an earlier run kept warm in {self.state_dir.path} is to be replaced, and "
+                    "does not end; try again, or run without --neo-daemons-keep"
                 )
             Unpatched.sleep(POLL_S)
 
     def set_up(self, client: Client) -> list[Change]:
         """Have a supervisor that was kept warm take the definitions of this session; what changed."""
-        assert self._session is not None
-        return client.set_up(self._session.definitions, keep_s=self._session.keep_s)
+        assert self._record is not None
+        return client.set_up(self._record.definitions, keep_s=self._record.keep_s)
 
     def spawn(self) -> None:
         """Start a supervisor on the session's directory, in the place of one that died if there was one.
@@ -105,12 +105,12 @@ class Owned:
         """
         if self._supervisor is not None:
             self._supervisor.close()
-        command = interpreter.command("neo_daemons.ephemeral", str(self.state.path))
+        command = interpreter.command("neo_daemons.ephemeral", str(self.state_dir.path))
         output = Unpatched.open(
-            str(self.state.supervisor_log), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
+            str(self.state_dir.supervisor_log), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
         )
         try:
-            self._supervisor = self._platform.spawn(SpawnSpec(command, self._env, str(self.state.path), output))
+            self._supervisor = self._platform.spawn(SpawnSpec(command, self._env, str(self.state_dir.path), output))
         finally:
             Unpatched.close(output)
 
@@ -118,12 +118,12 @@ class Owned:
         """Whether the supervisor that was started, or found, runs."""
         if self._supervisor is not None:
             return self._supervisor.is_alive()
-        return presence(self.state) is Presence.RUNNING
+        return presence(self.state_dir) is Presence.RUNNING
 
     def last_words(self) -> str:
         """What the supervisor wrote last: why it ended."""
         try:
-            said = self.state.supervisor_log.read_text(errors="replace").strip().splitlines()
+            said = self.state_dir.supervisor_log.read_text(errors="replace").strip().splitlines()
         except OSError:
             said = []
         return said[-1] if said else "it said nothing"
@@ -134,8 +134,8 @@ class Owned:
 
     def abandon(self) -> None:
         """Give the session up before it has begun."""
-        if self._supervisor is None and presence(self.state) is not Presence.RUNNING:
-            sessions.remove(self.state, self._lock, self._platform)
+        if self._supervisor is None and presence(self.state_dir) is not Presence.RUNNING:
+            sessions.remove(self.state_dir, self._lock, self._platform)
         self._lock.release()
 
     def wait_until_gone(self) -> None:
@@ -147,13 +147,13 @@ class Owned:
         alive = self.supervisor_lives()
         if self._supervisor is not None:
             self._supervisor.close()
-        path = sessions.lock_of(self.state)
-        if alive or not (self.state.path.exists() or path.exists()):
+        path = sessions.lock_of(self.state_dir)
+        if alive or not (self.state_dir.path.exists() or path.exists()):
             return
         lock = self._platform.lock(path) if path.parent.exists() else None
-        end_what_is_left(self.state, self._platform)
+        end_what_is_left(self.state_dir, self._platform)
         if lock is not None:
-            sessions.remove(self.state, lock, self._platform)
+            sessions.remove(self.state_dir, lock, self._platform)
 
 
 def own(root: Path, source: Path | None, *, warm: bool) -> Owned:
@@ -164,21 +164,21 @@ def own(root: Path, source: Path | None, *, warm: bool) -> Owned:
     """
     platform, base = current_platform(), sessions.base()
     if warm:
-        state = StateDir(base / sessions.warm_name(root, source))
-        lock = _lock(state, platform)
+        state_dir = StateDir(base / sessions.warm_name(root, source))
+        lock = _lock(state_dir, platform)
         if lock is not None:
-            return Owned(state, lock, platform)
+            return Owned(state_dir, lock, platform)
     while True:
-        state = StateDir(base / f"run-{secrets.token_hex(6)}")
-        lock = platform.lock(sessions.lock_of(state))
+        state_dir = StateDir(base / f"run-{secrets.token_hex(6)}")
+        lock = platform.lock(sessions.lock_of(state_dir))
         if lock is not None:
-            return Owned(state, lock, platform)
+            return Owned(state_dir, lock, platform)
 
 
-def _lock(state: StateDir, platform: Platform) -> Lock | None:
+def _lock(state_dir: StateDir, platform: Platform) -> Lock | None:
     deadline = Unpatched.monotonic() + LOCK_S
     while True:
-        lock = platform.lock(sessions.lock_of(state))
+        lock = platform.lock(sessions.lock_of(state_dir))
         if lock is not None or Unpatched.monotonic() > deadline:
             return lock
         Unpatched.sleep(POLL_S)

@@ -40,8 +40,8 @@ class Owner(Struct, frozen=True):
     identity: Identity
 
 
-class Session(Struct, frozen=True, kw_only=True):
-    """What the supervisor of a session is told."""
+class SessionRecord(Struct, frozen=True, kw_only=True):
+    """The content of a session's file: what its supervisor works by."""
 
     root: str
     cache: str
@@ -64,10 +64,10 @@ class Session(Struct, frozen=True, kw_only=True):
         return (self.root, self.cache, self.source, self.version, self.python, self.environment)
 
 
-def new(configuration: Configuration, owner: Owner, *, keep_s: float = 0.0) -> Session:
+def new(configuration: Configuration, owner: Owner, *, keep_s: float = 0.0) -> SessionRecord:
     """A session for the daemons of a configuration."""
     project = configuration.project
-    return Session(
+    return SessionRecord(
         root=str(project.root),
         cache=str(project.cache),
         source=str(configuration.source) if configuration.source else None,
@@ -86,35 +86,35 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def configuration(session: Session, state: StateDir) -> Configuration:
+def configuration(record: SessionRecord, state_dir: StateDir) -> Configuration:
     """The configuration that a session was made from."""
     from neo_daemons.config.configuration import Configuration
     from neo_daemons.config.project import Project
 
-    project = Project(root=Path(session.root), cache=Path(session.cache), environ=environment(os.environ))
+    project = Project(root=Path(record.root), cache=Path(record.cache), environ=environment(os.environ))
     return Configuration(
         project=project,
-        state=state,
-        source=Path(session.source) if session.source else None,
-        definitions=tuple(present(session).values()),
-        parallel=session.parallel,
+        state=state_dir,
+        source=Path(record.source) if record.source else None,
+        definitions=tuple(present(record).values()),
+        parallel=record.parallel,
     )
 
 
-def present(session: Session) -> dict[str, Definition]:
+def present(record: SessionRecord) -> dict[str, Definition]:
     """The definitions that hold, by name."""
-    return {definition.name: definition for definition in (*session.definitions, *session.changed)}
+    return {definition.name: definition for definition in (*record.definitions, *record.changed)}
 
 
-def write(state: StateDir, session: Session) -> None:
+def write(state_dir: StateDir, record: SessionRecord) -> None:
     """Write a session's file."""
-    write_struct(state.path / FILE, session)
+    write_struct(state_dir.path / FILE, record)
 
 
-def read(state: StateDir) -> Session | None:
+def read(state_dir: StateDir) -> SessionRecord | None:
     """The session of a state directory; None if its file is missing or not one of this version."""
     try:
-        return msgspec.json.decode(read_regular(state.path / FILE, MAX_BYTES), type=Session)
+        return msgspec.json.decode(read_regular(state_dir.path / FILE, MAX_BYTES), type=SessionRecord)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -141,32 +141,34 @@ def base() -> Path:
     return path
 
 
-def lock_of(state: StateDir) -> Path:
+def lock_of(state_dir: StateDir) -> Path:
     """Locked by whoever uses a session, or ends it, or clears it away."""
-    return state.path.with_name(f"{state.path.name}.lock")
+    return state_dir.path.with_name(f"{state_dir.path.name}.lock")
 
 
-def remove(state: StateDir, lock: Lock, platform: Platform) -> None:
+def remove(state_dir: StateDir, lock: Lock, platform: Platform) -> None:
     """Remove the files of a session that has ended, and release its lock."""
-    if remove_files(state, platform) and not is_warm(state):  # others may be waiting for the one of a warm session
+    if remove_files(state_dir, platform) and not is_warm(
+        state_dir
+    ):  # others may be waiting for the one of a warm session
         lock.path.unlink(missing_ok=True)
     lock.release()
 
 
-def remove_files(state: StateDir, platform: Platform) -> bool:
+def remove_files(state_dir: StateDir, platform: Platform) -> bool:
     """Remove the directory of a session that nobody supervises; False while a process of it lives, which could not be
     ended: the files prove whose it is."""
     from neo_daemons.supervision.ownership import Ownership
 
-    if Ownership(platform, state).held_locks():
+    if Ownership(platform, state_dir).held_locks():
         return False
-    shutil.rmtree(state.path, ignore_errors=True)
+    shutil.rmtree(state_dir.path, ignore_errors=True)
     return True
 
 
-def is_warm(state: StateDir) -> bool:
+def is_warm(state_dir: StateDir) -> bool:
     """Whether it is one that may be kept warm."""
-    return state.path.name.startswith("warm-")
+    return state_dir.path.name.startswith("warm-")
 
 
 def _digest(value: object) -> str:

@@ -25,7 +25,7 @@ from neo_daemons.urls import redacted
 from . import session as sessions
 from .clear import Cleared, clear
 from .life import OWNER, Life
-from .session import Session
+from .session import SessionRecord
 
 SHOWN_LINES = 30
 """Of the log of a run that failed."""
@@ -37,12 +37,12 @@ DEPENDANT_TRIES = 3
 class SessionOrchestrator(AgentOrchestrator):
     """Supervises the daemons of a session, from its file to the removal of its directory."""
 
-    def __init__(self, state: StateDir, session: Session) -> None:
-        super().__init__(sessions.configuration(session, state), on_demand=True)
+    def __init__(self, state_dir: StateDir, record: SessionRecord) -> None:
+        super().__init__(sessions.configuration(record, state_dir), on_demand=True)
         self.session = self
-        self._session = session
-        self._original = {definition.name: definition for definition in session.definitions}
-        self._changed = {definition.name: definition for definition in session.changed}
+        self._record = record
+        self._original = {definition.name: definition for definition in record.definitions}
+        self._changed = {definition.name: definition for definition in record.changed}
         """Definitions that users of the session have set."""
         self._inherited: set[str] = set()
         """Those of them that an earlier run set: they hold until this one asks for the daemon otherwise."""
@@ -58,7 +58,7 @@ class SessionOrchestrator(AgentOrchestrator):
 
     def _open_owner(self) -> Process | None:
         try:
-            return self.supervisor.platform.open(self._session.owner.pid, self._session.owner.identity)
+            return self.supervisor.platform.open(self._record.owner.pid, self._record.owner.identity)
         except (NotOurs, Unverifiable):
             return None
 
@@ -75,7 +75,7 @@ class SessionOrchestrator(AgentOrchestrator):
 
     def _begin(self) -> None:
         owner = self._owner
-        self._life = Life(owner_lives=owner is not None, keep_s=self._session.keep_s, end=self._end)
+        self._life = Life(owner_lives=owner is not None, keep_s=self._record.keep_s, end=self._end)
         if owner is not None:
             owner.watch(lambda status: self.lease_dropped(OWNER))
         clearing = asyncio.create_task(self._clear_leftovers())
@@ -89,14 +89,14 @@ class SessionOrchestrator(AgentOrchestrator):
                 detail = f"{orphan.name}, pid {orphan.pid}, which an earlier session left in {orphan.state_dir}"
                 self.supervisor.journal.add(EventName.REAPED, pid=orphan.pid, detail=detail)
             if not cleared.ended:
-                self.supervisor.journal.add(EventName.CLEARED, detail=str(cleared.state.path))
+                self.supervisor.journal.add(EventName.CLEARED, detail=str(cleared.state_dir.path))
 
         own = self.configuration.state.path
         for cleared in await asyncio.to_thread(lambda: list(clear(own.parent, skip=own.name))):
             tell(cleared)
 
     def _on_remade(self) -> None:
-        sessions.write(self.configuration.state, self._session)
+        sessions.write(self.configuration.state, self._record)
 
     def _end(self) -> None:
         self._ending = faults.reported(asyncio.create_task(self._end_unless_used()), "ending the session")
@@ -271,19 +271,22 @@ class SessionOrchestrator(AgentOrchestrator):
             await self._reload()
         if name in self._original:
             return
-        state = self.configuration.state
-        if daemon.definition.data_dir == str(state.data_dir(name)):
-            await asyncio.to_thread(shutil.rmtree, state.data_dir(name), True)
-        if not is_held(state.daemon_lock(name)):  # else a process could not be ended, and this proves whose it is
-            for path in (state.daemon_log(name), state.daemon_lock(name)):
+        state_dir = self.configuration.state
+        if daemon.definition.data_dir == str(state_dir.data_dir(name)):
+            await asyncio.to_thread(shutil.rmtree, state_dir.data_dir(name), True)
+        if not is_held(state_dir.daemon_lock(name)):  # else a process could not be ended, and this proves whose it is
+            for path in (state_dir.daemon_log(name), state_dir.daemon_lock(name)):
                 path.unlink(missing_ok=True)
+
+    def settings(self) -> api.SessionSettings:
+        return api.SessionSettings(definitions=tuple(self._original.values()), keep_s=self._record.keep_s)
 
     async def set_up(self, settings: api.SessionSettings) -> list[Change]:
         check_order(settings.definitions)
         async with self._changing:
             if self._life is not None:
                 self._life.keep_s = settings.keep_s
-            self._session = msgspec.structs.replace(self._session, keep_s=settings.keep_s)
+            self._record = msgspec.structs.replace(self._record, keep_s=settings.keep_s)
             stated = {definition.name: definition for definition in settings.definitions}
             self._inherited = {
                 name for name in self._changed if name in stated and stated[name] == self._original.get(name)
@@ -302,26 +305,26 @@ class SessionOrchestrator(AgentOrchestrator):
         return {**self._original, **self._changed}
 
     async def _reload(self) -> list[Change]:
-        self._session = msgspec.structs.replace(
-            self._session, definitions=tuple(self._original.values()), changed=tuple(self._changed.values())
+        self._record = msgspec.structs.replace(
+            self._record, definitions=tuple(self._original.values()), changed=tuple(self._changed.values())
         )
         # For a supervisor that takes our place.
-        sessions.write(self.configuration.state, self._session)
+        sessions.write(self.configuration.state, self._record)
         return await self.supervisor.reload(self._present().values())
 
     async def reload(self, *, dry_run: bool = False) -> list[Change]:
         raise Refused("the daemons of a session are what pytest has it run; there is no file to read again")
 
 
-def main(state_dir: str) -> int | str:
+def main(directory: str) -> int | str:
     """Supervise the session of a state directory; the exit code, or what went wrong."""
-    state = StateDir(Path(state_dir))
-    session = sessions.read(state)
-    if session is None:
-        return f"{state.path} holds no session of this version"
+    state_dir = StateDir(Path(directory))
+    record = sessions.read(state_dir)
+    if record is None:
+        return f"{state_dir.path} holds no session of this version"
     faults.write_to_stderr()
     try:
-        asyncio.run(SessionOrchestrator(state, session).supervise())
+        asyncio.run(SessionOrchestrator(state_dir, record).supervise())
     except StateDirError as error:
         return str(error)
     return 0

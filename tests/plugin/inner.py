@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
 from msgspec import Struct
 
 from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
@@ -23,6 +25,29 @@ SHOWN = ("CI", "BUILD_NUMBER", "COLUMNS", "FORCE_COLOR", "PY_COLORS")
 """Variables by which pytest shows more, or otherwise."""
 LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 1.5, "failures": 2}
 """A liveness probe that ends a hung daemon soon."""
+
+
+PROGRAMS = Path(__file__).parent / "programs"
+"""What inner runs execute."""
+PARALLEL = ("-n", "2")
+MODES = pytest.mark.parametrize("mode", [(), PARALLEL], ids=["alone", "n2"])
+HTTP = "import urllib.request\n\ndef get(url):\n    return urllib.request.urlopen(url, timeout=20).status\n"
+OVERRIDE = """
+    import msgspec, os, pathlib, pytest
+
+    @pytest.fixture(scope="session")
+    def api_definition(api_definition, tmp_path_factory):
+        return msgspec.structs.replace(api_definition, env={{"COLOUR": {colour}}})
+"""
+"""A conftest.py that changes the definition of the daemon; to be formatted."""
+COLOURED = """
+    import pathlib, pytest
+
+    @pytest.mark.parametrize("number", range(4))
+    def test_api(api, number):
+        assert {expected} in pathlib.Path(f"/proc/{{api.pid}}/environ").read_text().split(chr(0))
+"""
+"""Tests of what a daemon has in its environment; to be formatted."""
 
 
 class Outcome(Struct, frozen=True):
@@ -73,6 +98,10 @@ class Inner:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text))
+
+    def copy(self, program: str, name: str) -> None:
+        """Make one of our programs a file of the repository."""
+        (self.root / name).write_text((PROGRAMS / program).read_text())
 
     def starts(self) -> int:
         """How often toy daemons have been started."""
@@ -178,3 +207,46 @@ class Inner:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def messages(outcome: Outcome) -> dict[str, str]:
+    """Test → what its report says: of a failure, an error or a skip."""
+    found = {}
+    for case in ElementTree.fromstring(outcome.xml).iter("testcase"):
+        texts = [
+            f"{child.get('message')}\n{child.text}" for child in case if child.tag in ("failure", "error", "skipped")
+        ]
+        found[str(case.get("name"))] = "\n".join(texts)
+    return found
+
+
+def results(outcome: Outcome) -> dict[str, str]:
+    """Test → its result, without the module's name."""
+    return {name.rpartition("::")[2]: result for name, result in outcome.results.items()}
+
+
+def lines(path: Path) -> list[str]:
+    """Of a file; none if it is missing."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def files(inner: Inner) -> list[str]:
+    """Everything in the directories of sessions, whatever it is."""
+    return [str(path) for path in inner.tmp.glob("neo-daemons-*/*")]
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
+    with socket.socket() as link:
+        return link.connect_ex(("127.0.0.1", port)) == 0
+
+
+def refused(inner: Inner, outcome: Outcome, words: tuple[str, ...]) -> None:
+    """The run is refused, with one line of an error, and nothing is left."""
+    errors = [line for line in outcome.text.splitlines() if line.startswith("ERROR")]
+    assert outcome.code == pytest.ExitCode.USAGE_ERROR, outcome.text
+    assert len(errors) == 1, outcome.text
+    assert [word for word in words if word not in errors[0]] == []
+    assert "Traceback" not in outcome.text
+    assert "INTERNALERROR" not in outcome.text
+    assert (inner.left(), files(inner), inner.starts()) == ([], [], 0)

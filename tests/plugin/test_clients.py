@@ -133,3 +133,29 @@ def test_a_client_of_a_daemon_that_is_not_configured_says_so_beside_a_projects_o
     assert outcome.counts() == {"passed": 1, "error": 3}, outcome.text
     for name in ("chroma", "mlx", "bridge"):
         assert f"no daemon '{name}' is configured here; configured: api" in outcome.text
+
+
+@pytest.mark.real
+def test_a_client_of_chroma_leaves_no_descriptor_and_no_database_behind(inner: Inner) -> None:
+    inner.configure(chroma={})
+    inner.write(
+        "test_client.py",
+        """
+        import json, os, pytest, urllib.request
+
+        SEEN = []
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_client(chroma_client, chroma, number):
+            chroma_client.create_collection("things").add(ids=["1"], embeddings=[[0.0, 1.0]])
+            SEEN.append(len(os.listdir("/proc/self/fd")))
+
+        def test_left(chroma):
+            assert SEEN[-1] == SEEN[1], SEEN
+            url = f"{chroma.url}/api/v2/tenants/default_tenant/databases"
+            databases = json.load(urllib.request.urlopen(url, timeout=20))
+            assert [database["name"] for database in databases] == ["default_database"]
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 5}, outcome.text

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .inner import Inner
+from .inner import MODES, Inner
 
 pytestmark = pytest.mark.long
-
-MODES = pytest.mark.parametrize("mode", [(), ("-n", "2")], ids=["alone", "n2"])
 
 
 @MODES

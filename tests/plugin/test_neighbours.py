@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +95,41 @@ def test_workers_that_cannot_reach_the_session_have_their_own_and_say_so(inner: 
     assert "worker gw1 cannot reach the daemons of the controller, and has its own" in outcome.text
     assert "worker gw0" not in outcome.text
     assert inner.starts() == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["-p no:xdist --strict-markers -W error -q", "-p no:terminal", "-p no:terminal -n 2"],
+)
+def test_without_other_plugins_nothing_is_missed(inner: Inner, arguments: str) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_on.py",
+        """
+        import pytest
+
+        def test_api(api):
+            assert api.state == "ready"
+
+        @pytest.mark.neo_daemons("api", isolated=True)
+        def test_isolated(api):
+            api.kill()
+        """,
+    )
+    outcome = inner.run(*arguments.split())
+    assert outcome.code == 0, outcome.text
+    assert outcome.counts() == {"passed": 2}, outcome.text
+    assert inner.left() == []
+
+
+def test_the_plugin_uses_nothing_that_pytest_keeps_to_itself() -> None:
+    import pytest_neo_daemons
+
+    private = []
+    for path in Path(pytest_neo_daemons.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [str(node.value)] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+            private += [f"{path.name}: {name}" for name in names if name.partition(".")[0] == "_pytest"]
+    assert private == []

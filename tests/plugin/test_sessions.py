@@ -15,14 +15,15 @@ import msgspec
 import pytest
 
 from neo_daemons.config import load
-from neo_daemons.control.client import ControlError
+from neo_daemons.control.api import SessionSettings
+from neo_daemons.control.client import Client, ControlError
 from neo_daemons.definitions import Definition, Port
 from neo_daemons.ephemeral.launch import own
 from neo_daemons.state_dir import StateDir
 from pytest_neo_daemons.sessions import RECOVERY_S, JoinedSession, OwnSession, Unavailable
 from tests.harness import is_alive, until
 
-from .inner import Inner
+from .inner import HTTP, Inner
 
 SLOW_TO_END = {"stop": {"grace_s": 1.0}}
 WAIT_S = 60.0
@@ -33,7 +34,7 @@ class Run:
 
     def __init__(self, inner: Inner) -> None:
         owned = own(inner.root, None, warm=False)
-        configuration = load(state_dir=owned.state.path, directory=inner.root, isolated=True)
+        configuration = load(state_dir=owned.state_dir.path, directory=inner.root, isolated=True)
         self.definitions = {definition.name: definition for definition in configuration.definitions}
         owned.begin(configuration, keep_s=0.0)
         self.session = OwnSession(owned, self.definitions, found=False)
@@ -276,9 +277,40 @@ def test_what_a_daemon_refers_to_is_started_with_it(inner: Inner) -> None:
 
 def test_a_record_of_a_session_is_whole_after_every_change(run: Run) -> None:
     run.client.define(run.like("own", "api"))
-    content = json.loads((run.session.state.path / "session.json").read_text())
+    content = json.loads((run.session.state_dir.path / "session.json").read_text())
     assert [definition["name"] for definition in content["definitions"]] == ["api", "stubborn"]
     assert [definition["name"] for definition in content["changed"]] == ["own"]
+
+
+def test_a_session_says_what_it_was_set_up_to_be_and_not_what_was_changed_since(run: Run) -> None:
+    run.client.define(run.like("own", "api"))
+    run.client.define(msgspec.structs.replace(run.definitions["api"], env={"CHANGED": "1"}))
+    settings = run.client.settings()
+    assert {definition.name: definition for definition in settings.definitions} == run.definitions
+    assert settings.keep_s == 0.0
+
+
+def test_a_worker_asks_for_the_definitions_once_and_reads_no_file_of_the_supervisor(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, settings = [], Client.settings
+
+    def counted(client: Client) -> SessionSettings:
+        asked.append(client)
+        return settings(client)
+
+    monkeypatch.setattr(Client, "settings", counted)
+    (run.session.state_dir.path / "session.json").unlink()
+    session = JoinedSession(run.session.state_dir, run.definitions, "gw0")
+    try:
+        definition = session.definition("api")
+        assert definition == run.definitions["api"]
+        definition.env["CHANGED"] = "in place"
+        assert session.definition("api") == run.definitions["api"]
+        assert session.definition("nobody") is None
+    finally:
+        session.close()
+    assert len(asked) == 1
 
 
 def test_a_supervisor_that_was_waited_for_in_vain_is_not_waited_for_again(inner: Inner) -> None:
@@ -297,7 +329,7 @@ def test_a_supervisor_that_was_waited_for_in_vain_is_not_waited_for_again(inner:
 
 def test_a_supervisor_that_never_answered_was_not_replaced(inner: Inner) -> None:
     owned: Any = SimpleNamespace(
-        state=StateDir(inner.tmp / "gone"),
+        state_dir=StateDir(inner.tmp / "gone"),
         keep_s=1.0,
         release=lambda: None,
         spawn=lambda: None,
@@ -309,3 +341,70 @@ def test_a_supervisor_that_never_answered_was_not_replaced(inner: Inner) -> None
         session.need("api")
     session.close()
     assert session.replaced == 0
+
+
+def test_supervisors_may_die_again_and_again(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("helpers.py", HTTP)
+    inner.write(
+        "test_dies.py",
+        """
+        import json, os, pytest, signal
+        from helpers import get
+
+        PIDS = set()
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_killed(api, neo_daemons, number):
+            api.wait_ready()
+            pid = json.loads((neo_daemons.state_dir / "supervisor.json").read_text())["pid"]
+            PIDS.add(api.pid)
+            os.kill(pid, signal.SIGKILL)
+            assert get(api.url) == 200
+
+        def test_after(api):
+            api.wait_ready()
+            PIDS.add(api.pid)
+            assert len(PIDS) == 1 and get(api.url) == 200
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 3}, outcome.text
+    assert "the supervisor was killed and replaced 2 times; its daemons were taken over" in outcome.text
+    assert inner.starts() == 1
+
+
+def test_a_supervisor_that_was_just_killed_is_waited_for_by_whoever_asks_a_handle(inner: Inner) -> None:
+    inner.configure(api=inner.toy("write=hello"))
+    inner.write(
+        "test_dies.py",
+        """
+        import json, os, pytest, signal
+
+        @pytest.fixture
+        def killed(api, neo_daemons):
+            api.wait_ready()
+            pid = json.loads((neo_daemons.state_dir / "supervisor.json").read_text())["pid"]
+            os.kill(pid, signal.SIGKILL)
+
+        def test_pid(api, killed):
+            os.kill(api.pid, 0)
+
+        def test_logs(api, killed):
+            assert "hello" in api.logs()
+
+        def test_kill(api, killed):
+            api.kill()
+        """,
+    )
+    assert inner.run().counts() == {"passed": 3}, inner.output()
+
+
+def test_a_process_that_a_timeout_ends_while_it_waits_for_a_daemon_leaves_nothing(inner: Inner) -> None:
+    inner.configure(slow=inner.toy("quiet", ready={"type": "log", "pattern": "never"}, start_grace_s=600.0))
+    inner.write("test_slow.py", "def test_slow(slow): pass\n")
+    outcome = inner.run("--timeout=1", "--timeout-method=thread")
+    assert "Timeout" in outcome.text
+    assert outcome.results == {}
+    inner.wait_until_nothing_is_left()
+    assert inner.starts() == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from neo_daemons.config import ConfigError, load
-from pytest_neo_daemons.plugin import in_file
+from pytest_neo_daemons.config_files import file_daemons
 
 from .inner import Inner
 
@@ -41,7 +41,7 @@ def test_it_is_found_where_the_configuration_is(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert in_file(path) == daemons
+    assert file_daemons(path) == daemons
     try:
         configuration = load(directory=tmp_path)
     except ConfigError:
@@ -53,7 +53,7 @@ def test_it_is_found_where_the_configuration_is(
 
 def test_what_cannot_be_read_is_found_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "neo-daemons.toml").symlink_to("nowhere")
-    assert in_file(tmp_path / "neo-daemons.toml") == []
+    assert file_daemons(tmp_path / "neo-daemons.toml") == []
     with pytest.raises(ConfigError):
         load(directory=tmp_path)
 

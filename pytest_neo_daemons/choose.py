@@ -1,27 +1,29 @@
-"""Finding the session of a process: which daemons this run has, and who supervises them."""
+"""Which daemons does this run have, and who supervises them: a session of its own, the controller's, or a ``serve``?"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from msgspec import Struct
 
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.definitions import Definition
 from neo_daemons.state_dir import StateDir, StateDirError
 
+from . import workers
+from .definitions import wrong_with
 from .guard import ENDING, frames
 from .options import Options, resolve
-from .sessions import AttachedSession, JoinedSession, OwnSession, Session, is_reachable
+from .sessions import AttachedSession, JoinedSession, OwnSession, Session
 
 if TYPE_CHECKING:
     from neo_daemons.config.configuration import Configuration
 
-WORKER_KEY = "neo_daemons"
 LOOKING = (
     "help",
     "version",
@@ -37,7 +39,20 @@ NOWHERE = StateDir(Path("/nowhere"))
 """Where nothing will be run."""
 
 
-def hooked(config: pytest.Config) -> Iterable[str] | None:
+class Choice(Struct, frozen=True):
+    """What this process has to do with daemons."""
+
+    names: tuple[str, ...]
+    """Of the daemons."""
+    session: Session | None = None
+    """None where no test will be run."""
+    journal_from: int | None = None
+    """Byte at which the run begins in the journal; None: at its present end."""
+    remark: str | None = None
+    """What the summary is to say of this choice."""
+
+
+def hooked_daemons(config: pytest.Config) -> Iterable[str] | None:
     """The daemons that this run would have, switched on; None if that cannot be told."""
     from neo_daemons.config.errors import ConfigError
 
@@ -47,26 +62,32 @@ def hooked(config: pytest.Config) -> Iterable[str] | None:
         return None  # what is wrong will be said when it is used
 
 
-def join(config: pytest.Config, options: Options) -> tuple[Session | None, tuple[str, ...], str | None]:
-    """The session of this process (None where no test will be run), the names of its daemons, and something to say."""
-    workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
-    told = workerinput.get(WORKER_KEY) if workerinput is not None else None
-    if told is not None and workerinput is not None:
-        names, state = tuple(told["names"]), StateDir(Path(told["state_dir"]))
-        if told["attached"]:
-            return AttachedSession(state, names), names, None
-        if is_reachable(told["state_dir"], told["machine"]):
-            return JoinedSession(state, names, workerinput["workerid"]), names, None
+def choose(config: pytest.Config, options: Options) -> Choice:
+    """The daemons of this run, and this process's session with them.
+
+    Raises:
+        pytest.UsageError: what the user or the project asks for cannot be done.
+        ConfigError, StateDirError, ControlError, OSError: it cannot be done here and now.
+    """
+    shared = workers.received_session(config)
+    worker = workers.worker_id(config)
+    if shared is not None and worker is not None:
+        state_dir = StateDir(Path(shared.state_dir))
+        if shared.attached:
+            return Choice(shared.names, AttachedSession(state_dir, shared.names), shared.journal_from)
+        if shared.is_reachable:
+            return Choice(shared.names, JoinedSession(state_dir, shared.names, worker), shared.journal_from)
     if any(config.getoption(name, False) for name in LOOKING):
-        return None, tuple(_load(config, options, NOWHERE)[1]), None
+        return Choice(tuple(_load(config, options, NOWHERE)[1]))
     if options.attach is not None:
         attached = _attach(config, options, options.attach)
-        return attached, attached.names, None
+        return Choice(attached.names, attached)
     own = _own(config, options)
     remark = None
-    if workerinput is not None:
-        remark = f"worker {workerinput['workerid']} cannot reach the daemons of the controller, and has its own"
-    return own, own.names, remark
+    if worker is not None:
+        remark = f"worker {worker} cannot reach the daemons of the controller, and has its own"
+    # The journal of a session that was kept warm has the entries of earlier runs, too.
+    return Choice(own.names, own, None if own.reused else 0, remark)
 
 
 def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSession:
@@ -74,31 +95,32 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
     from neo_daemons.control.client import NoSupervisor
 
     if stated:
-        state = find_state_dir(Path(stated))
+        state_dir = find_state_dir(Path(stated))
     else:
         with contextlib.chdir(config.rootpath):  # where a session of our own looks, too
-            state = find_state_dir(file=options.config)
+            state_dir = find_state_dir(file=options.config)
     try:
-        status = Client(state).status()
+        status = Client(state_dir).status()
     except ControlError as error:
-        if state.path.is_dir() and not isinstance(error, NoSupervisor):
+        if state_dir.path.is_dir() and not isinstance(error, NoSupervisor):
             raise
         mistaken = ""
-        if stated and not (state.path / "journal.jsonl").is_file():
+        if stated and not (state_dir.path / "journal.jsonl").is_file():
             mistaken = f" ({stated} is no state directory: was it meant as a test path? Then put it first)"
         raise pytest.UsageError(
-            f"--neo-daemons-attach: no supervisor is running for {state.path}{mistaken}; start one with: neo-daemons up"
+            f"--neo-daemons-attach: no supervisor is running for {state_dir.path}{mistaken}; "
+            "start one with: neo-daemons up"
         ) from None
-    return AttachedSession(state, [daemon.name for daemon in status.daemons])
+    return AttachedSession(state_dir, [daemon.name for daemon in status.daemons])
 
 
-def _load(config: pytest.Config, options: Options, state: StateDir) -> tuple[Configuration, dict[str, Definition]]:
+def _load(config: pytest.Config, options: Options, state_dir: StateDir) -> tuple[Configuration, dict[str, Definition]]:
     from neo_daemons.config.checks import check_order
     from neo_daemons.config.configuration import load
     from neo_daemons.config.errors import ConfigError
     from neo_daemons.config.external import external
 
-    configuration = load(options.config, state_dir=state.path, directory=config.rootpath, isolated=True)
+    configuration = load(options.config, state_dir=state_dir.path, directory=config.rootpath, isolated=True)
     definitions = {definition.name: definition for definition in configuration.definitions}
     try:
         definitions |= {name: external(name, url) for name, url in options.urls}
@@ -132,24 +154,12 @@ def _change(config: pytest.Config, definitions: dict[str, Definition]) -> None:
         ) from None
 
 
-def wrong_with(definition: object, name: str) -> str | None:
-    """Why that is no definition of a daemon called `name`; None if it is one. Making one does not validate it, and a
-    supervisor could not even read what is wrong."""
-    if not isinstance(definition, Definition) or definition.name != name:
-        return f"must be a Definition of that name, and is {definition!r:.200}"
-    try:
-        msgspec.convert(msgspec.to_builtins(definition), Definition)
-    except (msgspec.ValidationError, TypeError) as error:
-        return f"cannot be used: {error}"
-    return None
-
-
 def _own(config: pytest.Config, options: Options) -> OwnSession:
     from neo_daemons.ephemeral.launch import own
 
     owned = own(config.rootpath, options.config, warm=options.keep_s > 0)
     try:
-        configuration, definitions = _load(config, options, owned.state)
+        configuration, definitions = _load(config, options, owned.state_dir)
         configuration = msgspec.structs.replace(configuration, definitions=tuple(definitions.values()))
         found = owned.begin(configuration, keep_s=options.keep_s)
     except BaseException:

@@ -1,0 +1,210 @@
+"""pytest's hooks, switched on: each hands over to the part of the plugin that does the work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from neo_daemons.control.client import ControlError
+from neo_daemons.state_dir import StateDirError
+
+from . import fixtures, workers
+from .choose import choose
+from .guard import Mishaps, guarded
+from .handles import Daemon
+from .incident_hooks import IncidentHooks
+from .incidents import JournalReader
+from .names import FIXTURES_OF_DAEMONS, MARKER, fixture_name, shared_fixture_name
+from .options import Options, resolve
+from .progress import Progress
+from .provider import PROVIDER, Provider
+from .selection import Selection, parameters
+from .sessions import OwnSession, Session, Unavailable
+from .summary import Summary
+from .watch import Watcher
+
+
+def activate(config: pytest.Config) -> None:
+    """Switch the plugin on.
+
+    Raises:
+        pytest.UsageError: an option or the configuration cannot be used.
+    """
+    from neo_daemons.config.errors import ConfigError
+
+    options = resolve(config)
+    try:
+        choice = choose(config, options)
+    except (ConfigError, StateDirError, ControlError) as error:
+        raise pytest.UsageError(f"neo-daemons: {error}") from None
+    except OSError as error:
+        raise pytest.UsageError(f"neo-daemons: cannot use {error.filename or 'a file'}: {error.strerror}") from None
+    mishaps, register = Mishaps(), config.pluginmanager.register
+    session = choice.session
+    journal = JournalReader(session.state_dir.journal, choice.journal_from) if session is not None else None
+    selection = Selection(choice.names, config)
+    # Each hook is in one of these only, but for `pytest_sessionfinish`: there the one registered last is done first.
+    register(Summary(config, choice, journal, mishaps), "neo_daemons_summary")
+    register(CollectionHooks(selection, mishaps), "neo_daemons_collection")
+    if session is not None and journal is not None:
+        watcher = Watcher(session, journal)
+        provider = _provider(config, options, session, selection, watcher, mishaps)
+        config.stash[PROVIDER] = provider
+        register(IncidentHooks(config, options.config, provider, selection, watcher, mishaps), "neo_daemons_incidents")
+        register(RunHooks(config, provider, selection, journal, mishaps), "neo_daemons_run")
+    # Last, as it may refuse: `RunHooks` then closes the session.
+    register(fixtures, "neo_daemons_fixtures")
+    register(fixtures.of_daemons(choice.names), FIXTURES_OF_DAEMONS)
+
+
+def _provider(
+    config: pytest.Config,
+    options: Options,
+    session: Session,
+    selection: Selection,
+    watcher: Watcher,
+    mishaps: Mishaps,
+) -> Provider:
+    def announce(daemon: Daemon) -> None:
+        with mishaps.noting("pytest_neo_daemons_ready"):
+            config.hook.pytest_neo_daemons_ready(config=config, daemon=daemon)
+
+    return Provider(
+        session,
+        selection,
+        watcher,
+        worker=workers.worker_id(config) or workers.MAIN,
+        parallel=workers.is_one_of_several(config),
+        export_env=options.export_env,
+        ready=announce,
+    )
+
+
+@guarded
+class CollectionHooks:
+    """Has pytest make the fixtures that markers ask for."""
+
+    def __init__(self, selection: Selection, mishaps: Mishaps) -> None:
+        self.mishaps = mishaps
+        self._selection = selection
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        provider = metafunc.config.stash.get(PROVIDER, None)
+        for name in self._selection.isolated_for(metafunc.definition):
+            fixture = fixture_name(name)
+            if fixture is None or fixture not in metafunc.fixturenames:
+                pytest.fail(
+                    f"{metafunc.definition.nodeid}: {MARKER}({name!r}, isolated=True) on a test that does not "
+                    f"use the fixture {fixture or name!r}",
+                    pytrace=False,
+                )
+            # In place of the fixture, for this test alone: pytest's own way to override one.
+            own = provider.isolation.promise(name) if provider is not None else None
+            metafunc.parametrize(fixture, [own], ids=[pytest.HIDDEN_PARAM])
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Have pytest make the fixtures of what is only marked: the definition may be overridden beside the test."""
+        for item in items:
+            names = getattr(item, "fixturenames", None)
+            if names is not None:
+                # A list of its own: those of the other parameters may be marked otherwise.
+                marked = map(shared_fixture_name, self._selection.marked(item))
+                setattr(item, "fixturenames", [*marked, *names])  # noqa: B010
+
+
+@guarded
+class RunHooks:
+    """Has daemons there when tests need them, from the beginning of a run to its end. Only where tests are run."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        provider: Provider,
+        selection: Selection,
+        journal: JournalReader,
+        mishaps: Mishaps,
+    ) -> None:
+        self.mishaps = mishaps
+        self._config = config
+        self._session = provider.session
+        self._provider = provider
+        self._selection = selection
+        self._journal = journal
+        self._progress: Progress | None = None
+
+    # The run
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        session = workers.SharedSession(
+            machine=workers.machine(),
+            state_dir=str(self._session.state_dir.path),
+            names=self._session.names,
+            attached=not self._session.ours,
+            journal_from=self._journal.start,
+        )
+        workers.send_session(node, session)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        if workers.worker_id(self._config) is None:
+            self._progress = Progress(self._config, self._session.client)
+        if isinstance(self._session, OwnSession) and self._session.reused:
+            try:
+                self._session.need_supervisor()  # before any worker uses it: it may have to change for this run
+            except (Unavailable, ControlError) as error:
+                raise pytest.UsageError(f"neo-daemons: {error}") from None
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Have what the selected tests use started, all at once, while the first of them are set up."""
+        if self._session.ours:
+            for name in self._selection.to_be_started(session.items):
+                try:
+                    self._session.need(name, 0.0)
+                except (Unavailable, ControlError):
+                    return  # the tests that need it will say so
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
+        result = yield
+        if self._progress is not None:
+            self._progress.close()
+        return result
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_unconfigure(self) -> None:
+        with contextlib.ExitStack() as closing:  # each of them, whatever becomes of the others
+            closing.callback(self._session.close)
+            closing.callback(self._journal.close)
+            if self._progress is not None:
+                closing.callback(self._progress.close)
+            self._provider.close()
+
+    # A test
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        for name in self._selection.isolated_for(item):
+            if not isinstance(parameters(item).get(fixture_name(name)), Daemon):
+                pytest.fail(
+                    f"{MARKER}({name!r}, isolated=True) is for test functions and classes: "
+                    "it has no effect in pytest.param(…, marks=…) and on unittest.TestCase",
+                    pytrace=False,
+                )
+        self._provider.begin_test(item)
+
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any], request: Any) -> None:
+        name = self._selection.daemon_of(fixturedef.argname)
+        if name is not None:
+            self._provider.set_up(name, fixturedef, request)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        self._provider.repair(item)
+        try:
+            return (yield)
+        finally:
+            self._provider.end_test()

@@ -1,0 +1,144 @@
+"""What happened to the daemons of a failing test: told in its report, and to the hooks of a project."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from pathlib import Path
+
+import pytest
+
+from neo_daemons.status import Status
+
+from . import reporting
+from .config_files import configuration_above, file_daemons
+from .dependencies import needs, not_up, with_needs
+from .guard import Mishaps, guarded
+from .incidents import Incident
+from .provider import Provider
+from .selection import Selection
+from .sessions import suppress_unavailable
+from .watch import WATCH, Watcher
+
+WIDER = (
+    "a test that is marked isolated=True has its own daemon in place of the fixture, and a fixture of a wider scope "
+    'that is built on the shared one cannot be used beside it; remove the mark, and use new_daemon("NAME") in the test'
+)
+
+
+@guarded
+class IncidentHooks:
+    """Explains failures, where tests are run.
+
+    Args:
+        used_configuration: the file that was asked for; None: the one from the root directory upwards, if any.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        used_configuration: Path | None,
+        provider: Provider,
+        selection: Selection,
+        watcher: Watcher,
+        mishaps: Mishaps,
+    ) -> None:
+        self.mishaps = mishaps
+        self._config = config
+        self._used_configuration = used_configuration
+        self._provider = provider
+        self._selection = selection
+        self._watcher = watcher
+        self._announced: dict[str, bool] = {}
+        """Incident → whether its end has been announced too."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if report.failed and report.when == "setup":
+            self._explain(item, report)
+        watch = item.stash.get(WATCH, None)
+        if watch is None:
+            return report
+        status = None
+        concerning = self._provider.concerning(item)
+        if report.failed and concerning:
+            # The test may be quicker than the supervisor: what happened before it was asked is told before it answers.
+            with suppress_unavailable():
+                status = self._provider.session.client.status()
+        incidents = watch.incidents()
+        if not incidents and not report.failed:
+            return report
+        built_on = with_needs(concerning, self._needs(status))
+        incidents = [incident for incident in incidents if incident.daemon in built_on]
+        if incidents:
+            reporting.set_properties(item, report, incidents)
+            self._announce(incidents, item.nodeid)
+        if report.failed:
+            for incident in incidents:
+                blame = "" if incident.asked_for else "\nThis failure may be the daemon's, not the test's."
+                reporting.add_section(report, reporting.TITLE, f"{incident}{blame}")
+            if status is not None:
+                self._add_what_is_down(concerning, report, status)
+            logs = {name: self._watcher.logs[name] for name in built_on if name in self._watcher.logs}
+            for name, text in watch.slices(logs):
+                reporting.add_section(report, f"log of {name} during this test", text)
+        return report
+
+    def _needs(self, status: Status | None) -> Mapping[str, Iterable[str]]:
+        """Daemon → those that it requires or starts after."""
+        if status is not None:
+            return needs(status)
+        found: dict[str, Iterable[str]] = {}
+        with suppress_unavailable():
+            for name in self._provider.session.names:
+                definition = self._provider.session.definition(name)
+                if definition is not None:
+                    found[name] = (*definition.requires, *definition.after)
+        return found
+
+    def _announce(self, incidents: Iterable[Incident], test: str) -> None:
+        hook = self._config.hook
+        for incident in incidents:
+            if incident.beginning not in self._announced:
+                self._announced[incident.beginning] = False
+                with self.mishaps.noting("pytest_neo_daemons_died", test):
+                    hook.pytest_neo_daemons_died(config=self._config, incident=incident)
+            if incident.back_after_s is not None and not self._announced[incident.beginning]:
+                self._announced[incident.beginning] = True
+                with self.mishaps.noting("pytest_neo_daemons_restarted", test):
+                    hook.pytest_neo_daemons_restarted(config=self._config, incident=incident)
+
+    def _add_what_is_down(self, concerning: frozenset[str], report: pytest.TestReport, status: Status) -> None:
+        """Say which of the daemons that a failing test stands on are not up: of those that it was given, as others
+        may not have been started yet."""
+        given = {*self._provider.handles, *self._provider.isolation.names}
+        lines = not_up([name for name in concerning if name in given], status)
+        told = str(report.longrepr)
+        names = self._provider.session.names
+        lines = [line for line in lines if not any(f"{name} cannot be had" in told for name in names)]
+        if lines:
+            reporting.add_section(report, reporting.TITLE, "\n".join(lines))
+
+    def _explain(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """What pytest's own words for a fixture that cannot be used leave open."""
+        told = str(report.longrepr)
+        if "ScopeMismatch" in told and any(self._selection.isolated_for(item)):
+            reporting.add_section(report, reporting.TITLE, WIDER)
+        if "' not found" in told:
+            self._name_the_configuration(item, report)
+
+    def _name_the_configuration(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Where a fixture is missing: the one beside the test, if this run does not use it."""
+        root = self._config.rootpath
+        path = configuration_above(item.path, root)
+        if path is None or path == self._used_configuration:
+            return
+        used = self._used_configuration or f"neo-daemons.toml or [tool.neo_daemons] from {root} upwards"
+        near = path.relative_to(root)
+        names = ", ".join(file_daemons(path) or ()) or "none"
+        reporting.add_section(
+            report,
+            reporting.TITLE,
+            f"{near} configures {names}, and this run does not use it: a run has one configuration, here {used}.\n"
+            f"Run pytest in {near.parent}, or with --neo-daemons-config {near}",
+        )

@@ -1,0 +1,81 @@
+"""Switched off: the tests that use daemons are skipped, or fail where daemons are required."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .config_files import directory_daemons, project_daemons
+from .names import BUILTINS, CLIENTS, MARKER, definition_fixture_name, fixture_name
+
+REASON = "needs daemons: run pytest with --neo-daemons"
+
+
+def skip_what_needs_daemons(config: pytest.Config) -> None:
+    """Register what the tests of a run without daemons need."""
+    off = _Off(config, config.getini("neo_daemons_required"))
+    config.pluginmanager.register(off, "neo_daemons_off")
+    off.skip(*CLIENTS, "neo_daemons", daemons=[*BUILTINS, *_configured(config)])
+
+
+class _Off:
+    """Skips the tests that use daemons."""
+
+    def __init__(self, config: pytest.Config, required: bool) -> None:
+        self._config = config
+        self._required = required
+        self._known: set[str] = set()
+
+    def skip(self, *fixtures: str, daemons: Iterable[str]) -> None:
+        """Have these fixtures, and those of these daemons, skip."""
+        new = {*fixtures, *daemons, *(definition_fixture_name(name) for name in daemons)} - self._known
+        if new:
+            made = types.ModuleType(f"pytest_neo_daemons.off_{len(self._known)}")
+            for name in new:
+                setattr(made, name, _skipping(name, self._required))
+            self._known |= new
+            self._config.pluginmanager.register(made)
+
+    def pytest_collect_directory(self, path: Path) -> None:
+        """A project below the root directory may have daemons of its own."""
+        with contextlib.suppress(Exception):  # whatever is there: this run is none of ours
+            daemons = directory_daemons(path) if path != self._config.rootpath else None
+            if daemons:
+                self.skip(daemons=[name for name in map(fixture_name, daemons) if name is not None])
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if any(item.iter_markers(MARKER)):
+            _refuse(self._required)
+
+
+def _skipping(name: str, required: bool) -> Any:
+    @pytest.fixture(name=name, scope="session")
+    def fixture() -> None:
+        """A daemon, with --neo-daemons."""
+        _refuse(required)
+
+    return fixture
+
+
+def _refuse(required: bool) -> None:
+    if required:
+        pytest.fail(f"{REASON} (neo_daemons_required is set)", pytrace=False)
+    pytest.skip(REASON)
+
+
+def _configured(config: pytest.Config) -> Iterable[str]:
+    """Names of the fixtures of the daemons that this run would have."""
+    daemons: Iterable[str] | None = None
+    if config.hook.pytest_neo_daemons_definitions.get_hookimpls():
+        from .choose import hooked_daemons  # only the hook knows
+
+        daemons = hooked_daemons(config)
+    if daemons is None:
+        urls = config.getini("neo_daemons_url")
+        daemons = [*project_daemons(config), *(text.partition("=")[0].strip() for text in urls)]
+    return [name for name in map(fixture_name, daemons) if name is not None]

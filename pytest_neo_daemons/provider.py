@@ -1,0 +1,247 @@
+"""Gives the daemons of a session to tests, and repairs what tests do to them.
+
+Tests share a daemon, or have one of their own (`isolation`).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from neo_daemons.definitions import Definition
+
+from . import definitions
+from .handles import NOT_OURS, Daemon, Daemons, begin
+from .isolation import Isolation
+from .names import definition_fixture_name, fixture_name, shared_fixture_name
+from .selection import Selection
+from .sessions import Session, suppress_unavailable
+from .watch import WATCH, Watcher
+
+PARALLEL = "other workers may be using it; have one of the test's own: new_daemon({name!r})"
+
+
+class Provider:
+    """Gives daemons to the tests of one process.
+
+    Args:
+        session: where they run.
+        selection: what the tests use.
+        watcher: learns when a test begins to use them.
+        worker: in whose name those of one test's own are made.
+        parallel: other processes use the shared ones at the same time, and tests may not hurt them.
+        export_env: set the variables that the programs that use a daemon need, from when it is ready until `close`.
+        ready: called with each shared daemon that is ready for the first time.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        selection: Selection,
+        watcher: Watcher,
+        *,
+        worker: str,
+        parallel: bool,
+        export_env: bool,
+        ready: Callable[[Daemon], None],
+    ) -> None:
+        self.session = session
+        self._selection = selection
+        self._watcher = watcher
+        self._parallel = parallel
+        self._export_env = export_env
+        self._ready = ready
+        self.isolation = Isolation(session, worker)
+        """The daemons of the present test's own."""
+        self.handles: dict[str, Daemon] = {}
+        """Shared daemon → its handle, once a test has asked for it."""
+        self._touched: set[str] = set()
+        """Shared daemons whose handles the present test has looked at, however it came by them."""
+        self._unavailable: set[str] = set()
+        """Daemons that were not available to the present test."""
+        self._fixtures: dict[str, tuple[pytest.FixtureDef[Any], Any]] = {}
+        """Fixture of a daemon → its definition and the latest request for it."""
+        self._exported: dict[str, str | None] = {}
+        """What the environment had before."""
+
+    # For fixtures
+
+    def daemons(self, request: pytest.FixtureRequest) -> Daemons:
+        """All of them, for the fixture ``neo_daemons``."""
+
+        def get(name: str) -> Daemon:
+            # Only pytest knows whose definition of it counts.
+            made: Daemon = self.handles.get(name) or request.getfixturevalue(shared_fixture_name(name))
+            return made
+
+        return Daemons(self.session.names, get, self.session.state_dir.path)
+
+    def definition_for(self, name: str, request: pytest.FixtureRequest) -> Definition | None:
+        """What a daemon is to be for a test, where a fixture says so; None if nobody but the session says so."""
+        fixture = fixture_name(name)
+        if fixture is None:
+            return None
+        if self.session.ours:
+            self._unavailable.add(name)
+            definitions.read(self.session, name)  # the fixture would fail for the rest of the run, and this does not
+            self._unavailable.discard(name)
+        elif not self._selection.is_overridden(name, request.session.items):
+            return None
+        stated: Definition | None = request.getfixturevalue(definition_fixture_name(fixture))
+        return stated
+
+    def obtain(self, name: str, definition: Definition | None) -> Daemon:
+        """The shared daemon of that name, ready; changed to this definition, if there is one.
+
+        The test fails, without a traceback, if it cannot be had.
+        """
+        definitions.check_stated(definition, name)
+        if definition is not None and definition != self.session.definition(name):
+            self._change(name, definition)
+        handle = self.handles.get(name)
+        if handle is None:
+            self._watcher.note_use()
+            handle = Daemon(self.session, name, functools.partial(self._refusal, name), self._export, self._touch)
+            self._unavailable.add(name)
+            begin(handle)
+            self._unavailable.discard(name)
+            self.handles[name] = handle
+            self._ready(handle)
+        return handle
+
+    def isolate(self, name: str, definition: Definition | None, handle: Daemon | None = None) -> Daemon:
+        """A new daemon, like the shared one of that name, for the present test; `handle` is made to lead to it.
+
+        The test fails, without a traceback, if it cannot be had.
+        """
+        definitions.check_stated(definition, name)
+        self._watcher.note_use()
+        daemon = self.isolation.begin(handle or self.isolation.promise(name), definition)
+        self._watcher.logs[daemon.name] = daemon.log_path
+        return daemon
+
+    def is_isolated(self, daemon: Daemon) -> bool:
+        """Whether it is one test's own, which ends with it."""
+        return any(handle is daemon for handle in self.isolation.handles)
+
+    def _change(self, name: str, definition: Definition) -> None:
+        if not self.session.ours:
+            pytest.fail(f"cannot change the definition of {name}: {NOT_OURS}", pytrace=False)
+        definitions.define(self.session, definition)
+
+    # For handles
+
+    def _refusal(self, name: str) -> str | None:
+        if not self.session.ours:
+            return NOT_OURS
+        return PARALLEL.format(name=name) if self._parallel else None
+
+    def _export(self, daemon: Daemon) -> None:
+        if self._export_env:
+            for variable, value in daemon.env.items():
+                self._exported.setdefault(variable, os.environ.get(variable))
+                os.environ[variable] = value
+
+    def _touch(self, name: str) -> None:
+        """The present test looks at the handle of a shared daemon, which may have been restarted on another port."""
+        if name in self._touched:
+            return
+        self._touched.add(name)
+        self._watcher.note_use()
+        handle = self.handles.get(name)
+        if handle is not None and self._watcher.has_news(name):
+            with suppress_unavailable():
+                if handle.see(self.session.client.status().daemon(name)):
+                    self._watcher.seen_ready(name)
+
+    # From test to test
+
+    def begin_test(self, item: pytest.Item) -> None:
+        """Have the daemons that a test uses ready for it, as far as they were given to one before."""
+        for handle in self.isolation.handles:
+            self._watcher.logs.pop(handle.name, None)
+        self.isolation.handles.clear()
+        self._touched.clear()
+        self._watcher.begin_test(item)
+        if not self.concerning(item):
+            return
+        self._watcher.journal.read()
+        for name in self._selection.used_by(item):
+            if name in self.handles and self._watcher.has_news(name):
+                # A daemon that died between two tests is no reason for the second to fail.
+                begin(self.handles[name])
+                self._watcher.seen_ready(name)
+        if not hasattr(item, "fixturenames"):
+            for name in self._selection.marked(item):
+                self.obtain(name, None)
+        self._watcher.note_use()
+
+    def set_up(self, name: str, fixture: pytest.FixtureDef[Any], request: Any) -> None:
+        """Note that pytest sets up a fixture of a daemon. Start a daemon of the test's own if the test has a handle on
+        one in place of the fixture."""
+        self._fixtures[fixture.argname] = (fixture, request)
+        promised = getattr(request, "param", None)
+        if isinstance(promised, Daemon):
+            self.isolate(name, self.definition_for(name, request), promised)
+
+    def concerning(self, item: pytest.Item) -> frozenset[str]:
+        """The daemons that may have to do with how a test ends."""
+        if "neo_daemons" in getattr(item, "fixturenames", ()):
+            return frozenset({*self.session.names, *self.isolation.names})
+        return frozenset({*self._selection.used_by(item), *self._touched, *self.isolation.names})
+
+    def repair(self, item: pytest.Item) -> None:
+        """Before the fixtures of a test are torn down: that may need the daemons, as the next test will."""
+        for handle in self.isolation.handles:
+            with suppress_unavailable():
+                handle.unpause()  # it ends with the test: no more is done for it
+        self._repair_shared()
+        watch = item.stash.get(WATCH, None)
+        incidents = watch.incidents() if watch is not None else []
+        for name in {incident.daemon for incident in incidents}:
+            used = name in self._touched or name in self._selection.used_by(item)
+            if used and name in self.handles:
+                # So that the report can say, too, after how long it was back, and where it is now.
+                with suppress_unavailable():
+                    self.handles[name].wait_ready()
+
+    def end_test(self) -> None:
+        """After the fixtures of a test were torn down."""
+        self._retry_unavailable()
+        self.isolation.end()
+        self._repair_shared()  # once more: a fixture may have used a fault, too
+
+    def _repair_shared(self) -> None:
+        for handle in self.handles.values():
+            if handle.is_hurt:
+                with suppress_unavailable():
+                    handle.repair()
+
+    def _retry_unavailable(self) -> None:
+        """Have pytest ask again for a daemon that was not available: the supervisor knows whether that is of use."""
+        for name in self._unavailable:
+            for fixture in (fixture_name(name), shared_fixture_name(name)):
+                if fixture in self._fixtures:
+                    made, request = self._fixtures.pop(fixture)
+                    made.finish(request)
+        self._unavailable.clear()
+
+    def close(self) -> None:
+        """Give the environment its variables back."""
+        for variable, value in self._exported.items():
+            if value is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = value
+
+
+PROVIDER = pytest.StashKey[Provider]()
+
+
+def provider_of(request: pytest.FixtureRequest) -> Provider:
+    """The provider of this run; there whenever a test runs."""
+    return request.config.stash[PROVIDER]

@@ -1,0 +1,103 @@
+"""What the collected tests use, as far as their fixtures, markers and parameters say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from .names import FIXTURES_OF_DAEMONS, MARKER, definition_fixture_name, fixture_name, shared_fixture_name
+
+USES = pytest.StashKey[tuple[str, ...]]()
+
+
+class Selection:
+    """The uses of the daemons of one run.
+
+    Args:
+        names: of the daemons.
+        config: of the run.
+    """
+
+    def __init__(self, names: tuple[str, ...], config: pytest.Config) -> None:
+        self.names = names
+        self._plugins = config.pluginmanager
+        self._by_fixture = {fixture_name(name): name for name in names}
+        self._by_fixture |= {shared_fixture_name(name): name for name in names}
+
+    def daemon_of(self, fixture: str) -> str | None:
+        """The daemon that a fixture of this name gives; None if it gives none."""
+        return self._by_fixture.get(fixture)
+
+    def used_by(self, item: pytest.Item) -> tuple[str, ...]:
+        """The shared daemons that a test uses."""
+        if USES not in item.stash:
+            fixtures: Iterable[str] = getattr(item, "fixturenames", ())
+            names = [self._by_fixture[name] for name in fixtures if name in self._by_fixture]
+            names += self.marked(item)
+            isolated: set[str] = set()
+            for marker in item.iter_markers(MARKER):
+                isolated |= set(marker.args) if marker.kwargs.get("isolated") else set()
+            item.stash[USES] = tuple(name for name in dict.fromkeys(names) if name not in isolated)
+        return item.stash[USES]
+
+    def marked(self, item: pytest.Item) -> dict[str, None]:
+        """The shared daemons that a test's markers name, in order."""
+        markers = [marker for marker in item.iter_markers(MARKER) if not marker.kwargs.get("isolated")]
+        return dict.fromkeys(name for marker in markers for name in marker.args if name in self.names)
+
+    def isolated_for(self, node: pytest.Item) -> dict[str, None]:
+        """The daemons that a test is to have for itself, in order. It fails if a marker of it makes no sense."""
+        names: dict[str, None] = {}
+        for marker in node.iter_markers(MARKER):
+            self._check(marker)
+            if marker.kwargs.get("isolated"):
+                names |= dict.fromkeys(marker.args)
+        return names
+
+    def _check(self, marker: pytest.Mark) -> None:
+        unknown = [name for name in marker.args if name not in self.names]
+        if unknown:
+            pytest.fail(
+                f"@pytest.mark.{MARKER}({unknown[0]!r}): no such daemon; configured: {', '.join(self.names)}",
+                pytrace=False,
+            )
+        if not marker.args or set(marker.kwargs) - {"isolated"}:
+            pytest.fail(f'@pytest.mark.{MARKER}: write ("NAME", …) or ("NAME", …, isolated=True)', pytrace=False)
+
+    def to_be_started(self, items: Sequence[pytest.Item]) -> Iterable[str]:
+        """The daemons that these tests will use, but for those that a project has a fixture for: it says first what
+        they are, or takes their place."""
+        used: dict[str, None] = {}
+        for item in items:
+            if self.used_by(item) and not is_left_out(item):
+                values = parameters(item)  # may be values, and no fixtures
+                used |= dict.fromkeys(name for name in self.used_by(item) if fixture_name(name) not in values)
+        return (name for name in used if not self.is_overridden(name, items, itself=True))
+
+    def is_overridden(self, name: str, items: Iterable[pytest.Item], *, itself: bool = False) -> bool:
+        """Whether a project has a definition fixture of its own, or one in the place of the daemon's `itself`: then
+        starting the daemon waits for that."""
+        fixture = str(fixture_name(name))
+        attributes = [definition_fixture_name(fixture), *([fixture] if itself else [])]
+        holders: set[Any] = set()
+        for item in items:
+            holders |= {getattr(item, "module", None), getattr(item, "cls", None)}
+        holders |= self._plugins.get_plugins() - {self._plugins.get_plugin(FIXTURES_OF_DAEMONS)}
+        return any(hasattr(holder, attribute) for holder in holders for attribute in attributes)
+
+
+def parameters(item: pytest.Item) -> dict[str | None, Any]:
+    """The parameters of a test, by name."""
+    values: dict[str | None, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return values
+
+
+def is_left_out(item: pytest.Item) -> bool:
+    """Whether a test's marks say, whatever else is so, that it will not run."""
+    if any(item.iter_markers("skip")):
+        return True
+    if any(condition for mark in item.iter_markers("skipif") for condition in mark.args if isinstance(condition, bool)):
+        return True
+    return any(mark.kwargs.get("run") is False and not mark.args for mark in item.iter_markers("xfail"))

@@ -1,0 +1,139 @@
+"""What a run says of its daemons: in its header, and in its summary."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import Any
+
+import pytest
+
+from neo_daemons.control.client import Client
+from neo_daemons.status import DaemonStatus
+from neo_daemons.urls import redacted
+
+from . import workers
+from .choose import Choice
+from .dependencies import describe, not_up, with_needs
+from .guard import Mishaps, guarded
+from .incidents import JournalReader
+from .reporting import PROPERTY, TITLE
+from .sessions import OwnSession, suppress_unavailable
+
+WARM = (
+    "kept warm by an earlier run, and running the code of that time; a run without --neo-daemons-keep starts the "
+    "present one"
+)
+
+
+@guarded
+class Summary:
+    """Collects what is to be said, in each process; the controller says it."""
+
+    def __init__(self, config: pytest.Config, choice: Choice, journal: JournalReader | None, mishaps: Mishaps) -> None:
+        self.mishaps = mishaps
+        self._config = config
+        self._is_worker = workers.worker_id(config) is not None
+        self._names = choice.names
+        self._session = choice.session
+        self._journal = journal
+        self._remarks = [choice.remark] if choice.remark is not None else []
+        self._tests_hit: dict[str, list[str]] = {}
+        """Incident → the tests during which it was."""
+        self._final: list[DaemonStatus] = []
+
+    def pytest_report_header(self) -> str | None:
+        if self._session is None:
+            return None
+        names = ", ".join(self._names)
+        if not self._session.ours:
+            down = "".join(f"; {line}" for line in not_up(self._names, self._session.client.status()))
+            return f"neo-daemons: {names}, of the serve in {self._session.state_dir.path}{down}"
+        reused = isinstance(self._session, OwnSession) and self._session.reused
+        return f"neo-daemons: {names}, started on demand{f'; {WARM}' if reused else ''}"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not self._is_worker:
+            for key, value in report.user_properties:
+                if key == PROPERTY:
+                    tests = self._tests_hit.setdefault(str(value).rpartition("; ")[0], [])
+                    if report.nodeid not in tests:
+                        tests.append(report.nodeid)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        self._remarks += workers.received_remarks(node)
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
+        result = yield
+        # The session's fixtures have been torn down, the workers are gone, and the summary is yet to come.
+        workers.send_remarks(self._config, [*self._remarks, *self.mishaps.lines()])
+        if self._journal is not None:
+            self._journal.read()
+        if self._session is not None and not self._is_worker:
+            with suppress_unavailable():
+                self._final = list(self._session.ask(Client.status).daemons)
+        return result
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        lines = [*self._lines(), *self._remarks, *self.mishaps.lines()]
+        if lines:
+            terminalreporter.section(TITLE)
+            for line in lines:
+                terminalreporter.write_line(line)
+
+    def _lines(self) -> Iterable[str]:
+        journal, session = self._journal, self._session
+        if journal is None or session is None:
+            return
+        yield from self._daemons(journal, ours=session.ours)
+        for incident in journal.incidents:
+            if not incident.asked_for:
+                during = ", ".join(self._tests_hit.get(incident.beginning, ())) or "no test"
+                yield f"{incident}; during {during}"
+        if isinstance(session, OwnSession):
+            if session.replaced:
+                yield f"the supervisor was killed and replaced {_times(session.replaced)}; its daemons were taken over"
+            for change in session.changes:
+                yield f"{change.name}, kept warm by an earlier run, was changed: {change.reason}"
+        yield from (f"reaped: {what}" for what in journal.reaped)
+        yield from (f"{what}: {detail}" for what, detail in journal.faults.items())
+
+    def _daemons(self, journal: JournalReader, *, ours: bool) -> Iterable[str]:
+        """A line for each daemon that was used, then for each that these need and that was not."""
+        shown = []
+        for daemon in self._final:
+            starts = journal.starts.get(daemon.name, 0)
+            if daemon.name in self._names and (starts or daemon.ready):
+                shown.append(daemon.name)
+                yield _line(daemon, starts, ours=ours)
+        final = {daemon.name: daemon for daemon in self._final}
+        needs = {name: (*daemon.requires, *daemon.after) for name, daemon in final.items()}
+        for name, needed_by in with_needs(shown, needs).items():
+            if name in final and name not in shown:
+                yield describe(final[name], needed_by)
+
+
+def _line(daemon: DaemonStatus, starts: int, *, ours: bool) -> str:
+    parts = [daemon.name, redacted(daemon.url or "no port")]
+    parts.append(f"pid {daemon.pid}" if daemon.pid is not None else daemon.state)
+    if not daemon.ready and daemon.state not in ("stopped", "external"):
+        parts.append(f"{daemon.state}: {daemon.detail}")
+    if daemon.state == "external":
+        parts.append("observed only")
+    elif not ours:
+        parts.append("of a serve")
+    elif not starts:
+        parts.append("reused")
+    elif daemon.ready_after_s is not None:
+        parts.append(f"ready after {daemon.ready_after_s:.2f} s")
+    if starts > 1:
+        parts.append(f"restarted {_times(starts - 1)}")
+    if daemon.note:
+        parts.append(daemon.note)
+    return "  ".join(parts)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"

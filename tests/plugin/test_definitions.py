@@ -1,0 +1,166 @@
+"""Definitions that a project changes, by hooks and by fixtures."""
+
+from __future__ import annotations
+
+import pytest
+
+from .inner import COLOURED, MODES, OVERRIDE, PARALLEL, Inner, lines, messages, refused, results
+
+
+def test_hooks_change_the_definitions_once_and_hear_of_the_daemons(inner: Inner) -> None:
+    inner.configure(api=inner.toy(), gone=inner.toy())
+    inner.copy("hooks_conftest.py", "conftest.py")
+    inner.write(
+        "test_hooks.py",
+        """
+        import pathlib
+
+        def environ(daemon):
+            return pathlib.Path(f"/proc/{daemon.pid}/environ").read_bytes().split(bytes(1))
+
+        def test_changed(api):
+            assert b"COLOUR=blue" in environ(api)
+
+        def test_added(added):
+            assert b"COLOUR=blue" not in environ(added)
+
+        def test_killed(api):
+            api.kill()
+            api.wait_ready()
+
+        def test_gone(gone): pass
+        """,
+    )
+    outcome = inner.run("-n", "1")
+    assert results(outcome) == {
+        "test_changed": "passed",
+        "test_added": "passed",
+        "test_killed": "passed",
+        "test_gone": "error",
+    }, outcome.text
+    assert "fixture 'gone' not found" in outcome.text
+    assert lines(inner.root / "heard") == [
+        "definitions api gone controller",
+        "ready api gw0",
+        "ready added gw0",
+        "died api True gw0",
+        "restarted api True gw0",
+    ]
+    assert inner.starts() == 3
+
+
+def test_a_hook_that_makes_a_wrong_definition_is_a_usage_error(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "conftest.py", "def pytest_neo_daemons_definitions(definitions):\n    definitions['api'] = 'http://x'\n"
+    )
+    inner.write("test_on.py", "def test_api(api): pass\n")
+    refused(inner, inner.run(), ("pytest_neo_daemons_definitions", "api", "http://x"))
+
+
+WRONG = pytest.mark.parametrize(
+    ("setting", "field"), [("env={'N': 1}", "env"), ("start_grace_s=-3", "start_grace_s"), ("name='x'", "name")]
+)
+
+
+@WRONG
+def test_a_hook_that_makes_what_no_supervisor_could_read_is_a_usage_error(
+    inner: Inner, setting: str, field: str
+) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "conftest.py",
+        f"""
+        import msgspec
+
+        def pytest_neo_daemons_definitions(definitions):
+            definitions["api"] = msgspec.structs.replace(definitions["api"], {setting})
+        """,
+    )
+    inner.write("test_on.py", "def test_api(api): pass\n")
+    refused(inner, inner.run(), ("pytest_neo_daemons_definitions", "api", field))
+
+
+@WRONG
+def test_a_definition_fixture_that_makes_what_no_supervisor_could_read_fails_the_test_and_no_supervisor(
+    inner: Inner, setting: str, field: str
+) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_on.py",
+        f"""
+        import msgspec, pytest
+
+        @pytest.fixture(scope="session")
+        def api_definition(api_definition):
+            return msgspec.structs.replace(api_definition, {setting})
+
+        def test_api(api): pass
+
+        @pytest.mark.neo_daemons("api", isolated=True)
+        def test_isolated(api): pass
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"error": 2}, outcome.text
+    assert [text for text in messages(outcome).values() if "api_definition" not in text or field not in text] == []
+    assert "the supervisor was killed" not in outcome.text
+    assert inner.starts() == 0
+
+
+@MODES
+def test_an_overridden_definition_is_all_that_is_ever_started(inner: Inner, mode: tuple[str, ...]) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("conftest.py", OVERRIDE.format(colour="'blue'"))
+    inner.write("test_over.py", COLOURED.format(expected="'COLOUR=blue'"))
+    outcome = inner.run(*mode)
+    assert outcome.counts() == {"passed": 4}, outcome.text
+    assert inner.starts() == 1
+
+
+def test_an_overridden_definition_counts_too_where_a_daemon_is_reached_by_a_marker_or_by_its_name(
+    inner: Inner,
+) -> None:
+    inner.configure(api=inner.toy(), other=inner.toy(), config=inner.toy())
+    inner.write(
+        "conftest.py", OVERRIDE.format(colour="'blue'") + OVERRIDE.format(colour="'red'").replace("api", "other")
+    )
+    inner.write(
+        "test_over.py",
+        """
+        import pathlib, pytest
+
+        def colour(daemon):
+            lines = pathlib.Path(f"/proc/{daemon.pid}/environ").read_text().split(chr(0))
+            return [line for line in lines if line.startswith("COLOUR=")]
+
+        @pytest.mark.neo_daemons("api", "config")
+        def test_marker(): pass
+
+        @pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.neo_daemons("api"))])
+        def test_parameter(number, request):
+            assert any("api" in name for name in request.fixturenames) == (number == 2)
+
+        def test_marked(neo_daemons):
+            assert colour(neo_daemons["api"]) == ["COLOUR=blue"]
+            assert colour(neo_daemons["config"]) == []
+
+        def test_index(neo_daemons):
+            assert colour(neo_daemons["other"]) == ["COLOUR=red"]
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 5}, outcome.text
+    assert inner.starts() == 3
+
+
+def test_definitions_that_differ_from_worker_to_worker_are_refused(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("conftest.py", OVERRIDE.format(colour="str(tmp_path_factory.getbasetemp())"))
+    inner.write("test_over.py", COLOURED.format(expected="'PYTEST_VERSION=' + __import__('pytest').__version__"))
+    outcome = inner.run(*PARALLEL)
+    assert outcome.counts() == {"error": 2, "passed": 2}, outcome.text
+    told = [text for text in messages(outcome).values() if text]
+    assert all("cannot change api" in text and "the same everywhere" in text for text in told)
+    assert "Traceback" not in outcome.text
+    assert inner.starts() == 1

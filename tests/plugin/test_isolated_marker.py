@@ -1,0 +1,72 @@
+"""Daemons of a test's own, asked for by the marker ``neo_daemons(…, isolated=True)``."""
+
+from __future__ import annotations
+
+from .inner import COLOURED, MODES, OVERRIDE, Inner, lines, results
+
+
+@MODES
+def test_an_isolated_test_has_a_daemon_of_its_own_that_ends_with_it(inner: Inner, mode: tuple[str, ...]) -> None:
+    inner.configure(api=inner.toy(data_dir="data"))
+    inner.copy("isolated.py", "test_marker.py")
+    if not mode:  # with workers, others' tests end meanwhile
+        inner.copy("outlived_conftest.py", "conftest.py")
+    outcome = inner.run(*mode)
+    assert outcome.counts() == {"passed": 12}, outcome.text
+    assert {name for name in results(outcome) if name.startswith(("test_i", "test_an"))} == {
+        "test_isolated",
+        "test_another[0]",
+        "test_another[1]",
+    }
+    own, shared = lines(inner.root / "own"), set(lines(inner.root / "shared"))
+    assert len(shared) == 1
+    for column in range(4):  # pid, port, data directory, log
+        values = {line.split()[column] for line in (*own, *shared)}
+        assert len(values) == (4 if column != 1 else len(values))
+    ports = {line.split()[1] for line in own}
+    assert not ports & {line.split()[1] for line in shared}
+    assert not (inner.root / "outlived").exists()
+    assert not (inner.root / "data").exists()
+    assert inner.starts() == 1 + 3 + 3  # kill, restart and start of the first
+
+
+def test_an_isolated_test_has_the_definition_that_is_overridden_beside_it(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    plain = "'PYTEST_VERSION=' + __import__('pytest').__version__"
+    inner.write("a/test_first.py", COLOURED.format(expected=plain))
+    inner.write("b/conftest.py", OVERRIDE.format(colour="'blue'"))
+    over = COLOURED.format(expected="'COLOUR=blue'").replace(
+        "@", '@pytest.mark.neo_daemons("api", isolated=True)\n    @'
+    )
+    inner.write("b/test_over.py", over)
+    inner.write("c/test_last.py", COLOURED.format(expected=plain))
+    assert inner.run().counts() == {"passed": 12}, inner.output()
+    assert inner.starts() == 1 + 4
+
+
+def test_an_isolated_instance_is_called_like_no_other(inner: Inner) -> None:
+    names = [f"api-main-{number}" for number in (1, 2)]
+    inner.configure(api=inner.toy(), **{name: inner.toy() for name in names})
+    inner.write(
+        "test_names.py",
+        """
+        import pytest
+
+        SEEN = set()
+
+        def test_first(api_main_1, api_main_2):
+            SEEN.update({api_main_1.pid, api_main_2.pid})
+
+        @pytest.mark.neo_daemons("api", isolated=True)
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_isolated(api, number):
+            assert api.name not in SEEN and api.pid not in SEEN
+            SEEN.update({api.pid, api.name})
+
+        def test_last(api_main_1, api_main_2):
+            assert {api_main_1.pid, api_main_2.pid} <= SEEN
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 4}, outcome.text
+    assert inner.starts() == 4

@@ -1,0 +1,78 @@
+"""The options and settings of the plugin: where they are said, and what is wrong with them."""
+
+from __future__ import annotations
+
+import pytest
+
+from .inner import PARALLEL, Inner, refused
+
+
+def test_the_flag_may_stand_before_a_path(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("tests/test_on.py", "def test_api(api):\n    assert api.state == 'ready'\n")
+    outcome = inner.run("--neo-daemons", "tests/", on=False)
+    assert outcome.counts() == {"passed": 1}, outcome.text
+    assert inner.starts() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("--collect-only",), "test_api"),
+        (("--fixtures",), "api [session scope]"),
+        (("--markers",), "@pytest.mark.neo_daemons(*names, isolated=False)"),
+        (("--help",), "--neo-daemons-keep"),
+        (("--setup-plan", "-n", "2"), ""),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_looking_starts_nothing_and_leaves_nothing(inner: Inner, arguments: tuple[str, ...], shown: str) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("pytest.ini", "[pytest]\nneo_daemons = true\nneo_daemons_keep = 10m\n")
+    inner.write("test_on.py", "def test_api(api):\n    raise AssertionError\n")
+    outcome = inner.run(*arguments, on=False)
+    assert outcome.code == 0, outcome.text
+    assert shown in outcome.text
+    assert inner.starts() == 0
+    assert list(inner.tmp.glob("neo-daemons*")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--neo-daemons-keep soon", ("--neo-daemons-keep", "soon", "90s")),
+        ("--neo-daemons-keep=-1s", ("--neo-daemons-keep", "-1s")),
+        ("--neo-daemons-keep 99999h", ("--neo-daemons-keep", "99999h", "week")),
+        pytest.param(f"--neo-daemons-keep {'9' * 5000}", ("--neo-daemons-keep", "week"), id="keep-long"),
+        ("--neo-daemons-url x=http://y --neo-daemons-url x=http://z", ("--neo-daemons-url", "x", "twice")),
+        ("--neo-daemons-url chroma", ("--neo-daemons-url", "chroma", "NAME=URL")),
+        ("--neo-daemons-url x=ftp://y", ("--neo-daemons-url", "ftp://y")),
+        ("--neo-daemons-url Bad!=http://x", ("--neo-daemons-url", "Bad!")),
+        ("--neo-daemons-config missing.toml", ("missing.toml",)),
+        ("--neo-daemons-config broken.toml", ("broken.toml", "TOML")),
+        ("--neo-daemons-attach", ("--neo-daemons-attach", "no supervisor", ".neo-daemons")),
+        ("--neo-daemons-attach tests", ("--neo-daemons-attach", "test path")),
+        ("--neo-daemons-attach= --neo-daemons-url x=http://y", ("--neo-daemons-attach", "--neo-daemons-url")),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_a_usage_error(inner: Inner, arguments: str, words: tuple[str, ...]) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("broken.toml", "[daemons.api\n")
+    inner.write("tests/test_on.py", "def test_api(api): pass\n")
+    refused(inner, inner.run(*arguments.split()), words)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("neo_daemons_keep = soon", ("keep", "soon")),
+        ("neo_daemons_url = x=ftp://y", ("x=ftp://y",)),
+        ("neo_daemons_config = missing.toml", ("missing.toml",)),
+        ("neo_daemons_attach = nowhere", ("attach", "nowhere")),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_a_usage_error(inner: Inner, setting: str, words: tuple[str, ...]) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("pytest.ini", f"[pytest]\nneo_daemons = true\n{setting}\n")
+    inner.write("test_on.py", "def test_api(api): pass\n")
+    refused(inner, inner.run(*PARALLEL, on=False), words)

@@ -1,0 +1,219 @@
+"""What a run starts: what its tests use, by fixtures and markers, and nothing else."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from tests.harness import toy
+
+from .inner import MODES, Inner, lines, messages, refused
+
+
+@MODES
+def test_only_what_the_selected_tests_use_and_what_that_requires_is_started_once(
+    inner: Inner, mode: tuple[str, ...]
+) -> None:
+    def counted(name: str, **settings: Any) -> dict[str, Any]:
+        return toy(f"pidfile={inner.root / name}", **settings)
+
+    inner.configure(
+        base=counted("base"), api=counted("api", requires=["base"]), other=counted("other"), unused=counted("unused")
+    )
+    inner.write(
+        "test_on.py",
+        """
+        import pytest
+
+        @pytest.fixture
+        def through(request):
+            return request.getfixturevalue("api")
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_chosen(api, number): pass
+
+        def test_chosen_by_a_name_at_run_time(through): pass
+
+        def test_left_out(other, unused): pass
+        """,
+    )
+    outcome = inner.run("-k", "chosen", *mode)
+    assert outcome.counts() == {"passed": 5}, outcome.text
+    assert [len(lines(inner.root / name)) for name in ("base", "api", "other", "unused")] == [1, 1, 0, 0]
+    summary = outcome.text.rpartition("= neo-daemons =")[2]
+    assert "api  http://127.0.0.1:" in summary
+    assert "base  http://127.0.0.1:" in summary
+    assert "other" not in summary
+
+
+def test_what_no_test_uses_in_truth_is_not_started(inner: Inner) -> None:
+    names = ("skipped", "conditional", "unrun", "value", "mine", "asked")
+    inner.configure(api=inner.toy(), **{name: inner.toy() for name in names})
+    inner.write(
+        "test_on.py",
+        """
+        import pytest
+
+        @pytest.fixture
+        def mine():
+            return "mine"
+
+        @pytest.mark.skip(reason="known to be broken")
+        def test_skip(skipped): raise AssertionError
+
+        @pytest.mark.skipif(True, reason="not here")
+        @pytest.mark.neo_daemons("conditional")
+        def test_skipif(): raise AssertionError
+
+        @pytest.mark.xfail(run=False)
+        def test_xfail(unrun): raise AssertionError
+
+        @pytest.mark.parametrize("value", [1])
+        def test_value(value):
+            assert value == 1
+
+        def test_mine(mine):
+            assert mine == "mine"
+
+        def test_asked(neo_daemons, api):
+            assert "asked" in neo_daemons and "nobody" not in neo_daemons
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 3, "skipped": 3}, outcome.text
+    assert inner.starts() == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("-o", "neo_daemons_required=true")], ids=["on", "off"])
+def test_a_marked_test_that_is_skipped_needs_no_daemon(inner: Inner, arguments: tuple[str, ...]) -> None:
+    inner.configure(api=toy("exit=3"))
+    inner.write(
+        "test_skip.py",
+        """
+        import pytest
+
+        @pytest.mark.skip(reason="known to be broken")
+        @pytest.mark.neo_daemons("api")
+        def test_skip(): raise AssertionError
+
+        @pytest.mark.xfail(run=False)
+        @pytest.mark.neo_daemons("api")
+        def test_xfail(): raise AssertionError
+        """,
+    )
+    outcome = inner.run(*arguments, on=not arguments)
+    assert outcome.counts() == {"skipped": 2}, outcome.text
+
+
+def test_a_plain_marker_starts_a_daemon_without_its_fixture(inner: Inner) -> None:
+    inner.configure(api=inner.toy(), other=inner.toy())
+    inner.write(
+        "test_marker.py",
+        f"""
+        import os, pathlib, pytest
+
+        @pytest.mark.neo_daemons("api", "other")
+        class TestClass:
+            def test_marked(self):
+                for pid in pathlib.Path({str(inner.pids)!r}).read_text().split():
+                    os.kill(int(pid), 0)
+        """,
+    )
+    assert inner.run("--strict-markers").counts() == {"passed": 1}, inner.output()
+    assert inner.starts() == 2
+
+
+def test_a_wrong_marker_is_a_clear_error_of_the_collection(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    wrong = {
+        "unknown": ('neo_daemons("nope")', "api", "no such daemon; configured: api"),
+        "unused": ('neo_daemons("api", isolated=True)', "", "does not use the fixture 'api'"),
+        "keyword": ('neo_daemons("api", alone=True)', "api", 'write ("NAME", …)'),
+        "empty": ("neo_daemons(isolated=True)", "api", 'write ("NAME", …)'),
+        "nameless": ("neo_daemons", "api", 'write ("NAME", …)'),
+        "type": ("neo_daemons(1)", "api", "no such daemon"),
+    }
+    for name, (marker, fixture, _) in wrong.items():
+        inner.write(
+            f"test_{name}.py",
+            f"import pytest\n\n@pytest.mark.{marker}\ndef test_x({fixture}):\n    raise AssertionError\n",
+        )
+    outcome = inner.run()
+    assert outcome.code == pytest.ExitCode.INTERRUPTED, outcome.text
+    sections = {name: outcome.text.partition(f"test_{name}.py _")[2].partition("\n__")[0] for name in wrong}
+    assert {name for name, (_, _, text) in wrong.items() if text not in sections[name]} == set(), outcome.text
+    assert "Traceback" not in outcome.text
+    assert "/pytest_neo_daemons/" not in outcome.text
+    assert inner.starts() == 0
+
+
+def test_a_parameter_of_a_projects_own_isolates_nothing(inner: Inner) -> None:
+    inner.configure(api=inner.toy(), other=inner.toy())
+    inner.write(
+        "test_own.py",
+        """
+        import pytest
+
+        @pytest.fixture(params=["a", "b"], scope="session")
+        def other(request, other):
+            return request.param, other
+
+        @pytest.mark.parametrize("api", ["x"], indirect=True)
+        def test_indirect(api):
+            assert api.name == "api"
+
+        def test_overridden(other):
+            assert other[0] in "ab" and other[1].name == "other"
+
+        @pytest.mark.neo_daemons("other")
+        def test_marked(neo_daemons):
+            assert neo_daemons["other"].name == "other"
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 4}, outcome.text
+    assert inner.starts() == 2
+
+
+def test_names_and_ports_hide_nothing_and_collide_with_nothing(inner: Inner) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        inner.configure(api=inner.toy(port=port), cache=inner.toy(), **{"my-api": inner.toy(), "tmp-path": inner.toy()})
+        inner.write(
+            "test_names.py",
+            f"""
+            import collections.abc, pathlib
+            import pytest
+
+            def test_another_port(api):
+                assert api.port != {port}
+
+            def test_dash(my_api, neo_daemons):
+                assert my_api.name == "my-api" and neo_daemons["my-api"] is my_api
+
+            def test_hides_nothing(cache, tmp_path, neo_daemons):
+                assert isinstance(cache, pytest.Cache) and isinstance(tmp_path, pathlib.Path)
+                assert neo_daemons["cache"].state == neo_daemons["tmp-path"].state == "ready"
+
+            def test_mapping(neo_daemons, api):
+                assert isinstance(neo_daemons, collections.abc.Mapping)
+                assert list(neo_daemons) == ["api", "cache", "my-api", "tmp-path"] and len(neo_daemons) == 4
+                assert neo_daemons["api"] is api and "nope" not in neo_daemons
+                with pytest.raises(KeyError, match="no daemon 'nope'; configured: api, cache, my-api, tmp-path"):
+                    neo_daemons["nope"]
+
+            def test_chroma(chroma):
+                raise AssertionError
+            """,
+        )
+        outcome = inner.run("-p", "cacheprovider")
+    assert outcome.counts() == {"error": 1, "passed": 4}, outcome.text
+    assert "configured: api, cache, my-api, tmp-path" in messages(outcome)["test_chroma"]
+
+
+def test_two_daemons_with_the_same_fixture_are_a_usage_error_that_leaves_nothing(inner: Inner) -> None:
+    inner.configure(api=inner.toy(), **{"api-definition": inner.toy()})
+    inner.write("test_on.py", "def test_api(api): pass\n")
+    refused(inner, inner.run(), ("two daemons", "api_definition", "rename"))
