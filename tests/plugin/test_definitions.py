@@ -157,7 +157,7 @@ def test_an_overridden_definition_counts_too_where_a_daemon_is_reached_by_a_mark
 def test_definitions_that_differ_from_worker_to_worker_are_refused(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("conftest.py", OVERRIDE.format(colour="str(tmp_path_factory.getbasetemp())"))
-    inner.write("test_over.py", COLOURED.format(expected="'PYTEST_VERSION=' + __import__('pytest').__version__"))
+    inner.write("test_over.py", COLOURED.format(expected="'TMPDIR=' + __import__('os').environ['TMPDIR']"))
     outcome = inner.run(*PARALLEL)
     assert outcome.counts() == {"error": 2, "passed": 2}, outcome.text
     told = [text for text in messages(outcome).values() if text]

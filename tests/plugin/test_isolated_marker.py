@@ -32,7 +32,7 @@ def test_an_isolated_test_has_a_daemon_of_its_own_that_ends_with_it(inner: Inner
 
 def test_an_isolated_test_has_the_definition_that_is_overridden_beside_it(inner: Inner) -> None:
     inner.configure(api=inner.toy())
-    plain = "'PYTEST_VERSION=' + __import__('pytest').__version__"
+    plain = "'TMPDIR=' + __import__('os').environ['TMPDIR']"
     inner.write("a/test_first.py", COLOURED.format(expected=plain))
     inner.write("b/conftest.py", OVERRIDE.format(colour="'blue'"))
     over = COLOURED.format(expected="'COLOUR=blue'").replace(
