@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.harness import end_marked, marked
+
+WORKERS_PER_CPU = 1.5
+"""The tests start processes and wait for them: with one worker for each CPU, the CPUs are idle a third of the time."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many workers ``-n auto`` starts."""
+    return math.ceil(WORKERS_PER_CPU * (os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session", autouse=True)

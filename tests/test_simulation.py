@@ -11,7 +11,8 @@ import pytest
 from .simulation.mutations import MUTATIONS, Mutation
 from .simulation.world import live
 
-BATCHES, SEEDS = 20, 100
+BATCHES, SEEDS = 8, 100
+"""What a run of the suite can afford; ``python -m tests.simulation`` goes through as many as one likes."""
 ENOUGH = 300
 """Seeds within which every mutation is noticed."""
 
