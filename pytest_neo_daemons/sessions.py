@@ -302,8 +302,6 @@ class AttachedSession(Session):
     """The daemons of a ``serve``: used, and otherwise left alone."""
 
     ours = False
-    ON_THEIR_WAY = frozenset({"starting", "running", "backoff", "stopping", "degraded"})
-    PATIENT_RESTARTS = 2
 
     def __init__(self, state_dir: StateDir, names: Iterable[str]) -> None:
         super().__init__(state_dir, names)
@@ -318,8 +316,7 @@ class AttachedSession(Session):
                 raise Unavailable(str(error)) from None
             if daemon.ready or Unpatched.monotonic() >= deadline:
                 return daemon
-            tired = daemon.state == "backoff" and daemon.restarts >= self.PATIENT_RESTARTS
-            if tired or daemon.state not in self.ON_THEIR_WAY:
+            if daemon.settled and daemon.state != "degraded":  # which may yet answer again
                 why = f"it is {daemon.state}{f' ({daemon.detail})' if daemon.detail else ''}"
                 raise Unavailable(
                     f"{name} cannot be had: in {self.state_dir.path} {why}, and that is not for tests to change; "

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from neo_daemons.definitions import Definition, HttpProbe
-from neo_daemons.references import UnknownReference, expand, expand_all
+from neo_daemons.references import UnknownReference, expand, expand_all, of_daemon, own_values, split
 from neo_daemons.status import Cause, EventName
 from neo_daemons.urls import url_host
 
@@ -196,13 +196,7 @@ class Slot:
         return {**self.context.values, **self._own_values()}
 
     def _own_values(self) -> dict[str, str]:
-        values = {"name": self.name, "host": self.definition.host, "log_path": str(self.log.path)}
-        for name, port in self.ports.numbers.items():
-            values.setdefault("port", str(port))
-            values[f"ports.{name}"] = str(port)
-        if self.definition.data_dir is not None:
-            values["data_dir"] = self.definition.data_dir
-        return values
+        return own_values(self.definition, log_path=str(self.log.path), ports=self.ports.numbers)
 
     def environment(self, launch_env: Mapping[str, str], mark: Mark) -> dict[str, str]:
         """The environment of the daemon's processes: what all daemons inherit, what its catalog entry and its
@@ -233,16 +227,16 @@ class _Values(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         if name in self._own:
             return self._own[name]
-        kind, _, rest = name.partition(".")
-        other, _, key = rest.partition(".")
-        if kind != "daemons" or other == self._slot.name:
+        found = split(name)
+        if found is None or found[0] == self._slot.name:
             raise KeyError(name)
+        other, key = found
         return self._slot.slots[other].values_for_others()[key]
 
     def __iter__(self) -> Iterator[str]:
         yield from self._own
         for other in self._slot.slots.others(self._slot):
-            yield from (f"daemons.{other.name}.{key}" for key in other.values_for_others())
+            yield from (of_daemon(other.name, key) for key in other.values_for_others())
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
