@@ -210,16 +210,16 @@ def a_stop_of_what_has_ended_is_forgotten() -> contextlib.AbstractContextManager
     return mock.patch.object(machine, "TABLE", {**machine.TABLE, State.ENDING: row})
 
 
-def the_cause_of_a_run_leaks_into_the_next() -> contextlib.AbstractContextManager[Any]:
-    """Whoever was condemned, or ended by an operator, once is so for ever."""
-    begin, causes = Run.__init__, dict[str, Cause]()
+def the_exit_of_a_run_leaks_into_the_next() -> contextlib.AbstractContextManager[Any]:
+    """A run begins with what the one before it has left: its exit."""
+    begin = Run.__init__
 
     def mutated(self: Any, slot: Slot, *rest: Any, **options: Any) -> None:
-        if slot.restarts and isinstance(last := getattr(slot, "last_run", None), Run):
-            causes[slot.name] = last.cause
         begin(self, slot, *rest, **options)
-        self.cause = causes.get(slot.name, self.cause)
-        vars(slot)["last_run"] = self
+        self.exited = vars(slot).setdefault("exited", self.exited)
+        if self.exited.done():
+            # `watch` sets it once more.
+            self.watch = lambda on_exit, on_learned: self.process.watch(on_exit)
 
     return mock.patch.object(Run, "__init__", mutated)
 
@@ -247,5 +247,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *(an_exit_is_ignored(state) for state in sorted(machine.ALIVE)),
     ended_daemons_keep_their_state,
     a_stop_of_what_has_ended_is_forgotten,
-    the_cause_of_a_run_leaks_into_the_next,
+    the_exit_of_a_run_leaks_into_the_next,
 )

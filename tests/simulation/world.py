@@ -836,7 +836,7 @@ CALAMITIES = (
     "crash-and-order",
     *("crash",) * 4, *("exit",) * 3, "stop", "continue", "hang", "hiccup", "hiccup", "stray", "stray",
     "stranger", "stranger", "strangers-leave", *("kill-supervisor",) * 2, *("kill-at-an-effect",) * 4,
-    "second-supervisor", *("order",) * 4, "disk-full", "disk-free", "disk-free", "clock", "reload", "recycle",
+    "second-supervisor", *("order",) * 4, "disk-full", "disk-free", "disk-free", *("clock",) * 2, "reload", "recycle",
     "power-cut", "forgery", *("lease",) * 2, "client-vanishes", *("rival",) * 2, *("rivals-leave",) * 2,
 )  # fmt: skip
 ORDERS = (Event.START, Event.STOP, Event.RESTART, Event.HOLD, Event.RELEASE)
