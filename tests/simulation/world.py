@@ -395,6 +395,7 @@ class World:
             env={},
             parallel=4,
         )
+        self._graveyard.append(made)
         try:
             await made.start("socket")
         except AlreadyRunning:
@@ -715,8 +716,8 @@ class World:
                     if incarnation.supervisor is not None:
                         self._graveyard.append(incarnation.supervisor)
                 for made in self._graveyard:
-                    if isinstance(made, Supervisor) and made._fleet is not None:
-                        made.journal.close()
+                    if isinstance(made, Supervisor):
+                        _close_files(made)
                 self._bury_tasks(loop)
                 loop.close()
                 self._graveyard.clear()
@@ -830,6 +831,16 @@ class World:
             mock.patch.object(claim_module, "supervisor_lock", SimFileLock),
         ):
             yield
+
+
+def _close_files(supervisor: Supervisor) -> None:
+    """Close what the kernel closes when a supervisor dies."""
+    claim = supervisor.upkeep._claim
+    if claim._descriptor >= 0:
+        os.close(claim._descriptor)
+        claim._descriptor = -1
+    if supervisor._fleet is not None:
+        supervisor.journal.close()
 
 
 CALAMITIES = (
