@@ -196,7 +196,7 @@ def test_nothing_on_the_disk_is_changed(real: Project, watched: Watched) -> None
     try:
         before = everything(real.root)
         for name, kind in KINDS.items():
-            seen = watched.look(kind, state_dir=real.state.path, timeout_s=0.2)
+            seen = watched.look(kind, state_dir=real.state.path, timeout_s=1.0)
             assert seen["status"] == "unhealthy"
             assert name != "bridge" or seen["details"]["log_end"] > 0
         assert everything(real.root) == before
