@@ -8,11 +8,9 @@ import gc
 import inspect
 import io
 import os
-import pathlib
 import random
 import shutil
 import signal
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +35,7 @@ from neo_daemons.supervision.run import Run
 from neo_daemons.supervision.slot import DATA_LOCK
 from neo_daemons.supervision.supervisor import Supervisor
 
+from .disk import Disk
 from .kernel import (
     Behaviour,
     Description,
@@ -47,7 +46,6 @@ from .kernel import (
     Proc,
     SimPlatform,
     Violation,
-    no_space,
     running,
 )
 
@@ -95,55 +93,6 @@ class SimFileLock:
             self._held = None
 
 
-class Disk:
-    """What would be left of the files after a power cut: those that were synced, and of the others anything."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._synced: set[int] = set()
-        self._at_risk: dict[Path, tuple[bytes | None, bool]] = {}
-        """File → what it was when its directory was last synced, and whether its own content is on the disk."""
-        self.torn: set[bytes] = set()
-        """What a power cut has left of some."""
-
-    def sync(self, descriptor: int) -> None:
-        entry = os.fstat(descriptor)
-        if not stat.S_ISDIR(entry.st_mode):
-            self._synced.add(entry.st_ino)
-            return
-        directory = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        for path, (_, whole) in list(self._at_risk.items()):
-            if path.parent == directory and whole:
-                del self._at_risk[path]
-
-    def replacing(self, source: Path, target: Path) -> None:
-        self._at_risk[target] = (self._before(target), source.stat().st_ino in self._synced)
-        self._synced.discard(source.stat().st_ino)
-
-    def unlinking(self, path: Path) -> None:
-        if path.exists() and path.suffix == ".json":
-            self._at_risk[path] = (self._before(path), True)
-
-    def _before(self, path: Path) -> bytes | None:
-        if path in self._at_risk:
-            return self._at_risk[path][0]
-        return path.read_bytes() if path.exists() else None
-
-    def cut(self) -> None:
-        for path, (before, whole) in self._at_risk.items():
-            if self._rng.random() < 0.4:
-                if before is None:
-                    path.unlink(missing_ok=True)
-                else:
-                    path.write_bytes(before)
-            elif not whole and path.exists() and self._rng.random() < 0.5:
-                content = path.read_bytes()
-                left = content[: self._rng.choice((0, self._rng.randrange(len(content) + 1)))]
-                path.write_bytes(left)
-                self.torn.add(left)
-        self._at_risk.clear()
-
-
 class SimProber:
     """Asks the simulated processes."""
 
@@ -184,7 +133,6 @@ class World:
         self.kernel.on_spawn = self._judge_spawn
         self.incarnations: list[Incarnation] = []
         self.kill_in: int | None = None
-        self.disk_full = False
         self.calm = False
         self.wall_offset_s = 0.0
         self.definitions = self._definitions()
@@ -197,7 +145,7 @@ class World:
         self.held: set[str] = set()
         self.held_saved = True
         self.spawns: dict[str, list[float]] = {}
-        self.disk = Disk(self.rng)
+        self.disk = Disk(self.rng, (self.state.path, self.state.daemons), self.effect)
         self.unnoticed: dict[Run, float] = {}
         """Run → since when its process has ended without a consequence."""
         self.leases: list[tuple[Supervisor, int]] = []
@@ -404,7 +352,7 @@ class World:
         except Exception as error:
             # A full disk: it says so and gives the directory back.
             self.trace("not-started", type(error).__name__)
-            if not self.disk_full:
+            if not self.disk.full:
                 self.violated(f"I6: a supervisor did not start: {error!r}")
             made.release()
             incarnation.dead = True
@@ -478,12 +426,12 @@ class World:
             case "order":
                 self.order(rng.choice(self.definitions).name, rng.choice(list(ORDERS)))
             case "disk-full":
-                self.disk_full = True
+                self.disk.full = True
             case "disk-free":
-                self.disk_full = False
+                self.disk.full = False
                 # It is written as soon as it can be.
                 await asyncio.sleep(SAVED_S)
-                self.held_saved = self.held_saved or (self.serving is not None and not self.disk_full)
+                self.held_saved = self.held_saved or (self.serving is not None and not self.disk.full)
             case "power-cut":
                 self.cut_power()
             case "forgery" if target is not None:
@@ -592,7 +540,7 @@ class World:
         # What a hold means in each state is the core's to say; that it survives is what must hold.
         held = {daemon.name for daemon in made.daemons.values() if daemon.held}
         if held != self.held:
-            self.held, self.held_saved = held, not self.disk_full
+            self.held, self.held_saved = held, not self.disk.full
 
     def wanted(self, made: Supervisor, name: str, event: Event) -> None:
         """What an operator wants by an order that was taken."""
@@ -638,7 +586,7 @@ class World:
                 await self.supervise()
                 if self.rng.random() < 0.2:
                     await self.supervise()
-        self.calm, self.disk_full, self.kill_in = True, False, None
+        self.calm, self.disk.full, self.kill_in = True, False, None
         for proc in self.kernel.living("stranger"):
             self.kernel.exit(proc, ExitStatus(code=0))
         self._rivals_leave()
@@ -750,80 +698,9 @@ class World:
     @contextlib.contextmanager
     def _patched(self, now: Callable[[], float]) -> Iterator[None]:
         """Time, files and what is random, for all code that runs meanwhile."""
-        replace, unlink, write, opened = os.replace, os.unlink, os.write, pathlib.Path.open
-
-        def sim_replace(source: Any, target: Any) -> None:
-            self.effect("before-replace")
-            if Path(target).parent in (self.state.path, self.state.daemons):
-                self.disk.replacing(Path(source), Path(target))
-            replace(source, target)
-            self.effect("after-replace")
-
-        def sim_unlink(path: Any, **options: Any) -> None:
-            self.effect("before-unlink")
-            if running.get() is not None and Path(path).parent in (self.state.path, self.state.daemons):
-                self.disk.unlinking(Path(path))
-            unlink(path, **options)
-            self.effect("after-unlink")
-
-        def sim_write(descriptor: int, data: bytes) -> int:
-            if running.get() is None:
-                return write(descriptor, data)
-            if self.disk_full:
-                if len(data) > 8 and self.rng.random() < 0.3:
-                    return write(descriptor, data[:4])
-                raise no_space()
-            try:
-                self.effect("write")
-            except Killed:
-                assert running.get() is not None
-                if self.rng.random() < 0.3:
-                    write(descriptor, data[: self.rng.randrange(len(data) + 1)])
-                raise
-            return write(descriptor, data)
-
-        world = self
-
-        class Cut:
-            """A file that may be cut off, by a kill or a full disk."""
-
-            def __init__(self, file: Any) -> None:
-                self._file = file
-
-            def write(self, data: bytes) -> int:
-                if world.disk_full:
-                    self._file.write(data[: world.rng.randrange(len(data) + 1)])
-                    raise no_space()
-                try:
-                    world.effect("file-write")
-                except Killed:
-                    self._file.write(data[: world.rng.randrange(len(data) + 1)])
-                    self._file.flush()
-                    raise
-                return int(self._file.write(data))
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(self._file, name)
-
-            def __enter__(self) -> Self:
-                return self
-
-            def __exit__(self, *_: Any) -> None:
-                self._file.close()
-
-        def sim_open(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
-            if running.get() is None or not set(mode) & set("wxa"):
-                return opened(path, mode, *args, **options)
-            self.effect("open")
-            return Cut(opened(path, mode, *args, **options))
-
         rng = random.Random(self.seed + 1)
         with (
-            mock.patch.object(os, "replace", sim_replace),
-            mock.patch.object(os, "unlink", sim_unlink),
-            mock.patch.object(os, "write", sim_write),
-            mock.patch.object(os, "fsync", self.disk.sync),
-            mock.patch.object(pathlib.Path, "open", sim_open),
+            self.disk.patched(),
             mock.patch.object(time, "time", lambda: 1.8e9 + self.wall_offset_s + now()),
             mock.patch.object(time, "time_ns", lambda: int((1.8e9 + self.wall_offset_s + now()) * 1e9)),
             mock.patch.object(time, "monotonic", lambda: 1000.0 + now()),
