@@ -35,12 +35,21 @@ def test_source_keeps_within_the_limits() -> None:
     assert not found, "\n".join(found)
 
 
-def test_paths_in_the_instructions_for_contributors_exist() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = re.findall(r"[`( ]((?:neo_daemons|pytest_neo_daemons|tests|docs)/[\w*./-]+)", text)
+@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_paths_in_the_documents_for_contributors_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = re.findall(r"[`( ]((?:neo_daemons|pytest_neo_daemons|tests|docs)/[\w*./-]*)", text)
     links = re.findall(r"\]\(([\w./-]+)\)", text)
 
     assert [path for path in [*named, *links] if "NAME" not in path and not any(ROOT.glob(path.rstrip(".")))] == []
+
+
+def test_every_module_has_a_line_in_the_architecture() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    modules = [str(path.relative_to(ROOT)) for path in structure.source_files(ROOT)]
+    lines = [f"* `{module.removesuffix('__init__.py')}`: " for module in modules]
+
+    assert [line for line in lines if text.count(f"\n{line}") != 1] == []
 
 
 @pytest.mark.parametrize(
