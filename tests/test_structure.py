@@ -52,6 +52,25 @@ def test_every_module_has_a_line_in_the_architecture() -> None:
     assert [line for line in lines if text.count(f"\n{line}") != 1] == []
 
 
+def headings(path: Path) -> set[str]:
+    """The anchors that GitHub makes of a document's headings."""
+    text = re.sub(r"(?ms)^```.*?^```", "", path.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"(?m)^#+ (.*)$", text)}
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda path: path.name)
+def test_links_of_a_document_lead_to_files_and_headings(path: Path) -> None:
+    text = re.sub(r"(?ms)^```.*?^```", "", path.read_text(encoding="utf-8"))
+    broken = []
+    for link in re.findall(r"\]\(([^)\s:]+)\)", text):
+        file, _, heading = link.partition("#")
+        target = path.parent / file if file else path
+        if not target.exists() or (heading and heading not in headings(target)):
+            broken.append(link)
+
+    assert broken == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
