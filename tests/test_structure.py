@@ -41,7 +41,7 @@ def test_paths_in_the_documents_for_contributors_exist(document: str) -> None:
     named = re.findall(r"[`( ]((?:neo_daemons|pytest_neo_daemons|tests|docs)/[\w*./-]*)", text)
     links = re.findall(r"\]\(([\w./-]+)\)", text)
 
-    assert [path for path in [*named, *links] if "NAME" not in path and not any(ROOT.glob(path.rstrip(".")))] == []
+    assert [path for path in [*named, *links] if "NAME" not in path and not list(ROOT.glob(path.rstrip(".")))] == []
 
 
 def test_every_module_has_a_line_in_the_architecture() -> None:
