@@ -35,12 +35,40 @@ def test_source_keeps_within_the_limits() -> None:
     assert not found, "\n".join(found)
 
 
-def test_paths_in_the_instructions_for_contributors_exist() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = re.findall(r"[`( ]((?:neo_daemons|pytest_neo_daemons|tests|docs)/[\w*./-]+)", text)
+@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_paths_in_the_documents_for_contributors_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = re.findall(r"[`( ]((?:neo_daemons|pytest_neo_daemons|tests|docs)/[\w*./-]*)", text)
     links = re.findall(r"\]\(([\w./-]+)\)", text)
 
-    assert [path for path in [*named, *links] if "NAME" not in path and not any(ROOT.glob(path.rstrip(".")))] == []
+    assert [path for path in [*named, *links] if "NAME" not in path and not list(ROOT.glob(path.rstrip(".")))] == []
+
+
+def test_every_module_has_a_line_in_the_architecture() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    modules = [str(path.relative_to(ROOT)) for path in structure.source_files(ROOT)]
+    lines = [f"* `{module.removesuffix('__init__.py')}`: " for module in modules]
+
+    assert [line for line in lines if text.count(f"\n{line}") != 1] == []
+
+
+def headings(path: Path) -> set[str]:
+    """The anchors that GitHub makes of a document's headings."""
+    text = re.sub(r"(?ms)^```.*?^```", "", path.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"(?m)^#+ (.*)$", text)}
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda path: path.name)
+def test_links_of_a_document_lead_to_files_and_headings(path: Path) -> None:
+    text = re.sub(r"(?ms)^```.*?^```", "", path.read_text(encoding="utf-8"))
+    broken = []
+    for link in re.findall(r"\]\(([^)\s:]+)\)", text):
+        file, _, heading = link.partition("#")
+        target = path.parent / file if file else path
+        if not target.exists() or (heading and heading not in headings(target)):
+            broken.append(link)
+
+    assert broken == []
 
 
 @pytest.mark.parametrize(
