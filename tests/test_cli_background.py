@@ -31,7 +31,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 @contextlib.contextmanager
 def unreadable(project: Project) -> Iterator[None]:
-    """The record of the project's living supervisor, damaged, and the supervisor stopped, so that it cannot mend it."""
+    """The record of the project's living supervisor, damaged, and the supervisor stopped, so that it cannot repair it."""
     record = project.state.record.read_text()
     os.kill(json.loads(record)["pid"], signal.SIGSTOP)
     project.state.record.write_text("{")
@@ -103,8 +103,8 @@ def test_up_says_what_has_no_effect_on_the_supervisor_that_runs(project: Project
     other.write_text("[daemons.late]\ncommand = ['true']\n")
     again = project.run("up", "--listen", "0", "--config", str(other), "--state-dir", str(project.state.path))
     assert again.returncode == 0
-    assert "--listen has no effect (the control API is not on TCP)" in again.stderr
-    assert f"--config has no effect (it has {project.root / 'neo-daemons.toml'})" in again.stderr
+    assert "--listen has no effect (the control API is not served over TCP)" in again.stderr
+    assert f"--config has no effect (the running supervisor uses {project.root / 'neo-daemons.toml'})" in again.stderr
     assert "up --takeover" in again.stderr
     assert project.run("up", "--config", "neo-daemons.toml").stderr == ""
 

@@ -770,7 +770,7 @@ def test_up_and_down(project: Project) -> None:
     assert "api: ready" in up.stdout
     pid = project.daemon("api").pid
     again = project.run("up")
-    assert (again.returncode, "already up" in again.stdout) == (0, True)
+    assert (again.returncode, "already running" in again.stdout) == (0, True)
     assert project.daemon("api").pid == pid
     down = project.run("down")
     assert down.returncode == 0
@@ -812,8 +812,8 @@ def test_reap_ends_what_a_killed_supervisor_left_and_nothing_else(project: Proje
     with Child(["sleep", "600"], env=innocent) as bystander:
         try:
             reaped = project.run("reap")
-            assert f"ended api, pid {pid}" in reaped.stdout
-            assert f"left  api, pid {bystander.pid}" in reaped.stdout
+            assert f"stopped api, pid {pid}" in reaped.stdout
+            assert f"kept api, pid {bystander.pid}" in reaped.stdout
             assert bystander.poll() is None
         finally:
             bystander.kill()

@@ -253,7 +253,7 @@ def test_what_was_left_by_a_supervisor_and_a_directory_that_are_both_gone_is_end
     doctor = project.run("doctor")
     assert f"pid {pids['api']} " in doctor.stdout
     down = project.run("down")
-    assert f"ended api, pid {pids['api']}" in down.stdout
+    assert f"stopped api, pid {pids['api']}" in down.stdout
     assert not is_alive(pids["api"])
 
 

@@ -83,7 +83,7 @@ def test_requiring_nobody_that_is_configured_is_wrong_usage(root: Path) -> None:
     before = sorted(root.rglob("*"))
     ended = command_line("serve", "--require", "nobody", "--state-dir", root / "state", cwd=root)
     assert ended.returncode == 2
-    assert ended.stderr == "neo-daemons: --require nobody: no such daemon; configured: api, web\n"
+    assert ended.stderr == "neo-daemons: --require nobody: unknown daemon; configured daemons: api, web\n"
     assert sorted(root.rglob("*")) == before
 
 
