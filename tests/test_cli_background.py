@@ -31,7 +31,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 @contextlib.contextmanager
 def unreadable(project: Project) -> Iterator[None]:
-    """The record of the project's living supervisor, damaged, and the supervisor stopped, so that it cannot repair it."""
+    """Damage the record of the project's supervisor, and suspend the supervisor so that it cannot repair it."""
     record = project.state.record.read_text()
     os.kill(json.loads(record)["pid"], signal.SIGSTOP)
     project.state.record.write_text("{")

@@ -828,7 +828,7 @@ def test_commands_without_a_supervisor_say_so_with_3(project: Project) -> None:
         result = project.run(*command)
         assert (result.returncode, result.stdout) == (3, "")
         assert result.stderr == (
-            f"neo-daemons: no supervisor is running for {project.state.path}; start one with: neo-daemons up\n"
+            f"neo-daemons: no supervisor is running in {project.state.path}; start one: neo-daemons up\n"
         )
 
 

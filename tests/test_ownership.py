@@ -63,7 +63,7 @@ def test_in_a_copy_no_command_reaches_the_original(project: Project, other: Proj
         copy(project, other)
         done = other.run(*command)
         assert (done.returncode, done.stdout) == (3, "")
-        assert f"was copied from {project.state.path}" in done.stderr
+        assert f"its files were copied from {project.state.path}" in done.stderr
         assert project.daemon("api").pid == pids["api"]
         assert not project.daemon("api").held
 

@@ -281,7 +281,7 @@ def test_a_port_that_is_taken_is_one_clear_error(project: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         said = project.run("serve", "--listen", str(other.getsockname()[1]))
     assert said.returncode == 1
-    assert "Address already in use; choose another --listen" in said.stderr
+    assert "Address already in use; choose another port with --listen" in said.stderr
     assert not project.state.token.exists()
     assert not project.state.record.exists()
 

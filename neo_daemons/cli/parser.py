@@ -31,7 +31,8 @@ def command_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line. Its result has the parser of the command as `parser`."""
     parser = _Parser(
         prog="neo-daemons",
-        description="Supervise this project's daemons: chroma, bridge, mlx, and any others defined in neo-daemons.toml.",
+        description="Supervise this project's daemons: chroma, bridge, mlx, and any others defined in "
+        "neo-daemons.toml.",
         epilog="Exit codes: 0 success, 1 operation failed, 2 invalid usage or configuration, 3 no supervisor running, "
         "4 already supervised, 5 a required daemon cannot run. `health` has its own: 0 healthy, 1 degraded, "
         "2 unhealthy, 3 unknown.",

@@ -135,7 +135,7 @@ def _first_answer(spawned: Process, state: StateDir, replaced: FoundSupervisor |
         except Unreachable:
             pass
         except ControlError as error:
-            fault = f" ({error})"  # from an earlier supervisor, whose record the new one replaces unless that one is running
+            fault = f" ({error})"  # of an earlier supervisor, whose record the new one replaces if that one has exited
         if not alive:
             other = supervisor(state)
             if other is not None and str(other) != str(replaced):  # another supervisor was faster
