@@ -21,7 +21,7 @@ def real_path(path: str | Path, base: Path | None = None) -> Path:
             stated = (base or working_directory()) / stated
         real = stated.resolve()
     except (RuntimeError, OSError) as error:
-        raise ValueError("there is no such home directory" if "home directory" in str(error) else str(error)) from None
+        raise ValueError("the home directory is unknown" if "home directory" in str(error) else str(error)) from None
     if not is_text(real):
         raise ValueError("the path is not UTF-8")
     return real

@@ -197,7 +197,7 @@ def test_down_does_not_end_a_program_that_a_supervisor_is_embedded_in(project: P
         assert program.stdout.readline() == "hangs\n"
         down = project.run("down")
         assert down.returncode == 1
-        assert f"pid {program.pid} is a program of its own: end that by hand" in down.stderr
+        assert f"pid {program.pid} is a program that embeds the supervisor; stop that program yourself" in down.stderr
         assert program.poll() is None
         program.stdin.write("\n")
         program.stdin.flush()

@@ -59,9 +59,7 @@ class TcpListener:
             if not self._is_published():
                 write_whole(self._token_file, f"{self._token}\n".encode(), mode=0o600)
         except OSError as error:
-            raise StateDirError(
-                f"cannot write {self._token_file}: {error.strerror}; check that the directory is writable and has free space"
-            ) from None
+            raise StateDirError(f"cannot write {self._token_file}: {error.strerror}; free some space there") from None
 
     def _is_published(self) -> bool:
         try:

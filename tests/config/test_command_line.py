@@ -73,7 +73,7 @@ def test_serve_with_a_file_that_is_not_there_leaves_nothing(root: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr == (
         f"neo-daemons: {root}/gone.toml: cannot be read: No such file or directory; "
-        "name a readable file with --config\n"
+        "pass a readable file with --config\n"
     )
     assert sorted(root.rglob("*")) == before
 

@@ -42,7 +42,7 @@ def test_no_fault_shows_the_credentials_in_a_url(root: Path, text: str, shown: s
 
 def test_a_daemon_whose_table_is_none_is_still_a_daemon_for_the_others(root: Path) -> None:
     text = "[daemons]\nx = 3\n" + API + 'after = ["x"]\nenv = { X = "${daemons.x.port}" }'
-    assert fault(root, text) == "daemons.x = 3: expected table, got integer; write a table [daemons.x]"
+    assert fault(root, text) == "daemons.x = 3: expected table, got integer; use a table [daemons.x]"
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_what_two_daemons_share_is_told_beside_their_other_faults(root: Path, ot
         read(root, text)
     said = str(caught.value)
     assert len(caught.value.faults) == 3
-    assert 'daemons.web.ports.main = 8001: also that of daemons.api.port; choose another, or "auto"' in said
-    assert f"daemons.web.data_dir = './d': is {root}/d, also that of daemons.api" in said
+    assert 'daemons.web.ports.main = 8001: already used by daemons.api.port; choose another, or "auto"' in said
+    assert f"daemons.web.data_dir = './d': is {root}/d, already used by daemons.api" in said
 
 
 @pytest.mark.parametrize("place", ["${nowhere}", "~no-such-user/x", "a-file"])
@@ -69,7 +69,7 @@ def test_a_data_directory_that_cannot_be_is_not_called_shared(root: Path, place:
 
 def test_the_port_of_an_external_daemon_is_one_fault(root: Path) -> None:
     text = API + 'port = 8001\n[daemons.web]\nexternal = "http://host"\nport = 8001'
-    assert fault(root, text).startswith("daemons.web.port = 8001: an external daemon has none")
+    assert fault(root, text).startswith("daemons.web.port = 8001: not allowed for an external daemon")
 
 
 @pytest.mark.parametrize("url", ["http://me:s3cret@host:99999", "me:s3cret@host"])
@@ -122,7 +122,7 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_key(root: Path) -> 
     with pytest.raises(ConfigError) as caught:
         load(file, environ={})
     head, *lines = str(caught.value).splitlines()
-    assert head == f"the configuration has {len(lines)} faults:"
+    assert head == f"the configuration has {len(lines)} errors:"
     keys = [re.split(" = |: ", without_file(line, file))[0] for line in lines]
     assert sorted(keys) == sorted(
         [
@@ -174,22 +174,22 @@ def test_observers_need_no_variable_of_the_supervisor(root: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[tool.other]\nx = 1", "has no table [tool.neo_daemons]; add one, or name another file with --config"),
-        ("tool = 3", "has no table [tool.neo_daemons]; add one, or name another file with --config"),
-        ("[tool]\nneo_daemons = 3", "has no table [tool.neo_daemons]; add one, or name another file with --config"),
+        ("[tool.other]\nx = 1", "has no table [tool.neo_daemons]; add one, or pass another file with --config"),
+        ("tool = 3", "has no table [tool.neo_daemons]; add one, or pass another file with --config"),
+        ("[tool]\nneo_daemons = 3", "has no table [tool.neo_daemons]; add one, or pass another file with --config"),
         (
             "[tool.neo_daemons.daemons.api]\nport = 0",
             f"tool.neo_daemons.daemons.api.port = 0: expected integer >= 1; {WRITE_PORT}",
         ),
         (
             "[tool.neo_daemons.daemons]",
-            "tool.neo_daemons.daemons = {}: names no daemon; "
-            "add a table such as [tool.neo_daemons.daemons.chroma], or remove it",
+            "tool.neo_daemons.daemons = {}: defines no daemon; "
+            "add a table, e.g. [tool.neo_daemons.daemons.chroma], or remove it",
         ),
         (
             "[tool.neo_daemons]\ndaemons = 3",
             "tool.neo_daemons.daemons = 3: expected table, got integer; "
-            "write one table for each daemon, e.g. [tool.neo_daemons.daemons.chroma]",
+            "add a table for each daemon, e.g. [tool.neo_daemons.daemons.chroma]",
         ),
         (
             "[tool.neo_daemons.chroma]",
@@ -197,7 +197,7 @@ def test_observers_need_no_variable_of_the_supervisor(root: Path) -> None:
         ),
         (
             '[tool.neo_daemons]\nstate_dir = "~nobody-here"',
-            f"tool.neo_daemons.state_dir = '~nobody-here': {NO_HOME}; name a directory, or a new one",
+            f"tool.neo_daemons.state_dir = '~nobody-here': {NO_HOME}; use an existing directory or a new path",
         ),
     ],
 )
@@ -244,9 +244,9 @@ def test_a_file_that_cannot_be_read_is_said_with_the_reason(root: Path) -> None:
     for name, reason in (("missing.toml", "No such file or directory"), ("real", "Is a directory")):
         with pytest.raises(ConfigError) as caught:
             load(root / name, environ={})
-        expected = f"cannot be read: {reason}; name a readable file with --config"
+        expected = f"cannot be read: {reason}; pass a readable file with --config"
         assert without_file(str(caught.value), root / name) == expected
-    with pytest.raises(ConfigError, match=r"loop.*; name a readable file with --config"):
+    with pytest.raises(ConfigError, match=r"loop.*; pass a readable file with --config"):
         load(root / "loop", environ={})
 
 
@@ -259,7 +259,7 @@ def test_a_file_name_with_a_line_end_does_not_break_the_line(root: Path) -> None
 
 def test_variables_that_name_no_directory_are_said(root: Path) -> None:
     for name, remedy in (
-        (ENVIRONMENT_VARIABLE, "name a directory, or a new one"),
+        (ENVIRONMENT_VARIABLE, "use an existing directory or a new path"),
         ("NEO_DAEMONS_CACHE_DIR", "set it…"),
     ):
         with pytest.raises(ConfigError) as caught:
@@ -267,4 +267,4 @@ def test_variables_that_name_no_directory_are_said(root: Path) -> None:
         assert_says(str(caught.value), f"{name}=~nobody-here: {NO_HOME}; {remedy}")
     with pytest.raises(ConfigError) as caught:
         load(state_dir=Path("~nobody-here"), environ={})
-    assert_says(str(caught.value), f"--state-dir ~nobody-here: {NO_HOME}; name a directory, or a new one")
+    assert_says(str(caught.value), f"--state-dir ~nobody-here: {NO_HOME}; use an existing directory or a new path")

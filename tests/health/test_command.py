@@ -70,7 +70,7 @@ def test_exit_codes_do_not_lie_where_nothing_can_be_told(project: Project) -> No
     done = project.run("health")
     assert (done.returncode, done.stdout) == (3, "")
     assert "no daemon is enabled in this project" in done.stderr
-    assert "none is enabled" in project.run("health", "api").stderr
+    assert "no daemon is enabled" in project.run("health", "api").stderr
 
     def bash(script: str) -> subprocess.CompletedProcess[str]:
         command = ["bash", "-c", script]
