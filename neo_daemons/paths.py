@@ -9,7 +9,7 @@ from .state_dir import is_text
 
 
 def real_path(path: str | Path, base: Path | None = None) -> Path:
-    """Return a path, relative to `base` (by default the working directory) or "~", made absolute and without links.
+    """Return a path, relative to `base` (by default the working directory) or "~", as an absolute path without links.
 
     Raises:
         ValueError: there is no such path (an unknown "~user", a loop of links, no working directory any more), or it
@@ -40,7 +40,7 @@ def working_directory() -> Path:
 
 
 def holds(test: Callable[[], bool]) -> bool:
-    """Return the result of a path's own test, and False if the system does not let us look there."""
+    """Return the result of a path's own test, or False if the system does not let us check."""
     try:
         return test()
     except OSError:

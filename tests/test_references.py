@@ -65,7 +65,7 @@ def test_any_other_dollar_is_refused_with_the_remedy(text: str) -> None:
         with pytest.raises(ValueError, match="invalid reference") as caught:
             refused()
         assert not isinstance(caught.value, UnknownReference)
-        assert str(caught.value) == f"invalid reference in {text!r}: write ${{name}}, or $$ for a dollar sign"
+        assert str(caught.value) == f"invalid reference in {text!r}; use ${{name}}, or $$ for a dollar sign"
 
 
 @pytest.mark.parametrize("name", ["prot", "HOME", "ports", "daemons.other.url"])
@@ -73,7 +73,7 @@ def test_an_unknown_reference_is_refused_with_what_is_known(name: str) -> None:
     with pytest.raises(UnknownReference) as caught:
         expand(f"${{port}} ${{{name}}}", {"port": "1", "host": "h"})
     assert caught.value.name == name
-    assert str(caught.value) == f"unknown reference ${{{name}}}; known here: host, port"
+    assert str(caught.value) == f"unknown reference ${{{name}}}; use one of: host, port"
 
 
 def test_the_references_of_a_text_are_named_in_order() -> None:

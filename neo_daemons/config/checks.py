@@ -29,8 +29,8 @@ def probes(definition: Definition) -> Iterator[tuple[str, AnyProbe]]:
 
 
 def find_cycle(definitions: Iterable[Definition]) -> tuple[str, ...]:
-    """Return a dependency cycle: names of daemons that each wait for the next, the first again at the end; empty if there
-    is none."""
+    """Return a dependency cycle: daemons that each wait for the next, the first again at the end; empty if there is
+    none."""
     graph = {definition.name: {*definition.after, *definition.requires} for definition in definitions}
     try:
         TopologicalSorter(graph).prepare()

@@ -18,7 +18,7 @@ class Controlled(Protocol):
     supervisor: Supervisor
 
     async def reload(self, *, dry_run: bool) -> list[Change]:
-        """Read the configuration again and bring the daemons in line with it.
+        """Reload the configuration and apply what has changed.
 
         Raises:
             ConfigError: the configuration cannot be used; nothing was changed.

@@ -52,7 +52,8 @@ PROBES = {
     ),
     "log as liveness": (
         API + 'live = { type = "log", pattern = "x" }',
-        "daemons.api.live = 'log': a log probe cannot be used for live: a matching line keeps matching; use another type",
+        "daemons.api.live = 'log': a log probe cannot be used for live: a matching line keeps matching; "
+        "use another type",
     ),
     "file with half a database": (
         API + 'live = { type = "file", path = "x", query = "SELECT 1" }',
