@@ -60,7 +60,7 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def write_struct(path: Path, value: msgspec.Struct, *, sync: bool = False) -> None:
-    """As `write_whole`, with `value` as indented JSON."""
+    """Write `value` as indented JSON, like `write_whole`."""
     write_whole(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n", sync=sync)
 
 

@@ -35,7 +35,7 @@ DROPPED = ("MEMORY", "CPU", "URL", "UPTIME", "PID")
 GAP = 2
 DETAIL_WIDTH = 28
 """With fewer columns left for them, the details are shown below the table, too."""
-TELLING = frozenset({"starting", "backoff", "degraded", "parked", "unavailable"})
+DETAILED = frozenset({"starting", "backoff", "degraded", "parked", "unavailable"})
 STILL_HELD = "{} is still locked by an unidentified or unkillable process; run `neo-daemons doctor`"
 WIDE = 10_000
 """Columns where the output is not a terminal: nothing is cut."""
@@ -180,11 +180,11 @@ class Lines:
 
     def is_new(self, name: str, state: str, detail: str | None) -> bool:
         """Return whether `show` would print a daemon that is in this state."""
-        return self._shown.get(name) != (state, detail if state in TELLING else None)
+        return self._shown.get(name) != (state, detail if state in DETAILED else None)
 
     def show(self, daemons: Iterable[DaemonStatus]) -> None:
         """Print the daemons that have changed."""
         for daemon in daemons:
             if self.is_new(daemon.name, daemon.state, daemon.detail):
-                self._shown[daemon.name] = (daemon.state, daemon.detail if daemon.state in TELLING else None)
+                self._shown[daemon.name] = (daemon.state, daemon.detail if daemon.state in DETAILED else None)
                 self._write(line(daemon))

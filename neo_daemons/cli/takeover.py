@@ -70,7 +70,7 @@ def _record_pid(state: StateDir) -> int | None:
 
 def take_over(state: StateDir, listen: Loopback | None = None) -> None:
     """Have a running supervisor, if there is one, stop and leave its daemons running for us. This checks first that we
-    can `listen`: otherwise nobody would supervise them.
+    can `listen`: otherwise no one would supervise them.
 
     Raises:
         ControlError: the supervisor does not stop.

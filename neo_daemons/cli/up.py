@@ -27,7 +27,7 @@ CONNECT_S = 30.0
 """How long a supervisor may take from its spawn to its first answer."""
 END_S = 10.0
 """How long a supervisor that did not answer may take to stop, with what it has started."""
-ALIEN = frozenset({"stopped", "external"})
+NO_FAILURE = frozenset({"stopped", "external"})
 
 
 def up(options: argparse.Namespace) -> int:
@@ -58,7 +58,7 @@ def up(options: argparse.Namespace) -> int:
     reached = f", control API on {status.supervisor.url}" if status.supervisor.url else ""
     print(f"supervisor pid {status.supervisor.pid}, state in {state.path}{reached}")
     # An external or stopped daemon that is not ready is not a failure, unless it is required.
-    failed = [d for d in status.daemons if not d.ready and (d.state not in ALIEN or d.name in options.require)]
+    failed = [d for d in status.daemons if not d.ready and (d.state not in NO_FAILURE or d.name in options.require)]
     if not failed:
         return DONE
     required = [daemon for daemon in failed if daemon.name in options.require]
@@ -107,8 +107,8 @@ def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
 def _open_log(state: StateDir) -> int:
     """Open the supervisor's log, emptied unless a running supervisor may be writing to it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    nobody_writes = presence(state) in (Presence.ABSENT, Presence.UNUSED)
-    return os.open(state.supervisor_log, flags | os.O_TRUNC if nobody_writes else flags, 0o600)
+    unused = presence(state) in (Presence.ABSENT, Presence.UNUSED)
+    return os.open(state.supervisor_log, flags | os.O_TRUNC if unused else flags, 0o600)
 
 
 def _connect(spawned: Process, state: StateDir, replaced: FoundSupervisor | None) -> int | None:
