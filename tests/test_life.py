@@ -1066,7 +1066,7 @@ def test_an_output_that_takes_nothing_is_one_clear_error(project: Project, comma
             check=False,
         )
     assert result.returncode == 1
-    assert result.stderr == "neo-daemons: No space left on device: standard output, or the working directory\n"
+    assert result.stderr == "neo-daemons: No space left on device: standard output or the working directory\n"
 
 
 def test_details_stand_below_a_narrow_table(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""Files, read or refused; and the remedies that messages have in common."""
+"""Read valid and invalid files; the remedies that several messages share."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ NOT_FINITE = "not a finite number; use an ordinary number, or remove the key"
 
 
 def read(root: Path, text: str, name: str = "neo-daemons.toml", **environ: str) -> Configuration:
-    """The configuration in a file of this content."""
+    """Return the configuration in a file with this content."""
     (root / name).write_text(text)
     return load(root / name, environ=environ)
 
 
 def fault(root: Path, text: str | bytes, name: str = "neo-daemons.toml") -> str:
-    """What is said of a file of this content, without the file's name, which begins it."""
+    """Return the error for a file with this content, without the file's name at its beginning."""
     file = root / name
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as caught:

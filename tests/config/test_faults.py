@@ -1,4 +1,4 @@
-"""Each fault of a file is one line with file, key, value and remedy; all of a file are told at once."""
+"""Each error of a file is one line with file, key, value and remedy; all errors are reported together."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from .reading import API, HTTP, NO_HOME, WEB, WRITE_PORT, assert_says, fault, na
         (f'[daemons.api]\nexternl = "http://me:{"s3cret" * 20}@host"', "externl = 'http://***@host'"),
     ],
 )
-def test_no_fault_shows_the_credentials_in_a_url(root: Path, text: str, shown: str) -> None:
+def test_no_error_shows_the_credentials_in_a_url(root: Path, text: str, shown: str) -> None:
     said = fault(root, text)
     assert f"daemons.api.{shown}: " in said
     assert "s3cret" not in said
 
 
-def test_a_daemon_whose_table_is_none_is_still_a_daemon_for_the_others(root: Path) -> None:
+def test_a_daemon_whose_value_is_not_a_table_still_exists_for_the_others(root: Path) -> None:
     text = "[daemons]\nx = 3\n" + API + 'after = ["x"]\nenv = { X = "${daemons.x.port}" }'
     assert fault(root, text) == "daemons.x = 3: expected table, got integer; use a table [daemons.x]"
 
@@ -49,7 +49,7 @@ def test_a_daemon_whose_table_is_none_is_still_a_daemon_for_the_others(root: Pat
     "other",
     ["colour = 1", "env = 3", 'ready = { type = "tcp", port = "x" }', 'ready = { type = "log", pattern = "(" }'],
 )
-def test_what_two_daemons_share_is_told_beside_their_other_faults(root: Path, other: str) -> None:
+def test_what_two_daemons_share_is_reported_beside_their_other_errors(root: Path, other: str) -> None:
     text = f'{API}port = 8001\ndata_dir = "d"\n{WEB}ports = {{ main = 8001 }}\ndata_dir = "./d"\n{other}\n'
     with pytest.raises(ConfigError) as caught:
         read(root, text)
@@ -60,27 +60,27 @@ def test_what_two_daemons_share_is_told_beside_their_other_faults(root: Path, ot
 
 
 @pytest.mark.parametrize("place", ["${nowhere}", "~no-such-user/x", "a-file"])
-def test_a_data_directory_that_cannot_be_is_not_called_shared(root: Path, place: str) -> None:
+def test_an_invalid_data_directory_is_not_reported_as_shared(root: Path, place: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(root, f'{API}data_dir = "{place}"\n{WEB}data_dir = "{place}"\n')
     assert len(caught.value.faults) == 2
     assert "also that of" not in str(caught.value)
 
 
-def test_the_port_of_an_external_daemon_is_one_fault(root: Path) -> None:
+def test_the_port_of_an_external_daemon_is_one_error(root: Path) -> None:
     text = API + 'port = 8001\n[daemons.web]\nexternal = "http://host"\nport = 8001'
     assert fault(root, text).startswith("daemons.web.port = 8001: not allowed for an external daemon")
 
 
 @pytest.mark.parametrize("url", ["http://me:s3cret@host:99999", "me:s3cret@host"])
-def test_no_fault_of_an_external_daemon_shows_credentials(url: str) -> None:
+def test_no_error_about_an_external_daemon_shows_credentials(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         external("api", url)
     assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD.values(), ids=BAD)
-def test_a_fault_is_one_line_with_file_key_value_and_remedy(root: Path, text: str | bytes, expected: str) -> None:
+def test_an_error_is_one_line_with_file_key_value_and_remedy(root: Path, text: str | bytes, expected: str) -> None:
     assert_says(fault(root, text), expected)
 
 
@@ -116,7 +116,7 @@ data_dir = "a-file"
 """
 
 
-def test_all_faults_of_a_file_are_told_at_once_each_with_its_key(root: Path) -> None:
+def test_all_errors_of_a_file_are_reported_together_each_with_its_key(root: Path) -> None:
     file = root / "neo-daemons.toml"
     file.write_text(MANY)
     with pytest.raises(ConfigError) as caught:
@@ -150,7 +150,7 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_key(root: Path) -> 
     )
 
 
-def test_a_fault_makes_no_others(root: Path) -> None:
+def test_an_error_causes_no_others(root: Path) -> None:
     text = (
         API + 'port = "x"\nready = { type = "http" }\n' + WEB + 'env = { API = "${daemons.api.port}" }\nafter = ["api"]'
     )
@@ -164,7 +164,7 @@ def test_a_fault_makes_no_others(root: Path) -> None:
     ]
 
 
-def test_observers_need_no_variable_of_the_supervisor(root: Path) -> None:
+def test_observers_do_not_need_the_variables_of_the_supervisor(root: Path) -> None:
     (root / "neo-daemons.toml").write_text(API + 'env = { A = "${env.TOKEN}" }')
     (definition,) = load(root / "neo-daemons.toml", environ={}, observing=True).definitions
     assert definition.env == {"A": "${env.TOKEN}"}
@@ -201,7 +201,7 @@ def test_observers_need_no_variable_of_the_supervisor(root: Path) -> None:
         ),
     ],
 )
-def test_in_a_pyproject_keys_and_remedies_are_those_below_its_table(root: Path, text: str, expected: str) -> None:
+def test_in_a_pyproject_keys_and_remedies_name_its_table(root: Path, text: str, expected: str) -> None:
     assert_says(fault(root, text, "pyproject.toml"), expected)
 
 
@@ -223,7 +223,7 @@ TABLES = st.dictionaries(st.sampled_from([*KEYS, "model", "x"]), THINGS, max_siz
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.sampled_from(["api", "web", "chroma", "mlx", "a\n"]), TABLES | THINGS, max_size=3))
-def test_whatever_a_file_says_it_is_a_configuration_or_faults_of_one_line_each(
+def test_any_file_is_a_configuration_or_gives_one_line_per_error(
     tmp_path_factory: pytest.TempPathFactory, daemons: dict[str, Any]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "any.toml"
@@ -239,7 +239,7 @@ def test_whatever_a_file_says_it_is_a_configuration_or_faults_of_one_line_each(
         without_file(line, file)
 
 
-def test_a_file_that_cannot_be_read_is_said_with_the_reason(root: Path) -> None:
+def test_an_unreadable_file_is_reported_with_the_reason(root: Path) -> None:
     (root / "loop").symlink_to("loop")
     for name, reason in (("missing.toml", "No such file or directory"), ("real", "Is a directory")):
         with pytest.raises(ConfigError) as caught:
@@ -257,7 +257,7 @@ def test_a_file_name_with_a_line_end_does_not_break_the_line(root: Path) -> None
     assert str(caught.value).startswith(f"{root}/a\\nb.toml: x = 1: unknown key")
 
 
-def test_variables_that_name_no_directory_are_said(root: Path) -> None:
+def test_variables_without_a_valid_directory_are_reported(root: Path) -> None:
     for name, remedy in (
         (ENVIRONMENT_VARIABLE, "use an existing directory or a new path"),
         ("NEO_DAEMONS_CACHE_DIR", "set it…"),

@@ -1,4 +1,4 @@
-"""What is wrong with daemons, and with whole files → how it is said: place, value, problem; remedy. One file each."""
+"""Errors in daemons and in whole files → the message: place, value, problem; remedy. One file each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with single settings → how it is said: place, value, problem; remedy. One file each."""
+"""Errors in single settings → the message: place, value, problem; remedy. One file each."""
 
 from __future__ import annotations
 
