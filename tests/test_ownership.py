@@ -232,7 +232,7 @@ def test_a_daemon_that_has_overwritten_its_environment_is_found_by_its_lock(proj
     else:
         done = project.run(command)
         assert done.returncode == 0
-        assert f"ended titled, pid {pids['titled']}" in done.stdout
+        assert f"stopped titled, pid {pids['titled']}" in done.stdout
     until(lambda: not any(map(is_alive, pids.values())), "the end of both")
 
 
