@@ -2,8 +2,8 @@
 
 from .version import VERSION
 
-# Imports nothing from the standard library: `python -m neo_daemons` runs this while a file of the working directory
-# could still take its place. Type checkers take this name for that of `typing`.
+# Imports nothing from the standard library: when `python -m neo_daemons` runs this, a file in the working directory
+# could still shadow a module. Type checkers treat this name as that of `typing`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .control.client import Client, ControlError, NoSupervisor, Unreachable
@@ -22,7 +22,7 @@ _PUBLIC = {
 
 
 def __getattr__(name: str) -> object:
-    # Importing the package costs nothing: the parts come when they are asked for.
+    # Importing the package is cheap: the parts are imported when they are used.
     if name in _PUBLIC:
         from importlib import import_module
 

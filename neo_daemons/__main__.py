@@ -6,7 +6,7 @@ from .interpreter import prefer_installed_modules
 
 
 def main() -> int:
-    """Run one command; the exit code."""
+    """Run one command and return its exit code."""
     prefer_installed_modules()
     from .cli import main as run
 

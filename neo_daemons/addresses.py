@@ -1,4 +1,4 @@
-"""IP addresses, and which of several listeners answers at one."""
+"""IP addresses, and which of several listeners gets a connection."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def parse(text: str) -> Address:
-    """An address as it is written. One of IPv4 that is mapped into IPv6 is that of IPv4.
+    """Parse an address. An IPv4 address mapped into IPv6 becomes the IPv4 address.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `text` is not an address.
     """
     return unmapped(ipaddress.ip_address(text))
 
 
 def unmapped(address: Address) -> Address:
-    """`address`, or that of IPv4 which it stands for."""
+    """Return `address`, or the IPv4 address that is mapped into it."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 
 
 def is_loopback(text: str) -> bool:
-    """Whether `text` is an address of this machine alone. A name is none."""
+    """Return whether `text` is a loopback address; host names are not."""
     try:
         return ipaddress.ip_address(text).is_loopback
     except ValueError:
@@ -31,10 +31,10 @@ def is_loopback(text: str) -> bool:
 
 
 def rank(bound: Address, wanted: Address) -> int | None:
-    """Which of several listeners gets a connection to `wanted`, lowest first; None: one at `bound` does not."""
+    """Rank a listener at `bound` for a connection to `wanted`: the lowest rank gets it, None never does."""
     if bound == wanted:
         return 0
     if bound.is_unspecified and bound.version >= wanted.version:
-        return 1 + bound.version - wanted.version  # one of both kinds comes last
-    # Whoever wants all addresses meets whoever has one of them.
+        return 1 + bound.version - wanted.version  # a dual-stack listener comes last
+    # All addresses are wanted: a listener at any one of them is in the way.
     return 10 if wanted.is_unspecified and bound.version <= wanted.version else None

@@ -1,4 +1,4 @@
-"""What a daemon is, and how it is launched: pure, frozen data.
+"""Describes daemons and how they are launched: pure, frozen data.
 
 Nothing here does I/O. Configurations and the catalog produce `Definition` objects; the supervision core consumes
 them. The field names are the keys of a ``[daemons.NAME]`` table in ``neo-daemons.toml``.
@@ -24,7 +24,7 @@ Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` can be a daemon's name."""
+    """Return whether `text` can be a daemon's name."""
     return re.search(NAME_PATTERN, text) is not None
 
 
@@ -33,10 +33,10 @@ SignalName = Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUS
 
 
 class Probe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", omit_defaults=True):
-    """What every probe has; the terms are those of Kubernetes.
+    """The settings of every probe; the terms are those of Kubernetes.
 
-    `interval_s` is the time between two liveness probes (readiness is polled on a schedule of its own, from
-    milliseconds upwards), `failures` how many in a row mean dead.
+    `interval_s` is the time between two liveness probes (readiness is polled on its own schedule, from milliseconds
+    upwards), `failures` the number of consecutive failures that mean dead.
     """
 
     interval_s: Seconds = 10.0
@@ -45,7 +45,7 @@ class Probe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
 
 class HttpProbe(Probe, frozen=True, tag="http"):
-    """Asks a URL. Passes when the status is one of `status` (default: any 2xx) and `body`, a regular expression,
+    """Requests a URL. Passes when the status is one of `status` (default: any 2xx) and `body`, a regular expression,
     is found in the answer. `port` names one of the daemon's ports (default: its first)."""
 
     path: str = "/"
@@ -65,7 +65,7 @@ class TcpProbe(Probe, frozen=True, tag="tcp"):
 
 
 class ExecProbe(Probe, frozen=True, tag="exec"):
-    """Passes when the command exits 0. It runs with the daemon's environment and working directory, and is ended
+    """Passes when the command exits 0. It runs with the daemon's environment and working directory, and is killed
     with its whole process group at the timeout."""
 
     command: Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -78,7 +78,7 @@ class LogProbe(Probe, frozen=True, tag="log"):
 
 
 class FileProbe(Probe, frozen=True, tag="file"):
-    """Progress that a file shows.
+    """Passes while a file shows progress.
 
     With `database` and `query`, `path` holds a position (an integer) and the query's single value is the end that it
     must reach: fails when the position is behind and has not moved for `within_s`. Without them, fails when the file
@@ -102,12 +102,12 @@ class Port(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
 
 
 class Restart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """When and how a daemon that ended is started again.
+    """When and how a daemon that exited is restarted.
 
     The first restart is immediate; the n-th after it waits ``base_s * factor ** (n - 1)``, at most `ceiling_s`,
-    plus up to `jitter` of that. `stable_s` of being ready forgets the past. More than `limit` restarts in `window_s`
-    park the daemon; it is tried again every `revive_s` (0: only by hand). `kills` bounds how many times in an hour a
-    probe's verdict may end the process.
+    plus up to `jitter` of that. `stable_s` of being ready reset the failures. More than `limit` restarts in `window_s`
+    park the daemon; it is tried again every `revive_s` (0: only manually). `kills` limits how many times in an hour
+    liveness failures may stop the process.
     """
 
     when: Literal["always", "on-failure", "never"] = "always"
@@ -123,7 +123,7 @@ class Restart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
 
 
 class Stop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How a daemon is stopped: `signal` to its process group, `grace_s` to go, then SIGKILL."""
+    """How a daemon is stopped: `signal` to its process group, and SIGKILL after `grace_s`."""
 
     signal: SignalName = "SIGTERM"
     grace_s: Seconds = 10.0
@@ -142,7 +142,7 @@ class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     name: Name
     builtin: str | None = None
-    """The catalog entry that finds and provisions it; None for a daemon with a `command` of its own."""
+    """The catalog entry that finds and provisions it; None for a daemon with its own `command`."""
     options: dict[str, str] = {}
     """Settings of the catalog entry, e.g. ``{"model": "/models/x"}``."""
     command: tuple[str, ...] = ()
@@ -155,7 +155,7 @@ class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     exports: dict[str, str] = {}
     """Environment variables by which programs that use the daemon find it."""
     external: str | None = None
-    """URL of a daemon that somebody else runs: observed, never controlled."""
+    """URL of an external daemon, which is observed and never controlled."""
     ready: tuple[AnyProbe, ...] = ()
     live: tuple[AnyProbe, ...] = ()
     restart: Restart = Restart()
@@ -170,46 +170,46 @@ class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Step(Struct, frozen=True, kw_only=True):
-    """One command of a provisioning, run in the directory that is being made."""
+    """One command of a provision, run in the directory that is being created."""
 
     title: str
     command: tuple[str, ...]
     env: dict[str, str] = {}
     creates: str | None = None
-    """A path that the command makes: it is left out where that exists."""
+    """A path that the command creates; if it exists, the command is skipped."""
     telling: tuple[str, ...] = ()
     """Regular expressions for the line of its output that says why it failed, the best first; the line's first group
-    is told. Without a match it is the last line."""
+    is reported. Without a match, the last line is reported."""
     shows_progress: bool = False
-    """The last line of its output says how far it is."""
+    """The last line of its output shows its progress."""
     timeout_s: Seconds | None = None
 
 
 class Provision(Struct, frozen=True, kw_only=True):
-    """Something a daemon needs that is made once and kept: the directory `target`.
+    """Something that a daemon needs and that is created once: the directory `target`.
 
-    It is made in ``target + ".partial"``, tried, and renamed when the trial has succeeded, so that it works or is
-    absent; a finished step is not done again after a crash. `files` (name → content) are put there before the first
-    step.
+    It is created in ``target + ".partial"``, tested by the trial, and renamed if the trial succeeds, so that it either
+    works or is absent; a finished step is not repeated after a crash. `files` (name → content) are put there before the
+    first step.
 
-    What is there is made anew if something of `holds` is missing, or if it is tried again and fails. It is tried again
-    after a start from it that failed, and with `always_tried` before the first start by each supervisor.
+    It is recreated if something in `holds` is missing, or if another trial fails. There is another trial after a failed
+    start and, with `always_tried`, before the first start by each supervisor.
     """
 
     target: str
     steps: tuple[Step, ...]
     files: dict[str, str] = {}
     trial: Step | None = None
-    """Uses what was made as the daemon will. The directory is its last argument; the daemon's working directory is its
-    own. Its last line of output says what is wrong."""
+    """Uses the provision as the daemon will. Its last argument is the directory, its working directory is the daemon's,
+    and its last line of output says what is wrong."""
     holds: tuple[str, ...] = ()
-    """Paths in the directory without which it is of no use."""
+    """Paths in the directory that must exist."""
     always_tried: bool = False
     """The trial is quick."""
 
 
 class Launch(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a definition is run on this machine: what the catalog, or the definition's own command, comes to."""
+    """How a definition is run on this machine, resolved from the catalog or from its own command."""
 
     command: tuple[str, ...]
     env: dict[str, str] = {}
@@ -221,7 +221,7 @@ class Launch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     before: tuple[Step, ...] = ()
     """Run before each start, in the data directory; must be quick and safe to repeat."""
     stale_files: tuple[str, ...] = ()
-    """Files of the daemon's own that a killed run leaves and that harm the next: removed before a start."""
+    """Files that a killed run leaves and that harm the next one; removed before a start."""
 
 
 class CannotRun(Struct, frozen=True, kw_only=True):
@@ -232,9 +232,9 @@ class CannotRun(Struct, frozen=True, kw_only=True):
 
 
 def fingerprint(definition: Definition, launch: Launch) -> str:
-    """Identifies what a running process was started from: 16 hex digits of SHA-256 over what only a new process can
-    take over (command, environment, directories, ports, version). Policies (probes, restart, limits) are left out:
-    these are applied to a living daemon."""
+    """Identify what a running process was started from: 16 hex digits of SHA-256 over what only a new process can adopt
+    (command, environment, directories, ports, version). Policies (probes, restart, limits) are left out: they are
+    applied to a running daemon."""
     launched = (
         launch.command,
         launch.version,

@@ -1,4 +1,4 @@
-"""The environment that daemons inherit, and what references call it. It is made here and nowhere else."""
+"""Builds the environment that daemons inherit, and the references to it. No other module does."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import sysconfig
 from collections.abc import Mapping
 
 PREFIX = "env."
-"""How references to environment variables begin."""
+"""The prefix of references to environment variables."""
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` as a daemon inherits it, before its own ``env``.
+    """Return `environ` as a daemon inherits it, before its own ``env``.
 
     ``PATH`` begins with the programs of this interpreter's environment, activated or not, so that ``python`` and
-    ``uvicorn`` are the ones that the tests import. Python daemons write their output at once, not when a buffer is
-    full: ``PYTHONUNBUFFERED=1``, unless `environ` has that variable.
+    ``uvicorn`` are the ones that the tests import. Python daemons write their output immediately instead of buffering
+    it: ``PYTHONUNBUFFERED=1``, unless `environ` has that variable.
     """
     return {"PYTHONUNBUFFERED": "1", **environ, "PATH": search_path(environ.get("PATH"))}
 
 
 def search_path(path: str | None) -> str:
-    """A ``PATH`` that begins with this interpreter's scripts.
+    """Return a ``PATH`` that begins with this interpreter's scripts.
 
-    Outside a virtual environment these may be in /usr/bin: if that is on `path` already, its place is left alone, as
-    moving it would prefer the system's programs to those that the user has put before them.
+    Outside a virtual environment these may be in /usr/bin. If that is already on `path`, it keeps its place: moving it
+    would prefer the system's programs to those that the user has put before them.
     """
     scripts = sysconfig.get_path("scripts")
     directories = (path if path is not None else os.defpath).split(os.pathsep)
@@ -37,5 +37,5 @@ def search_path(path: str | None) -> str:
 
 
 def references(environ: Mapping[str, str]) -> dict[str, str]:
-    """The values of ``${python}`` and of ``${env.NAME}`` for each variable that daemons inherit."""
+    """Return the values of ``${python}`` and of ``${env.NAME}`` for each variable that daemons inherit."""
     return {"python": sys.executable, **{f"{PREFIX}{name}": value for name, value in inherited(environ).items()}}

@@ -1,4 +1,4 @@
-"""Writing files that are whole or absent, whatever is killed in between."""
+"""Write files that are complete or absent, whatever is killed in between."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .unpatched import Unpatched, read_at
 
 
 def write_whole(path: Path, data: bytes, *, sync: bool = False, mode: int | None = None) -> None:
-    """Replace the file by one with `data`. `sync` makes it outlast a power cut, not only the death of a process;
-    `mode` gives it these permissions before there is anything in it.
+    """Replace the file by one with `data`. With `sync` it survives a power cut, not only the death of a process; `mode`
+    sets its permissions before anything is written.
 
     Raises:
         OSError: nothing was changed.
@@ -45,10 +45,10 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False, mode: int | None
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """The first `limit` bytes of a file; of a regular one only, as a pipe would keep us waiting.
+    """Return the first `limit` bytes of a regular file; a pipe would block us.
 
     Raises:
-        OSError: it cannot be read, or is something else.
+        OSError: it cannot be read, or is not a regular file.
     """
     descriptor = Unpatched.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -60,12 +60,12 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def write_struct(path: Path, value: msgspec.Struct, *, sync: bool = False) -> None:
-    """As `write_whole`, with `value` as indented JSON."""
+    """Write `value` as indented JSON, like `write_whole`."""
     write_whole(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n", sync=sync)
 
 
 def remove_leftover_temporaries(directory: Path) -> None:
-    """Remove what `write_whole` leaves when it is killed. Only for who owns the directory alone."""
+    """Remove what `write_whole` leaves when it is killed. Call it only as the sole user of the directory."""
     for path in directory.glob(".*.tmp"):
         with contextlib.suppress(OSError):
             path.unlink()

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def supervisor_lock(path: Path) -> UnixFileLock:
-    """The lock, not yet taken. See filelock for `acquire` and `release`."""
+    """Return the lock, not yet acquired. See filelock for `acquire` and `release`."""
     from filelock import UnixFileLock  # `is_held` does not need it
 
     return UnixFileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False)
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock on a file; False if there is no such file. To find out, this takes the lock
-    shared for a moment.
+    """Return whether a process holds the lock on a file; False if there is no such file. To find out, this takes a
+    shared lock for a moment.
 
     Raises:
-        OSError: the file cannot be looked at.
+        OSError: the file cannot be opened.
     """
     try:
         descriptor = Unpatched.open(str(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""The supervisor of a configuration: it runs the daemons, serves the control API, and handles signals.
+"""Run the daemons of a configuration, with the control API and signal handling.
 
 orchestrator = AgentOrchestrator(config.load())
 await orchestrator.start()
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
     from .control.protocols import OnDemandSession
 
 PRESENCE_S = 1.0
-"""The interval at which we look whether the supervisor can still be found: its directory, lock, record and socket."""
+"""The interval of checks that the supervisor can still be found: its directory, lock, record and socket."""
 
 
 class AgentOrchestrator:
-    """Starts, keeps up and stops the daemons of one configuration.
+    """Starts, supervises and stops the daemons of one configuration.
 
     Args:
         configuration: what to run, and where.
-        config_file: read again by `reload`; None: looked for anew.
+        config_file: the file that `reload` reads; None: `reload` searches for it again.
         on_demand: see `Supervisor`.
-        listen: where to serve the control API over TCP besides, for clients that show the token.
+        listen: also serve the control API at this TCP address, for clients that have the token.
     """
 
     session: OnDemandSession | None = None
-    """The session that this supervisor belongs to, if it belongs to one; see `neo_daemons.ephemeral`."""
+    """The session that this supervisor belongs to, if any; see `neo_daemons.ephemeral`."""
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class AgentOrchestrator:
         self._started = False
         self._runs = False
         self.lost: StateDirLost | None = None
-        """Why the supervisor stopped by itself, if it did: its state directory was moved, or has become another's."""
+        """Why the supervisor stopped by itself, if it did: its state directory was moved or taken by another."""
         self._presence: asyncio.Task[None] | None = None
         self._stopping = asyncio.Lock()
         project = configuration.project
-        # Our own mark, where a supervisor runs as a daemon of another one, is not for our daemons.
+        # A supervisor that is itself a daemon of another one does not pass its own mark on to its daemons.
         env = {name: value for name, value in project.environ.items() if name != MARK_VARIABLE}
         self.supervisor = Supervisor(
             configuration.definitions,
@@ -97,11 +97,11 @@ class AgentOrchestrator:
         await self.stop()
 
     async def start(self) -> None:
-        """Take the state directory, begin to start the daemons, and serve the control API.
+        """Claim the state directory, begin to start the daemons, and serve the control API.
 
         Raises:
-            AlreadyRunning: another supervisor has the state directory.
-            StateDirError: it cannot be used, or `listen` cannot.
+            AlreadyRunning: another supervisor runs in the state directory.
+            StateDirError: the state directory or the address to listen at cannot be used.
         """
         from .control.address import socket_path
 
@@ -111,7 +111,7 @@ class AgentOrchestrator:
         try:
             path = socket_path(state_dir.path)
             with contextlib.suppress(OSError):
-                state_dir.token.unlink()  # of one that was killed
+                state_dir.token.unlink()  # of a supervisor that was killed
             if self._listen is not None:
                 from .control.tcp_listener import TcpListener
 
@@ -124,7 +124,7 @@ class AgentOrchestrator:
             self.supervisor.release()
             raise
         self.supervisor.launch()
-        # The daemons boot while we import the server. One turn of the loop spawns those that wait for nobody.
+        # The daemons start while we import the server: one turn of the loop spawns those that wait for no other.
         await asyncio.sleep(0)
         from .control.server import ControlServer
 
@@ -139,11 +139,11 @@ class AgentOrchestrator:
             raise
         self.supervisor.on_remade = self._on_remade
         presence = asyncio.get_running_loop().create_task(self._keep_present())
-        self._presence = faults.reported(presence, "looking whether the supervisor can be found")
+        self._presence = faults.reported(presence, "checking that the supervisor can be found")
         self._started = True
 
     async def _keep_present(self) -> None:
-        """Keep the supervisor findable; stop it if its state directory has become another's."""
+        """Keep the supervisor findable; stop it if it loses its state directory."""
         unreachable = None
         while True:
             await asyncio.sleep(PRESENCE_S)
@@ -163,7 +163,7 @@ class AgentOrchestrator:
                     self.supervisor.journal.add(EventName.UNREACHABLE, detail=unreachable)
 
     def _on_remade(self) -> None:
-        """Write our own files again: the state directory was deleted, and has been made again."""
+        """Recreate the files of a subclass after the state directory was deleted and recreated."""
 
     async def stop(self, *, detach: bool = False) -> None:
         """Stop every daemon, dependants first; with `detach` leave them running for adoption. A second call waits for
@@ -179,11 +179,11 @@ class AgentOrchestrator:
             self.supervisor.release()
 
     def status(self) -> Status:
-        """Everything, now."""
+        """Return the current status of the supervisor and its daemons."""
         return self.supervisor.status()
 
     async def wait_ready(self, timeout_s: float, names: tuple[str, ...] = ()) -> bool:
-        """Until the named daemons, or all enabled ones, are ready; False if that did not come within `timeout_s`."""
+        """Wait until the named daemons, or all enabled ones, are ready; return False after `timeout_s`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         for daemon in [self.supervisor.daemon(name) for name in names] or list(self.supervisor.daemons.values()):
@@ -194,10 +194,10 @@ class AgentOrchestrator:
         return True
 
     async def reload(self, *, dry_run: bool = False) -> list[Change]:
-        """Read the configuration again and bring the daemons in line with it, touching only what changed.
+        """Reload the configuration and restart only the daemons that changed.
 
         Raises:
-            ConfigError: it cannot be used; nothing was changed.
+            ConfigError: the configuration cannot be used; nothing was changed.
             Refused: the supervisor is stopping.
         """
         current = self.configuration
@@ -214,7 +214,7 @@ class AgentOrchestrator:
         return changes
 
     def ask_to_stop(self, *, detach: bool = False) -> None:
-        """Begin to stop. A second time: without any grace."""
+        """Begin to stop. A second call skips all grace periods."""
         if self._stop_asked.is_set():
             self.supervisor.hurry()
             return
@@ -222,17 +222,17 @@ class AgentOrchestrator:
         self._stop_asked.set()
         self.supervisor.stopping = True
         if not self._runs:
-            # Embedded in a program that goes on: nothing awaits the event.
+            # Embedded in a program that keeps running: nothing awaits the event.
             stopping = asyncio.get_running_loop().create_task(self.stop(detach=detach))
             self._stop_task = faults.reported(stopping, "stopping")
 
     async def run(self, *, detach_on_exit: bool = False, started: Callable[[], None] = lambda: None) -> None:
-        """Start, call `started`, and go on until SIGTERM, SIGINT or a request to shut down; then stop. SIGHUP
-        reloads; a second SIGINT cuts every grace. For a process that is a supervisor and nothing else.
+        """Start, call `started`, and run until SIGTERM, SIGINT or a request to shut down; then stop. SIGHUP reloads; a
+        second SIGINT skips all grace periods. For a process that does nothing but supervise.
 
         Raises:
             AlreadyRunning, StateDirError: as `start`.
-            StateDirLost: the state directory has become another's; the daemons were ended.
+            StateDirLost: the supervisor lost its state directory and has stopped.
         """
         loop = asyncio.get_running_loop()
         had_terminal = sys.stdout is not None and sys.stdout.isatty()
@@ -255,7 +255,7 @@ class AgentOrchestrator:
 
     def _hang_up(self, had_terminal: bool, detach_on_exit: bool) -> None:
         if had_terminal and not _has_terminal():
-            # The signal asks for no reload: the terminal that we ran in was closed.
+            # The signal does not ask for a reload: our terminal was closed.
             self.ask_to_stop(detach=detach_on_exit)
             return
         reloading = asyncio.get_running_loop().create_task(self._reload_by_signal())

@@ -9,7 +9,7 @@ from .state_dir import is_text
 
 
 def real_path(path: str | Path, base: Path | None = None) -> Path:
-    """Return a path, relative to `base` (by default the working directory) or "~", made absolute and without links.
+    """Return a path, relative to `base` (by default the working directory) or "~", as an absolute path without links.
 
     Raises:
         ValueError: there is no such path (an unknown "~user", a loop of links, no working directory any more), or it
@@ -21,7 +21,7 @@ def real_path(path: str | Path, base: Path | None = None) -> Path:
             stated = (base or working_directory()) / stated
         real = stated.resolve()
     except (RuntimeError, OSError) as error:
-        raise ValueError("there is no such home directory" if "home directory" in str(error) else str(error)) from None
+        raise ValueError("the home directory is unknown" if "home directory" in str(error) else str(error)) from None
     if not is_text(real):
         raise ValueError("the path is not UTF-8")
     return real
@@ -40,7 +40,7 @@ def working_directory() -> Path:
 
 
 def holds(test: Callable[[], bool]) -> bool:
-    """Return the result of a path's own test, and False if the system does not let us look there."""
+    """Return the result of a path's own test, or False if the system does not let us check."""
     try:
         return test()
     except OSError:

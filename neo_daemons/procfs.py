@@ -1,6 +1,6 @@
-"""Reading from ``/proc`` what Linux shows of processes. It takes no handle on a process, and changes nothing.
+"""Read what Linux shows of processes in ``/proc``. This opens no handle on a process and changes nothing.
 
-Where ``/proc`` is missing, or we may not read it, questions raise `ProcfsUnavailable`: that does not mean "it is gone".
+If ``/proc`` is missing or unreadable, functions raise `ProcfsUnavailable`: the process may still be running.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from .records import Identity
 LISTENING = "0A"
 """State of a socket in /proc/net/tcp, include/net/tcp_states.h."""
 GONE = frozenset({"Z", "X", "x"})
-"""States of a process that has ended, proc(5)."""
+"""States of a process that has exited, proc(5)."""
 STOPPED = frozenset({"T", "t"})
 DELETED = " (deleted)"
-"""What the kernel puts behind the name of an open file that has been deleted: d_path in fs/d_path.c."""
+"""The kernel's suffix for the name of an open file that has been deleted: d_path in fs/d_path.c."""
 _LITTLE = sys.byteorder == "little"
 
 
 class ProcfsUnavailable(Exception):
-    """``/proc`` does not answer. ``str()`` says why."""
+    """``/proc`` is not available; ``str()`` says why."""
 
 
 @functools.cache
 def boot_id() -> str:
-    """The id of this boot.
+    """Return the id of this boot.
 
     Raises:
         ProcfsUnavailable: there is no ``/proc``.
@@ -39,12 +39,12 @@ def boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError as error:
-        raise ProcfsUnavailable(f"this system does not tell its boot ({error.strerror})") from None
+        raise ProcfsUnavailable(f"this system does not report its boot id ({error.strerror})") from None
 
 
 def stat(pid: int) -> list[str] | None:
-    """Fields of /proc/PID/stat from the third (state) on; None if it is gone. proc(5): [0] state, [1] ppid, [2] pgrp,
-    [3] session, [11] utime, [12] stime, [19] starttime, [21] rss in pages."""
+    """Return the fields of /proc/PID/stat from the third on; None if it has exited. proc(5): [0] state, [1] ppid,
+    [2] pgrp, [3] session, [11] utime, [12] stime, [19] starttime, [21] rss in pages."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
@@ -55,8 +55,8 @@ def stat(pid: int) -> list[str] | None:
 
 
 def identify(pid: int) -> Identity | None:
-    """The identity of the process that has this pid now; None if none has, or it is a zombie. It lacks the inode of a
-    pidfd, which takes a handle.
+    """Return the identity of the process that has this pid now; None if there is none, or it is a zombie. It lacks the
+    inode of a pidfd, which requires a handle.
 
     Raises:
         ProcfsUnavailable: there is no ``/proc``, or it is hidden.
@@ -69,7 +69,7 @@ def identify(pid: int) -> Identity | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a signal or a debugger has stopped the process, as far as is seen."""
+    """Return whether a signal or a debugger has suspended the process; False if it is hidden."""
     try:
         fields = stat(pid)
     except OSError:  # hidden
@@ -78,8 +78,8 @@ def is_stopped(pid: int) -> bool:
 
 
 def started_at(pid: int) -> float | None:
-    """When the process started, in seconds since the epoch; None if it is gone. It may be a second off, since the
-    kernel reports its boot in whole seconds.
+    """Return when the process started, in seconds since the epoch; None if it has exited. It may be a second off, since
+    the kernel reports its boot in whole seconds.
 
     Raises:
         ProcfsUnavailable: there is no ``/proc``, or it is hidden.
@@ -93,7 +93,7 @@ def started_at(pid: int) -> float | None:
 
 
 def command(pid: int) -> tuple[str, ...]:
-    """The command line of the process; empty if it is gone or hidden."""
+    """Return the command line of the process; empty if it has exited or is hidden."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return tuple(os.fsdecode(part) for part in file.read().split(b"\0")[:-1])
@@ -102,8 +102,8 @@ def command(pid: int) -> tuple[str, ...]:
 
 
 def environment_holds(pid: int, text: str) -> bool | None:
-    """Whether `text` is in the environment that the process was started with. None if we may not read that, or if the
-    process is just ending and has lost its memory."""
+    """Return whether `text` is in the environment that the process was started with; None if we may not read it, or if
+    the process is exiting and has released its memory."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             environment = file.read()
@@ -113,7 +113,7 @@ def environment_holds(pid: int, text: str) -> bool | None:
 
 
 def open_files(pid: int) -> Iterator[str]:
-    """What the descriptors of the process refer to, as the links in /proc/PID/fd say; nothing if those are hidden."""
+    """Yield what the descriptors of the process refer to, as in /proc/PID/fd; nothing if they are hidden."""
     try:
         numbers = os.listdir(f"/proc/{pid}/fd")
     except OSError:
@@ -126,13 +126,13 @@ def open_files(pid: int) -> Iterator[str]:
 
 
 def deleted_file(pid: int, name: str) -> str | None:
-    """The path of a deleted file called `name` that the process has open; None if none is seen."""
+    """Return the path of a deleted file called `name` that the process has open; None if none is visible."""
     end = f"/{name}{DELETED}"
     return next((path.removesuffix(DELETED) for path in open_files(pid) if path.endswith(end)), None)
 
 
 def listening_socket(address: str, port: int) -> str | None:
-    """The inode of the socket that a connection to a local address reaches; None if none is seen."""
+    """Return the inode of the socket that a connection to a local address reaches; None if none is visible."""
     wanted = ipaddress.ip_address(address)
     found: dict[int, str] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
@@ -153,7 +153,7 @@ def listening_socket(address: str, port: int) -> str | None:
 
 
 def holders(socket_inode: str) -> list[int]:
-    """The pids that are seen to hold a socket, the oldest process first."""
+    """Return the visible pids that hold a socket, the oldest process first."""
     link = f"socket:[{socket_inode}]"
     try:
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
@@ -176,12 +176,12 @@ def _stat_or_raise(pid: int) -> list[str] | None:
     except OSError as error:
         raise ProcfsUnavailable(f"pid {pid} is hidden ({error.strerror})") from None
     if fields is None and stat(os.getpid()) is None:
-        raise ProcfsUnavailable("there is no /proc here")
+        raise ProcfsUnavailable("this system has no /proc")
     return fields
 
 
 def _address(text: str) -> addresses.Address:
-    """An address of /proc/net/tcp: 32-bit words, each in the machine's byte order."""
+    """Parse an address of /proc/net/tcp: 32-bit words, each in the machine's byte order."""
     words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
     packed = b"".join(word[::-1] if _LITTLE else word for word in words)
     return addresses.unmapped(ipaddress.ip_address(packed))

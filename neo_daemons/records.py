@@ -1,6 +1,7 @@
-"""The state directory's files as data: the PID record of a daemon, the supervisor's own, and their reading.
+"""Reads the records in a state directory: the PID record of a daemon, and the supervisor's own.
 
-No locks, no processes: observers read these too. What is not a valid record is a `DamagedRecord`, never a guess.
+This uses no locks and no processes, because observers read records too. An invalid record raises `DamagedRecord`;
+nothing is guessed.
 """
 
 from __future__ import annotations
@@ -21,26 +22,26 @@ from .unpatched import Unpatched
 FORMAT = 1
 MAX_BYTES = 1_000_000
 AnyPid = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-"""A process id. In a container pid 1 can be a supervisor, or whoever runs the tests."""
+"""A process id. In a container, pid 1 can be a supervisor or a test run."""
 Pid = Annotated[int, Meta(ge=2, le=2**31 - 1)]
-"""A daemon's process id; 0, 1 and negative numbers mean something else to kill(2) and never name a daemon."""
+"""A daemon's process id; 0, 1 and negative numbers have other meanings for kill(2) and never identify a daemon."""
 
 
 Moment = Annotated[float, Meta(ge=0, le=253_402_300_799)]
-"""Seconds since the epoch, up to the end of the year 9999: what can be shown as a date."""
+"""Seconds since the epoch, up to the end of the year 9999, so that they can be shown as a date."""
 
 
 class Identity(Struct, frozen=True):
-    """What tells a process from every other that had or will have its pid."""
+    """What distinguishes a process from every other that had or will have its pid."""
 
     boot_id: str
     start_time: float
-    """Since the boot in clock ticks (Linux), or since the epoch in seconds."""
+    """In clock ticks since the boot (Linux), or in seconds since the epoch."""
     inode: int | None = None
-    """Of the process's pidfd, where the kernel makes it unique (Linux ≥ 6.9)."""
+    """The inode of the process's pidfd, if the kernel makes it unique (Linux ≥ 6.9)."""
 
     def matches(self, other: Identity) -> bool:
-        """Whether both are the same process."""
+        """Return whether both are the same process."""
         if self.boot_id != other.boot_id:
             return False
         if self.inode is not None and other.inode is not None:
@@ -49,7 +50,7 @@ class Identity(Struct, frozen=True):
 
 
 class Directory(Struct, frozen=True):
-    """Which state directory a record was written in: a copy of the directory, or a backup put back, is another one."""
+    """The state directory in which a record was written. A copy or a restored backup is a different directory."""
 
     path: str
     device: int
@@ -57,7 +58,7 @@ class Directory(Struct, frozen=True):
 
     @classmethod
     def of(cls, path: Path) -> Directory | None:
-        """The directory at `path` now; None if there is none, or it cannot be seen."""
+        """Return the directory that is at `path` now; None if there is none, or it is not accessible."""
         try:
             found = Unpatched.stat(str(path))
         except OSError:
@@ -66,7 +67,7 @@ class Directory(Struct, frozen=True):
 
     @classmethod
     def behind(cls, descriptor: int, path: Path) -> Directory:
-        """The directory that a descriptor refers to, called `path`.
+        """Return the directory that a descriptor refers to, with the path `path`.
 
         Raises:
             OSError: the descriptor is closed.
@@ -76,23 +77,23 @@ class Directory(Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """Device and inode, as ``device.inode`` in hexadecimal digits."""
+        """The device and inode as ``device.inode`` in hexadecimal digits."""
         return f"{self.device:x}.{self.inode:x}"
 
     def is_same(self, other: Directory) -> bool:
-        """Whether both are one directory, which may have been moved or mounted elsewhere between the two."""
+        """Return whether both are the same directory, even if it was moved or mounted elsewhere."""
         return (self.device, self.inode) == (other.device, other.inode)
 
 
 class DaemonRecord(Struct, frozen=True, kw_only=True):
-    """The PID file of a daemon: an intent before the spawn (`pid` is None), the fact after it."""
+    """The PID file of a daemon: an intent before the spawn (`pid` is None), a fact after it."""
 
     format: int = FORMAT
     directory: Directory | None = None
     """Where it was written. A record proves nothing in any other directory."""
     name: str
     token: str
-    """Of the mark in the process's environment."""
+    """The token of the mark in the process's environment."""
     fingerprint: str
     command: tuple[str, ...]
     ports: dict[str, PortNumber]
@@ -102,7 +103,7 @@ class DaemonRecord(Struct, frozen=True, kw_only=True):
     spawned_at: float
     """Seconds since the epoch."""
     log_offset: int
-    """Size of the log at the spawn: what follows is this run's."""
+    """The size of the log at the spawn; this run's output follows."""
     pid: Pid | None = None
     identity: Identity | None = None
     log_inode: int | None = None
@@ -113,7 +114,7 @@ class DaemonRecord(Struct, frozen=True, kw_only=True):
 
 
 class SupervisorRecord(Struct, frozen=True, kw_only=True):
-    """Who supervises a state directory, and how to reach it."""
+    """The supervisor of a state directory, and how to reach it."""
 
     format: int = FORMAT
     directory: Directory | None = None
@@ -121,7 +122,7 @@ class SupervisorRecord(Struct, frozen=True, kw_only=True):
     pid: AnyPid
     identity: Identity
     token: str
-    """Of the mark in processes that it runs to provision daemons."""
+    """The token of the mark in the processes that it runs to provision daemons."""
     version: str
     socket: str
     config: str | None
@@ -129,14 +130,14 @@ class SupervisorRecord(Struct, frozen=True, kw_only=True):
 
 
 class Intentions(Struct, frozen=True, kw_only=True):
-    """What an operator said that must outlive the supervisor and a power cut."""
+    """The orders of an operator that must survive the supervisor and a power cut."""
 
     format: int = FORMAT
     held: tuple[str, ...] = ()
 
 
 class DamagedRecord(ValueError):
-    """A state file that is not what it should be. ``str()`` names the file and the fault."""
+    """A state file is invalid; ``str()`` names the file and the problem."""
 
     def __init__(self, path: Path, fault: str) -> None:
         self.path = path
@@ -147,10 +148,10 @@ R = TypeVar("R", DaemonRecord, SupervisorRecord, Intentions)
 
 
 def read(path: Path, kind: type[R]) -> R | None:
-    """The record in the file, or None if there is no such file.
+    """Return the record in the file, or None if there is no such file.
 
     Raises:
-        DamagedRecord: the file is half-written, of another format, or not a record at all.
+        DamagedRecord: the file is incomplete, of another format, or not a record at all.
         OSError: it cannot be read.
     """
     try:
@@ -170,13 +171,13 @@ def read(path: Path, kind: type[R]) -> R | None:
     except RecursionError:
         raise DamagedRecord(path, "nested too deeply") from None
     if record.format != FORMAT:
-        raise DamagedRecord(path, f"format {record.format}, and this version reads {FORMAT}")
+        raise DamagedRecord(path, f"format {record.format}, but this version reads format {FORMAT}")
     return record
 
 
 def origin(record: DaemonRecord | SupervisorRecord, state_dir: Path) -> str | None:
-    """Where a record found in `state_dir` comes from, if it was written in another directory: then it is a copy, and
-    says nothing of what runs here. None if it was written in this one."""
+    """Return the directory in which a record found in `state_dir` was written; None if it was this one. A copied record
+    does not describe what runs here."""
     here = Directory.of(state_dir)
     if record.directory is None:
         return "a directory that an earlier version did not name"

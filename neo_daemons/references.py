@@ -15,37 +15,37 @@ from .definitions import Definition
 
 
 class UnknownReference(ValueError):
-    """A reference names nothing that is known. ``str()`` is the message; `name` the reference."""
+    """A reference is unknown. ``str()`` is the message, `name` the reference."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         self.name = name
         known_here = ", ".join(sorted(other for other in known if not other.startswith("env.")))
-        super().__init__(f"unknown reference ${{{name}}}; known here: {known_here}")
+        super().__init__(f"unknown reference ${{{name}}}; use one of: {known_here}")
 
 
 LITERAL_FIELDS = frozenset({"pattern", "body", "query", "name"})
-"""Fields of structures that hold no references: in a regular expression a dollar sign is an anchor."""
+"""Fields that cannot hold references: in a regular expression, a dollar sign is an anchor."""
 
 
 class _Template(string.Template):
-    idpattern = r"(?!)"  # only the braced form: a bare $HOME is somebody's data, most often a mistake
+    idpattern = r"(?!)"  # only the braced form: a bare $HOME is data, or more often a mistake
     braceidpattern = r"[a-z][a-zA-Z0-9_-]*(?:\.[a-zA-Z0-9_-]+)*"
 
 
 def names(text: str) -> list[str]:
-    """The references in `text`, in order.
+    """Return the references in `text`, in order.
 
     Raises:
         ValueError: a ``$`` that is neither ``$$`` nor a ``${reference}``.
     """
     template = _Template(text)
     if not template.is_valid():
-        raise ValueError(f"invalid reference in {text!r}: write ${{name}}, or $$ for a dollar sign")
+        raise ValueError(f"invalid reference in {text!r}; use ${{name}}, or $$ for a dollar sign")
     return template.get_identifiers()
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:
-    """`text` with its references replaced by `values`.
+    """Return `text` with its references replaced by `values`.
 
     Raises:
         UnknownReference: a reference is not among `values`.
@@ -58,12 +58,12 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 
 
 def escape(text: str) -> str:
-    """`text` such that it expands to itself."""
+    """Escape `text` so that it expands to itself."""
     return text.replace("$", "$$")
 
 
 def expand_all(value: Any, values: Mapping[str, str]) -> Any:
-    """As `expand`, for every string inside structures, tuples and dictionaries of them; the type stays."""
+    """Expand every string in structures, tuples and dictionaries; types are kept."""
     if isinstance(value, str):
         return expand(value, values)
     if isinstance(value, tuple | list):
@@ -78,7 +78,7 @@ def expand_all(value: Any, values: Mapping[str, str]) -> Any:
 
 
 def texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every string that `expand_all` would expand, after where it is: ``("env.HOME", "${data_dir}")``."""
+    """Yield the place and the text of every string that `expand_all` would expand: ``("env.HOME", "${data_dir}")``."""
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, tuple | list):
@@ -109,7 +109,7 @@ def own_values(definition: Definition, *, log_path: str, ports: Mapping[str, int
 
 
 def of_daemon(name: str, key: str) -> str:
-    """Return the reference name of a property of another daemon, such as ``daemons.chroma.url``."""
+    """Return the reference name of a property of another daemon, e.g. ``daemons.chroma.url``."""
     return f"daemons.{name}.{key}"
 
 

@@ -1,4 +1,4 @@
-"""Where a supervisor keeps its files: the layout of a state directory, and how it is made."""
+"""The layout of a supervisor's state directory, and its creation."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ class StateDirError(Exception):
 
 
 class StateDirLost(StateDirError):
-    """The state directory of a running supervisor is no longer its own; ``str()`` says why."""
+    """A running supervisor lost its state directory; ``str()`` says why."""
 
     def __init__(self, path: Path, why: str, *, adopted: bool = False) -> None:
         self.adopted = adopted
-        """The daemons are another supervisor's by now: they are to be left to it."""
-        end = "its daemons are left to that one" if adopted else "its daemons are ended"
-        super().__init__(f"the state directory {path} is no longer this supervisor's: {why}; {end}")
+        """Another supervisor has adopted the daemons, so this one must leave them alone."""
+        end = "that supervisor has its daemons now" if adopted else "its daemons are stopped"
+        super().__init__(f"the supervisor lost its state directory {path}: {why}; {end}")
 
 
 class UnusableStateDir(StateDirError):
-    """It cannot be used where it is: another place is to be named."""
+    """The state directory cannot be used; choose another one."""
 
 
 def is_text(path: Path | str) -> bool:
-    """Whether a path, or another text from the system, is UTF-8. Records and the API can hold no other."""
+    """Return whether a path or other text from the system is UTF-8. Records and the API cannot hold anything else."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -38,36 +38,36 @@ def is_text(path: Path | str) -> bool:
 
 
 def refuse_foreign_links(path: Path) -> None:
-    """In a directory that all may write to, such as /tmp, anybody can lay a link that has us work, with our
-    rights, in a directory that they choose.
+    """Refuse a path through another user's link. In a directory that all users can write to, such as /tmp, such a link
+    could make us work, with our rights, in a directory of their choice.
 
     Args:
         path: absolute, and with its links.
 
     Raises:
-        StateDirError: it leads through a link that belongs to neither this user nor root.
+        StateDirError: the path leads through a link that neither this user nor root owns.
     """
     for step in (*reversed(path.parents), path):
         try:
             found = step.lstat()
         except OSError:
-            return  # what is not there yet, or cannot be seen, is found when it is used
+            return  # what is missing or hidden is reported when it is used
         if stat.S_ISLNK(found.st_mode) and found.st_uid not in (os.geteuid(), 0):
             raise StateDirError(
-                f"{step} is a link that belongs to user id {found.st_uid}, and this is {os.geteuid()}; "
-                f"name the directory itself with --state-dir"
+                f"{step} is a symbolic link owned by user id {found.st_uid}, not {os.geteuid()}; "
+                "pass the real directory with --state-dir"
             )
 
 
 def keep_own_rights() -> None:
-    """For a process that is ours: a umask that withholds the owner's own rights would have us make directories that we
-    cannot enter. What it withholds from others is the user's wish, and daemons inherit that."""
+    """Remove the owner's rights from the umask, which would otherwise make us create directories that we cannot enter.
+    What it withholds from others is kept, and inherited by daemons. Only for processes of our own."""
     mask = os.umask(0o077)
     os.umask(mask & 0o077)
 
 
 class StateDir:
-    """The paths inside one state directory. Making this object touches nothing."""
+    """The paths inside one state directory. Creating this object touches no file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -82,43 +82,43 @@ class StateDir:
         self.data = path / "data"
 
     def daemon_record(self, name: str) -> Path:
-        """The daemon's PID file."""
+        """Return the path of the daemon's PID file."""
         return self.daemons / f"{name}.json"
 
     def daemon_lock(self, name: str) -> Path:
-        """Held by the processes of the daemon for as long as one of them lives."""
+        """Return the path of the file that the daemon's processes keep locked while any of them is running."""
         return self.daemons / f"{name}.lock"
 
     def daemon_log(self, name: str) -> Path:
-        """What the daemon writes to its standard output and error."""
+        """Return the path of the log, which takes the daemon's standard output and error."""
         return self.logs / f"{name}.log"
 
     def data_dir(self, name: str) -> Path:
-        """The default data directory of a built-in daemon."""
+        """Return the default data directory of a built-in daemon."""
         return self.data / name
 
     def is_whole(self) -> bool:
-        """Whether the directories in it are there."""
+        """Return whether its subdirectories exist."""
         return all(directory.is_dir() for directory in (self.daemons, self.logs, self.data))
 
     def create(self) -> None:
-        """Make the directory, private to this user and ignored by git, with what is in it.
+        """Create the directory, private to this user and ignored by git, with its subdirectories.
 
         Raises:
-            UnusableStateDir: it cannot be made or written, or it belongs to somebody else.
+            UnusableStateDir: it cannot be created or written, or another user owns it.
         """
         if not is_text(self.path):
-            raise UnusableStateDir(f"{self.path}: the path is not UTF-8; choose another with --state-dir")
+            raise UnusableStateDir(f"{self.path}: the path is not UTF-8; choose another one with --state-dir")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = self.path.lstat()
             if not stat.S_ISDIR(found.st_mode):
-                # The path was made real when it was read: somebody has put a link there since.
-                raise UnusableStateDir(f"{self.path} is no directory; choose another with --state-dir")
+                # The path was resolved when it was read: a link has been put there since.
+                raise UnusableStateDir(f"{self.path} is not a directory; choose another one with --state-dir")
             if found.st_uid != os.geteuid():
                 raise UnusableStateDir(
-                    f"{self.path} belongs to user id {found.st_uid}, and this is {os.geteuid()}; "
-                    f"choose another with --state-dir"
+                    f"{self.path} is owned by user id {found.st_uid}, but you are user id {os.geteuid()}; "
+                    "choose another directory with --state-dir"
                 )
             if stat.S_IMODE(found.st_mode) & 0o077:
                 self.path.chmod(0o700)

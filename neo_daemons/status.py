@@ -1,4 +1,4 @@
-"""What a supervisor says about itself and its daemons: the contract of ``status --json`` and of the control API.
+"""The status that a supervisor reports: the contract of ``status --json`` and of the control API.
 
 Fields are only ever added.
 """
@@ -26,7 +26,7 @@ class Exit(Struct, frozen=True, kw_only=True):
 
 
 class DaemonStatus(Struct, frozen=True, kw_only=True):
-    """One daemon, as it was when it was asked for."""
+    """The status of one daemon at the time of the request."""
 
     name: str
     state: str
@@ -36,39 +36,39 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     url: str | None
     ports: dict[str, int]
     restarts: int
-    """By the supervisor, since the daemon was last started by hand or by `serve`."""
+    """How often the supervisor restarted it since it was last started manually or by `serve`."""
     uptime_s: float | None
     cpu_percent: float | None
-    """Of one core, by the daemon's whole process tree, over the last second or longer; the same for all who ask."""
+    """Of one core, by the daemon's whole process tree, over the last second or longer; the same for all clients."""
     rss_bytes: int | None
     log_path: str
     data_dir: str | None
     last_exit: Exit | None
     detail: str | None
-    """The cause of the state, or what is going on."""
+    """The cause of the state, or the current activity."""
     remedy: str | None = None
-    """The command or change that mends it."""
+    """The command or change that fixes it."""
     note: str | None = None
     """What a user should know, e.g. that the model is the built-in tiny one."""
     held: bool = False
     waiting_for: str | None = None
-    """The daemon that must be ready, or started, before this one starts."""
+    """The daemon that must be ready or started before this one starts."""
     requires: tuple[str, ...] = ()
-    """The daemons that must be ready before this one starts, and that it needs while it runs."""
+    """The daemons that must be ready before this one starts, and that it needs while it is running."""
     after: tuple[str, ...] = ()
-    """The daemons that are started before it, those that it refers to among them."""
+    """The daemons that are started before it, including those that it refers to."""
     settled: bool = False
-    """Whether it has an outcome: it is up, or will not be without somebody's help, or has failed several times in a
-    row. False while waiting may still help, and while a reload is about to change it."""
+    """Whether there is an outcome: it is running, or will not run without help, or has several consecutive failures.
+    False while waiting may still help, and while a reload is about to change it."""
     enabled: bool = True
-    """Whether it is to run: a disabled one is started by hand only."""
+    """Whether the supervisor starts it; a disabled daemon is only started manually."""
     adopted: bool = False
-    """The process was taken over from an earlier supervisor."""
+    """Whether the process was adopted from an earlier supervisor."""
     version: str | None = None
     env: dict[str, str] = {}
-    """What a program that uses the daemon needs in its environment."""
+    """Environment variables that programs which use the daemon need."""
     ready_after_s: float | None = None
-    """From the latest spawn until it was ready."""
+    """Seconds from the latest spawn until it was ready."""
 
 
 class SupervisorStatus(Struct, frozen=True, kw_only=True):
@@ -81,20 +81,20 @@ class SupervisorStatus(Struct, frozen=True, kw_only=True):
     """Seconds since the epoch."""
     config: str | None = None
     url: str | None = None
-    """Of the control API over TCP, where that was asked for."""
+    """URL of the control API over TCP; None if it is not served over TCP."""
     stopping: bool = False
     warning: str | None = None
-    """A fault of its own that it survives, e.g. a journal that cannot be written."""
+    """A problem of the supervisor itself that it survives, e.g. a journal that cannot be written."""
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """Everything."""
+    """The status of a supervisor and its daemons."""
 
     supervisor: SupervisorStatus
     daemons: tuple[DaemonStatus, ...]
 
     def daemon(self, name: str) -> DaemonStatus:
-        """The daemon of that name.
+        """Return the daemon of that name.
 
         Raises:
             KeyError: there is none.
@@ -106,7 +106,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 class EventName(StrEnum):
-    """What a journal entry can be about: everything that `supervision` writes down, and nothing else."""
+    """The events of journal entries: all that `supervision` records, and nothing else."""
 
     # The daemon has come into this state.
     STOPPED = "stopped"
@@ -133,7 +133,7 @@ class EventName(StrEnum):
     # Orders.
     HOLD = "hold"
     RELEASE = "release"
-    # What it needs, and what it says.
+    # Its ports, probes and log.
     PORT_TAKEN = "port-taken"
     EXTERNAL_READY = "external-ready"
     EXTERNAL_NOT_READY = "external-not-ready"
@@ -141,7 +141,7 @@ class EventName(StrEnum):
     LOG_ROTATED = "log-rotated"
     LOG_TRUNCATED = "log-truncated"
     LOG_DELETED = "log-deleted"
-    # Records, and what earlier supervisors and sessions left.
+    # Records, and what earlier supervisors and sessions left behind.
     RECORD_FOREIGN = "record-foreign"
     RECORD_DAMAGED = "record-damaged"
     RECORD_NOT_WRITTEN = "record-not-written"
@@ -173,36 +173,36 @@ class Cause(StrEnum):
     """Why a run ended, or why a daemon came into its state."""
 
     EXIT = "exit"  # the process exited by itself
-    SIGNAL = "signal"  # a signal ended it that was not the supervisor's
-    START_FAILED = "start-failed"  # no process came of it
-    REFUSED = "refused"  # it must not be started: a port or directory is somebody else's
-    PROBE = "probe"  # a probe's verdict condemned it
-    RECYCLED = "recycled"  # too old or too large: graceful, and no failure
-    OPERATOR = "operator"  # somebody ordered it
-    SUPERVISOR = "supervisor"  # the supervisor stops, or carries out a reload
-    FAULT = "fault"  # a test asked for it: no failure
-    REPAIR = "repair"  # a test took its fault back
+    SIGNAL = "signal"  # a signal from outside the supervisor killed it
+    START_FAILED = "start-failed"  # no process was started
+    REFUSED = "refused"  # it must not be started: another process uses its port or directory
+    PROBE = "probe"  # liveness failure
+    RECYCLED = "recycled"  # too old or too large: stopped gracefully, not a failure
+    OPERATOR = "operator"  # an order by an operator
+    SUPERVISOR = "supervisor"  # the supervisor is stopping or reloading
+    FAULT = "fault"  # requested by a test: not a failure
+    REPAIR = "repair"  # a test ended its fault
     ADOPTED = "adopted"  # an earlier supervisor started the process
 
 
 class JournalEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that happened. Programs go by `event` and `cause`; `detail` is for people."""
+    """One event. Programs rely on `event` and `cause`; `detail` is for people."""
 
     at: Moment
     """Seconds since the epoch."""
     event: Annotated[str, Meta(description="one of the documented names; a later version may have more")]
-    """An `EventName`; any text, so that the journal of another version can be read."""
+    """An `EventName`; any text is accepted, so that the journal of another version can be read."""
     daemon: str | None = None
     state: str | None = None
     """The daemon's state after it."""
     pid: int | None = None
     detail: str | None = None
     cause: Annotated[str, Meta(description="one of the documented causes; a later version may have more")] | None = None
-    """A `Cause`; None where there is none, and in the journals of earlier versions."""
+    """A `Cause`; None if there is none, and in the journals of earlier versions."""
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """What a reload does to one daemon."""
+    """The effect of a reload on one daemon."""
 
     name: str
     action: str
@@ -225,6 +225,6 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """The latest results, changes only, oldest first."""
     events: tuple[JournalEntry, ...]
     log_tail: tuple[str, ...]
-    """The last lines of the run that is meant: the present one while it is up, else the one that failed or ended."""
+    """The last lines of the run in question: the current one while it is up, otherwise the last one."""
     log_pid: int | None = None
-    """The process that wrote them, where that run has ended."""
+    """The process that wrote `log_tail`, if that run has ended."""

@@ -1,8 +1,8 @@
 """Functions of the operating system as they were when this module was imported.
 
 The pytest plugin works inside the process of the tests, and a test may replace anything there: the clock, the file
-system, sockets. What has to work whatever a test does uses these. They are attributes of a class because pyfakefs,
-freezegun and the like replace the names of modules.
+system, sockets. Code that has to work whatever a test does uses these functions. They are attributes of a class because
+pyfakefs, freezegun and the like replace the names of modules.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class Unpatched:
     urandom = staticmethod(os.urandom)
     sleep = staticmethod(time.sleep)
     connect = staticmethod(socket.SocketType.connect)
-    """Of the C type: pytest-socket and pytest-recording replace the method of `socket.socket`."""
+    """The method of the C type: pytest-socket and pytest-recording replace the method of `socket.socket`."""
     socket = socket.socket
     monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_MONOTONIC))
     """`time.monotonic` under a name that freezegun and time-machine leave alone. Seconds."""
 
 
 class Tail:
-    """The growing end of a file, through a descriptor that stays open while the path names the same file.
+    """Reads what is appended to a file, through a descriptor that stays open while the path refers to the same file.
 
     Args:
         path: the file, which need not exist yet.
-        start: byte to begin at; None: at its present end.
+        start: the byte to start at; None: the current end.
     """
 
     def __init__(self, path: Path, start: int | None = None) -> None:
@@ -56,7 +56,7 @@ class Tail:
             return 0
 
     def read(self) -> bytes:
-        """What is new; all of a file that has taken the place of the one before, or was emptied."""
+        """Return what is new; the whole content if the file was replaced or truncated."""
         try:
             found = Unpatched.stat(self._path)
             if found.st_size == self.position and self._file in ((-1, -1), (found.st_dev, found.st_ino)):
@@ -83,7 +83,7 @@ class Tail:
 
 
 def read_at(descriptor: int, start: int, limit: int | None = None) -> bytes:
-    """What a file holds from byte `start` on, up to `limit` bytes of it.
+    """Read a file from byte `start` on, up to `limit` bytes.
 
     Raises:
         OSError: it cannot be read.

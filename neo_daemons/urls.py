@@ -10,7 +10,7 @@ LONGEST = 2000
 
 
 def is_url(text: str) -> bool:
-    """Whether `text` is the URL of an HTTP service."""
+    """Return whether `text` is the URL of an HTTP service."""
     try:
         parts = urllib.parse.urlsplit(text)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -20,7 +20,7 @@ def is_url(text: str) -> bool:
 
 
 def host_and_port(url: str) -> tuple[str, int]:
-    """The host and port of a URL. Without a port of its own, a URL has that of its scheme."""
+    """Return the host and port of a URL; the default port is that of its scheme."""
     parts = urllib.parse.urlsplit(url)
     return str(parts.hostname), parts.port or {"http": 80, "https": 443}[parts.scheme]
 
@@ -37,11 +37,11 @@ def redacted_within(text: str) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """The URL without user name and password."""
+    """Return the URL without user name and password."""
     parts = urllib.parse.urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def url_host(host: str) -> str:
-    """A host as it stands in a URL: an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    """Return a host as it is written in a URL: an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
     return f"[{host}]" if ":" in host else host

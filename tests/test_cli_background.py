@@ -17,7 +17,7 @@ from .harness import PATIENCE_S, Child, Project, toy
 
 
 def spawned_by_up(project: Project) -> list[int]:
-    """The supervisors that `up` has started here, which name the state directory."""
+    """Return the supervisors that `up` has started here: their command lines name the state directory."""
     path = str(project.state.path)
     return [process.pid for process in psutil.process_iter() if path in _command(process)]
 
@@ -31,7 +31,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 @contextlib.contextmanager
 def unreadable(project: Project) -> Iterator[None]:
-    """The record of the project's living supervisor, damaged, and the supervisor stopped, so that it cannot mend it."""
+    """Damage the record of the project's supervisor, and suspend the supervisor so that it cannot repair it."""
     record = project.state.record.read_text()
     os.kill(json.loads(record)["pid"], signal.SIGSTOP)
     project.state.record.write_text("{")
@@ -42,7 +42,7 @@ def unreadable(project: Project) -> Iterator[None]:
         os.kill(json.loads(record)["pid"], signal.SIGCONT)
 
 
-def test_a_living_supervisors_daemons_are_not_ended_though_its_record_is_damaged(project: Project) -> None:
+def test_the_daemons_of_a_running_supervisor_with_a_damaged_record_are_not_stopped(project: Project) -> None:
     project.configure(api=toy("quiet"))
     supervisor = project.serve()
     pid = project.reaches("api", "ready").pid
@@ -95,7 +95,7 @@ def test_a_takeover_may_listen_where_the_old_supervisor_does(project: Project) -
     assert project.client.status().supervisor.url == url
 
 
-def test_up_says_what_has_no_effect_on_the_supervisor_that_runs(project: Project) -> None:
+def test_up_reports_options_without_effect_on_the_running_supervisor(project: Project) -> None:
     project.configure(api=toy("quiet"))
     project.serve()
     project.reaches("api", "ready")
@@ -103,13 +103,13 @@ def test_up_says_what_has_no_effect_on_the_supervisor_that_runs(project: Project
     other.write_text("[daemons.late]\ncommand = ['true']\n")
     again = project.run("up", "--listen", "0", "--config", str(other), "--state-dir", str(project.state.path))
     assert again.returncode == 0
-    assert "--listen has no effect (the control API is not on TCP)" in again.stderr
-    assert f"--config has no effect (it has {project.root / 'neo-daemons.toml'})" in again.stderr
+    assert "--listen has no effect (the control API is not served over TCP)" in again.stderr
+    assert f"--config has no effect (the running supervisor uses {project.root / 'neo-daemons.toml'})" in again.stderr
     assert "up --takeover" in again.stderr
     assert project.run("up", "--config", "neo-daemons.toml").stderr == ""
 
 
-def test_up_fails_with_5_if_the_supervisor_that_runs_does_not_know_what_is_required(project: Project) -> None:
+def test_up_exits_with_5_if_the_running_supervisor_does_not_know_a_required_daemon(project: Project) -> None:
     project.configure(api=toy("quiet"))
     project.serve("--listen", "0")
     project.reaches("api", "ready")
@@ -123,7 +123,7 @@ def test_up_fails_with_5_if_the_supervisor_that_runs_does_not_know_what_is_requi
     assert project.run("up", "--require", "late").returncode == 0
 
 
-def test_a_down_ends_who_follows_and_the_supervisor_does_not_complain(project: Project) -> None:
+def test_down_ends_followers_and_the_supervisor_does_not_complain(project: Project) -> None:
     project.configure(api=toy("quiet", "write=said once"))
     supervisor = project.serve()
     project.reaches("api", "ready")
@@ -139,7 +139,7 @@ def test_a_down_ends_who_follows_and_the_supervisor_does_not_complain(project: P
     assert "Traceback" not in project.output()
 
 
-def test_who_follows_a_supervisor_that_is_killed_comes_to_an_end(project: Project) -> None:
+def test_followers_of_a_killed_supervisor_end(project: Project) -> None:
     project.configure(api=toy("quiet"))
     project.serve()
     project.reaches("api", "ready")
@@ -157,7 +157,7 @@ def follow(project: Project, *what: str) -> Child:
     return Child(command, cwd=project.root, env=project.env, text=True, stdout=subprocess.PIPE)
 
 
-def test_each_up_begins_the_supervisors_log_anew(project: Project) -> None:
+def test_each_up_starts_a_new_supervisor_log(project: Project) -> None:
     project.configure(api=toy("quiet"))
     project.state.create()
     project.state.supervisor_log.write_text("of an earlier one\n")
@@ -166,7 +166,7 @@ def test_each_up_begins_the_supervisors_log_anew(project: Project) -> None:
     assert project.run("down").returncode == 0
 
 
-def test_up_does_not_begin_the_log_of_a_living_supervisor_anew(project: Project) -> None:
+def test_up_does_not_truncate_the_log_of_a_running_supervisor(project: Project) -> None:
     project.configure(api=toy("quiet"))
     project.serve()
     project.state.supervisor_log.write_text("of the living one\n")
@@ -175,7 +175,7 @@ def test_up_does_not_begin_the_log_of_a_living_supervisor_anew(project: Project)
     assert project.state.supervisor_log.read_text().startswith("of the living one\n")
 
 
-def test_doctor_looks_for_a_program_where_the_daemon_will_be_started(project: Project) -> None:
+def test_doctor_searches_for_a_program_where_the_daemon_will_be_started(project: Project) -> None:
     for where in ("sub", "sub/bin"):
         (project.root / where).mkdir()
         (project.root / where / "run.sh").write_text("#!/bin/sh\n")

@@ -1,4 +1,4 @@
-"""What people see."""
+"""The output for people."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def shown_table(url: str, width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_the_table_shows_a_url_with_an_ipv6_address_whole(width: int) -> None:
+def test_the_table_shows_a_complete_url_with_an_ipv6_address(width: int) -> None:
     assert "http://[fd00::1]:8000" in shown_table("http://[fd00::1]:8000", width)
 
 

@@ -1,4 +1,4 @@
-"""``serve``: what it requires, and what it takes over."""
+"""``serve --require`` and ``serve --takeover``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from neo_daemons.control.client import ControlError
 from .harness import PATIENCE_S, Project, toy
 
 
-def test_a_required_daemon_that_is_reloaded_stopped_or_removed_while_it_boots_ends_nothing(project: Project) -> None:
+def test_reloading_stopping_or_removing_a_starting_required_daemon_does_not_stop_serve(project: Project) -> None:
     beacon = project.root / "beacon"
     ready = {"type": "file", "path": str(beacon)}
     project.configure(api=toy(ready=ready))
@@ -29,7 +29,7 @@ def test_a_required_daemon_that_is_reloaded_stopped_or_removed_while_it_boots_en
     assert supervisor.poll() is None
 
 
-def test_a_required_daemon_that_ends_by_itself_while_it_boots_still_ends_serve_with_5(project: Project) -> None:
+def test_serve_exits_with_5_if_a_starting_required_daemon_exits_by_itself(project: Project) -> None:
     project.configure(api=toy("exit=0", restart={"when": "never"}, ready={"type": "file", "path": "/nowhere"}))
     supervisor = project.serve("--require", "api", wait=False)
     assert supervisor.wait(PATIENCE_S) == 5

@@ -1,4 +1,4 @@
-"""The control API over its socket: what it refuses, what it bounds, and who may hang on it without harm."""
+"""The control API over its socket: what it refuses, its limits, and clients that hang without doing harm."""
 
 from __future__ import annotations
 
@@ -48,26 +48,26 @@ def ask(project: Project, method: str, path: str, body: bytes = b"") -> tuple[in
     ("method", "path", "body", "status", "said"),
     [
         ("GET", "/v1/daemons/nobody/why", b"", 404, "there is no daemon 'nobody'; configured: api"),
-        ("GET", "/v1/events?n=-1", b"", 400, "expected a number"),
-        ("GET", "/v1/events?n=1e9", b"", 400, "expected a number"),
-        ("GET", "/v1/events?n=99999999999999999999", b"", 400, "expected a number"),
+        ("GET", "/v1/events?n=-1", b"", 400, "expected an integer"),
+        ("GET", "/v1/events?n=1e9", b"", 400, "expected an integer"),
+        ("GET", "/v1/events?n=99999999999999999999", b"", 400, "expected an integer"),
         ("GET", "/v1/events?follow=yes", b"", 400, "expected 0 or 1"),
         ("GET", "/v1/events?daemon=nobody", b"", 404, "there is no daemon"),
-        ("POST", "/v1/daemons/api/explode", b"", 404, "there is no '/v1/daemons/api/explode'; GET /v1/openapi.json"),
-        ("POST", "/v1/daemons/api/stop", b"{", 400, "the body"),
+        ("POST", "/v1/daemons/api/explode", b"", 404, "unknown path '/v1/daemons/api/explode'; GET /v1/openapi.json"),
+        ("POST", "/v1/daemons/api/stop", b"{", 400, "invalid request body"),
         ("POST", "/v1/daemons/api/stop", b'{"wait_s": "1"}', 400, "wait_s"),
         ("POST", "/v1/daemons/api/stop", b'{"wait_s": -1}', 400, "wait_s"),
         ("POST", "/v1/daemons/api/stop", b'{"waits": 1}', 400, "waits"),
-        ("POST", "/v1/daemons/api/stop", b"\xff", 400, "the body"),
-        ("POST", "/v1/daemons/api/need", b"{}", 409, "there to stay"),
-        ("POST", "/v1/daemons/api/signal", b'{"signal": "SIGKILL"}', 409, "there to stay"),
+        ("POST", "/v1/daemons/api/stop", b"\xff", 400, "invalid request body"),
+        ("POST", "/v1/daemons/api/need", b"{}", 409, "only available in a pytest session"),
+        ("POST", "/v1/daemons/api/signal", b'{"signal": "SIGKILL"}', 409, "only available in a pytest session"),
         ("POST", "/v1/daemons/api/signal", b'{"signal": "SIGTERM"}', 400, "signal"),
-        ("PUT", "/v1/daemons/api", b'{"name": "api", "command": ["true"]}', 409, "there to stay"),
+        ("PUT", "/v1/daemons/api", b'{"name": "api", "command": ["true"]}', 409, "only available in a pytest session"),
         ("PUT", "/v1/daemons/api", b'{"name": "other"}', 409, "'other'"),
         ("POST", "/v1/daemons/api/why", b"", 405, ""),
-        ("DELETE", "/v1/daemons/api", b"", 409, "there to stay"),
-        ("GET", "/v1/session", b"", 409, "there to stay"),
-        ("PUT", "/v1/session", b'{"definitions": [], "keep_s": 0}', 409, "there to stay"),
+        ("DELETE", "/v1/daemons/api", b"", 409, "only available in a pytest session"),
+        ("GET", "/v1/session", b"", 409, "only available in a pytest session"),
+        ("PUT", "/v1/session", b'{"definitions": [], "keep_s": 0}', 409, "only available in a pytest session"),
         ("POST", "/v1/reload", b" " * 100_000, 400, "larger than"),
         ("POST", "/v1/leases", b"{}", 400, "holder"),
         ("POST", "/v1/leases", b'{"holder": "x", "inhibit": "nobody"}', 404, "there is no daemon"),
@@ -76,7 +76,7 @@ def ask(project: Project, method: str, path: str, body: bytes = b"") -> tuple[in
         ("POST", "/v1/status", b"", 405, ""),
     ],
 )
-def test_a_bad_request_is_answered_and_changes_nothing(
+def test_a_bad_request_gets_an_error_and_changes_nothing(
     shared: Project, method: str, path: str, body: bytes, status: int, said: str
 ) -> None:
     before = shared.daemon("api").pid
@@ -106,7 +106,7 @@ def test_every_handler_is_an_operation_and_every_operation_is_documented(shared:
 
 
 @pytest.mark.parametrize("order", ["start", "stop", "restart", "hold", "release"])
-def test_an_order_takes_no_other_method(shared: Project, order: str) -> None:
+def test_an_order_accepts_no_other_method(shared: Project, order: str) -> None:
     assert ask(shared, "GET", f"/v1/daemons/api/{order}")[0] == 405
 
 
@@ -127,7 +127,7 @@ def test_socket_and_state_are_for_this_user_only(shared: Project) -> None:
     assert stat.S_IMODE(shared.state.daemon_log("api").stat().st_mode) == 0o600
 
 
-def test_clients_that_hang_or_vanish_hold_up_nobody(shared: Project) -> None:
+def test_clients_that_hang_or_vanish_delay_no_one(shared: Project) -> None:
     address = json.loads(shared.state.record.read_text())["socket"]
     with contextlib.ExitStack() as stay, contextlib.ExitStack() as vanish:
         for request in (b"", b"GET /v1/sta", b"POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"):
@@ -141,7 +141,7 @@ def test_clients_that_hang_or_vanish_hold_up_nobody(shared: Project) -> None:
     assert shared.run("why", "api").returncode == 0
 
 
-def test_a_follower_that_does_not_read_holds_up_nobody(project: Project) -> None:
+def test_a_follower_that_does_not_read_delays_no_one(project: Project) -> None:
     project.configure(api=toy("flood=100000"))
     project.serve()
     address = json.loads(project.state.record.read_text())["socket"]
@@ -154,7 +154,7 @@ def test_a_follower_that_does_not_read_holds_up_nobody(project: Project) -> None
         assert "Traceback" not in project.output()
 
 
-def test_an_ipv6_host_stands_in_brackets_in_the_urls_of_the_built_ins(project: Project) -> None:
+def test_an_ipv6_host_is_in_brackets_in_the_urls_of_the_built_ins(project: Project) -> None:
     own = toy("quiet", host="::1", port="auto", live=[])
     project.configure(chroma=own, mlx=own, **{"neural-link": own})
     project.serve()
@@ -188,7 +188,7 @@ def test_a_lease_ends_with_its_holder(project: Project) -> None:
 
 
 @pytest.mark.parametrize("fault", [FileNotFoundError("mine"), ValueError("mine"), TimeoutError("mine")])
-def test_what_fails_under_a_lease_is_its_users_own(shared: Project, fault: Exception) -> None:
+def test_an_error_under_a_lease_is_passed_on_to_its_user(shared: Project, fault: Exception) -> None:
     with pytest.raises(type(fault)) as raised, shared.client.lease("a user"):
         raise fault
     assert raised.value is fault
@@ -240,7 +240,7 @@ def test_a_damaged_supervisor_record_is_one_clear_error(project: Project) -> Non
     project.reaches("api", "ready")
 
 
-def test_nothing_is_imported_for_a_door_that_is_not_used() -> None:
+def test_nothing_is_imported_for_an_unused_entry_point() -> None:
     script = (
         "import sys, neo_daemons, pytest_neo_daemons\n"
         "heavy = {'httpx', 'psutil', 'uvicorn', 'starlette', 'rich', 'tenacity', 'filelock', 'msgspec', 'asyncio'}\n"

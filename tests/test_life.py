@@ -770,7 +770,7 @@ def test_up_and_down(project: Project) -> None:
     assert "api: ready" in up.stdout
     pid = project.daemon("api").pid
     again = project.run("up")
-    assert (again.returncode, "already up" in again.stdout) == (0, True)
+    assert (again.returncode, "already running" in again.stdout) == (0, True)
     assert project.daemon("api").pid == pid
     down = project.run("down")
     assert down.returncode == 0
@@ -812,8 +812,8 @@ def test_reap_ends_what_a_killed_supervisor_left_and_nothing_else(project: Proje
     with Child(["sleep", "600"], env=innocent) as bystander:
         try:
             reaped = project.run("reap")
-            assert f"ended api, pid {pid}" in reaped.stdout
-            assert f"left  api, pid {bystander.pid}" in reaped.stdout
+            assert f"stopped api, pid {pid}" in reaped.stdout
+            assert f"kept api, pid {bystander.pid}" in reaped.stdout
             assert bystander.poll() is None
         finally:
             bystander.kill()
@@ -828,7 +828,7 @@ def test_commands_without_a_supervisor_say_so_with_3(project: Project) -> None:
         result = project.run(*command)
         assert (result.returncode, result.stdout) == (3, "")
         assert result.stderr == (
-            f"neo-daemons: no supervisor is running for {project.state.path}; start one with: neo-daemons up\n"
+            f"neo-daemons: no supervisor is running in {project.state.path}; start one: neo-daemons up\n"
         )
 
 
@@ -1066,7 +1066,7 @@ def test_an_output_that_takes_nothing_is_one_clear_error(project: Project, comma
             check=False,
         )
     assert result.returncode == 1
-    assert result.stderr == "neo-daemons: No space left on device: standard output, or the working directory\n"
+    assert result.stderr == "neo-daemons: No space left on device: standard output or the working directory\n"
 
 
 def test_details_stand_below_a_narrow_table(project: Project) -> None:

@@ -101,9 +101,9 @@ REFUSED = {
     ),
     "state-not-utf8": (
         Shell(env={"NEO_DAEMONS_STATE_DIR": NOT_UTF8}),
-        "caf\\udce9: the path is not UTF-8; name a directory, or a new one",
+        "caf\\udce9: the path is not UTF-8; use an existing directory or a new path",
     ),
-    "configuration-unreadable": (Shell("rm neo-daemons.toml; mkdir neo-daemons.toml"), "name a readable file"),
+    "configuration-unreadable": (Shell("rm neo-daemons.toml; mkdir neo-daemons.toml"), "pass a readable file"),
 }
 
 

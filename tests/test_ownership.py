@@ -63,7 +63,7 @@ def test_in_a_copy_no_command_reaches_the_original(project: Project, other: Proj
         copy(project, other)
         done = other.run(*command)
         assert (done.returncode, done.stdout) == (3, "")
-        assert f"was copied from {project.state.path}" in done.stderr
+        assert f"its files were copied from {project.state.path}" in done.stderr
         assert project.daemon("api").pid == pids["api"]
         assert not project.daemon("api").held
 
@@ -232,7 +232,7 @@ def test_a_daemon_that_has_overwritten_its_environment_is_found_by_its_lock(proj
     else:
         done = project.run(command)
         assert done.returncode == 0
-        assert f"ended titled, pid {pids['titled']}" in done.stdout
+        assert f"stopped titled, pid {pids['titled']}" in done.stdout
     until(lambda: not any(map(is_alive, pids.values())), "the end of both")
 
 
@@ -253,7 +253,7 @@ def test_what_was_left_by_a_supervisor_and_a_directory_that_are_both_gone_is_end
     doctor = project.run("doctor")
     assert f"pid {pids['api']} " in doctor.stdout
     down = project.run("down")
-    assert f"ended api, pid {pids['api']}" in down.stdout
+    assert f"stopped api, pid {pids['api']}" in down.stdout
     assert not is_alive(pids["api"])
 
 

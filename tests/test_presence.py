@@ -56,11 +56,11 @@ def test_what_a_supervisor_is_found_by_is_made_again(supervised: tuple[Project, 
     assert project.state.token.read_text() == token
     assert project.daemon("api").pid == pid
     up = project.run("up")
-    assert f"already up: supervisor pid {supervisor}" in up.stdout
+    assert f"already running: supervisor pid {supervisor}" in up.stdout
     # Whoever adopts the daemon finds its record.
     until(lambda: lost != "." or project.state.daemon_record("api").exists(), "the daemon's record")
     down = project.run("down")
-    assert (down.returncode, down.stdout) == (0, f"supervisor pid {supervisor} is gone, and so are its daemons\n")
+    assert (down.returncode, down.stdout) == (0, f"supervisor pid {supervisor} and its daemons have stopped\n")
     assert not is_alive(pid)
     assert project.run("status").returncode == 3
 
@@ -141,7 +141,7 @@ def test_cannot_be_reached_is_not_told_as_does_not_run(supervised: tuple[Project
         assert f"{project.state.path} is held by pid {supervisor}" in doctor.stdout
         down = project.run("down")  # by a signal, as it cannot be asked
         assert down.returncode == 0
-        assert f"supervisor pid {supervisor} is gone" in down.stdout
+        assert f"supervisor pid {supervisor} and its daemons have stopped" in down.stdout
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(supervisor, signal.SIGCONT)
@@ -197,7 +197,7 @@ def test_down_does_not_end_a_program_that_a_supervisor_is_embedded_in(project: P
         assert program.stdout.readline() == "hangs\n"
         down = project.run("down")
         assert down.returncode == 1
-        assert f"pid {program.pid} is a program of its own: end that by hand" in down.stderr
+        assert f"pid {program.pid} is a program that embeds the supervisor; stop that program yourself" in down.stderr
         assert program.poll() is None
         program.stdin.write("\n")
         program.stdin.flush()
@@ -216,7 +216,10 @@ def test_a_supervisor_under_which_everything_was_deleted_is_found_though_it_does
             assert (done.returncode, f"pid {supervisor}" in done.stderr) == (code, True), done
         assert is_alive(pid)
         down = project.run("down")
-        assert (down.returncode, f"supervisor pid {supervisor} is gone" in down.stdout) == (0, True), down
+        assert (down.returncode, f"supervisor pid {supervisor} and its daemons have stopped" in down.stdout) == (
+            0,
+            True,
+        ), down
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(supervisor, signal.SIGCONT)

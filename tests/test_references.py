@@ -1,4 +1,4 @@
-"""References in strings: what is one, what it becomes, and what is left alone."""
+"""References in strings: what is a reference, what replaces it, and what is left alone."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_any_other_dollar_is_refused_with_the_remedy(text: str) -> None:
         with pytest.raises(ValueError, match="invalid reference") as caught:
             refused()
         assert not isinstance(caught.value, UnknownReference)
-        assert str(caught.value) == f"invalid reference in {text!r}: write ${{name}}, or $$ for a dollar sign"
+        assert str(caught.value) == f"invalid reference in {text!r}; use ${{name}}, or $$ for a dollar sign"
 
 
 @pytest.mark.parametrize("name", ["prot", "HOME", "ports", "daemons.other.url"])
@@ -73,7 +73,7 @@ def test_an_unknown_reference_is_refused_with_what_is_known(name: str) -> None:
     with pytest.raises(UnknownReference) as caught:
         expand(f"${{port}} ${{{name}}}", {"port": "1", "host": "h"})
     assert caught.value.name == name
-    assert str(caught.value) == f"unknown reference ${{{name}}}; known here: host, port"
+    assert str(caught.value) == f"unknown reference ${{{name}}}; use one of: host, port"
 
 
 def test_the_references_of_a_text_are_named_in_order() -> None:
@@ -150,11 +150,11 @@ def test_regular_expressions_and_queries_are_left_alone(structure: Any, expanded
     assert [text for _, text in texts(structure) if text.endswith(("$", "'"))] == []
 
 
-def test_a_key_of_a_table_is_no_field_of_a_structure() -> None:
+def test_a_key_of_a_table_is_not_a_field_of_a_structure() -> None:
     assert expand_all({"body": "${port}", "name": "${port}"}, VALUES) == {"body": "8000", "name": "8000"}
 
 
-def test_every_text_is_told_with_its_place() -> None:
+def test_every_text_is_yielded_with_its_place() -> None:
     definition = Definition(
         name="api",
         command=("a", "b"),
@@ -178,7 +178,7 @@ NESTED = st.recursive(
 
 @patient
 @given(NESTED)
-def test_what_is_told_is_just_what_is_expanded(value: Any) -> None:
+def test_exactly_the_yielded_texts_are_expanded(value: Any) -> None:
     marked = _with_every_text(value, "${port}")
     assert expand_all(marked, {"port": "x"}) == _with_every_text(value, "x")
     assert [text for _, text in texts(marked)] == ["${port}"] * len(list(texts(value)))
@@ -194,7 +194,7 @@ def _with_every_text(value: Any, text: str) -> Any:
     return value
 
 
-def test_a_daemon_s_own_values_are_what_it_has() -> None:
+def test_the_own_values_of_a_daemon_are_its_properties() -> None:
     bare = Definition(name="api", command=("api",), host="h")
     assert own_values(bare, log_path="/l", ports={}) == {"name": "api", "host": "h", "log_path": "/l"}
     whole = own_values(
@@ -214,5 +214,7 @@ def test_a_daemon_s_own_values_are_what_it_has() -> None:
         ("env.daemons.x", None),
     ],
 )
-def test_a_reference_to_another_daemon_is_told_from_all_others(reference: str, parts: tuple[str, str] | None) -> None:
+def test_a_reference_to_another_daemon_is_distinguished_from_all_others(
+    reference: str, parts: tuple[str, str] | None
+) -> None:
     assert split(reference) == parts

@@ -69,7 +69,7 @@ def test_a_state_directory_that_was_open_is_closed_before_anything_is_in_it(tmp_
 def test_a_state_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "theirs").mkdir()
     made_by_a_stranger(tmp_path / "theirs", monkeypatch)
-    with pytest.raises(StateDirError, match="belongs to user id"):
+    with pytest.raises(StateDirError, match="is owned by user id"):
         StateDir(tmp_path / "theirs").create()
     assert list((tmp_path / "theirs").iterdir()) == []
 
@@ -84,7 +84,7 @@ def test_a_link_that_somebody_else_laid_is_not_followed(
     link.symlink_to(tmp_path / "precious")
     made_by_a_stranger(link, monkeypatch)
     for look in (load, find_state_dir):
-        with pytest.raises(ConfigError, match=r"is a link that belongs to user id 12345.*name the directory itself"):
+        with pytest.raises(ConfigError, match=r"is a symbolic link owned by user id 12345.*pass the real directory"):
             look(state_dir=Path(f"{link}{below}"))
     assert list((tmp_path / "precious").iterdir()) == []
 
@@ -98,7 +98,7 @@ def test_a_link_of_ones_own_is_followed(tmp_path: Path) -> None:
 def test_a_link_that_is_laid_after_the_path_was_read_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir(mode=0o755)
     (tmp_path / "state").symlink_to(tmp_path / "precious")
-    with pytest.raises(StateDirError, match="is no directory"):
+    with pytest.raises(StateDirError, match="is not a directory"):
         StateDir(tmp_path / "state").create()
     assert list((tmp_path / "precious").iterdir()) == []
 
@@ -281,7 +281,7 @@ def test_a_port_that_is_taken_is_one_clear_error(project: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         said = project.run("serve", "--listen", str(other.getsockname()[1]))
     assert said.returncode == 1
-    assert "Address already in use; choose another --listen" in said.stderr
+    assert "Address already in use; choose another port with --listen" in said.stderr
     assert not project.state.token.exists()
     assert not project.state.record.exists()
 

@@ -1,4 +1,4 @@
-"""What the control API's transport relies on inside uvicorn, so that a version which differs is found out here."""
+"""The internals of uvicorn that the transport relies on, so that a version that differs is noticed here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def serving(path: Path, protocol: type[HttpProtocol] = HttpProtocol) -> As
 
 
 async def status_of(path: Path) -> tuple[int | None, asyncio.StreamWriter]:
-    """The status of an answer, None if the connection was closed instead; and the connection, which is kept."""
+    """Return the status of an answer (None if the connection was closed instead) and the open connection."""
     reader, writer = await asyncio.open_unix_connection(path)
     with contextlib.suppress(ConnectionError):
         writer.write(REQUEST)
@@ -50,13 +50,13 @@ async def close(*writers: asyncio.StreamWriter) -> None:
             await writer.wait_closed()
 
 
-def test_only_the_transport_knows_uvicorn() -> None:
+def test_only_the_transport_imports_uvicorn() -> None:
     package = Path(transport.__file__).parents[1]
     knowing = [path.name for path in package.rglob("*.py") if re.search(r"(import|from) uvicorn", path.read_text())]
     assert knowing == ["transport.py"]
 
 
-def test_the_server_leaves_signals_alone_and_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+def test_the_server_leaves_signals_alone_and_stops_on_request(tmp_path: Path) -> None:
     async def run() -> None:
         before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
         async with serving(tmp_path / "s"):
@@ -68,7 +68,7 @@ def test_the_server_leaves_signals_alone_and_ends_when_it_is_asked_to(tmp_path: 
     asyncio.run(run())
 
 
-def test_a_connection_that_comes_to_no_request_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_without_a_request_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "HEAD_S", 0.05)
 
     async def run() -> None:
@@ -110,7 +110,7 @@ def test_beyond_the_limit_requests_are_refused_and_beyond_the_spare_ones_connect
     asyncio.run(run())
 
 
-def test_only_what_comes_over_tcp_meets_the_guard(tmp_path: Path) -> None:
+def test_only_requests_over_tcp_pass_the_guard(tmp_path: Path) -> None:
     def guard(app: ASGIApp) -> ASGIApp:
         return PlainTextResponse("no", 401)
 

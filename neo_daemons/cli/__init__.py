@@ -1,7 +1,7 @@
 """The command line: ``neo-daemons``, and the same as ``python -m neo_daemons``.
 
-Exit codes: 0 done; 1 it did not work out; 2 wrong usage or configuration; 3 no supervisor is running; 4 the state
-directory is supervised already; 5 a required daemon cannot run. `health` has its own.
+Exit codes: 0 success; 1 the operation failed; 2 invalid usage or configuration; 3 no supervisor is running; 4 the state
+directory is already supervised; 5 a required daemon cannot run. `health` has its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .streams import complain, drop_output, open_closed_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command and return its exit code."""
     open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has had enough: no message, and none from the interpreter's own last flush.
+        # The reader of our output has closed it: print no message, and suppress that of the interpreter's last flush.
         drop_output()
         return DONE
     except OSError as error:
         drop_output()
-        return complain(f"{error.strerror}: {error.filename or 'standard output, or the working directory'}", FAILED)
+        return complain(f"{error.strerror}: {error.filename or 'standard output or the working directory'}", FAILED)
     return code
 
 

@@ -1,4 +1,4 @@
-"""The commands that ask a running supervisor."""
+"""The commands that talk to a running supervisor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WATCH_S = 1.0
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry out one of them."""
+    """Run one of these commands and return its exit code."""
     state = find_state_dir(options.state_dir, file=options.config)
     client = Client(state, patience_s=REMADE_S)
     match options.command:
@@ -57,7 +57,7 @@ def _status(client: Client, options: argparse.Namespace) -> int:
 
 
 def _checked(status: Status) -> int:
-    """Whether all is as the configuration wants it, as an exit code."""
+    """Return the exit code of ``status --check``: whether every enabled daemon is ready."""
     missing = [f"{daemon.name} ({render.state(daemon)})" for daemon in status.daemons if _is_missing(daemon)]
     return complain(f"not ready: {', '.join(missing)}", FAILED) if missing else DONE
 
@@ -123,7 +123,7 @@ def _logs(client: Client, state: StateDir, options: argparse.Namespace) -> int:
 
 
 async def _logs_of_file(path: Path, options: argparse.Namespace, write: Callable[[str], None]) -> None:
-    """What a daemon has written can be read without a supervisor."""
+    """Write the log of a daemon without a supervisor."""
     from neo_daemons.definitions import Log
     from neo_daemons.supervision.logs import DaemonLog
 
@@ -136,7 +136,7 @@ async def _logs_of_file(path: Path, options: argparse.Namespace, write: Callable
 
 
 def _text_writer() -> Callable[[str], None]:
-    """As it is into a file or pipe; on a terminal without what would take it over."""
+    """Return a function that writes text: unchanged to a file or pipe, without control sequences to a terminal."""
     is_terminal = sys.stdout.isatty()
 
     def write(text: str) -> None:
@@ -189,21 +189,21 @@ def _explain(found: Explanation) -> list[str]:
     if daemon.detail:
         lines.append(f"  because: {daemon.detail}")
     if daemon.remedy:
-        lines.append(f"  mend it with: {daemon.remedy}")
+        lines.append(f"  fix: {daemon.remedy}")
     if daemon.note:
         lines.append(f"  note: {daemon.note}")
     if found.next_try_s is not None:
-        lines.append(f"  tried again in {found.next_try_s:.1f} s")
+        lines.append(f"  next try in {found.next_try_s:.1f} s")
     if found.failures:
-        lines.append(f"  failures in a row: {found.failures}; the first: {found.first_cause}")
+        lines.append(f"  consecutive failures: {found.failures}; first cause: {found.first_cause}")
     if daemon.last_exit is not None:
         lines.append(f"  last exit: pid {daemon.last_exit.pid}, {daemon.last_exit.text}, {_clock(daemon.last_exit.at)}")
     lines += [f"  port {port} is held by {holder}" for port, holder in found.port_holders.items()]
-    of = f", of pid {found.log_pid}, which has ended" if found.log_pid is not None else ""
+    writer = f" (from pid {found.log_pid}, which has exited)" if found.log_pid is not None else ""
     for title, items in (
         ("probes", found.probes),
         ("events", [render.entry(event) for event in found.events]),
-        (f"last lines of {daemon.log_path}{of}", found.log_tail or ("(nothing was written)",)),
+        (f"last lines of {daemon.log_path}{writer}", found.log_tail or ("(the log is empty)",)),
     ):
         lines += [f"  {title}:", *(f"    {item}" for item in items)] if items else []
     return lines

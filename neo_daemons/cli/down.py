@@ -1,4 +1,4 @@
-"""``down``: stop a supervisor, or end the processes that one has left."""
+"""``down``: stop a supervisor, or the processes that one has left behind."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from .takeover import end, supervisor, wait_until_ended, wait_until_released
 
 GOODBYE_S = 2.0
 UNREACHABLE_S = 60.0
-"""For a supervisor that cannot be asked to stop its daemons, in their graces, after a SIGTERM."""
+"""How long an unreachable supervisor may take after SIGTERM to stop its daemons."""
 
 
 def down(options: argparse.Namespace) -> int:
-    """Stop a supervisor and its daemons; without a supervisor, end the processes that one has left."""
+    """Stop a supervisor and its daemons; without a supervisor, stop the processes that one has left behind."""
     state = find_state_dir(options.state_dir, file=options.config)
     found = supervisor(state)
     if found is not None:
         _stop(found, state, detach=options.detach)
     if options.detach:
-        return DONE if found is not None else complain(f"no supervisor is running for {state.path}", NO_SUPERVISOR)
+        return DONE if found is not None else complain(f"no supervisor is running in {state.path}", NO_SUPERVISOR)
     reaped = reap(state, current_platform())
     for orphan in reaped.ended:
-        print(f"ended {orphan.name}, pid {orphan.pid}, which a supervisor had left")
+        print(f"stopped {orphan.name}, pid {orphan.pid}, left behind by an earlier supervisor")
     if reaped.held:
         return complain(render.STILL_HELD.format(", ".join(reaped.held)), FAILED)
     if found is None and not reaped.ended:
-        print(f"nothing is running for {state.path}")
+        print(f"nothing is running in {state.path}")
     return DONE
 
 
 def _is_ours_alone(process: Process) -> bool:
-    """Whether a process is a supervisor and nothing else, not a program that a supervisor is embedded in."""
+    """Return whether a process is a supervisor and nothing else, not a program that embeds one."""
     return any(part == "neo_daemons" or Path(part).name == "neo-daemons" for part in procfs.command(process.pid)[:5])
 
 
 def _stop(found: FoundSupervisor, state: StateDir, *, detach: bool) -> None:
-    """Stop a supervisor that lives, also one that cannot be reached.
+    """Stop a running supervisor, even if it cannot be reached.
 
     Raises:
         ControlError: it cannot be stopped.
@@ -56,19 +56,22 @@ def _stop(found: FoundSupervisor, state: StateDir, *, detach: bool) -> None:
     try:
         Client(state, patience_s=REMADE_S).shutdown(detach=detach)
     except NoSupervisor:
-        return  # it has just ended
+        return  # it has just exited
     except Unreachable as error:
         if process is None or detach:
             raise
         if not _is_ours_alone(process):
-            raise ControlError(f"{error}; pid {process.pid} is a program of its own: end that by hand") from None
-        complain(f"{error}; stopping pid {process.pid} by a signal", FAILED)
+            remedy = f"pid {process.pid} is a program that embeds the supervisor; stop that program yourself"
+            raise ControlError(f"{error}; {remedy}") from None
+        complain(f"{error}; stopping pid {process.pid} with a signal", FAILED)
         end(process, UNREACHABLE_S)
     if process is None:
-        print(f"the supervisor of {state.path} has been asked to stop")
+        print(f"asked the supervisor of {state.path} to stop")
         return
     wait_until_released(state, process)
-    # A program of its own ends right after; one that a supervisor is embedded in may go on.
-    gone = wait_until_ended(process, GOODBYE_S)
-    rest = "; its daemons run on" if detach else ", and so are its daemons"
-    print(f"supervisor pid {process.pid} {'is gone' if gone else 'has stopped'}{rest}")
+    # A supervisor process exits right after; a program that embeds one may go on.
+    wait_until_ended(process, GOODBYE_S)
+    if detach:
+        print(f"supervisor pid {process.pid} has stopped; its daemons are still running")
+    else:
+        print(f"supervisor pid {process.pid} and its daemons have stopped")

@@ -1,4 +1,4 @@
-"""``health``: look at the daemons from outside. It needs no supervisor, and changes nothing."""
+"""``health``: check the daemons from outside. It needs no supervisor and changes nothing."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from . import render
 from .streams import complain, drop_output
 
 CODES: dict[HealthStatus, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2, "unknown": 3}
-"""As monitoring plugins exit."""
+"""The exit codes of monitoring plugins."""
 CANNOT_LOOK = CODES["unknown"]
 PAUSE_S = 0.1
 
 
 def health(options: argparse.Namespace) -> int:
-    """Print what is seen of the daemons; how the worst of them is, as an exit code."""
+    """Print the health of the daemons and return the exit code of the worst."""
     try:
         observers = _chosen(options)
     except ConfigError as error:
@@ -32,8 +32,8 @@ def health(options: argparse.Namespace) -> int:
     except OSError as error:
         return complain(f"{error.strerror}: {error.filename or 'the working directory'}", CANNOT_LOOK)
     if not observers:
-        return complain("no daemon is enabled here; name one with its --url", CANNOT_LOOK)
-    import httpx  # noqa: F401 - to load it takes of no look's time
+        return complain("no daemon is enabled in this project; pass --url NAME=URL to check one", CANNOT_LOOK)
+    import httpx  # noqa: F401 - so that loading it does not count as part of a check
 
     deadline = time.monotonic() + options.wait
     seen = check_all(observers)
@@ -60,17 +60,17 @@ def _chosen(options: argparse.Namespace) -> list[Observer[Any]]:
     names = list(dict.fromkeys(options.names or known))
     for name in names:
         if name not in known:
-            among = f"enabled are {', '.join(known)}" if known else "none is enabled"
-            raise ConfigError(f"there is no daemon {name!r} here; {among}; or give its --url")
+            enabled = f"enabled daemons: {', '.join(known)}" if known else "no daemon is enabled"
+            raise ConfigError(f"unknown daemon {name!r}; {enabled}; or pass --url {name}=URL")
     return [known[name] for name in names]
 
 
 def _url(text: str, names: list[str]) -> tuple[str, str]:
-    """A daemon and its URL, of ``NAME=URL`` or, where one daemon is asked for, ``URL``."""
+    """Split ``NAME=URL``; if only one daemon is checked, ``URL`` alone is enough."""
     name, equals, url = text.partition("=")
     if equals and is_name(name):
         return name, url
     if len(names) == 1:
         return names[0], text
     shown = redacted(text)
-    raise ConfigError(f"--url {shown}: of which daemon? write --url NAME={shown}")
+    raise ConfigError(f"--url {shown} does not say which daemon; use --url NAME={shown}")

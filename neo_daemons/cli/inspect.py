@@ -1,4 +1,4 @@
-"""``doctor`` and ``reap``: a look from outside, with or without a supervisor."""
+"""``doctor`` and ``reap``, which work with or without a supervisor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .streams import complain
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Say what is installed, taken, stale and orphaned."""
+    """Print what is installed, taken, stale and orphaned."""
     configuration = load(options.config, state_dir=options.state_dir)
     project = configuration.project
     findings = survey.survey(
@@ -29,7 +29,7 @@ def doctor(options: argparse.Namespace) -> int:
         values=project.references(configuration.state.path),
         env=inherited(project.environ),
     )
-    print(f"configuration: {configuration.source or 'none; the built-in daemons with their defaults'}")
+    print(f"configuration: {configuration.source or 'none (using the built-in daemons with their defaults)'}")
     for finding in findings:
         print(render.clean(f"{finding.level:8} {finding.subject}: {finding.text}"))
         if finding.remedy:
@@ -38,13 +38,14 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def reap(options: argparse.Namespace) -> int:
-    """End what nobody supervises and is provably this state directory's."""
+    """Stop the unsupervised processes that provably belong to this state directory."""
     state = find_state_dir(options.state_dir, file=options.config)
     reaped = end_orphans(state, current_platform())
     for orphan in reaped.ended:
-        print(render.clean(f"ended {orphan.name}, pid {orphan.pid} ({orphan.command})"))
+        print(render.clean(f"stopped {orphan.name}, pid {orphan.pid} ({orphan.command})"))
     for orphan in reaped.left:
-        print(render.clean(f"left  {orphan.name}, pid {orphan.pid} ({orphan.command}): of {orphan.state_dir}"))
+        owner = f"belongs to {orphan.state_dir}"
+        print(render.clean(f"kept {orphan.name}, pid {orphan.pid} ({orphan.command}): {owner}"))
     if reaped.held:
         return complain(render.STILL_HELD.format(", ".join(reaped.held)), FAILED)
     if not reaped.ended and not reaped.left:

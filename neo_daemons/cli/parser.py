@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from neo_daemons.control.address import Loopback
 
 WAIT_S = 600.0
-"""How long `up`, `start` and `restart` wait for readiness by default: a first start may have to compile."""
+"""How long `up`, `start` and `restart` wait by default: the first start may have to compile something."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,19 +31,26 @@ def command_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line. Its result has the parser of the command as `parser`."""
     parser = _Parser(
         prog="neo-daemons",
-        description="Supervise the daemons of this project: chroma, bridge, mlx, and any that neo-daemons.toml names.",
-        epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 no supervisor, 4 already supervised, "
-        "5 a required daemon cannot run; of health: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown.",
+        description="Supervise this project's daemons: chroma, bridge, mlx, and any others defined in "
+        "neo-daemons.toml.",
+        epilog="Exit codes: 0 success, 1 operation failed, 2 invalid usage or configuration, 3 no supervisor running, "
+        "4 already supervised, 5 a required daemon cannot run. `health` has its own: 0 healthy, 1 degraded, "
+        "2 unhealthy, 3 unknown.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"neo-daemons {VERSION}")
     where = _Parser(add_help=False)
-    where.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: looked for from here up)")
+    where.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="configuration file (default: search this directory and its parents)",
+    )
     where.add_argument(
         "--state-dir",
         type=_directory,
         metavar="DIR",
-        help="where the supervisor keeps its files (default: .neo-daemons)",
+        help="state directory of the supervisor (default: .neo-daemons)",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
@@ -52,89 +59,120 @@ def command_parser() -> argparse.ArgumentParser:
         made.set_defaults(parser=made)
         return made
 
-    serve = command("serve", "start the daemons and keep them up, in the foreground")
-    up = command("up", "the same in the background; returns when they are ready")
+    serve = command("serve", "run the supervisor in the foreground")
+    up = command("up", "start the supervisor in the background and wait until the daemons are ready")
     for one in (serve, up):
         one.add_argument(
-            "--require", action="append", default=[], metavar="NAME", help="fail if this daemon cannot run (repeatable)"
+            "--require",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="exit with code 5 if this daemon cannot run (repeatable)",
         )
         one.add_argument(
-            "--takeover", action="store_true", help="take over from a running supervisor; the daemons stay up"
+            "--takeover", action="store_true", help="replace a running supervisor; its daemons keep running"
         )
         one.add_argument(
             "--listen",
             type=_loopback,
             metavar="[HOST:]PORT",
-            help="offer the control API over TCP too, to who has the token in control.token (0: any free port)",
+            help="also serve the control API over TCP; clients need the token in control.token (port 0: any free port)",
         )
     serve.add_argument(
-        "--detach-on-exit", action="store_true", help="leave the daemons running for the next supervisor"
+        "--detach-on-exit",
+        action="store_true",
+        help="on exit, leave the daemons running for the next supervisor to adopt",
     )
-    up.add_argument("--wait", type=_seconds, default=WAIT_S, metavar="SECONDS", help="how long to wait for readiness")
+    up.add_argument(
+        "--wait",
+        type=_seconds,
+        default=WAIT_S,
+        metavar="SECONDS",
+        help="maximum time to wait for readiness (default: 600)",
+    )
 
-    down = command("down", "stop the supervisor and its daemons; returns when they are gone")
-    down.add_argument("--detach", action="store_true", help="leave the daemons running for the next supervisor")
+    down = command("down", "stop the supervisor and its daemons, and wait until they are gone")
+    down.add_argument(
+        "--detach", action="store_true", help="leave the daemons running for the next supervisor to adopt"
+    )
 
-    status = command("status", "show the daemons")
-    status.add_argument("--json", action="store_true", help="as JSON, a stable contract")
+    status = command("status", "show the state of the daemons")
+    status.add_argument("--json", action="store_true", help="print JSON (a stable format)")
     purpose = status.add_mutually_exclusive_group()
-    purpose.add_argument("--watch", action="store_true", help="again and again")
+    purpose.add_argument("--watch", action="store_true", help="refresh every second")
     purpose.add_argument(
-        "--check", action="store_true", help="for scripts: exit with 1 unless every enabled daemon is ready"
+        "--check", action="store_true", help="exit with code 1 unless every enabled daemon is ready (for scripts)"
     )
 
-    health = command("health", "look at the daemons from outside; needs no supervisor, changes nothing")
+    health = command("health", "check the daemons from outside, with or without a supervisor (read-only)")
     health.usage_code = UNKNOWN
-    health.epilog = "Exit codes: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or nothing could be looked at."
-    health.add_argument("names", nargs="*", metavar="NAME", help="daemons (default: all that are configured)")
-    health.add_argument("--json", action="store_true", help="as JSON, a stable contract")
+    health.epilog = "Exit codes: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or nothing could be checked."
+    health.add_argument("names", nargs="*", metavar="NAME", help="daemon to check (default: all configured daemons)")
+    health.add_argument("--json", action="store_true", help="print JSON (a stable format)")
     health.add_argument(
         "--url",
         action="append",
         default=[],
         metavar="[NAME=]URL",
-        help="where a daemon is that somebody else runs (repeatable)",
+        help="URL of an external daemon to check (repeatable)",
     )
     health.add_argument(
-        "--wait", type=_seconds, default=0.0, metavar="SECONDS", help="how long to wait for all to be healthy"
+        "--wait",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="maximum time to wait until all are healthy (default: 0)",
     )
 
     for name, text in (
-        ("start", "start daemons, also parked ones"),
-        ("stop", "stop daemons, until they are started again"),
+        ("start", "start daemons, including parked ones"),
+        ("stop", "stop daemons and keep them stopped until started again"),
         ("restart", "stop and start daemons"),
-        ("hold", "do not restart daemons when they end, until they are released"),
-        ("release", "end a hold, and start what is down"),
+        ("hold", "put daemons on hold: do not restart them after they exit"),
+        ("release", "end a hold and start held daemons"),
     ):
         order = command(name, text)
         order.add_argument("names", nargs="+", metavar="NAME")
-        order.add_argument("--wait", type=_seconds, default=WAIT_S, metavar="SECONDS", help="how long to wait (0: not)")
+        order.add_argument(
+            "--wait",
+            type=_seconds,
+            default=WAIT_S,
+            metavar="SECONDS",
+            help="maximum time to wait for the result (default: 600; 0: do not wait)",
+        )
 
-    logs = command("logs", "show what a daemon has written")
+    logs = command("logs", "show the log of a daemon")
     logs.add_argument("name", metavar="NAME")
-    logs.add_argument("-n", dest="lines", type=_count, default=100, metavar="LINES", help="how many (default: 100)")
-    logs.add_argument("-f", dest="follow", action="store_true", help="and what it goes on to write")
+    logs.add_argument(
+        "-n", dest="lines", type=_count, default=100, metavar="LINES", help="number of lines to show (default: 100)"
+    )
+    logs.add_argument("-f", dest="follow", action="store_true", help="follow new output")
 
-    events = command("events", "show what happened")
-    events.add_argument("-n", dest="lines", type=_count, default=50, metavar="COUNT", help="how many (default: 50)")
-    events.add_argument("-f", dest="follow", action="store_true", help="and what goes on to happen")
-    events.add_argument("--json", action="store_true", help="one JSON object a line")
+    events = command("events", "show the latest events")
+    events.add_argument(
+        "-n", dest="lines", type=_count, default=50, metavar="COUNT", help="number of events to show (default: 50)"
+    )
+    events.add_argument("-f", dest="follow", action="store_true", help="follow new events")
+    events.add_argument("--json", action="store_true", help="print one JSON object per line")
 
-    why = command("why", "explain the state of a daemon")
+    why = command("why", "explain why a daemon is in its current state")
     why.add_argument("name", metavar="NAME")
-    why.add_argument("--json", action="store_true", help="as JSON")
+    why.add_argument("--json", action="store_true", help="print JSON")
 
-    reload = command("reload", "read the configuration again; touches only what changed")
-    reload.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    reload = command("reload", "reload the configuration and restart only the daemons that changed")
+    reload.add_argument("--dry-run", action="store_true", help="show what would change without doing it")
 
-    command("doctor", "look at what is installed, taken, stale or orphaned; changes nothing")
-    command("reap", "end processes that an earlier supervisor left; lists those that are not provably ours")
+    command("doctor", "diagnose installations, ports, directories, stale records and orphaned processes (read-only)")
+    command(
+        "reap",
+        "stop processes that an earlier supervisor left behind; list those whose ownership is unproven",
+    )
     return parser
 
 
 def _directory(text: str) -> Path:
     if not text:
-        raise argparse.ArgumentTypeError("it is empty: write a directory")
+        raise argparse.ArgumentTypeError("empty value; expected a directory")
     return Path(text)
 
 
@@ -153,11 +191,11 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r}: write seconds, from 0 to 86400")
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}; expected seconds from 0 to 86400")
     return value
 
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a number from 0 to 100000")
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}; expected an integer from 0 to 100000")
     return int(text)

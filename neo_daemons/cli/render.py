@@ -1,4 +1,4 @@
-"""What people see: the table of daemons, and lines about changes. rich is imported when something is shown."""
+"""The table of daemons and lines about changes, for people. rich is imported when something is shown."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ STYLES = {
     "stopped": "dim",
 }
 WIDE_ENOUGH = 120
-"""Columns below which the details stand below the table."""
+"""In fewer columns, the details are shown below the table."""
 HEADINGS = ("NAME", "STATE", "PID", "URL", "UPTIME", "RESTARTS", "CPU", "MEMORY")
 DROPPED = ("MEMORY", "CPU", "URL", "UPTIME", "PID")
-"""Where it is narrow, the least important first: a daemon's name, its state and its restarts are always shown."""
+"""Columns left out on a narrow terminal, the least important first. Name, state and restarts are always shown."""
 GAP = 2
 DETAIL_WIDTH = 28
-"""Columns below which the details stand below the table, too."""
-TELLING = frozenset({"starting", "backoff", "degraded", "parked", "unavailable"})
-STILL_HELD = "a process that cannot be ended, or that this system does not name, still holds {}"
+"""With fewer columns left for them, the details are shown below the table, too."""
+DETAILED = frozenset({"starting", "backoff", "degraded", "parked", "unavailable"})
+STILL_HELD = "{} is still locked by an unidentified or unkillable process; run `neo-daemons doctor`"
 WIDE = 10_000
-"""Columns where the output is no terminal: nothing is cut."""
+"""Columns where the output is not a terminal: nothing is cut."""
 
 
 def console() -> Console:
-    """For standard output."""
+    """Return a console that writes to standard output."""
     from rich.console import Console
 
     is_terminal = sys.stdout.isatty()
@@ -50,7 +50,7 @@ def console() -> Console:
 
 
 def table(status: Status, width: int) -> Group:
-    """The daemons, one a row, in `width` columns. What does not fit stands below."""
+    """Return a table of the daemons, `width` columns wide; what does not fit is listed below it."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -96,26 +96,26 @@ def _cells(daemon: DaemonStatus) -> dict[str, str]:
 
 
 def _width(headings: Iterable[str], rows: Iterable[dict[str, str]]) -> int:
-    """Of a table with these columns."""
+    """Return the width of a table with these columns."""
     widths = [max(len(heading), *(len(row[heading]) for row in rows), 0) for heading in headings]
     return sum(widths) + GAP * (len(widths) - 1)
 
 
 def state(daemon: DaemonStatus) -> str:
-    """The state, with what changes its meaning."""
+    """Return a daemon's state, with "held" or "ready" where that changes its meaning."""
     if daemon.state == "external":
         return "external, ready" if daemon.ready else "external, not ready"
     return f"{daemon.state}, held" if daemon.held and daemon.state != "held" else daemon.state
 
 
 def remarks(daemon: DaemonStatus) -> str:
-    """What else is to be known."""
-    parts = [daemon.detail, f"mend it with: {daemon.remedy}" if daemon.remedy else None, daemon.note]
+    """Return the details, the remedy and the note of a daemon on one line."""
+    parts = [daemon.detail, f"fix: {daemon.remedy}" if daemon.remedy else None, daemon.note]
     return clean("; ".join(part for part in parts if part))
 
 
 def line(daemon: DaemonStatus) -> str:
-    """One daemon on one line."""
+    """Describe a daemon on one line."""
     parts = [f"{daemon.name}: {state(daemon)}"]
     if daemon.pid is not None:
         parts.append(f"pid {daemon.pid}")
@@ -127,7 +127,7 @@ def line(daemon: DaemonStatus) -> str:
 
 
 def entry(event: JournalEntry) -> str:
-    """One entry of the journal on one line."""
+    """Show a journal entry on one line."""
     parts = [time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at)), event.daemon or "-", event.event]
     if event.pid is not None:
         parts.append(f"pid {event.pid}")
@@ -141,13 +141,12 @@ COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
 
 def clean(text: str) -> str:
-    """Without what would move the cursor or recolour the terminal: it may come from a daemon's log or a command
-    line."""
+    """Remove what would move the cursor or recolour the terminal: the text may come from a log or a command line."""
     return "".join(c if c.isprintable() or c == "\t" else "�" for c in CSI.sub("", text))
 
 
 def tame(text: str) -> str:
-    """A log for a terminal: its colours and line ends, and nothing else that takes effect."""
+    """Prepare a log for a terminal: keep colours and line ends, and remove all other control sequences."""
     kept = COLOUR.findall(text)
     pieces = COLOUR.split(text)
     pieces = ["".join(c if c.isprintable() or c in "\n\t" else "" for c in CSI.sub("", piece)) for piece in pieces]
@@ -155,7 +154,7 @@ def tame(text: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Rounded, for people."""
+    """Show a duration, rounded, for people."""
     if seconds is None:
         return "-"
     whole = int(seconds)
@@ -167,25 +166,25 @@ def duration(seconds: float | None) -> str:
 
 
 def size(count: int | None) -> str:
-    """Bytes in megabytes."""
+    """Show a number of bytes in megabytes."""
     return "-" if count is None else f"{count / 1e6:.0f} MB"
 
 
 class Lines:
-    """Where there is no terminal: a line whenever a daemon's state changes, or what it is about in a state that
-    people want to know more of."""
+    """Prints a line whenever a daemon's state changes, or the details of a state that needs attention. Used without a
+    terminal."""
 
     def __init__(self, write: Callable[[str], None] | None = None) -> None:
         self._write = write or (lambda text: print(text, flush=True))
         self._shown: dict[str, tuple[str, str | None]] = {}
 
     def is_new(self, name: str, state: str, detail: str | None) -> bool:
-        """Whether `show` would print a daemon that is in this state."""
-        return self._shown.get(name) != (state, detail if state in TELLING else None)
+        """Return whether `show` would print a daemon that is in this state."""
+        return self._shown.get(name) != (state, detail if state in DETAILED else None)
 
     def show(self, daemons: Iterable[DaemonStatus]) -> None:
-        """Print what is new."""
+        """Print the daemons that have changed."""
         for daemon in daemons:
             if self.is_new(daemon.name, daemon.state, daemon.detail):
-                self._shown[daemon.name] = (daemon.state, daemon.detail if daemon.state in TELLING else None)
+                self._shown[daemon.name] = (daemon.state, daemon.detail if daemon.state in DETAILED else None)
                 self._write(line(daemon))

@@ -12,11 +12,11 @@ def load_with_requirements(options: argparse.Namespace) -> Configuration:
     """Load the configuration and check ``--require`` against it.
 
     Raises:
-        ConfigError: either is wrong.
+        ConfigError: the configuration is wrong, or a required daemon is unknown.
     """
     configuration = load(options.config, state_dir=options.state_dir)
     known = {definition.name for definition in configuration.definitions}
     for name in options.require:
         if name not in known:
-            raise ConfigError(f"--require {name}: no such daemon; configured: {', '.join(sorted(known))}")
+            raise ConfigError(f"--require {name}: unknown daemon; configured daemons: {', '.join(sorted(known))}")
     return configuration

@@ -26,15 +26,15 @@ from .streams import complain
 from .takeover import take_over
 
 REFRESH_S = 1.0
-"""Of the table, when nothing changes but uptimes."""
+"""The interval at which the table is redrawn when only uptimes change."""
 REFRESHES = 4
-"""A second."""
+"""At most so many per second."""
 MAX_UNPRINTED = 1000
 CLOSE_S = 2.0
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Supervise until a signal or a request ends it."""
+    """Run the supervisor until a signal or a request stops it."""
     configuration = load_with_requirements(options)
     if options.takeover:
         take_over(configuration.state, options.listen)
@@ -53,7 +53,7 @@ async def _serve(configuration: Configuration, options: argparse.Namespace) -> i
     def started() -> None:
         tasks.append(faults.reported(asyncio.create_task(_show(orchestrator)), "showing the daemons"))
         requiring = [asyncio.create_task(_require(orchestrator, name, missing)) for name in options.require]
-        tasks.extend(faults.reported(task, "looking after --require") for task in requiring)
+        tasks.extend(faults.reported(task, "watching the daemons of --require") for task in requiring)
 
     try:
         await orchestrator.run(detach_on_exit=options.detach_on_exit, started=started)
@@ -67,13 +67,13 @@ async def _serve(configuration: Configuration, options: argparse.Namespace) -> i
 
 
 async def _require(orchestrator: AgentOrchestrator, name: str, missing: list[str]) -> None:
-    """Until the daemon is ready; if that cannot come, and nobody wanted it so, the supervisor is asked to stop."""
+    """Wait until the daemon is ready. Stop the supervisor if it cannot become ready, unless an operator stopped it."""
     supervisor = orchestrator.supervisor
     while not supervisor.stopping:
         daemon = supervisor.daemons.get(name)
-        if daemon is None or daemon.ready:  # a reload has removed it: it is required no more
+        if daemon is None or daemon.ready:  # or a reload has removed it: then it is no longer required
             return
-        on_the_way = [daemon]  # it, and whom it waits for
+        on_the_way = [daemon]  # the daemon, and those that it waits for
         while (other := supervisor.daemons.get(on_the_way[-1].situation.waiting_for or "")) is not None:
             on_the_way.append(other)
         in_hand = any(
@@ -87,11 +87,11 @@ async def _require(orchestrator: AgentOrchestrator, name: str, missing: list[str
 
 
 def _is_stopped_by_wish(supervisor: Supervisor, daemon: SupervisedDaemon) -> bool:
-    """Whether it is an operator who has stopped it, or it has not been begun yet."""
+    """Return whether an operator has stopped the daemon, or its first start is still to come."""
     if daemon.state is not State.STOPPED or not daemon.definition.enabled:
         return False
     if daemon.situation.detail is None:
-        return True  # what an earlier supervisor left is ended first
+        return True  # the processes of an earlier supervisor are stopped first
     return daemon.situation.cause is Cause.OPERATOR
 
 
@@ -116,7 +116,7 @@ async def _show_lines(orchestrator: AgentOrchestrator) -> None:
 
     def show() -> None:
         for daemon in supervisor.daemons.values():
-            # A whole status costs more than a restart, if it is made of each of many daemons at each change of one.
+            # Building the whole status of every daemon at each change of one would cost more than a restart.
             if lines.is_new(daemon.name, daemon.state.public, daemon.situation.detail):
                 lines.show([supervisor.status_of(daemon)])
 
@@ -130,8 +130,8 @@ async def _show_lines(orchestrator: AgentOrchestrator) -> None:
 
 
 class Printer:
-    """Prints from a thread of its own: a pipe that nobody reads, or a terminal that is held by Ctrl-S, must not hold
-    up the supervisor. What does not fit meanwhile is dropped."""
+    """Prints from its own thread, so that a pipe without a reader, or a terminal stopped by Ctrl-S, does not block the
+    supervisor. Lines that do not fit into the queue are dropped."""
 
     def __init__(self) -> None:
         self._queue: queue.Queue[str | None] = queue.Queue(MAX_UNPRINTED)
@@ -139,21 +139,21 @@ class Printer:
         self._thread.start()
 
     def write(self, text: str) -> None:
-        """Have a line printed."""
+        """Print a line soon."""
         with contextlib.suppress(queue.Full):
             self._queue.put_nowait(text)
 
     def close(self) -> None:
-        """Print what is left, as far as anybody reads it."""
+        """Print what is left, as far as the reader takes it."""
         with contextlib.suppress(queue.Full):
             self._queue.put_nowait(None)
             self._thread.join(CLOSE_S)
 
     def _print(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # whoever read it has gone
+        with contextlib.suppress(OSError, ValueError):  # the reader has gone
             descriptor = sys.stdout.fileno()
             while (text := self._queue.get()) is not None:
-                # Not by print: a thread that hangs with the lock of sys.stdout would have the interpreter abort.
+                # Not with print: the interpreter aborts at exit if a blocked thread holds the lock of sys.stdout.
                 data = f"{text}\n".encode(sys.stdout.encoding, "backslashreplace")
                 while data:
                     data = data[os.write(descriptor, data) :]
@@ -164,9 +164,9 @@ async def _show_table(orchestrator: AgentOrchestrator) -> None:
 
     supervisor = orchestrator.supervisor
     console = render.console()
-    console.print(f"supervising {supervisor.state_dir.path}{_reached(supervisor)}; Ctrl-C stops", markup=False)
+    console.print(f"supervising {supervisor.state_dir.path}{_reached(supervisor)}; press Ctrl-C to stop", markup=False)
     table = render.table(orchestrator.status(), console.width)
-    # rich's own thread draws what we made last, for the reason that Printer gives.
+    # rich draws the latest table from its own thread, so that a blocked terminal does not block the supervisor.
     with Live(get_renderable=lambda: table, console=console, refresh_per_second=REFRESHES):
         try:
             while True:

@@ -11,7 +11,7 @@ from typing import TextIO
 def open_closed_streams() -> None:
     """Open the standard streams that the parent process has closed.
 
-    Otherwise the next file, perhaps a record, would get the number of one, and messages would go there.
+    Otherwise the next file, perhaps a record, would get the descriptor of one, and messages would be written into it.
     """
     for number in range(3):
         try:

@@ -1,4 +1,4 @@
-"""Waiting for a supervisor to go, with its daemons or without."""
+"""Stop or replace a running supervisor, and wait for it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from neo_daemons.supervision.presence import FoundSupervisor, find_supervisor
 
 POLL_S = 0.02
 TAKEOVER_S = 15.0
-"""Letting go of daemons takes milliseconds."""
+"""How long a supervisor may take to hand over its daemons; it usually takes milliseconds."""
 
 
 def supervisor(state: StateDir) -> FoundSupervisor | None:
-    """The supervisor of a state directory, if one lives, whether or not it can be reached.
+    """Return the supervisor of a state directory, reachable or not; None if none is running.
 
     Raises:
         ControlError: its files cannot be read.
@@ -32,8 +32,8 @@ def supervisor(state: StateDir) -> FoundSupervisor | None:
 
 
 def wait_until_released(state: StateDir, process: Process, timeout_s: float | None = None) -> bool:
-    """Until a supervisor has given the state directory back, whether its process ends or goes on with something else;
-    False if `timeout_s` passed first."""
+    """Wait until a supervisor has released the state directory, even if its process goes on; return False if
+    `timeout_s` passed first."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while process.is_alive() and _record_pid(state) == process.pid:
         if deadline is not None and time.monotonic() > deadline:
@@ -43,7 +43,7 @@ def wait_until_released(state: StateDir, process: Process, timeout_s: float | No
 
 
 def wait_until_ended(process: Process, timeout_s: float) -> bool:
-    """Until the process has ended; False if `timeout_s` passed first."""
+    """Wait until the process has exited; return False if `timeout_s` passed first."""
     deadline = time.monotonic() + timeout_s
     while process.is_alive():
         if time.monotonic() > deadline:
@@ -53,10 +53,10 @@ def wait_until_ended(process: Process, timeout_s: float) -> bool:
 
 
 def end(process: Process, grace_s: float) -> None:
-    """End a process with SIGTERM and, after `grace_s` seconds, with SIGKILL. Wait as long for each."""
+    """Stop a process with SIGTERM and, after `grace_s` seconds, with SIGKILL; wait at most as long again."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
         process.signal(signum)
-        process.signal(signal.SIGCONT)  # one that is stopped takes a signal only then
+        process.signal(signal.SIGCONT)  # a suspended process handles signals only then
         if wait_until_ended(process, grace_s):
             return
 
@@ -69,11 +69,11 @@ def _record_pid(state: StateDir) -> int | None:
 
 
 def take_over(state: StateDir, listen: Loopback | None = None) -> None:
-    """Have a running supervisor, if there is one, leave its daemons to us and go; not before it is known that we can
-    `listen`, or nobody would supervise them.
+    """Have a running supervisor, if there is one, stop and leave its daemons running for us. This checks first that we
+    can `listen`: otherwise no one would supervise them.
 
     Raises:
-        ControlError: it does not.
+        ControlError: the supervisor does not stop.
         StateDirError: we cannot listen there.
     """
     found = supervisor(state)
@@ -81,12 +81,15 @@ def take_over(state: StateDir, listen: Loopback | None = None) -> None:
         return
     process = found.process
     if process is None:
-        raise ControlError(f"{state.path} is supervised by {found}, which cannot be told to let go: {found.fault}")
+        raise ControlError(f"cannot take over {state.path}: {found} does not respond: {found.fault}")
     client = Client(state, patience_s=REMADE_S)
     with contextlib.suppress(NoSupervisor):
         if listen is not None and listen.url != client.status().supervisor.url:  # its own port will be free
             listen.bind().close()
         client.shutdown(detach=True)
     if not wait_until_released(state, process, TAKEOVER_S):
-        raise ControlError(f"supervisor pid {process.pid} does not let go; end it by its pid, then serve again")
+        raise ControlError(
+            f"supervisor pid {process.pid} did not hand over its daemons; "
+            f"stop it (kill {process.pid}) and run `neo-daemons serve` again"
+        )
     process.close()

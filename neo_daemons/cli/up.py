@@ -1,4 +1,4 @@
-"""``up``: a supervisor in the background."""
+"""``up``: start a supervisor in the background."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .takeover import end, supervisor
 
 POLL_S = 0.05
 CONNECT_S = 30.0
-"""From the spawn of a supervisor to its first answer."""
+"""How long a supervisor may take from its spawn to its first answer."""
 END_S = 10.0
-"""For a supervisor that did not answer to end, with what it has begun."""
-ALIEN = frozenset({"stopped", "external"})
+"""How long a supervisor that did not answer may take to stop, with what it has started."""
+NO_FAILURE = frozenset({"stopped", "external"})
 
 
 def up(options: argparse.Namespace) -> int:
-    """Start a supervisor unless one runs, and wait until its daemons are ready."""
+    """Start a supervisor unless one is running, and wait until its daemons are ready."""
     configuration = load_with_requirements(options)
     state = configuration.state
     running = supervisor(state)
@@ -46,18 +46,19 @@ def up(options: argparse.Namespace) -> int:
         status = client.status()
     else:
         status = client.status()
-        print(f"already up: supervisor pid {status.supervisor.pid}", flush=True)
+        print(f"already running: supervisor pid {status.supervisor.pid}", flush=True)
     if spawned is None or status.supervisor.pid != spawned.pid:
         _say_what_has_no_effect(status, options, configuration)
         unknown = sorted(set(options.require) - {daemon.name for daemon in status.daemons})
         if unknown:
-            who = f"supervisor pid {status.supervisor.pid}, which runs here, knows no such daemon"
-            return complain(f"required: {', '.join(unknown)}: {who}; mend it with: neo-daemons reload", REQUIRED)
+            daemons = "this daemon" if len(unknown) == 1 else "these daemons"
+            why = f"the running supervisor (pid {status.supervisor.pid}) does not know {daemons}"
+            return complain(f"required: {', '.join(unknown)}: {why}; fix: neo-daemons reload", REQUIRED)
     status = _wait(client, options.wait)
     reached = f", control API on {status.supervisor.url}" if status.supervisor.url else ""
     print(f"supervisor pid {status.supervisor.pid}, state in {state.path}{reached}")
-    # What somebody else runs, or nobody wants to run, is no failure of ours, unless it is required.
-    failed = [d for d in status.daemons if not d.ready and (d.state not in ALIEN or d.name in options.require)]
+    # An external or stopped daemon that is not ready is not a failure, unless it is required.
+    failed = [d for d in status.daemons if not d.ready and (d.state not in NO_FAILURE or d.name in options.require)]
     if not failed:
         return DONE
     required = [daemon for daemon in failed if daemon.name in options.require]
@@ -67,14 +68,18 @@ def up(options: argparse.Namespace) -> int:
 
 
 def _say_what_has_no_effect(status: Status, options: argparse.Namespace, configuration: Configuration) -> None:
-    """On a supervisor that is not of our making."""
+    """Name the options that have no effect on a supervisor that was already running."""
     own = status.supervisor
-    remedy = f"on supervisor pid {own.pid}, which runs already; to replace it and keep the daemons: up --takeover"
+    remedy = (
+        f"for supervisor pid {own.pid}, which is already running; "
+        "to replace it and keep the daemons, run `neo-daemons up --takeover`"
+    )
     if options.listen is not None and not _listens(own.url, options.listen):
-        is_reached = f"the control API is on {own.url}" if own.url else "the control API is not on TCP"
+        is_reached = f"the control API is on {own.url}" if own.url else "the control API is not served over TCP"
         complain(f"--listen has no effect ({is_reached}) {remedy}", DONE)
     if options.config is not None and own.config != str(configuration.source):
-        complain(f"--config has no effect (it has {own.config or 'the built-in daemons'}) {remedy}", DONE)
+        used = own.config or "the built-in daemons"
+        complain(f"--config has no effect (the running supervisor uses {used}) {remedy}", DONE)
 
 
 def _listens(url: str | None, wanted: Loopback) -> bool:
@@ -100,15 +105,15 @@ def _spawn(options: argparse.Namespace, state: StateDir) -> Process:
 
 
 def _open_log(state: StateDir) -> int:
-    """The supervisor's log, begun anew unless a supervisor lives that may be writing into it."""
+    """Open the supervisor's log, emptied unless a running supervisor may be writing to it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    nobody_writes = presence(state) in (Presence.ABSENT, Presence.UNUSED)
-    return os.open(state.supervisor_log, flags | os.O_TRUNC if nobody_writes else flags, 0o600)
+    unused = presence(state) in (Presence.ABSENT, Presence.UNUSED)
+    return os.open(state.supervisor_log, flags | os.O_TRUNC if unused else flags, 0o600)
 
 
 def _connect(spawned: Process, state: StateDir, replaced: FoundSupervisor | None) -> int | None:
-    """Wait for the first answer of a supervisor that takes the place of `replaced`, if there is one; an exit code if
-    it does not come, and then the process is ended."""
+    """Wait for the first answer of a new supervisor, which may take the place of `replaced`. If it does not answer,
+    stop it and return an exit code."""
     try:
         code = _first_answer(spawned, state, replaced)
     except BaseException:
@@ -130,15 +135,16 @@ def _first_answer(spawned: Process, state: StateDir, replaced: FoundSupervisor |
         except Unreachable:
             pass
         except ControlError as error:
-            fault = f" ({error})"  # of one before it, whose record it is about to replace unless that one lives
+            fault = f" ({error})"  # of an earlier supervisor, whose record the new one replaces if that one has exited
         if not alive:
             other = supervisor(state)
-            if other is not None and str(other) != str(replaced):  # somebody was faster
+            if other is not None and str(other) != str(replaced):  # another supervisor was faster
                 return None
             said = state.supervisor_log.read_text(errors="replace").strip().splitlines()
-            return complain(f"the supervisor ended at once: {said[-1] if said else 'without a word'}{fault}", FAILED)
+            why = f": {said[-1]}" if said else "; its log is empty"
+            return complain(f"the supervisor exited immediately{why}{fault}", FAILED)
         time.sleep(POLL_S)
-    return complain(f"supervisor pid {spawned.pid} does not answer; see {state.supervisor_log}", FAILED)
+    return complain(f"supervisor pid {spawned.pid} is not responding; see {state.supervisor_log}", FAILED)
 
 
 def _wait(client: Client, timeout_s: float) -> Status:

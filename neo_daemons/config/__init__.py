@@ -1,7 +1,7 @@
-"""Reads ``neo-daemons.toml``, or ``[tool.neo_daemons]`` in ``pyproject.toml``, and makes definitions of it.
+"""Reads ``neo-daemons.toml``, or ``[tool.neo_daemons]`` in ``pyproject.toml``, and builds definitions from it.
 
-`schema` lists what a file may say. If anything is wrong, one `ConfigError` names all faults, each with file, key, value
-and remedy. The names here are public; everything else imports the modules.
+`schema` lists what a file may contain. If anything is wrong, one `ConfigError` lists all errors, each with file, key,
+value and remedy. The names here are public; everything else imports the modules.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PUBLIC = {
 
 
 def __getattr__(name: str) -> Any:
-    # Looking for a state directory does not load the modules that make definitions.
+    # Finding a state directory does not load the modules that build definitions.
     if name in _PUBLIC:
         from importlib import import_module
 

@@ -1,7 +1,7 @@
 """Builds definitions from tables.
 
-The reader collects the faults. A daemon with a fault of its own is checked no further, except for what it shares with
-others: the same fault would show up again as others.
+The reader collects the errors. A daemon with an error is checked no further, except for what it shares with others: one
+error would be reported as several.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def build(
     state: Path,
     observing: bool,
 ) -> tuple[Definition, ...]:
-    """Return the definitions of a file's daemons. Some are missing if the reader has faults.
+    """Return the definitions of a file's daemons. Some are missing if the reader has errors.
 
     Args:
         tables: the file's tables, by the name of the daemon.
-        broken: names of daemons whose tables were dropped because of faults.
-        reader: collects the faults.
+        broken: names of daemons whose tables were dropped because of errors.
+        reader: collects the errors.
         state: the state directory.
         observing: accept references to environment variables that are not set.
     """
@@ -53,8 +53,8 @@ def build(
     sharing: list[Definition] = []
     for name, table in tables.items():
         if not fits(name, Name) or not name.isprintable():
-            remedy = "use a-z, 0-9, - and _, a letter first, 63 characters at most"
-            reader.fault(join("daemons", name), UNSET, "not a name for a daemon", remedy)
+            remedy = "use a-z, 0-9, - and _, starting with a letter, at most 63 characters"
+            reader.fault(join("daemons", name), UNSET, "not a valid daemon name", remedy)
         elif name not in broken:
             before = len(reader.faults)
             definition = _define(name, table, reader, paths)
@@ -70,8 +70,8 @@ def build(
 
 
 def _define(name: str, table: dict[str, Any], reader: Reader, paths: PathResolver) -> Definition | None:
-    """Return the definition of one daemon. If the daemon has faults, the definition holds only what it may share with
-    others, or there is None."""
+    """Return the definition of one daemon. If the daemon has errors, return only what it may share with others, or
+    None."""
     before = len(reader.faults)
     builtin = BUILTINS.get(name)
     options: dict[str, str] = {}
@@ -103,7 +103,7 @@ def _option(name: str, option: str, value: Any, meaning: str, reader: Reader, pa
     """Return the value of a key that only this built-in daemon has."""
     if not isinstance(value, str) or not value:
         problem = "is empty" if value == "" else "expected a string"
-        reader.fault_of(name, option, value, problem, f"write in quotes the {meaning}")
+        reader.fault_of(name, option, value, problem, f"set it to the {meaning}")
         return ""
     path = paths.path(name, option, value)
     if option == "model" and not value.startswith(("/", "./", "../", "~")) and not holds(path.is_dir):
@@ -123,17 +123,19 @@ def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: Reader) -> None:
-    """Check that required keys are there and that no two keys contradict each other."""
+    """Check that no required key is missing and no two keys contradict each other."""
     for other in ("command", "port", "ports"):
         if settings.external and own.get(other):
-            reader.fault_of(name, other, own[other], "an external daemon has none", "remove this, or external")
+            reader.fault_of(
+                name, other, own[other], "not allowed for an external daemon", "remove it, or remove external"
+            )
     if name not in BUILTINS and not settings.command and not settings.external:
         near = difflib.get_close_matches(name, BUILTINS, n=1)
         hint = f", or did you mean [{reader.prefix}daemons.{near[0]}]?" if near else ""
         remedy = f'add one, e.g. command = ["python", "-m", "http.server"]{hint}'
         reader.fault_of(name, "command", UNSET, "missing", remedy)
     if settings.port is not None and settings.ports:
-        reader.fault_of(name, "port", settings.port, "given together with ports", "keep one of the two")
+        reader.fault_of(name, "port", settings.port, "port and ports are mutually exclusive", "keep one of the two")
 
 
 def _definition(
@@ -186,15 +188,15 @@ def _ports(settings: Settings, preferred: int | None) -> dict[str, Port]:
 
 
 def _bracketed(definition: Definition) -> Definition:
-    """Return `definition` with an IPv6 host in brackets where its URLs begin with it (RFC 3986, section 3.2.2)."""
+    """Return `definition` with its IPv6 host in brackets at the start of its URLs (RFC 3986, section 3.2.2)."""
     if ":" not in definition.host:
         return definition
 
-    def mend(text: str) -> str:
+    def bracket(text: str) -> str:
         return text.replace("://${host}", "://[${host}]")
 
-    url = mend(definition.url) if definition.url is not None else None
-    exports = {name: mend(text) for name, text in definition.exports.items()}
+    url = bracket(definition.url) if definition.url is not None else None
+    exports = {name: bracket(text) for name, text in definition.exports.items()}
     return msgspec.structs.replace(definition, url=url, exports=exports)
 
 

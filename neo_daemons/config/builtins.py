@@ -24,7 +24,7 @@ from neo_daemons.references import escape
 HTTP_URL = "http://${host}:${port}"
 BRIDGE_DATABASE = "${data_dir}/memory-core-graph.sqlite"
 BRIDGE_DIR = "${data_dir}/wake-daemon"
-"""The bridge keeps its state here, apart from the supervisor's files: it would take our PID file for its own."""
+"""The bridge keeps its state here, apart from the supervisor's files: it would mistake our PID file for its own."""
 NEO_HOME = "directory of a neo.mjs checkout"
 
 
@@ -34,7 +34,7 @@ class Builtin(Struct, frozen=True, kw_only=True):
     settings: Callable[[Mapping[str, str]], dict[str, Any]]
     """Default settings, given the options."""
     options: Mapping[str, str] = {}
-    """Keys that only its table may have, and what each one means."""
+    """Keys that only its table may have, with the meaning of each."""
     preferred_port: int | None = None
     data_options: frozenset[str] = frozenset()
     """Options that name data. A test session does not use them, so that it shares no data with production."""
@@ -43,7 +43,7 @@ class Builtin(Struct, frozen=True, kw_only=True):
 
 
 def _chroma(options: Mapping[str, str]) -> dict[str, Any]:
-    """Both probes use the heartbeat, which is all that the server offers; it does not see the store."""
+    """Both probes use the heartbeat, the only check that the server offers; it does not check the store."""
     heartbeat = {"type": "http", "path": "/api/v2/heartbeat", "body": "nanosecond heartbeat"}
     return {
         "port": "auto",
@@ -56,7 +56,7 @@ def _chroma(options: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _bridge(options: Mapping[str, str]) -> dict[str, Any]:
-    """The daemon swallows the errors of its polls, so a living process proves nothing: its position must keep up."""
+    """The daemon swallows the errors of its polls, so a running process proves nothing: its position must advance."""
     database = bridge_database(options)
     return {
         "data_dir": "${state_dir}/data/bridge",
@@ -79,7 +79,7 @@ def bridge_database(options: Mapping[str, str]) -> str:
 
 
 def _mlx(options: Mapping[str, str]) -> dict[str, Any]:
-    """``/health`` says ok before the model has ever answered, so the readiness probe asks for a completion."""
+    """``/health`` says ok before the model can answer, so the readiness probe asks for a completion."""
     health = {"type": "http", "path": "/health", "body": '"ok"'}
     completion = {
         "type": "http",
@@ -114,7 +114,7 @@ BUILTINS: Mapping[str, Builtin] = {
     "chroma": Builtin(settings=_chroma, preferred_port=8000),
     "bridge": Builtin(
         settings=_bridge,
-        options={"home": NEO_HOME, "database": "path of the graph database (made if missing)"},
+        options={"home": NEO_HOME, "database": "path of the graph database (created if missing)"},
         data_options=frozenset({"database"}),
     ),
     "mlx": Builtin(

@@ -1,7 +1,7 @@
 """Checks that types cannot express: probes, URLs, and what daemons share or wait for.
 
-Most add a fault to the reader, with the key where it is. `check_order` raises: its definitions may come from a program
-instead of a file.
+Most add an error to the reader, with its key. `check_order` raises an exception: its definitions may come from a
+program instead of a file.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def probes(definition: Definition) -> Iterator[tuple[str, AnyProbe]]:
 
 
 def find_cycle(definitions: Iterable[Definition]) -> tuple[str, ...]:
-    """Return the names of daemons that wait for each other, each for the next one, with the first again at the end.
-    Empty if there are none."""
+    """Return a dependency cycle: daemons that each wait for the next, the first again at the end; empty if there is
+    none."""
     graph = {definition.name: {*definition.after, *definition.requires} for definition in definitions}
     try:
         TopologicalSorter(graph).prepare()
@@ -40,23 +40,23 @@ def find_cycle(definitions: Iterable[Definition]) -> tuple[str, ...]:
 
 
 def check_order(definitions: Iterable[Definition]) -> None:
-    """Check that every daemon can start after the ones that it names.
+    """Check that the daemons can be started in the order that they ask for.
 
     Raises:
-        ConfigError: daemons wait for each other, or one that is named does not exist.
+        ConfigError: there is a dependency cycle, or a named daemon does not exist.
     """
     known = {definition.name: definition for definition in definitions}
     for name, definition in known.items():
         for other in sorted({*definition.after, *definition.requires} - known.keys()):
-            raise ConfigError(f"{name} is to start after {other!r}, and there is no such daemon")
+            raise ConfigError(f"{name} must start after {other!r}, but no daemon {other!r} is defined")
     if cycle := find_cycle(known.values()):
-        raise ConfigError(f"daemons that wait for each other: {' → '.join(cycle)}")
+        raise ConfigError(f"dependency cycle: {' → '.join(cycle)}")
 
 
 def check_url(reader: Reader, name: str, place: str, url: str) -> bool:
     """Check that the value at a key of a daemon is a URL, and return whether it is."""
     if not is_url(url):
-        reader.fault_of(name, place, redacted(url), "not a URL", 'write one such as "http://host:8000/path"')
+        reader.fault_of(name, place, redacted(url), "not a URL", 'use e.g. "http://host:8000/path"')
     return is_url(url)
 
 
@@ -69,11 +69,11 @@ def check_probes(reader: Reader, definition: Definition) -> None:
             case LogProbe():
                 _check_pattern(reader, definition.name, f"{place}.pattern", probe.pattern)
                 if place.startswith("live"):
-                    problem = "a line once written stays written"
-                    reader.fault_of(definition.name, place, "log", problem, "use another type for live")
+                    problem = "a log probe cannot be used for live: a matching line keeps matching"
+                    reader.fault_of(definition.name, place, "log", problem, "use another type")
             case FileProbe() if (probe.database is None) != (probe.query is None):
-                problem = "database and query belong together"
-                reader.fault_of(definition.name, place, "file", problem, "give both or none")
+                problem = "database and query must be set together"
+                reader.fault_of(definition.name, place, "file", problem, "set both or neither")
         if isinstance(probe, TcpProbe) or (isinstance(probe, HttpProbe) and probe.url is None):
             _check_port(reader, definition, place, probe)
 
@@ -82,15 +82,15 @@ def _check_port(reader: Reader, definition: Definition, place: str, probe: HttpP
     if not definition.ports:
         kind = probe.__struct_config__.tag
         remedy = "use an http probe with a url" if definition.external else 'add port = "auto"'
-        reader.fault_of(definition.name, place, kind, "needs a port, and the daemon has none", remedy)
+        reader.fault_of(definition.name, place, kind, "requires a port, but the daemon has none", remedy)
     elif probe.port is not None and probe.port not in definition.ports:
         ports = ", ".join(definition.ports)
-        reader.fault_of(definition.name, f"{place}.port", probe.port, "no such port", f"name one of: {ports}")
+        reader.fault_of(definition.name, f"{place}.port", probe.port, "unknown port", f"use one of: {ports}")
 
 
 def _check_http(reader: Reader, name: str, place: str, probe: HttpProbe) -> None:
     if not probe.path.startswith(("/", "$")):
-        reader.fault_of(name, f"{place}.path", probe.path, "does not begin with /", f"write {'/' + probe.path!r}")
+        reader.fault_of(name, f"{place}.path", probe.path, "does not begin with /", f"use {'/' + probe.path!r}")
     if probe.url is not None and not probe.url.startswith("$"):
         check_url(reader, name, f"{place}.url", probe.url)
     if probe.body is not None:
@@ -98,8 +98,8 @@ def _check_http(reader: Reader, name: str, place: str, probe: HttpProbe) -> None
     try:
         json.dumps(probe.json)
     except TypeError:  # TOML has dates
-        problem = "holds a date or time, which JSON has not"
-        reader.fault_of(name, f"{place}.json", probe.json, problem, "write it in quotes")
+        problem = "contains a date or time, which JSON does not support"
+        reader.fault_of(name, f"{place}.json", probe.json, problem, "put it in quotes")
 
 
 def _check_pattern(reader: Reader, name: str, place: str, pattern: str) -> None:
@@ -107,7 +107,7 @@ def _check_pattern(reader: Reader, name: str, place: str, pattern: str) -> None:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         remedy = "correct it, or escape special characters with a backslash"
-        reader.fault_of(name, place, pattern, f"not a regular expression ({error})", remedy)
+        reader.fault_of(name, place, pattern, f"invalid regular expression ({error})", remedy)
 
 
 def check_shared(reader: Reader, definitions: Iterable[Definition], tables: Mapping[str, dict[str, Any]]) -> None:
@@ -124,15 +124,15 @@ def check_shared(reader: Reader, definitions: Iterable[Definition], tables: Mapp
                 continue
             key = "port" if "port" in tables[definition.name] else f"ports.{port_name}"
             if port.fixed in ports:
-                problem = f"also that of {ports[port.fixed]}"
+                problem = f"already used by {ports[port.fixed]}"
                 reader.fault_of(definition.name, key, port.fixed, problem, 'choose another, or "auto"')
                 continue
             ports[port.fixed] = f"daemons.{definition.name}.{key}"
         if definition.data_dir is not None:
             if definition.data_dir in directories:
                 stated = tables[definition.name].get("data_dir", UNSET)
-                problem = f"is {definition.data_dir}, also that of daemons.{directories[definition.data_dir]}"
-                remedy = "give each daemon a directory of its own"
+                problem = f"is {definition.data_dir}, already used by daemons.{directories[definition.data_dir]}"
+                remedy = "give each daemon its own directory"
                 reader.fault_of(definition.name, "data_dir", stated, problem, remedy)
                 continue
             directories[definition.data_dir] = definition.name

@@ -25,7 +25,7 @@ from .source import key_prefix, read
 
 
 class Configuration(Struct, frozen=True, kw_only=True):
-    """What a project wants to run, and where."""
+    """The daemons of a project, and where they run."""
 
     project: Project
     state: StateDir
@@ -50,13 +50,13 @@ def load(
         file: read this one; else ``neo-daemons.toml`` or a ``pyproject.toml`` with ``[tool.neo_daemons]`` in
             `directory` or the nearest directory above it that has one.
         state_dir: overrides ``NEO_DAEMONS_STATE_DIR``, which overrides the file.
-        directory: where to begin, by default the working directory.
+        directory: where to start searching, by default the working directory.
         isolated: give every daemon a data directory in the state directory, a database there, and any free port, so
-            that it has nothing in common with one that is in use. A port that the command does not refer to stays.
-        observing: nothing is to be started: variables that the environment lacks are no fault.
+            that it shares nothing with a daemon in use. A port that the command does not refer to stays.
+        observing: nothing will be started, so environment variables that are not set are not an error.
 
     Raises:
-        ConfigError: the configuration cannot be used; it names all faults.
+        ConfigError: the configuration cannot be used; it lists all errors.
     """
     environment = dict(os.environ if environ is None else environ)
     source, root = find_source(file, directory)
@@ -79,12 +79,12 @@ def load(
     if content.daemons is UNSET:
         tables: dict[str, dict[str, Any]] = {name: {} for name, builtin in BUILTINS.items() if builtin.by_default}
     else:
-        # A table that was dropped for its faults keeps its name, which others may refer to.
+        # A table that was dropped because of errors keeps its name, which others may refer to.
         broken |= raw["daemons"].keys() - content.daemons.keys()
         tables = {name: content.daemons.get(name, {}) for name in raw["daemons"]}
         if not tables:
-            remedy = f"add a table such as [{reader.prefix}daemons.chroma], or remove it"
-            reader.fault("daemons", {}, "names no daemon", remedy)
+            remedy = f"add a table, e.g. [{reader.prefix}daemons.chroma], or remove it"
+            reader.fault("daemons", {}, "defines no daemon", remedy)
     if isolated:
         tables = {name: without_data_options(name, table) for name, table in tables.items()}
     definitions = build(tables, broken, reader=reader, project=project, state=state, observing=observing)

@@ -1,7 +1,7 @@
 """Finds a project: its configuration file, its root and its state directory.
 
-Commands that only talk to a supervisor import nothing else of the configuration. An invalid configuration must not keep
-anybody from stopping a supervisor.
+Commands that only talk to a supervisor import nothing else of the configuration. An invalid configuration must not
+prevent anyone from stopping a supervisor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def find_state_dir(state_dir: Path | None = None, *, file: Path | None = None) -
         file: the configuration; by default the nearest one from the working directory up.
 
     Raises:
-        ConfigError: the file cannot be read, and nobody supervises the usual place.
+        ConfigError: the file cannot be read, and the default directory has no supervisor.
     """
     environment = dict(os.environ)
     if state_dir is not None or environment.get(ENVIRONMENT_VARIABLE):
@@ -58,7 +58,7 @@ def _given(file: Path) -> tuple[Path, Path]:
     try:
         source = real_path(file)
     except ValueError as error:
-        raise ConfigError(f"{file}: {error}; name a readable file with --config") from None
+        raise ConfigError(f"{file}: {error}; pass a readable file with --config") from None
     return source, source.parent
 
 
@@ -71,9 +71,9 @@ def _find(start: Path | None) -> tuple[Path | None, Path]:
     try:
         start = (start or working_directory()).resolve()
     except ValueError as error:
-        raise ConfigError(f"{error}, or name a configuration with --config") from None
+        raise ConfigError(f"{error}, or pass a configuration file with --config") from None
     for directory in (start, *start.parents):
-        if os.path.lexists(directory / FILE_NAME):  # also what is no file: reading it says so
+        if os.path.lexists(directory / FILE_NAME):  # even if it is not a file: reading it reports that
             return directory / FILE_NAME, directory
         if holds((directory / PYPROJECT).is_file) and has_table(directory / PYPROJECT):
             return directory / PYPROJECT, directory
@@ -111,5 +111,5 @@ def stated_dir(
     except StateDirError as error:
         raise ConfigError(f"{place}: {error}") from None
     except ValueError as error:
-        raise ConfigError(f"{place}: {error}; name a directory, or a new one") from None
+        raise ConfigError(f"{place}: {error}; use an existing directory or a new path") from None
     return real

@@ -1,4 +1,4 @@
-"""The parts of messages: keys, values, and what to write where a type is expected."""
+"""The parts of messages: keys, values, and descriptions of the expected types."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from neo_daemons.urls import redacted_within
 
 from .schema_types import alternatives, unconstrained
 
+INVALID = "invalid value"
+
 
 def may_be_secret(key: str) -> bool:
     """Return whether the value at `key` may be a secret. Terminals, CI logs and bug reports keep messages."""
@@ -18,7 +20,7 @@ def may_be_secret(key: str) -> bool:
 
 
 def mask(value: Any) -> str:
-    """Return what is not secret in a value that may be: whether it is true, and the references in it."""
+    """Return what is not secret in a possibly secret value: true or false, and the references in it."""
     if isinstance(value, bool):
         return show(value)
     if not isinstance(value, str):
@@ -48,7 +50,7 @@ def _shorten(text: str) -> str:
 
 
 def wanted(kind: Any, key: str) -> str:
-    """Return what to write where the type `kind` is expected at `key`."""
+    """Describe the type `kind`, expected at `key`, for a message."""
     members = alternatives(kind)
     if len(members) > 1:
         return " or ".join(dict.fromkeys(wanted(member, key) for member in members))
@@ -75,7 +77,7 @@ def translate(message: str) -> str:
     if "of length >= 1" in message:
         return "is empty"
     if message.startswith("Invalid"):
-        return "not one of the words known here"
+        return INVALID
     words = {
         "object": "table",
         "array": "list",
@@ -89,18 +91,18 @@ def translate(message: str) -> str:
 
 
 REMEDIES = {
-    "File.daemons": "write one table for each daemon, e.g. [daemons.chroma]",
-    "Settings.command": 'write a list of strings, e.g. ["python", "-m", "http.server"]; there is no shell',
-    "ExecProbe.command": 'write a list of strings, e.g. ["test", "-e", "done"]; there is no shell',
-    "Settings.ports": 'write a table of names and numbers, e.g. { http = 8000, admin = "auto" }',
-    "Settings.ready": 'write a table, e.g. { type = "http", path = "/" }, or a list of such',
-    "Settings.live": 'write a table, e.g. { type = "http", path = "/" }, or a list of such',
-    "Settings.stop": 'write a table, e.g. { signal = "SIGINT", grace_s = 5 }',
-    "Settings.log": "write a table, e.g. { max_bytes = 1000000, keep = 1 }",
-    "Settings.restart": 'write "always", "on-failure", "never", or a table such as { limit = 5, window_s = 600 }',
-    "Settings.external": 'write the URL of a daemon that runs elsewhere, e.g. "http://host:8000"',
-    "HttpProbe.port": 'write the name of one of the daemon\'s ports, e.g. "main", or remove it',
-    "TcpProbe.port": 'write the name of one of the daemon\'s ports, e.g. "main", or remove it',
-    "type": 'write "http", "tcp", "exec", "file" or "log"',
+    "File.daemons": "add a table for each daemon, e.g. [daemons.chroma]",
+    "Settings.command": 'use a list of strings, e.g. ["python", "-m", "http.server"]; there is no shell',
+    "ExecProbe.command": 'use a list of strings, e.g. ["test", "-e", "done"]; there is no shell',
+    "Settings.ports": 'use a table of names and numbers, e.g. { http = 8000, admin = "auto" }',
+    "Settings.ready": 'use a table, e.g. { type = "http", path = "/" }, or a list of such tables',
+    "Settings.live": 'use a table, e.g. { type = "http", path = "/" }, or a list of such tables',
+    "Settings.stop": 'use a table, e.g. { signal = "SIGINT", grace_s = 5 }',
+    "Settings.log": "use a table, e.g. { max_bytes = 1000000, keep = 1 }",
+    "Settings.restart": 'use "always", "on-failure", "never", or a table, e.g. { limit = 5, window_s = 600 }',
+    "Settings.external": 'use the URL of the daemon, e.g. "http://host:8000"',
+    "HttpProbe.port": 'use the name of one of the daemon\'s ports, e.g. "main", or remove it',
+    "TcpProbe.port": 'use the name of one of the daemon\'s ports, e.g. "main", or remove it',
+    "type": 'use "http", "tcp", "exec", "file" or "log"',
 }
-"""Remedies for fields whose type says too little, by the names of the structure and the field."""
+"""Remedies for fields whose type does not explain enough, by the names of the structure and the field."""

@@ -20,7 +20,7 @@ class PathResolver:
     """Resolves the paths of one file's daemons.
 
     Args:
-        reader: collects the faults.
+        reader: collects the errors.
         references: checks references in paths.
         root: the base of relative paths.
         places: the values of the references that a path may begin with.
@@ -38,7 +38,7 @@ class PathResolver:
         try:
             return real_path(text, base)
         except ValueError as error:
-            self._reader.fault_of(name, key, text, str(error), "name another path")
+            self._reader.fault_of(name, key, text, str(error), "use another path")
             return base
 
     def resolve(self, definition: Definition) -> Definition:
@@ -51,14 +51,16 @@ class PathResolver:
                     continue
                 changes[key] = str(self.path(name, key, expand(stated, self._places)))
         if "cwd" in changes and not holds(Path(str(changes["cwd"])).is_dir):
-            self._reader.fault_of(name, "cwd", definition.cwd, "is not a directory", "make it, or name one that exists")
+            self._reader.fault_of(
+                name, "cwd", definition.cwd, "is not a directory", "create it, or use an existing directory"
+            )
         if "data_dir" in changes:
             path = Path(str(changes["data_dir"]))
             if holds(path.exists) and not path.is_dir():
-                remedy = "name a directory, or a new one"
+                remedy = "use an existing directory or a new path"
                 self._reader.fault_of(name, "data_dir", definition.data_dir, "is not a directory", remedy)
         if len(self._reader.faults) > before:
-            changes["data_dir"] = None  # it is not the place that was meant, and shared with nobody
+            changes["data_dir"] = None  # unknown, so not compared with that of other daemons
         for key in ("ready", "live"):
             found = ((place, probe) for place, probe in probes(definition) if place.startswith(key))
             changes[key] = tuple(self._resolve_probe(name, place, probe) for place, probe in found)

@@ -13,7 +13,7 @@ from neo_daemons.state_dir import is_text
 
 CACHE_VARIABLE = "NEO_DAEMONS_CACHE_DIR"
 HOMELESS_CACHE = Path("/.cache/neo-daemons")
-"""Used for a user without a home directory, as if that were /. A provision that cannot write there says so."""
+"""For a user without a home directory, as if it were /. A provision that cannot write there reports that."""
 
 
 class Project(Struct, frozen=True):
@@ -39,7 +39,7 @@ def default_cache(environ: dict[str, str]) -> Path:
     created: most projects keep nothing there.
 
     Raises:
-        ValueError: the variable holds no valid path.
+        ValueError: the variable does not contain a valid path.
     """
     stated = environ.get(CACHE_VARIABLE)
     if stated:

@@ -1,4 +1,4 @@
-"""Converts raw tables to the types of the schema, and explains each fault in one line: place, value, problem, remedy.
+"""Converts raw tables to the types of the schema, and explains each error in one line: place, value, problem, remedy.
 
 msgspec checks values against types, but it omits the keys of tables and uses the terms of JSON. The reader adds the
 exact place, the value found there, and a remedy that follows from the type.
@@ -17,16 +17,16 @@ import msgspec
 from msgspec import UNSET
 
 from .errors import ConfigError
-from .messages import REMEDIES, join, mask, may_be_secret, show, translate, wanted
+from .messages import INVALID, REMEDIES, join, mask, may_be_secret, show, translate, wanted
 from .schema_types import alternatives, element_types, fits, is_required, keys_of, structure_of, unconstrained
 from .source import MAX_DEPTH
 
-_TOLD = re.compile(r"(.*?)(?: - at `((?:key` in `)?\$(?:\.\w+|\[[\d.]+\])*)`)?", re.DOTALL)
-"""A message of msgspec: what is wrong, and where. The first part may quote any key of the file."""
+_MESSAGE = re.compile(r"(.*?)(?: - at `((?:key` in `)?\$(?:\.\w+|\[[\d.]+\])*)`)?", re.DOTALL)
+"""A message of msgspec: the problem and its place. The first part may quote any key of the file."""
 
 
 class Reader:
-    """Converts raw tables to typed ones and collects the faults of a whole file."""
+    """Converts raw tables to typed ones and collects the errors of a whole file."""
 
     def __init__(self, source: str, prefix: str) -> None:
         self.source = source
@@ -34,46 +34,46 @@ class Reader:
         self.faults: list[str] = []
 
     def fault(self, key: str, value: Any, problem: str, remedy: str) -> None:
-        """Add a fault: the line that says what is wrong with the value of a key."""
+        """Add an error: one line that says what is wrong with the value of a key."""
         shown = "" if value is UNSET else f" = {mask(value) if may_be_secret(key) else show(value)}"
         self.faults.append(f"{self.source}: {self.prefix}{key}{shown}: {problem}; {remedy}")
 
     def fault_of(self, daemon: str, key: str, value: Any, problem: str, remedy: str) -> None:
-        """Add a fault in the table of a daemon."""
+        """Add an error in the table of a daemon."""
         self.fault(f"daemons.{daemon}.{key}", value, problem, remedy)
 
     def raise_faults(self) -> None:
-        """Raise the faults found so far.
+        """Raise the errors found so far.
 
         Raises:
-            ConfigError: there are some.
+            ConfigError: there are errors.
         """
         if self.faults:
             raise ConfigError(*dict.fromkeys(self.faults))
 
     def refuse_unusable(self, value: Any, key: str = "", depth: int = 0) -> bool:
-        """Add a fault for each value that no key can have, and return whether there was none."""
+        """Add an error for each value that no key can have, and return whether there was none."""
         before = len(self.faults)
         if depth > MAX_DEPTH:
-            self.fault(key, UNSET, "nested too deeply", f"keep to {MAX_DEPTH} levels")
+            self.fault(key, UNSET, "nested too deeply", f"at most {MAX_DEPTH} levels are allowed")
             return False
         if isinstance(value, float) and not math.isfinite(value):
-            self.fault(key, value, "not a finite number", "write an ordinary number, or remove the key")
+            self.fault(key, value, "not a finite number", "use an ordinary number, or remove the key")
         if isinstance(value, int) and value.bit_length() > 63:
-            self.fault(key, UNSET, "a number of more than 64 bits", "write a smaller one")
+            self.fault(key, UNSET, "the number does not fit into 64 bits", "use a smaller one")
         if isinstance(value, str) and "\0" in value:
-            self.fault(key, value, "holds a NUL character", "remove that")
+            self.fault(key, value, "contains a NUL character", "remove it")
         items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         for name, item in items:
             self.refuse_unusable(item, join(key, name), depth + 1)
         return len(self.faults) == before
 
     def convert(self, raw: Any, kind: type[Any], key: str, known: Mapping[str, Any] | None = None) -> Any:
-        """Convert a table to a structure, leaving out everything that has a fault.
+        """Convert a table to a structure, leaving out everything that has an error.
 
         Args:
             kind: the structure; all of its fields have defaults.
-            key: of the table.
+            key: the key of the table.
             known: the keys that the table may have, if there are more than the fields of the structure.
 
         Raises:
@@ -84,19 +84,19 @@ class Reader:
             try:
                 return msgspec.convert(rest, kind)
             except msgspec.ValidationError as error:
-                told = _TOLD.fullmatch(str(error))
-                message, path = told.groups("") if told is not None else (str(error), "")
-            # msgspec stops at the first: it is left out, and the rest looked at again.
+                match = _MESSAGE.fullmatch(str(error))
+                message, path = match.groups("") if match is not None else (str(error), "")
+            # msgspec stops at the first error: leave that part out and check the rest again.
             rest = copy.deepcopy(rest) if rest is raw else rest
             steps = self._explain(rest, kind, key, message, path, known)
-            if not steps:  # it is all of it
+            if not steps:  # the error concerns the whole table
                 self.raise_faults()
             _remove(rest, steps)
 
     def _explain(
         self, raw: Any, kind: Any, key: str, message: str, path: str, known: Mapping[str, Any] | None
     ) -> list[str | int]:
-        """Add the fault that msgspec found in `raw`: `message` at `path`, which omits the keys of tables.
+        """Add the error that msgspec found in `raw`: `message` at `path`, which omits the keys of tables.
 
         Returns:
             The keys and indexes that lead to the smallest part that can be left out because of it.
@@ -104,7 +104,7 @@ class Reader:
         where, value, owner, remedy = key, raw, kind, ""
         steps: list[str | int] = []
         needed = 0
-        """The number of steps to the innermost part that can be left out without causing another fault."""
+        """The number of steps to the innermost part that can be left out without causing another error."""
         for name, index in re.findall(r"\.(\w+)|\[([\d.]+)\]", path):
             if name:
                 owner = structure_of(kind, value)
@@ -126,7 +126,7 @@ class Reader:
         if path.startswith("key` in "):
             kind = element_types(kind, dict)[0]
             step = next(k for k in value if not fits(k, kind))
-            self.fault(join(where, step), value[step], "not a usable name", get_args(kind)[1].description)
+            self.fault(join(where, step), value[step], "invalid name", get_args(kind)[1].description)
             return [*steps, step]
         field = re.search(r"field `(.*)`", message, re.DOTALL)
         if field and "unknown" in message:
@@ -141,10 +141,13 @@ class Reader:
             return steps[:needed]
         if not remedy and str in map(unconstrained, alternatives(kind)):
             if isinstance(value, int | float):
-                remedy = "write it in quotes" + ("" if may_be_secret(where) else f': "{show(value)}"')
+                remedy = "put it in quotes" + ("" if may_be_secret(where) else f': "{show(value)}"')
             elif value == "":
-                remedy = "fill it, or remove the key"
-        self.fault(where, value, translate(message), remedy or f"write {wanted(kind, self.prefix + where)}")
+                remedy = "set a value, or remove the key"
+        problem, remedy = translate(message), remedy or f"use {wanted(kind, self.prefix + where)}"
+        if problem == INVALID:
+            remedy = re.sub('^use (?=")', "expected one of ", remedy).replace("use ", "expected ", 1)
+        self.fault(where, value, problem, remedy)
         return steps[:needed]
 
     def _unknown(self, where: str, name: str, value: Any, allowed: list[str]) -> None:

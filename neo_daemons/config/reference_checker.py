@@ -1,6 +1,6 @@
-"""Checks that references in a file's strings name something, and derives the start order from them.
+"""Checks that references in a file's strings are known, and derives the start order from them.
 
-It does not look at values: most of them are known only when a daemon starts.
+It ignores their values: most are known only when a daemon starts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ReferenceChecker:
     """Checks the references between the daemons of one file.
 
     Args:
-        reader: collects the faults.
+        reader: collects the errors.
         tables: the file's tables, by the name of the daemon.
         common: the references that every daemon can use.
         observing: accept references to environment variables that are not set.
@@ -39,31 +39,31 @@ class ReferenceChecker:
         self._common = common
         self._observing = observing
         self._reasons: dict[tuple[str, str], str] = {}
-        """For each daemon and one that it depends on, the key that says so."""
+        """For each daemon and one that it depends on, the key of the dependency."""
 
     def check_text(self, name: str, place: str, text: str, known: Mapping[str, str]) -> list[str] | None:
-        """Return the references in a string of a daemon, or None after adding a fault for each unknown one."""
+        """Return the references in a string of a daemon, or None after adding an error for each unknown one."""
         try:
             found = names(text)
         except ValueError:
-            remedy = "write ${name} for a reference, $$ for a dollar sign"
-            self._reader.fault_of(name, place, text, "a $ that begins no reference", remedy)
+            remedy = "use ${name} for a reference, $$ for a dollar sign"
+            self._reader.fault_of(name, place, text, '"$" is not followed by a reference', remedy)
             return None
         unknown = [reference for reference in found if reference not in known and not self._may_be(reference)]
         for reference in dict.fromkeys(unknown):
             if _is_variable(reference) and self._common.keys() <= known.keys():
                 variable = reference.removeprefix(PREFIX)
                 near = difflib.get_close_matches(reference, filter(_is_variable, known), n=1, cutoff=0.7)
-                problem = f"the environment has no variable {variable}"
-                remedy = f"did you mean ${{{near[0]}}}?" if near else f"set {variable}, or write a value here"
+                problem = f"the environment variable {variable} is not set"
+                remedy = f"did you mean ${{{near[0]}}}?" if near else f"set {variable}, or put the value here"
             else:
                 problem, remedy = f"unknown reference ${{{reference}}}", self._remedy(name, reference, known)
             self._reader.fault_of(name, place, text, problem, remedy)
         return None if unknown else found
 
     def _may_be(self, reference: str) -> bool:
-        """Return whether an unknown reference may be correct: the daemon that it names has a fault itself, or nobody
-        needs its value."""
+        """Return whether an unknown reference may be correct: the daemon that it names has an error, or its value is
+        not needed."""
         if self._observing and _is_variable(reference):
             return True
         other = split(reference)
@@ -89,7 +89,7 @@ class ReferenceChecker:
         """Check every reference of a daemon.
 
         Returns:
-            The definition, which starts after the daemons that it refers to.
+            The definition, with the daemons that it refers to in ``after``.
         """
         name = definition.name
         self._check_named(definition)
@@ -117,16 +117,16 @@ class ReferenceChecker:
                 if other not in self._tables:
                     near = difflib.get_close_matches(other, self._tables, n=1)
                     table = f"add a table [{self._reader.prefix}daemons.{other}]" if other in BUILTINS else ""
-                    remedy = f"did you mean {near[0]!r}?" if near else f"name one of: {', '.join(self._tables)}"
-                    self._reader.fault_of(definition.name, f"{key}[{number}]", other, "no such daemon", table or remedy)
+                    remedy = f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(self._tables)}"
+                    self._reader.fault_of(definition.name, f"{key}[{number}]", other, "unknown daemon", table or remedy)
                 self._reasons.setdefault((definition.name, other), f"{key}[{number}]")
 
     def check_cycle(self, definitions: Mapping[str, Definition]) -> None:
-        """Check that no daemons wait for each other. Call this after `check`, which completes the order."""
+        """Check that there is no dependency cycle. Call this after `check`, which completes the order."""
         cycle = find_cycle(definitions.values())
         if cycle:
             name, other = cycle[:2]
-            problem = f"a cycle: {' → '.join(cycle)}"
+            problem = f"dependency cycle: {' → '.join(cycle)}"
             self._reader.fault_of(name, self._reasons[name, other], other, problem, "remove one of these dependencies")
 
 

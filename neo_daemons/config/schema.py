@@ -10,13 +10,13 @@ from neo_daemons.definitions import AnyProbe, Bytes, Count, Log, PortNumber, Res
 
 PortSetting = PortNumber | Literal["auto"]
 PortName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\Z", description="use letters, digits, - and _")]
-VariableName = Annotated[str, Meta(pattern=r"^[^=\0]+\Z", description="write a name without =")]
+VariableName = Annotated[str, Meta(pattern=r"^[^=\0]+\Z", description="use a name without =")]
 Strings = Annotated[tuple[str, ...], Meta(min_length=1)]
 Text = Annotated[str, Meta(min_length=1)]
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys of a ``[daemons.NAME]`` table. `Definition` says what they mean."""
+    """The keys of a ``[daemons.NAME]`` table; `Definition` explains them."""
 
     command: Strings | None = None
     env: dict[VariableName, str] = {}

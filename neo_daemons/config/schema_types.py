@@ -1,4 +1,4 @@
-"""Takes the types of the schema apart: unions, lists, tables and their fields."""
+"""Analyses the types of the schema: unions, lists, tables and their fields."""
 
 from __future__ import annotations
 

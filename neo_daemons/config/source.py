@@ -14,7 +14,7 @@ FILE_NAME = "neo-daemons.toml"
 PYPROJECT = "pyproject.toml"
 MAX_FILE_BYTES = 1_000_000
 MAX_DEPTH = 32
-"""Levels of tables and lists within each other."""
+"""How deeply tables and lists may be nested."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def read(path: Path) -> dict[str, Any]:
         return content
     table = _table(content)
     if not isinstance(table, dict):
-        raise ConfigError(f"{path}: has no table [tool.neo_daemons]; add one, or name another file with --config")
+        raise ConfigError(f"{path}: has no table [tool.neo_daemons]; add one, or pass another file with --config")
     return table
 
 
@@ -36,15 +36,15 @@ def has_table(pyproject: Path) -> bool:
     """Return whether a ``pyproject.toml`` has the table ``[tool.neo_daemons]``.
 
     Raises:
-        ConfigError: the file mentions this project, and it cannot be read or it misspells the table.
+        ConfigError: the file mentions this project, but cannot be read or misspells the table.
     """
-    with contextlib.suppress(OSError):  # `_parse` says it better
+    with contextlib.suppress(OSError):  # `_parse` reports it
         if not re.search("neo[-_]daemons", pyproject.read_text(encoding="utf-8", errors="replace")):
             return False
     content = _parse(pyproject)
     tool = content.get("tool")
     if _table(content) is None and isinstance(tool, dict) and "neo-daemons" in tool:
-        raise ConfigError(f"{pyproject}: tool.neo-daemons: unknown table; write [tool.neo_daemons], with an underscore")
+        raise ConfigError(f"{pyproject}: tool.neo-daemons: unknown table; use [tool.neo_daemons], with an underscore")
     return _table(content) is not None
 
 
@@ -63,16 +63,16 @@ def _parse(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; name a readable file with --config") from None
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; pass a readable file with --config") from None
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes; name a configuration with --config")
+        raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes; pass a configuration file with --config")
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply; keep to {MAX_DEPTH} levels") from None
+        raise ConfigError(f"{path}: nested too deeply; at most {MAX_DEPTH} levels are allowed") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}; mend it there") from None
+        raise ConfigError(f"{path}: invalid TOML: {error}") from None
     except ValueError:  # Python's limit for the digits of a number
-        raise ConfigError(f"{path}: holds a number of thousands of digits; write a smaller one") from None
+        raise ConfigError(f"{path}: contains a number with thousands of digits; use a smaller one") from None

@@ -1,1 +1,1 @@
-"""The control API: HTTP over a private Unix socket, its server and its typed client."""
+"""The control API: HTTP over a private Unix socket, with its server and a typed client."""

@@ -1,5 +1,5 @@
-"""Addresses of the control API: a Unix socket in the state directory, or in a private directory with a short path where
-that path is too long; and a TCP port of the loopback interface."""
+"""Addresses of the control API: a Unix socket in the state directory, or in a private directory if that path is too
+long, and a TCP port of the loopback interface."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from neo_daemons.state_dir import StateDirError, UnusableStateDir, is_text
 from neo_daemons.urls import url_host
 
 MAX_PATH_BYTES = 103
-"""sun_path holds 104 bytes on macOS, 108 on Linux, with the final zero."""
+"""sun_path holds 104 bytes on macOS and 108 on Linux, including the final zero."""
 
 
 def socket_path(state_dir: Path) -> Path:
-    """Where the supervisor of `state_dir` has its socket. This makes the socket's directory, private to this user.
+    """Return the path of the socket of `state_dir`'s supervisor. Create its directory, private to this user.
 
     Raises:
-        UnusableStateDir: the path is too long, and no other directory can hold the socket.
+        UnusableStateDir: the path is too long and no other directory can hold the socket.
     """
     path = state_dir / "control.sock"
     if len(os.fsencode(path)) <= MAX_PATH_BYTES:
@@ -44,42 +44,42 @@ def socket_path(state_dir: Path) -> Path:
             continue
         return directory / name
     raise UnusableStateDir(
-        f"{path} is too long for a socket, and there is no other place for one ({'; '.join(faults)}); "
-        "set XDG_RUNTIME_DIR to a short, private directory, or --state-dir to a short one"
+        f"the socket path {path} is too long and no shorter location is usable ({'; '.join(faults)}); "
+        "set XDG_RUNTIME_DIR to a short path of a private directory, or pass a short path with --state-dir"
     )
 
 
 def _short_directories() -> Iterator[Path]:
-    """Directories that may hold a socket, the best first. A variable that names no usable one is no fault: shells of
+    """Yield directories that may hold a socket, the best first. XDG_RUNTIME_DIR may name an unusable one: shells of
     `su`, `sudo` and containers keep the variables of another user or machine."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
         yield Path(runtime)
-    with contextlib.suppress(FileNotFoundError):  # none can be written to
+    with contextlib.suppress(FileNotFoundError):  # none of them is writable
         yield Path(tempfile.gettempdir())
     yield Path("/tmp")  # noqa: S108 - made private
 
 
 def _make_private(directory: Path) -> None:
-    """Make a directory that only this user can enter.
+    """Create a directory that only this user can enter.
 
     Raises:
-        OSError: it cannot be made, or it is not private.
+        OSError: it cannot be created, or it is not private.
     """
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise OSError(errno.EPERM, "it is not a private directory of this user", str(directory))
+        raise OSError(errno.EPERM, "not a private directory of this user", str(directory))
     if not os.access(directory, os.W_OK | os.X_OK):
-        raise OSError(errno.EACCES, "it cannot be written to", str(directory))
+        raise OSError(errno.EACCES, "not writable", str(directory))
 
 
 def bind(path: Path) -> socket.socket:
-    """A listening socket at `path`, for this user only. The caller holds the state directory's lock, so that a socket
-    which is there already is a dead supervisor's.
+    """Return a listening socket at `path`, for this user only. The caller holds the state directory's lock, so an
+    existing socket belongs to a dead supervisor and is replaced.
 
     Raises:
-        StateDirError: it cannot be made.
+        StateDirError: it cannot be created.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -92,12 +92,12 @@ def bind(path: Path) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise StateDirError(f"cannot make the control socket {path}: {error.strerror}") from None
+        raise StateDirError(f"cannot create the control socket {path}: {error.strerror}") from None
     return listener
 
 
 class Loopback(NamedTuple):
-    """A TCP address that only this machine reaches."""
+    """A TCP address that only this machine can reach."""
 
     host: str
     port: int
@@ -105,34 +105,34 @@ class Loopback(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Loopback:
-        """From ``PORT`` or ``HOST:PORT``.
+        """Parse ``PORT`` or ``HOST:PORT``.
 
         Raises:
-            ValueError: it is no such address; ``str()`` says why.
+            ValueError: `text` is not such an address; ``str()`` says why.
         """
         host, _, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
         if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
-            raise ValueError("write a port, from 0 to 65535, or HOST:PORT")
+            raise ValueError("expected PORT or HOST:PORT, with a port from 0 to 65535")
         host = "127.0.0.1" if host == "localhost" else host
         try:
             inside = ipaddress.ip_address(host).is_loopback
         except ValueError:
             inside = False
         if not inside:
-            raise ValueError("only 127.0.0.1, ::1 or localhost: what goes over it is not encrypted")
+            raise ValueError("only 127.0.0.1, ::1 and localhost are allowed, because the connection is not encrypted")
         return cls(host, int(port))
 
     @property
     def url(self) -> str:
-        """Of the API there."""
+        """The URL of the API at this address."""
         return f"http://{url_host(self.host)}:{self.port}"
 
     def bind(self) -> socket.socket:
-        """A listening socket there.
+        """Return a listening socket at this address.
 
         Raises:
-            StateDirError: it cannot be made.
+            StateDirError: it cannot be created.
         """
         listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
         try:
@@ -141,5 +141,7 @@ class Loopback(NamedTuple):
             listener.listen(128)
         except OSError as error:
             listener.close()
-            raise StateDirError(f"cannot listen on {self.url}: {error.strerror}; choose another --listen") from None
+            raise StateDirError(
+                f"cannot listen on {self.url}: {error.strerror}; choose another port with --listen"
+            ) from None
         return listener

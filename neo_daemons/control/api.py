@@ -1,4 +1,4 @@
-"""The types of the control API's requests and answers, besides those of `neo_daemons.status`."""
+"""The types of the control API's requests and answers that are not in `neo_daemons.status`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from neo_daemons.status import DaemonStatus
 VERSION = "v1"
 OrderName = Literal["start", "stop", "restart", "hold", "release"]
 DIRECTORY_HEADER = "neo-daemons-directory"
-"""The header by which a client says which state directory it means (`records.Directory.key`). Where a directory was
-copied or moved, its record may name the socket of another supervisor, which then answers with status 421."""
+"""The header in which a client names its state directory (`records.Directory.key`). In a copied or moved directory the
+record may name the socket of another supervisor, which then answers with status 421."""
 MAX_LINES = 100_000
 MAX_BODY_BYTES = 65_536
 MAX_DEFINITIONS_BYTES = 4_000_000
@@ -41,9 +41,9 @@ class Shutdown(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LeaseRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of ``POST /v1/leases``. The lease lasts as long as the connection. `inhibit` names a daemon that must not
-    be recycled for its age or size meanwhile, ``*`` all of them. A session's supervisor lives as long as its leases;
-    that of the `owner` takes the place of the process that started it."""
+    """Body of ``POST /v1/leases``. The lease lasts as long as the connection. Meanwhile the daemon `inhibit` (``*``:
+    every daemon) is not recycled for its age or size. A session's supervisor runs as long as it has leases; that of the
+    `owner` takes the place of the process that started it."""
 
     holder: Annotated[str, Meta(max_length=200)]
     inhibit: str | None = None
@@ -51,7 +51,7 @@ class LeaseRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LeaseGranted(Struct, frozen=True):
-    """First line of the answer: the lease is armed."""
+    """First line of the answer: the lease is in force."""
 
     lease: int
 
@@ -78,8 +78,8 @@ class Signal(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a session's supervisor works by. The body of ``PUT /v1/session``, for one that was kept warm, and the answer
-    to ``GET /v1/session``."""
+    """The settings of a session's supervisor: the answer to ``GET /v1/session``, and the body of ``PUT /v1/session``
+    for a session that was kept warm."""
 
     definitions: tuple[Definition, ...]
     keep_s: Annotated[float, Meta(ge=0)]

@@ -29,42 +29,42 @@ from neo_daemons.unpatched import Unpatched
 from . import api, peer
 
 ANSWER_S = 30.0
-"""A supervisor that has not begun to answer within this hangs."""
+"""A supervisor that has not started to answer by then is considered hung."""
 CHUNK = 65536
 MISDIRECTED = 421
 POLL_S = 0.05
 REMADE_S = 3.0
-"""Within this a supervisor makes the files by which it is found again; it looks every second."""
+"""Time for a supervisor to recreate its socket and record; it checks them every second."""
 T = TypeVar("T")
 
 
 class ControlError(Exception):
-    """The supervisor refused, or could not be asked; ``str()`` says why and what to do."""
+    """The supervisor refused the request or could not be reached; ``str()`` says why and what to do."""
 
 
 class Unreachable(ControlError):
-    """A supervisor holds this state directory, and cannot be reached now."""
+    """A supervisor runs in this state directory but cannot be reached now."""
 
 
 class NoSupervisor(Unreachable):
-    """Nobody supervises this state directory."""
+    """No supervisor runs in this state directory."""
 
 
 class SupervisorEnded(NoSupervisor):
-    """The supervisor ended before it had answered."""
+    """The supervisor exited before its answer was complete."""
 
 
 class Client:
     """Talks to the supervisor of a state directory.
 
     Args:
-        patience_s: how many seconds to go on trying where a supervisor lives and cannot be reached: the files by
-            which it is found were deleted, and it makes them again.
+        patience_s: how many seconds to keep trying while a supervisor is running but cannot be reached: its socket or
+            record was deleted, and it recreates them.
 
     Raises:
-        NoSupervisor: by every method, when there is none.
-        Unreachable: by every method, when there is one, and it cannot be reached.
-        ControlError: by every method, when the request is refused or not answered.
+        NoSupervisor: by every method, if no supervisor is running.
+        Unreachable: by every method, if one is running but cannot be reached.
+        ControlError: by every method, if the request is refused or not answered.
     """
 
     def __init__(self, state_dir: Path | StateDir, *, patience_s: float = 0.0) -> None:
@@ -72,41 +72,41 @@ class Client:
         self._patience_s = patience_s
 
     def status(self) -> Status:
-        """Everything, now."""
+        """Return the current status of the supervisor and its daemons."""
         return self._call("GET", "/status", Status)
 
     def why(self, name: str) -> Explanation:
-        """Why a daemon is in the state it is in."""
+        """Explain the current state of a daemon."""
         return self._call("GET", f"/daemons/{name}/why", Explanation)
 
     def order(self, name: str, order: api.OrderName, *, wait_s: float = 0.0) -> DaemonStatus:
-        """``start``, ``stop``, ``restart``, ``hold`` or ``release`` a daemon; the answer waits up to `wait_s` for
-        the outcome."""
+        """``start``, ``stop``, ``restart``, ``hold`` or ``release`` a daemon, wait up to `wait_s` seconds for the
+        outcome, and return its status."""
         return self._call("POST", f"/daemons/{name}/{order}", DaemonStatus, api.Order(wait_s), wait_s)
 
     def reload(self, *, dry_run: bool = False) -> list[Change]:
-        """Read the configuration again; what was, or would be, done."""
+        """Reload the configuration and return what changed; with `dry_run` only return what would change."""
         return self._call("POST", "/reload", list[Change], api.Reload(dry_run), 600.0)
 
     def shutdown(self, *, detach: bool = False) -> Status:
-        """Stop the supervisor, and the daemons unless `detach`. Returns when it has begun."""
+        """Stop the supervisor, and its daemons unless `detach`. Return as soon as it has begun to stop."""
         return self._call("POST", "/shutdown", Status, api.Shutdown(detach))
 
     def events(self, count: int, name: str | None = None) -> list[JournalEntry]:
-        """The latest entries of the journal."""
+        """Return the latest entries of the journal."""
         query = {"n": str(count)} | ({"daemon": name} if name else {})
         return self._call("GET", "/events", list[JournalEntry], query=query)
 
     def follow_events(self, count: int, name: str | None = None) -> Iterator[JournalEntry]:
-        """The latest entries, then each new one. Ends with the supervisor."""
+        """Yield the latest entries, then each new one. The iterator ends when the supervisor exits."""
         query = {"n": str(count), "follow": "1"} | ({"daemon": name} if name else {})
         with self._exchange("GET", "/events", query, None, None) as response:
             for line in response:
                 yield msgspec.json.decode(line, type=JournalEntry)
 
     def logs(self, name: str, lines: int, *, follow: bool = False) -> Iterator[str]:
-        """The last lines of a daemon's log, and with `follow` what comes after, in pieces of text. Ends with
-        the supervisor."""
+        """Yield the last lines of a daemon's log, and with `follow` new output, in pieces of text. The iterator ends
+        when the supervisor exits."""
         query = {"n": str(lines), "follow": "1" if follow else "0"}
         with self._exchange("GET", f"/daemons/{name}/logs", query, None, None if follow else ANSWER_S) as response:
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -125,12 +125,12 @@ class Client:
             yield Lease(granted.lease, link)  # an error in the caller's block is the caller's own
 
     def need(self, name: str, *, wait_s: float = 0.0) -> api.Needed:
-        """Have a session's supervisor start a daemon unless it runs; the answer waits up to `wait_s` seconds until the
-        daemon is ready, or will not be."""
+        """Have a session's supervisor start a daemon unless it is running, and wait up to `wait_s` seconds until it is
+        ready or not available."""
         return self._call("POST", f"/daemons/{name}/need", api.Needed, api.Need(wait_s), wait_s)
 
     def signal(self, name: str, signal: Literal["SIGKILL", "SIGSTOP", "SIGCONT"]) -> DaemonStatus:
-        """Have a session's supervisor send a signal to a daemon, as a fault."""
+        """Have a session's supervisor send a signal to a daemon, to simulate a fault."""
         return self._call("POST", f"/daemons/{name}/signal", DaemonStatus, api.Signal(signal))
 
     def define(self, definition: Definition) -> DaemonStatus:
@@ -138,15 +138,15 @@ class Client:
         return self._call("PUT", f"/daemons/{definition.name}", DaemonStatus, definition, 600.0)
 
     def remove(self, name: str) -> None:
-        """Have a session's supervisor end a daemon and forget it, with its log and data."""
+        """Have a session's supervisor stop a daemon and delete its log and data."""
         self._call("DELETE", f"/daemons/{name}", dict[str, Any], wait_s=600.0)
 
     def settings(self) -> api.SessionSettings:
-        """What a session was set up to be: its definitions, without what `define` has changed since."""
+        """Return the settings of a session, without what `define` has changed since."""
         return self._call("GET", "/session", api.SessionSettings)
 
     def set_up(self, definitions: Iterable[Definition], *, keep_s: float) -> list[Change]:
-        """Have a session's supervisor that was kept warm take these definitions; what changed."""
+        """Reconfigure a session that was kept warm and return what changed."""
         settings = api.SessionSettings(definitions=tuple(definitions), keep_s=keep_s)
         return self._call("PUT", "/session", list[Change], settings, 600.0)
 
@@ -166,7 +166,7 @@ class Client:
     def _exchange(
         self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None, timeout_s: float | None
     ) -> Iterator[http.client.HTTPResponse]:
-        """A request and its answer. Any connection error in the caller's block counts as the supervisor's."""
+        """Send a request and yield its answer. A connection error in the caller's block counts as the supervisor's."""
         with contextlib.closing(self._connect(timeout_s)) as connection, self._translating():
             yield self._request(connection, method, path, query, body)[0]
 
@@ -180,7 +180,7 @@ class Client:
         link = connection.sock
         response = connection.getresponse()
         if response.status == MISDIRECTED:
-            raise self._absent(f"{connection.path} is another's: {_fault(response)}")
+            raise self._absent(f"{connection.path} belongs to another supervisor: {_fault(response)}")
         if response.status >= 400:
             raise ControlError(_fault(response))
         return response, link
@@ -190,11 +190,11 @@ class Client:
         try:
             yield
         except TimeoutError:
-            raise Unreachable(f"the supervisor of {self.state_dir.path} does not answer; look at its log") from None
+            raise Unreachable(f"the supervisor of {self.state_dir.path} is not responding; see its log") from None
         except (http.client.HTTPException, ConnectionError):
-            raise SupervisorEnded(f"the supervisor of {self.state_dir.path} has ended meanwhile") from None
+            raise SupervisorEnded(f"the supervisor of {self.state_dir.path} exited before it answered") from None
         except (msgspec.DecodeError, ValueError) as error:  # a ValueError is http.client's, of a length below zero
-            raise ControlError(f"the supervisor's answer is of another version: {error}") from None
+            raise ControlError(f"the supervisor runs an incompatible version: {error}") from None
 
     def _connect(self, timeout_s: float | None) -> _Connection:
         deadline = Unpatched.monotonic() + self._patience_s
@@ -218,42 +218,40 @@ class Client:
         origin = records.origin(record, self.state_dir.path)
         if origin is not None:
             raise self._absent(
-                f"{self.state_dir.record} was copied from {origin}", remark=f"what is in it was copied from {origin}"
+                f"{self.state_dir.record} was copied from {origin}", remark=f"its files were copied from {origin}"
             )
         connection = _Connection(record.socket, timeout_s)
         try:
             connection.connect()
         except (FileNotFoundError, ConnectionRefusedError):
-            raise self._absent(f"nobody answers on {record.socket}", record) from None
+            raise self._absent(f"nothing answers on {record.socket}", record) from None
         except TimeoutError:
-            raise Unreachable(f"the supervisor of {self.state_dir.path} does not answer; look at its log") from None
+            raise Unreachable(f"the supervisor of {self.state_dir.path} is not responding; see its log") from None
         except OSError as error:
             raise ControlError(f"cannot connect to {record.socket}: {error.strerror}") from None
         return connection
 
     def _absent(self, why: str, record: SupervisorRecord | None = None, remark: str | None = None) -> Unreachable:
-        """The error where nobody answers: whether that is because nobody supervises, the lock says."""
+        """Return the error for a supervisor that does not answer: the lock shows whether one is running."""
         try:
             seen = presence(self.state_dir)
         except OSError as error:
-            return Unreachable(f"cannot look at {self.state_dir.lock}: {error.strerror}; {why}")
+            return Unreachable(f"cannot check {self.state_dir.lock}: {error.strerror}; {why}")
         if seen is Presence.RUNNING or (seen is Presence.LOCK_DELETED and self._find() is not None):
             who = f"supervisor pid {record.pid}" if record is not None else self._holder()
             return Unreachable(
-                f"{who} holds {self.state_dir.path}, and cannot be reached: {why}; it makes what it is found "
-                "by again within seconds, or stop it with: neo-daemons down"
+                f"{who} holds {self.state_dir.path} but cannot be reached: {why}; "
+                "it recreates its socket within seconds; otherwise stop it: neo-daemons down"
             )
         remark = f" ({remark})" if remark is not None else ""
-        return NoSupervisor(
-            f"no supervisor is running for {self.state_dir.path}{remark}; start one with: neo-daemons up"
-        )
+        return NoSupervisor(f"no supervisor is running in {self.state_dir.path}{remark}; start one: neo-daemons up")
 
     def _holder(self) -> str:
         found = self._find()
         return "a supervisor" if found is None else f"supervisor {found}"
 
     def _find(self) -> FoundSupervisor | None:
-        """The supervisor, also one under which everything that it is found by was deleted; its process is closed."""
+        """Find the supervisor, even if its socket and record were deleted. The process handle is closed."""
         with contextlib.suppress(OSError):
             found = find_supervisor(self.state_dir)
             if found is not None:
@@ -264,14 +262,14 @@ class Client:
 
 class Lease:
     """A lease that this process holds. It lasts as long as the connection, which the kernel closes however the process
-    ends."""
+    exits."""
 
     def __init__(self, number: int, connection: socket.socket) -> None:
         self.number = number
         self._connection = connection
 
     def wait_until_lost(self) -> None:
-        """Wait until the supervisor is gone, or the lease was given up."""
+        """Wait until the supervisor has exited or the lease was given up."""
         with contextlib.suppress(OSError):
             while self._connection.recv(CHUNK):
                 pass
@@ -282,7 +280,7 @@ class Lease:
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def forget(self) -> None:
-        """Close this process's copy of the connection: for the child of a fork, which must not hold its parent's."""
+        """Close this process's copy of the connection, in the child of a fork, which must not keep its parent's."""
         descriptor = self._connection.detach()  # closing the object waits for the file that reads from it
         if descriptor >= 0:
             os.close(descriptor)
@@ -296,7 +294,7 @@ class _Connection(http.client.HTTPConnection):
         self.path = path
 
     def connect(self) -> None:
-        # The originals: tests replace the functions of `socket`, and the plugin's hooks must get through all the same.
+        # The originals: the plugin's hooks must work even if a test replaces the functions of `socket`.
         self.sock = Unpatched.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         try:
@@ -306,7 +304,7 @@ class _Connection(http.client.HTTPConnection):
             raise
         if not peer.may_be_trusted(self.sock):
             self.close()
-            raise ControlError(f"{self.path} is served by another user; is that the right state directory?")
+            raise ControlError(f"{self.path} is served by another user; check --state-dir")
 
 
 def _fault(response: http.client.HTTPResponse) -> str:

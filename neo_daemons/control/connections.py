@@ -1,4 +1,4 @@
-"""Work that lasts as long as a connection: until the client hangs up, or the server shuts down."""
+"""Work that lasts as long as a connection: until the client disconnects or the server shuts down."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 LAST_WORDS_S = 0.05
-"""A follower gets what has been written by a shutdown if it can be read within this; reading it takes far less."""
+"""At a shutdown a follower still gets what can be read within this time, which is far more than reading takes."""
 
 T = TypeVar("T")
 
 
 async def until_closing(pieces: AsyncIterator[T], closing: asyncio.Event) -> AsyncIterator[T]:
-    """Follow `pieces` as they come until `closing` is set, and then to the end of what is there."""
+    """Yield `pieces` as they come until `closing` is set, and then those that are left."""
     closed = asyncio.ensure_future(closing.wait())
     following: asyncio.Future[T] | None = None
     try:
@@ -35,7 +35,7 @@ async def until_closing(pieces: AsyncIterator[T], closing: asyncio.Event) -> Asy
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """Do `work` for a client, but no longer than it stays connected; the result, or None if it has hung up."""
+    """Do `work` while a client stays connected; return its result, or None if the client disconnected."""
 
     async def hung_up() -> None:
         while (await request.receive())["type"] != "http.disconnect":

@@ -1,6 +1,6 @@
-"""What each request does: one method for each operation of `openapi.OPERATIONS`, of the same name.
+"""Carry out requests: one method for each operation of `openapi.OPERATIONS`, of the same name.
 
-A handler answers a request that it can carry out, and raises what `server` makes an error of.
+A handler returns the answer, or raises an exception that `server` turns into an error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Handlers:
     """Carries out requests on a supervisor.
 
     Args:
-        closing: set when the server shuts down; what is followed ends then.
+        closing: set when the server shuts down; followers end then.
     """
 
     def __init__(self, controlled: Controlled, closing: asyncio.Event) -> None:
@@ -45,7 +45,7 @@ class Handlers:
     async def document(self, request: Request) -> Response:
         return Response(openapi.document(), media_type="application/json")
 
-    # Looking
+    # Queries
 
     async def status(self, request: Request) -> Response:
         return json_response(self._supervisor.status())
@@ -121,11 +121,11 @@ class Handlers:
             self._supervisor.daemon(str(wanted.inhibit))
         return self._leases.grant(wanted)
 
-    # Of a session only
+    # Of sessions only
 
     def _session(self) -> OnDemandSession:
         if self._controlled.session is None:
-            raise Refused("this supervisor is there to stay: only one that pytest started can do that")
+            raise Refused("only available in a pytest session")
         return self._controlled.session
 
     async def settings(self, request: Request) -> Response:
@@ -138,7 +138,7 @@ class Handlers:
     async def define(self, request: Request) -> Response:
         definition = await body(request, Definition, api.MAX_DEFINITIONS_BYTES)
         if definition.name != request.path_params["name"]:
-            raise Refused(f"the definition is of {definition.name!r}")
+            raise Refused(f"the definition is for {definition.name!r}, not {request.path_params['name']!r}")
         daemon = await self._session().define(definition)
         return json_response(self._supervisor.status_of(daemon))
 
@@ -156,10 +156,10 @@ class Handlers:
         self._session()
         daemon = self._supervisor.daemon(request.path_params["name"])
         if not await daemon.signal(signal.Signals[wanted]):
-            raise Refused(f"cannot send {wanted} to {daemon.name}: it has no process; it is {daemon.state.public}")
+            raise Refused(f"cannot send {wanted} to {daemon.name}: it is not running ({daemon.state.public})")
         return json_response(self._supervisor.status_of(daemon))
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """`value` as JSON."""
+    """Return an answer that holds `value` as JSON."""
     return Response(msgspec.json.encode(value), status, headers, "application/json")

@@ -20,10 +20,10 @@ class Leases:
         self._numbers = itertools.count(1)
 
     def grant(self, request: api.LeaseRequest) -> Response:
-        """Grant a lease: the answer to the request, which lasts as long as the lease.
+        """Grant a lease and return the answer, which lasts as long as the lease.
 
         Raises:
-            Refused: the session ends.
+            Refused: the session is ending.
         """
         number = next(self._numbers)
         if self._controlled.session is not None:
@@ -32,7 +32,7 @@ class Leases:
 
 
 class _Lease(Response):
-    """Answers with one line, then lasts until the client hangs up. The kernel tells us, however the client ended."""
+    """Sends one line, then waits until the client disconnects. The kernel reports that, however the client exits."""
 
     def __init__(self, controlled: Controlled, number: int, request: api.LeaseRequest) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The control API's operations as a table, from which the server makes its routes, and this module the OpenAPI
+"""The control API's operations as a table, from which the server creates its routes and this module the OpenAPI
 document."""
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ JSON = "application/json"
 TEXT = "text/plain"
 REFERENCE = "#/components/schemas/{name}"
 WINDOW = {
-    "n": ({"type": "integer", "minimum": 0, "maximum": api.MAX_LINES, "default": 20}, "how many of the latest"),
-    "follow": ({"enum": [0, 1], "default": 0}, "1: and what comes after, without end"),
+    "n": ({"type": "integer", "minimum": 0, "maximum": api.MAX_LINES, "default": 20}, "number of latest entries"),
+    "follow": ({"enum": [0, 1], "default": 0}, "1: also stream new entries as they occur"),
 }
 ORDERS: dict[api.OrderName, str] = {
-    "start": "Start a daemon, and those that it requires.",
+    "start": "Start a daemon and those that it requires.",
     "stop": "Stop a daemon.",
-    "restart": "Stop a daemon if it runs, and start it.",
-    "hold": "Do not restart a daemon that ends, until it is released.",
-    "release": "Take a hold back, and start the daemon if it is down because of it.",
+    "restart": "Stop a daemon if it is running, and start it.",
+    "hold": "Do not restart a daemon after it exits, until it is released.",
+    "release": "End a hold, and start the daemon if it is down because of it.",
 }
-SESSION = "Only a session's supervisor can do that; any other refuses."
+SESSION = "Only available in a pytest session; other supervisors refuse it."
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -51,20 +51,26 @@ class Operation(Struct, frozen=True, kw_only=True):
 
 
 OPERATIONS = (
-    Operation(handler="status", method="GET", path="/status", summary="Everything, now.", answer=Status),
+    Operation(
+        handler="status",
+        method="GET",
+        path="/status",
+        summary="The current status of the supervisor and its daemons.",
+        answer=Status,
+    ),
     Operation(
         handler="events",
         method="GET",
         path="/events",
-        summary="The latest entries of the journal; with follow one a line.",
+        summary="The latest entries of the journal; with follow, one per line.",
         answer=list[JournalEntry],
-        query={**WINDOW, "daemon": ({"type": "string"}, "only of this one")},
+        query={**WINDOW, "daemon": ({"type": "string"}, "only entries about this daemon")},
     ),
     Operation(
         handler="why",
         method="GET",
         path="/daemons/{name}/why",
-        summary="Why a daemon is in the state it is in.",
+        summary="Explain the current state of a daemon.",
         answer=Explanation,
     ),
     Operation(
@@ -80,7 +86,7 @@ OPERATIONS = (
         handler="reload",
         method="POST",
         path="/reload",
-        summary="Read the configuration again, and bring the daemons in line with it.",
+        summary="Reload the configuration and apply what has changed.",
         answer=list[Change],
         body=api.Reload,
     ),
@@ -88,7 +94,7 @@ OPERATIONS = (
         handler="shutdown",
         method="POST",
         path="/shutdown",
-        summary="Stop the supervisor. A second request cuts every grace.",
+        summary="Stop the supervisor. A second request skips all grace periods.",
         answer=Status,
         body=api.Shutdown,
     ),
@@ -105,7 +111,7 @@ OPERATIONS = (
         handler="need",
         method="POST",
         path="/daemons/{name}/need",
-        summary=f"Start a daemon unless it runs, and wait for the outcome. {SESSION}",
+        summary=f"Start a daemon unless it is running, and wait for the outcome. {SESSION}",
         answer=api.Needed,
         body=api.Need,
     ),
@@ -113,7 +119,7 @@ OPERATIONS = (
         handler="signal",
         method="POST",
         path="/daemons/{name}/signal",
-        summary=f"Send a signal to a daemon, as a fault. {SESSION}",
+        summary=f"Send a signal to a daemon, to simulate a fault. {SESSION}",
         answer=DaemonStatus,
         body=api.Signal,
     ),
@@ -132,7 +138,7 @@ OPERATIONS = (
         handler="define",
         method="PUT",
         path="/daemons/{name}",
-        summary=f"Add a daemon, or change it. {SESSION}",
+        summary=f"Add a daemon or change its definition. {SESSION}",
         answer=DaemonStatus,
         body=Definition,
     ),
@@ -140,21 +146,21 @@ OPERATIONS = (
         handler="remove",
         method="DELETE",
         path="/daemons/{name}",
-        summary=f"End a daemon, and forget it with its log and data. {SESSION}",
+        summary=f"Stop a daemon and delete its log and data. {SESSION}",
         answer=dict[str, Any],
     ),
     Operation(
         handler="settings",
         method="GET",
         path="/session",
-        summary=f"What a session was set up to be. {SESSION}",
+        summary=f"The settings of a session. {SESSION}",
         answer=api.SessionSettings,
     ),
     Operation(
         handler="set_up",
         method="PUT",
         path="/session",
-        summary=f"What a session that was kept warm is to be. {SESSION}",
+        summary=f"Reconfigure a session that was kept warm. {SESSION}",
         answer=list[Change],
         body=api.SessionSettings,
     ),
@@ -164,18 +170,18 @@ OPERATIONS = (
 )  # fmt: skip
 
 FAULTS = {
-    400: "the query or the body cannot be understood",
+    400: "invalid query or body",
     401: "over TCP: the token is missing or wrong",
-    403: "over TCP: the request is a browser's",
-    404: "there is no such daemon",
-    408: "the body does not come to an end",
-    409: "it makes no sense as things are",
+    403: "over TCP: the request comes from a web page",
+    404: "unknown daemon",
+    408: "the request body was not completed in time",
+    409: "not possible in the current state",
     421: "over TCP: the request is for another host",
 }
 
 
 def document() -> bytes:
-    """The OpenAPI 3.1 document, as JSON."""
+    """Return the OpenAPI 3.1 document as JSON."""
     paths: dict[str, dict[str, Any]] = {}
     bodies = {operation.body for operation in OPERATIONS if operation.body is not None}
     types = [*_answers(), *bodies, api.Fault]
@@ -203,7 +209,7 @@ def _answers() -> Iterable[Any]:
 
 
 def _describe(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
-    parameters = [_parameter("query", name, *told) for name, told in operation.query.items()]
+    parameters = [_parameter("query", name, *described) for name, described in operation.query.items()]
     if "{name}" in operation.path:
         parameters.append(_parameter("path", "name", {"type": "string", "minLength": 1}, "the daemon"))
     answer = schemas[repr(operation.answer)]
@@ -212,7 +218,7 @@ def _describe(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         content[LINES] = {"schema": {}}
     fault = {JSON: {"schema": schemas[repr(api.Fault)]}}
     responses = {str(status): {"description": text, "content": fault} for status, text in FAULTS.items()}
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "operationId": operation.handler,
         "summary": operation.summary,
         "parameters": parameters,
@@ -220,8 +226,11 @@ def _describe(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     if operation.body is not None:
         required = any(field.required for field in msgspec.structs.fields(operation.body))
-        told["requestBody"] = {"required": required, "content": {JSON: {"schema": schemas[repr(operation.body)]}}}
-    return told
+        description["requestBody"] = {
+            "required": required,
+            "content": {JSON: {"schema": schemas[repr(operation.body)]}},
+        }
+    return description
 
 
 def _parameter(place: str, name: str, schema: dict[str, Any], text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Waiting for the outcome of an order."""
+"""Wait for the outcome of an order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from neo_daemons.supervision.supervisor import Supervisor
 
 
 async def wait_for_outcome(supervisor: Supervisor, name: str, wait_s: float) -> None:
-    """Until a daemon, or what a reload has put in its place, has settled, or `wait_s` seconds have passed."""
+    """Wait up to `wait_s` seconds until a daemon, or the one that a reload put in its place, has settled."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
     while (left_s := deadline - loop.time()) > 0:

@@ -1,4 +1,4 @@
-"""Whose process is at the other end of a connection on this machine."""
+"""Find out which user's process is at the other end of a local connection."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ UCRED = struct.Struct("=iII")
 
 
 def may_enter(connection: socket.socket) -> bool:
-    """Whether the client is a process of this user, or of root. Where the system does not tell, the mode of the
-    socket and of its directory decide."""
+    """Return whether the client is a process of this user or of root. Where the system does not report the user, the
+    permissions of the socket and of its directory decide."""
     uid = _uid(connection)
     return uid is None or uid in (Unpatched.geteuid(), 0)
 
 
 def may_be_trusted(connection: socket.socket) -> bool:
-    """Whether the server is a process of this user, or of root: a client tells nothing to any other, and believes
-    nothing that it says. Root trusts the servers of all users."""
+    """Return whether the server is a process of this user or of root. A client sends nothing to any other server and
+    ignores what it says. Root trusts the servers of all users."""
     return Unpatched.geteuid() == 0 or may_enter(connection)
 
 

@@ -1,4 +1,4 @@
-"""What the control API needs of the supervisor's owner."""
+"""What the control API needs from the supervisor's owner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Controlled(Protocol):
     supervisor: Supervisor
 
     async def reload(self, *, dry_run: bool) -> list[Change]:
-        """Read the configuration again and bring the daemons in line with it.
+        """Reload the configuration and apply what has changed.
 
         Raises:
             ConfigError: the configuration cannot be used; nothing was changed.
@@ -29,40 +29,40 @@ class Controlled(Protocol):
 
     @property
     def session(self) -> OnDemandSession | None:
-        """What the supervisor of a session can do beyond others; None for a supervisor that belongs to no session."""
+        """The session that the supervisor belongs to; None for a supervisor outside sessions."""
 
 
 class OnDemandSession(Protocol):
-    """A session, of tests mostly: it starts daemons on demand, and lasts as long as somebody holds a lease on it."""
+    """A session, usually of tests: it starts daemons on demand and lasts as long as a client holds a lease on it."""
 
     def lease_taken(self, lease: int, *, owner: bool) -> None:
-        """A client holds this lease from now on.
+        """Note that a client holds this lease from now on.
 
         Raises:
-            Refused: too late, the session ends.
+            Refused: too late, the session is ending.
         """
 
     def lease_dropped(self, lease: int) -> None:
-        """No client holds this lease any more."""
+        """Note that the client has given up this lease."""
 
     def ordered(self, name: str) -> None:
-        """A client has given a daemon an order: the failures that were remembered of it no longer count."""
+        """Note that a client has given a daemon an order: its past failures no longer count."""
 
     async def need(self, name: str, wait_s: float) -> api.Needed:
-        """Start a daemon unless it runs, and wait up to `wait_s` seconds for the outcome."""
+        """Start a daemon unless it is running, and wait up to `wait_s` seconds for the outcome."""
 
     async def define(self, definition: Definition) -> SupervisedDaemon:
-        """Add a daemon, or change it.
+        """Add a daemon or change its definition.
 
         Raises:
-            Refused: it has been changed to something else already.
+            Refused: another client has already changed it differently.
         """
 
     async def remove(self, name: str) -> None:
-        """End a daemon and forget it."""
+        """Stop a daemon and delete its log and data."""
 
     def settings(self) -> api.SessionSettings:
-        """What the session was set up to be, without what `define` has changed since."""
+        """Return the session's settings, without what `define` has changed since."""
 
     async def set_up(self, settings: api.SessionSettings) -> list[Change]:
-        """Take the definitions of another user of the session; what changed."""
+        """Adopt the settings of the session's next user and return what changed."""

@@ -1,4 +1,4 @@
-"""The control API's server: requests find their handlers, and faults become answers."""
+"""The control API's server: it routes requests to their handlers and turns exceptions into answers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ControlServer:
 
     Args:
         controlled: the owner of the supervisor.
-        path: of the Unix socket.
-        tcp: to serve over TCP besides.
+        path: the path of the Unix socket.
+        tcp: also serve over TCP.
     """
 
     def __init__(self, controlled: Controlled, path: Path, tcp: TcpListener | None = None) -> None:
@@ -41,14 +41,14 @@ class ControlServer:
 
     @property
     def path(self) -> Path:
-        """Of the Unix socket."""
+        """The path of the Unix socket."""
         return self._transport.path
 
     def start(self) -> None:
         """Listen.
 
         Raises:
-            StateDirError: the socket cannot be made.
+            StateDirError: the socket cannot be created.
         """
         self._transport.start()
 
@@ -56,14 +56,14 @@ class ControlServer:
         """Close, and remove the socket."""
         self._closing.set()
         for daemon in self._supervisor.daemons.values():
-            daemon.slot.log.rotated.notify()  # its followers look for its last words
+            daemon.slot.log.rotated.notify()  # wakes its followers to read the last lines
         await self._transport.stop()
 
     async def listen_again(self) -> bool:
-        """Make the socket again if it has been removed; whether that was so. Connections stay.
+        """Recreate the socket if it was removed, and return whether it was. Connections stay open.
 
         Raises:
-            StateDirError, OSError: it cannot be made.
+            StateDirError, OSError: it cannot be created.
         """
         return await self._transport.listen_again(self._supervisor.state_dir.path)
 
@@ -81,13 +81,14 @@ class ControlServer:
         )
 
     def _answering(self, handler: Handler) -> Handler:
-        """`handler`, with every fault an answer."""
+        """Return `handler` with its exceptions turned into answers."""
         from neo_daemons.config.errors import ConfigError
 
         async def answer(request: Request) -> Response:
             meant = request.headers.get(api.DIRECTORY_HEADER)
             if meant is not None and not self._supervisor.upkeep.is_in(meant):
-                return json_response(api.Fault(f"this is the supervisor of {self._supervisor.state_dir.path}"), 421)
+                text = f"wrong supervisor: this one serves {self._supervisor.state_dir.path}"
+                return json_response(api.Fault(text), 421)
             try:
                 return await handler(request)
             except BadRequest as error:
@@ -109,5 +110,5 @@ def _by_method(handlers: Mapping[str, Handler]) -> Handler:
 
 
 async def _no_such_path(request: Request, error: Exception) -> Response:
-    known = f"GET /{api.VERSION}/openapi.json lists what there is"
-    return json_response(api.Fault(f"there is no {request.url.path[:200]!r}; {known}"), 404)
+    known = f"GET /{api.VERSION}/openapi.json lists all paths"
+    return json_response(api.Fault(f"unknown path {request.url.path[:200]!r}; {known}"), 404)

@@ -1,6 +1,6 @@
-"""The control API over TCP: a request must show the token, and must not come from a page in a browser.
+"""The control API over TCP: a request must carry the token and must not come from a web page.
 
-Every user of this machine can connect there, and so can every page in a browser of this user.
+Every user of this machine, and every web page in this user's browser, can connect to the port.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ SCHEME = "Bearer "
 
 
 class TcpListener:
-    """A listening port, and the token that it asks for, in a file that only this user can read.
+    """A listening port, and the token that it requires, in a file that only this user can read.
 
     Args:
         address: where to listen; with port 0 the system chooses a free one.
-        token_file: where to write the token, which is a new one each time.
+        token_file: where to write the token, which is new each time.
 
     Raises:
         StateDirError: the port is taken, or the file cannot be written.
@@ -50,7 +50,7 @@ class TcpListener:
             raise
 
     def publish(self) -> None:
-        """Write the token to its file, unless it is there.
+        """Write the token to its file unless it is already there.
 
         Raises:
             StateDirError: the file cannot be written.
@@ -59,7 +59,7 @@ class TcpListener:
             if not self._is_published():
                 write_whole(self._token_file, f"{self._token}\n".encode(), mode=0o600)
         except OSError as error:
-            raise StateDirError(f"cannot write {self._token_file}: {error.strerror}; make room") from None
+            raise StateDirError(f"cannot write {self._token_file}: {error.strerror}; free some space there") from None
 
     def _is_published(self) -> bool:
         try:
@@ -68,11 +68,11 @@ class TcpListener:
             return False
 
     def guard(self, app: ASGIApp) -> ASGIApp:
-        """Put the check for the token, and for browsers, before `app`."""
+        """Wrap `app` so that it gets only requests with the token, and none from web pages."""
         return Guard(app, self.address, self._token)
 
     def close(self) -> None:
-        """Stop listening, and remove the token."""
+        """Stop listening and remove the token."""
         self.socket.close()
         with contextlib.suppress(OSError):
             if self._is_published():
@@ -80,7 +80,7 @@ class TcpListener:
 
 
 class Guard:
-    """Passes a request on to `app` if it was sent to `address`, shows the `token`, and is not a browser's."""
+    """Passes a request on to `app` if it was sent to `address`, carries the `token`, and is not from a web page."""
 
     def __init__(self, app: ASGIApp, address: Loopback, token: str) -> None:
         self._app = app
@@ -97,10 +97,10 @@ class Guard:
 
     def _refuse(self, headers: Headers) -> Response | None:
         if headers.get("host", "").lower() not in self._hosts:
-            # A page whose name was made to point to this machine keeps its name.
-            return _answer(421, f"this is not the host that was asked for; it is {' or '.join(self._hosts)}")
+            # DNS rebinding: a page whose host name now resolves to this machine still sends that name.
+            return _answer(421, f"wrong Host header; this server is {' or '.join(self._hosts)}")
         if "origin" in headers or "sec-fetch-site" in headers:
-            return _answer(403, "pages in a browser are not let in")
+            return _answer(403, "requests from web pages are refused")
         said = headers.get("authorization", "").encode("latin-1")
         if not hmac.compare_digest(said, self._expected):
             return _answer(401, "the token is missing or wrong; it is in control.token in the state directory")

@@ -1,7 +1,7 @@
-"""HTTP for the control API, on its sockets: the one module that knows what is inside uvicorn.
+"""HTTP for the control API, on its sockets: the only module that relies on uvicorn's internals.
 
-uvicorn promises none of what is subclassed here: `pyproject.toml` bounds its versions, and ``tests/test_transport.py``
-pins the behaviour that this module relies on.
+uvicorn does not promise to keep what is subclassed here: `pyproject.toml` bounds its versions, and
+``tests/test_transport.py`` pins the behaviour that this module relies on.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from .tcp_listener import TcpListener
 MAX_CONNECTIONS = 512
 """With more connections than this, requests are answered with status 503."""
 SPARE_CONNECTIONS = 64
-"""So many more connections get that answer; any further one is closed."""
+"""So many more connections get that answer; further ones are closed."""
 ACCEPTED_AT_ONCE = 32
-"""How many waiting connections are accepted in one go. asyncio may open four times as many before we can close the
-first that is too many: with the limits above, that stays well below 1024, the usual limit of descriptors."""
+"""How many waiting connections are accepted at once. asyncio may open four times as many before we can close the first
+one above the limit; with the limits above, that stays well below 1024, the usual limit of descriptors."""
 BACKLOG = 2048
 """How many connections may wait to be accepted. On a Unix socket, connecting fails beyond that."""
 MAX_TCP_CONNECTIONS = 64
-"""Any further one is closed: unauthenticated clients cannot use up the connections of others."""
+"""Further ones are closed: unauthenticated clients cannot exhaust connections."""
 HEAD_S = 10.0
 """A connection must send its first request within this."""
 GRACE_S = 1
-"""Requests that are under way at a shutdown may take this much longer."""
+"""At a shutdown, running requests may take this much longer."""
 
 
 class HttpProtocol(H11Protocol):
-    """HTTP/1.1 for this user's processes, and over TCP for requests that `Guard` lets pass."""
+    """HTTP/1.1 for this user's processes and, over TCP, for requests that `Guard` accepts."""
 
     guard: Callable[[ASGIApp], ASGIApp] | None = None
     """Set by `behind`, for connections over TCP."""
@@ -67,13 +67,13 @@ class HttpProtocol(H11Protocol):
             super().connection_lost(exc)
 
     def _give_up(self) -> None:
-        """Close the connection of a client that has sent no request."""
+        """Close the connection of a client that has not sent a request."""
         if cast("object | None", self.cycle) is None:
             self.transport.abort()
 
 
 def behind(guard: Callable[[ASGIApp], ASGIApp]) -> type[HttpProtocol]:
-    """The protocol, with `guard` before requests that come over TCP."""
+    """Return the protocol with `guard` before requests that come over TCP."""
 
     class Guarded(HttpProtocol):
         pass
@@ -83,11 +83,11 @@ def behind(guard: Callable[[ASGIApp], ASGIApp]) -> type[HttpProtocol]:
 
 
 class GuestServer(uvicorn.Server):
-    """uvicorn as a guest in our loop: it leaves signals alone, and waits for an event instead of ticking."""
+    """uvicorn inside our event loop: it leaves signals alone and waits for an event instead of polling."""
 
     @classmethod
     def of(cls, app: ASGIApp, protocol: type[HttpProtocol]) -> Self:
-        """A server of `app`."""
+        """Return a server of `app`."""
         return cls(
             uvicorn.Config(
                 app,
@@ -112,12 +112,12 @@ class GuestServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        # asyncio has one number for how many may wait and how many it accepts in one go.
+        # asyncio uses one number for how many connections may wait and how many it accepts at once.
         for listener in sockets or ():
             listener.listen(BACKLOG)
 
     async def listen(self, listener: socket.socket) -> None:
-        """Serve another Unix socket in the place of the first. Connections stay."""
+        """Serve another Unix socket in place of the first. Connections stay open."""
         kind = cast("type[HttpProtocol]", self.config.http_protocol_class)
 
         def make() -> asyncio.Protocol:
@@ -140,11 +140,11 @@ class GuestServer(uvicorn.Server):
 
 
 class Transport:
-    """Serves an application on a Unix socket, and over TCP besides if there is a listener.
+    """Serves an application on a Unix socket, and also over TCP if there is a listener.
 
     Args:
-        path: of the Unix socket.
-        closing: set before `stop` is called; from then on a request that is cut off is no fault.
+        path: the path of the Unix socket.
+        closing: set before `stop` is called; from then on cancelled requests are not reported.
     """
 
     def __init__(self, app: ASGIApp, path: Path, tcp: TcpListener | None, closing: asyncio.Event) -> None:
@@ -154,13 +154,13 @@ class Transport:
         self._server: GuestServer | None = None
         self._serving: asyncio.Task[None] | None = None
         self._inode = 0
-        """Of the Unix socket."""
+        """The inode of the Unix socket."""
 
     def start(self) -> None:
         """Listen.
 
         Raises:
-            StateDirError: the socket cannot be made.
+            StateDirError: the socket cannot be created.
         """
         sockets, protocol = [address.bind(self.path)], HttpProtocol
         self._inode = self.path.stat().st_ino
@@ -172,7 +172,7 @@ class Transport:
         self._serving = faults.reported(serving, "serving the control API")
 
     async def stop(self) -> None:
-        """Give the requests under way `GRACE_S` to end, close, and remove the socket."""
+        """Give running requests `GRACE_S` to finish, close, and remove the socket."""
         if self._server is not None and self._serving is not None:
             self._server.stop_asked.set()
             await asyncio.gather(self._serving, return_exceptions=True)
@@ -183,26 +183,26 @@ class Transport:
                 self.path.unlink()
 
     def _is_at_its_path(self) -> bool:
-        """Whether the socket is still there: cleaners of temporary files and the end of a login session remove it."""
+        """Return whether the socket is still there: cleaners of temporary files or the end of a login may remove it."""
         try:
             return self.path.stat().st_ino == self._inode
         except OSError:
             return False
 
     async def listen_again(self, state_dir: Path) -> bool:
-        """Make the socket of `state_dir`, and the token's file, again if they have been removed. Connections stay.
+        """Recreate the socket of `state_dir`, and the token's file, if they were removed. Connections stay open.
 
         Returns:
-            Whether the socket had to be made again; `path` is where it is now.
+            Whether the socket was recreated; `path` is where it is now.
 
         Raises:
-            StateDirError, OSError: it cannot be made.
+            StateDirError, OSError: it cannot be created.
         """
         if self._tcp is not None:
             self._tcp.publish()
         if self._server is None or not self._server.started or self._is_at_its_path():
             return False
-        path = address.socket_path(state_dir)  # its directory may have gone, too
+        path = address.socket_path(state_dir)  # its directory may have been removed, too
         listener = address.bind(path)
         self.path, self._inode = path, path.stat().st_ino
         await self._server.listen(listener)
@@ -210,7 +210,7 @@ class Transport:
 
 
 def _until_closing(app: ASGIApp, closing: asyncio.Event) -> ASGIApp:
-    """`app`, which uvicorn cancels when its grace is over: at a shutdown that is no fault to be reported."""
+    """Wrap `app` so that requests which uvicorn cancels at a shutdown are not reported as errors."""
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
         try:

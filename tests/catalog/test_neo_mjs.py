@@ -162,7 +162,7 @@ def test_a_configured_checkout_that_is_none_is_an_error(machine: Machine, name: 
 def test_a_neo_home_of_an_unknown_user_is_an_error(machine: Machine) -> None:
     machine.environ["NEO_HOME"] = "~nobody-here/neo"
     assert machine.locate("bridge") == CannotRun(
-        reason="NEO_HOME = ~nobody-here/neo: there is no such home directory",
+        reason="NEO_HOME = ~nobody-here/neo: the home directory is unknown",
         remedy="set NEO_HOME to a neo.mjs checkout, or unset it",
     )
 

@@ -165,7 +165,7 @@ class Stage:
         except Unreachable as error:
             self.broken.append(f"{order} {name}: {error}")
         except ControlError as error:
-            if "does not answer" in str(error):
+            if "is not responding" in str(error):
                 self.broken.append(f"{order} {name}: {error}")
 
     def daemons(self) -> dict[str, DaemonStatus]:

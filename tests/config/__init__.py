@@ -1,1 +1,1 @@
-"""Reading configurations: what each fault is told as, and what a good one comes to."""
+"""Reading configurations: how each error is reported, and what a valid file means."""

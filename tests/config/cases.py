@@ -1,4 +1,4 @@
-"""All that can be wrong with a file."""
+"""Everything that can be wrong with a file."""
 
 from __future__ import annotations
 

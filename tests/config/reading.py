@@ -1,4 +1,4 @@
-"""Files, read or refused; and the remedies that messages have in common."""
+"""Read valid and invalid files; the remedies that several messages share."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from neo_daemons.definitions import Definition
 API = '[daemons.api]\ncommand = ["api"]\n'
 WEB = '[daemons.web]\ncommand = ["web"]\n'
 HTTP = '[daemons.api]\ncommand = ["api"]\nport = 1\nready = { type = "http"'
-WRITE_COMMAND = 'write a list of strings, e.g. ["python", "-m", "http.server"]; there is no shell'
-WRITE_PORT = 'write a whole number from 1 to 65535 or "auto"'
-WRITE_PROBE = 'write a table, e.g. { type = "http", path = "/" }, or a list of such'
-WRITE_PROBE_TYPE = 'write "http", "tcp", "exec", "file" or "log"'
-WRITE_RESTART = 'write "always", "on-failure", "never", or a table such as { limit = 5, window_s = 600 }'
-WRITE_SIGNAL = 'write "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2" or "SIGKILL"'
-WRITE_DOLLAR = "a $ that begins no reference; write ${name} for a reference, $$ for a dollar sign"
-WRITE_URL = 'not a URL; write one such as "http://host:8000/path"'
-NO_NAME = "not a name for a daemon; use a-z, 0-9, - and _, a letter first, 63 characters at most"
-NO_HOME = "there is no such home directory"
-NOT_FINITE = "not a finite number; write an ordinary number, or remove the key"
+WRITE_COMMAND = 'use a list of strings, e.g. ["python", "-m", "http.server"]; there is no shell'
+WRITE_PORT = 'use a whole number from 1 to 65535 or "auto"'
+WRITE_PROBE = 'use a table, e.g. { type = "http", path = "/" }, or a list of such tables'
+WRITE_PROBE_TYPE = 'use "http", "tcp", "exec", "file" or "log"'
+WRITE_RESTART = 'use "always", "on-failure", "never", or a table, e.g. { limit = 5, window_s = 600 }'
+WRITE_SIGNAL = 'use "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2" or "SIGKILL"'
+WRITE_DOLLAR = '"$" is not followed by a reference; use ${name} for a reference, $$ for a dollar sign'
+WRITE_URL = 'not a URL; use e.g. "http://host:8000/path"'
+EXPECTED_PORT = WRITE_PORT.replace("use", "invalid value; expected")
+EXPECTED_PROBE_TYPE = WRITE_PROBE_TYPE.replace("use", "invalid value; expected one of")
+EXPECTED_RESTART = WRITE_RESTART.replace("use", "invalid value; expected one of")
+EXPECTED_SIGNAL = WRITE_SIGNAL.replace("use", "invalid value; expected one of")
+NO_NAME = "not a valid daemon name; use a-z, 0-9, - and _, starting with a letter, at most 63 characters"
+NO_HOME = "the home directory is unknown"
+NOT_FINITE = "not a finite number; use an ordinary number, or remove the key"
 
 
 def read(root: Path, text: str, name: str = "neo-daemons.toml", **environ: str) -> Configuration:
-    """The configuration in a file of this content."""
+    """Return the configuration in a file with this content."""
     (root / name).write_text(text)
     return load(root / name, environ=environ)
 
 
 def fault(root: Path, text: str | bytes, name: str = "neo-daemons.toml") -> str:
-    """What is said of a file of this content, without the file's name, which begins it."""
+    """Return the error for a file with this content, without the file's name at its beginning."""
     file = root / name
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""Commands that cannot begin: one line, exit code 2, and nothing is left."""
+"""Commands that cannot start print one line, exit with 2 and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def command_line(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProce
     )
 
 
-def test_serve_says_all_faults_and_ends_with_2(root: Path) -> None:
+def test_serve_reports_all_errors_and_exits_with_2(root: Path) -> None:
     (root / "neo-daemons.toml").write_text(API + "port = 0\ncmd = 1\n" + WEB + 'cwd = "nowhere"')
     ended = command_line("serve", cwd=root)
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -55,7 +55,7 @@ def test_serve_says_all_faults_and_ends_with_2(root: Path) -> None:
         "file: tables nested too deeply",
     ],
 )
-def test_serve_ends_with_2_says_one_line_and_leaves_nothing(root: Path, case: str) -> None:
+def test_serve_exits_with_2_after_one_line_and_leaves_nothing_behind(root: Path, case: str) -> None:
     text, expected = BAD[case]
     file = root / "bad.toml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -67,23 +67,23 @@ def test_serve_ends_with_2_says_one_line_and_leaves_nothing(root: Path, case: st
     assert sorted(root.rglob("*")) == before
 
 
-def test_serve_with_a_file_that_is_not_there_leaves_nothing(root: Path) -> None:
+def test_serve_with_a_missing_file_leaves_nothing_behind(root: Path) -> None:
     before = sorted(root.rglob("*"))
     ended = command_line("serve", "--config", "gone.toml", "--state-dir", root / "state", cwd=root)
     assert ended.returncode == 2
     assert ended.stderr == (
         f"neo-daemons: {root}/gone.toml: cannot be read: No such file or directory; "
-        "name a readable file with --config\n"
+        "pass a readable file with --config\n"
     )
     assert sorted(root.rglob("*")) == before
 
 
-def test_requiring_nobody_that_is_configured_is_wrong_usage(root: Path) -> None:
+def test_requiring_an_unknown_daemon_is_invalid_usage(root: Path) -> None:
     (root / "neo-daemons.toml").write_text(API + WEB)
     before = sorted(root.rglob("*"))
     ended = command_line("serve", "--require", "nobody", "--state-dir", root / "state", cwd=root)
     assert ended.returncode == 2
-    assert ended.stderr == "neo-daemons: --require nobody: no such daemon; configured: api, web\n"
+    assert ended.stderr == "neo-daemons: --require nobody: unknown daemon; configured daemons: api, web\n"
     assert sorted(root.rglob("*")) == before
 
 
@@ -96,7 +96,7 @@ def test_requiring_nobody_that_is_configured_is_wrong_usage(root: Path) -> None:
         ([], "COMMAND"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_names_the_fault_last(root: Path, arguments: list[str], fault: str) -> None:
+def test_invalid_usage_exits_with_2_and_names_the_error_last(root: Path, arguments: list[str], fault: str) -> None:
     before = sorted(root.rglob("*"))
     ended = command_line(*arguments, cwd=root)
     assert (ended.returncode, ended.stdout) == (2, "")

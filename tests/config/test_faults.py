@@ -1,4 +1,4 @@
-"""Each fault of a file is one line with file, key, value and remedy; all of a file are told at once."""
+"""Each error of a file is one line with file, key, value and remedy; all errors are reported together."""
 
 from __future__ import annotations
 
@@ -34,53 +34,53 @@ from .reading import API, HTTP, NO_HOME, WEB, WRITE_PORT, assert_says, fault, na
         (f'[daemons.api]\nexternl = "http://me:{"s3cret" * 20}@host"', "externl = 'http://***@host'"),
     ],
 )
-def test_no_fault_shows_the_credentials_in_a_url(root: Path, text: str, shown: str) -> None:
+def test_no_error_shows_the_credentials_in_a_url(root: Path, text: str, shown: str) -> None:
     said = fault(root, text)
     assert f"daemons.api.{shown}: " in said
     assert "s3cret" not in said
 
 
-def test_a_daemon_whose_table_is_none_is_still_a_daemon_for_the_others(root: Path) -> None:
+def test_a_daemon_whose_value_is_not_a_table_still_exists_for_the_others(root: Path) -> None:
     text = "[daemons]\nx = 3\n" + API + 'after = ["x"]\nenv = { X = "${daemons.x.port}" }'
-    assert fault(root, text) == "daemons.x = 3: expected table, got integer; write a table [daemons.x]"
+    assert fault(root, text) == "daemons.x = 3: expected table, got integer; use a table [daemons.x]"
 
 
 @pytest.mark.parametrize(
     "other",
     ["colour = 1", "env = 3", 'ready = { type = "tcp", port = "x" }', 'ready = { type = "log", pattern = "(" }'],
 )
-def test_what_two_daemons_share_is_told_beside_their_other_faults(root: Path, other: str) -> None:
+def test_what_two_daemons_share_is_reported_beside_their_other_errors(root: Path, other: str) -> None:
     text = f'{API}port = 8001\ndata_dir = "d"\n{WEB}ports = {{ main = 8001 }}\ndata_dir = "./d"\n{other}\n'
     with pytest.raises(ConfigError) as caught:
         read(root, text)
     said = str(caught.value)
     assert len(caught.value.faults) == 3
-    assert 'daemons.web.ports.main = 8001: also that of daemons.api.port; choose another, or "auto"' in said
-    assert f"daemons.web.data_dir = './d': is {root}/d, also that of daemons.api" in said
+    assert 'daemons.web.ports.main = 8001: already used by daemons.api.port; choose another, or "auto"' in said
+    assert f"daemons.web.data_dir = './d': is {root}/d, already used by daemons.api" in said
 
 
 @pytest.mark.parametrize("place", ["${nowhere}", "~no-such-user/x", "a-file"])
-def test_a_data_directory_that_cannot_be_is_not_called_shared(root: Path, place: str) -> None:
+def test_an_invalid_data_directory_is_not_reported_as_shared(root: Path, place: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(root, f'{API}data_dir = "{place}"\n{WEB}data_dir = "{place}"\n')
     assert len(caught.value.faults) == 2
     assert "also that of" not in str(caught.value)
 
 
-def test_the_port_of_an_external_daemon_is_one_fault(root: Path) -> None:
+def test_the_port_of_an_external_daemon_is_one_error(root: Path) -> None:
     text = API + 'port = 8001\n[daemons.web]\nexternal = "http://host"\nport = 8001'
-    assert fault(root, text).startswith("daemons.web.port = 8001: an external daemon has none")
+    assert fault(root, text).startswith("daemons.web.port = 8001: not allowed for an external daemon")
 
 
 @pytest.mark.parametrize("url", ["http://me:s3cret@host:99999", "me:s3cret@host"])
-def test_no_fault_of_an_external_daemon_shows_credentials(url: str) -> None:
+def test_no_error_about_an_external_daemon_shows_credentials(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         external("api", url)
     assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD.values(), ids=BAD)
-def test_a_fault_is_one_line_with_file_key_value_and_remedy(root: Path, text: str | bytes, expected: str) -> None:
+def test_an_error_is_one_line_with_file_key_value_and_remedy(root: Path, text: str | bytes, expected: str) -> None:
     assert_says(fault(root, text), expected)
 
 
@@ -116,13 +116,13 @@ data_dir = "a-file"
 """
 
 
-def test_all_faults_of_a_file_are_told_at_once_each_with_its_key(root: Path) -> None:
+def test_all_errors_of_a_file_are_reported_together_each_with_its_key(root: Path) -> None:
     file = root / "neo-daemons.toml"
     file.write_text(MANY)
     with pytest.raises(ConfigError) as caught:
         load(file, environ={})
     head, *lines = str(caught.value).splitlines()
-    assert head == f"the configuration has {len(lines)} faults:"
+    assert head == f"the configuration has {len(lines)} errors:"
     keys = [re.split(" = |: ", without_file(line, file))[0] for line in lines]
     assert sorted(keys) == sorted(
         [
@@ -150,7 +150,7 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_key(root: Path) -> 
     )
 
 
-def test_a_fault_makes_no_others(root: Path) -> None:
+def test_an_error_causes_no_others(root: Path) -> None:
     text = (
         API + 'port = "x"\nready = { type = "http" }\n' + WEB + 'env = { API = "${daemons.api.port}" }\nafter = ["api"]'
     )
@@ -164,7 +164,7 @@ def test_a_fault_makes_no_others(root: Path) -> None:
     ]
 
 
-def test_observers_need_no_variable_of_the_supervisor(root: Path) -> None:
+def test_observers_do_not_need_the_variables_of_the_supervisor(root: Path) -> None:
     (root / "neo-daemons.toml").write_text(API + 'env = { A = "${env.TOKEN}" }')
     (definition,) = load(root / "neo-daemons.toml", environ={}, observing=True).definitions
     assert definition.env == {"A": "${env.TOKEN}"}
@@ -174,22 +174,22 @@ def test_observers_need_no_variable_of_the_supervisor(root: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[tool.other]\nx = 1", "has no table [tool.neo_daemons]; add one, or name another file with --config"),
-        ("tool = 3", "has no table [tool.neo_daemons]; add one, or name another file with --config"),
-        ("[tool]\nneo_daemons = 3", "has no table [tool.neo_daemons]; add one, or name another file with --config"),
+        ("[tool.other]\nx = 1", "has no table [tool.neo_daemons]; add one, or pass another file with --config"),
+        ("tool = 3", "has no table [tool.neo_daemons]; add one, or pass another file with --config"),
+        ("[tool]\nneo_daemons = 3", "has no table [tool.neo_daemons]; add one, or pass another file with --config"),
         (
             "[tool.neo_daemons.daemons.api]\nport = 0",
             f"tool.neo_daemons.daemons.api.port = 0: expected integer >= 1; {WRITE_PORT}",
         ),
         (
             "[tool.neo_daemons.daemons]",
-            "tool.neo_daemons.daemons = {}: names no daemon; "
-            "add a table such as [tool.neo_daemons.daemons.chroma], or remove it",
+            "tool.neo_daemons.daemons = {}: defines no daemon; "
+            "add a table, e.g. [tool.neo_daemons.daemons.chroma], or remove it",
         ),
         (
             "[tool.neo_daemons]\ndaemons = 3",
             "tool.neo_daemons.daemons = 3: expected table, got integer; "
-            "write one table for each daemon, e.g. [tool.neo_daemons.daemons.chroma]",
+            "add a table for each daemon, e.g. [tool.neo_daemons.daemons.chroma]",
         ),
         (
             "[tool.neo_daemons.chroma]",
@@ -197,11 +197,11 @@ def test_observers_need_no_variable_of_the_supervisor(root: Path) -> None:
         ),
         (
             '[tool.neo_daemons]\nstate_dir = "~nobody-here"',
-            f"tool.neo_daemons.state_dir = '~nobody-here': {NO_HOME}; name a directory, or a new one",
+            f"tool.neo_daemons.state_dir = '~nobody-here': {NO_HOME}; use an existing directory or a new path",
         ),
     ],
 )
-def test_in_a_pyproject_keys_and_remedies_are_those_below_its_table(root: Path, text: str, expected: str) -> None:
+def test_in_a_pyproject_keys_and_remedies_name_its_table(root: Path, text: str, expected: str) -> None:
     assert_says(fault(root, text, "pyproject.toml"), expected)
 
 
@@ -223,7 +223,7 @@ TABLES = st.dictionaries(st.sampled_from([*KEYS, "model", "x"]), THINGS, max_siz
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.sampled_from(["api", "web", "chroma", "mlx", "a\n"]), TABLES | THINGS, max_size=3))
-def test_whatever_a_file_says_it_is_a_configuration_or_faults_of_one_line_each(
+def test_any_file_is_a_configuration_or_gives_one_line_per_error(
     tmp_path_factory: pytest.TempPathFactory, daemons: dict[str, Any]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "any.toml"
@@ -239,14 +239,14 @@ def test_whatever_a_file_says_it_is_a_configuration_or_faults_of_one_line_each(
         without_file(line, file)
 
 
-def test_a_file_that_cannot_be_read_is_said_with_the_reason(root: Path) -> None:
+def test_an_unreadable_file_is_reported_with_the_reason(root: Path) -> None:
     (root / "loop").symlink_to("loop")
     for name, reason in (("missing.toml", "No such file or directory"), ("real", "Is a directory")):
         with pytest.raises(ConfigError) as caught:
             load(root / name, environ={})
-        expected = f"cannot be read: {reason}; name a readable file with --config"
+        expected = f"cannot be read: {reason}; pass a readable file with --config"
         assert without_file(str(caught.value), root / name) == expected
-    with pytest.raises(ConfigError, match=r"loop.*; name a readable file with --config"):
+    with pytest.raises(ConfigError, match=r"loop.*; pass a readable file with --config"):
         load(root / "loop", environ={})
 
 
@@ -257,9 +257,9 @@ def test_a_file_name_with_a_line_end_does_not_break_the_line(root: Path) -> None
     assert str(caught.value).startswith(f"{root}/a\\nb.toml: x = 1: unknown key")
 
 
-def test_variables_that_name_no_directory_are_said(root: Path) -> None:
+def test_variables_without_a_valid_directory_are_reported(root: Path) -> None:
     for name, remedy in (
-        (ENVIRONMENT_VARIABLE, "name a directory, or a new one"),
+        (ENVIRONMENT_VARIABLE, "use an existing directory or a new path"),
         ("NEO_DAEMONS_CACHE_DIR", "set it…"),
     ):
         with pytest.raises(ConfigError) as caught:
@@ -267,4 +267,4 @@ def test_variables_that_name_no_directory_are_said(root: Path) -> None:
         assert_says(str(caught.value), f"{name}=~nobody-here: {NO_HOME}; {remedy}")
     with pytest.raises(ConfigError) as caught:
         load(state_dir=Path("~nobody-here"), environ={})
-    assert_says(str(caught.value), f"--state-dir ~nobody-here: {NO_HOME}; name a directory, or a new one")
+    assert_says(str(caught.value), f"--state-dir ~nobody-here: {NO_HOME}; use an existing directory or a new path")

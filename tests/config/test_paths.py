@@ -12,7 +12,7 @@ from neo_daemons.references import expand_all
 from .reading import API, only, read
 
 
-def test_paths_are_absolute_and_real_wherever_one_stands(root: Path, tmp_path: Path) -> None:
+def test_paths_are_absolute_and_real_in_any_working_directory(root: Path, tmp_path: Path) -> None:
     text = """
     state_dir = "link/state"
     [daemons.api]
@@ -41,7 +41,7 @@ def test_paths_are_absolute_and_real_wherever_one_stands(root: Path, tmp_path: P
     assert mlx.options == {"model": f"{root}/model"}
 
 
-def test_a_dollar_in_the_project_s_own_path_is_no_reference(tmp_path: Path) -> None:
+def test_a_dollar_in_the_projects_path_is_not_a_reference(tmp_path: Path) -> None:
     root = tmp_path / "$HOME" / "${port}"
     root.mkdir(parents=True)
     bridge, api = read(
@@ -63,13 +63,13 @@ def test_a_file_probe_that_begins_with_a_reference_is_left_to_it(root: Path) -> 
     assert only(read(root, text)).live == (FileProbe(path="${data_dir}/../beat"),)
 
 
-def test_a_data_directory_may_be_there_already_or_not(root: Path) -> None:
+def test_a_data_directory_may_exist_or_not(root: Path) -> None:
     assert only(read(root, API + 'data_dir = "real"')).data_dir == f"{root}/real"
     assert only(read(root, API + 'data_dir = "new/er"')).data_dir == f"{root}/new/er"
     assert not (root / "new").exists()
 
 
-def test_a_model_is_a_path_if_it_looks_like_one_or_is_there(root: Path) -> None:
+def test_a_model_is_a_path_if_it_looks_like_one_or_exists(root: Path) -> None:
     for stated, model in (
         ("org/name", "org/name"),
         ("real", f"{root}/real"),

@@ -1,4 +1,4 @@
-"""What settings come to."""
+"""The effect of settings on definitions."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def test_an_exported_variable_of_a_built_in_can_be_changed(root: Path) -> None:
     assert changed.exports == {"CHROMA_HOST": "${host}", "CHROMA_PORT": "${port}", "CHROMA_URL": "http://proxy"}
 
 
-def test_probes_of_a_built_in_can_be_taken_away(root: Path) -> None:
+def test_probes_of_a_built_in_can_be_removed(root: Path) -> None:
     changed = only(read(root, "[daemons.chroma]\nready = []\nlive = []"))
     assert (changed.ready, changed.live) == ((), ())
 
 
-def test_a_model_from_the_hub_has_been_fetched_before_its_grace_begins(root: Path) -> None:
+def test_a_model_from_the_hub_is_fetched_before_the_grace_period_begins(root: Path) -> None:
     here = only(read(root, '[daemons.mlx]\nmodel = "real"'))
     hub = only(read(root, '[daemons.mlx]\nmodel = "org/name"'))
     stated = only(read(root, '[daemons.mlx]\nmodel = "org/name"\nstart_grace_s = 5'))
@@ -100,7 +100,7 @@ def test_several_probes_keep_their_order_and_name_their_ports(root: Path) -> Non
         'live = { type = "http", url = "http://x", json = { at = ["${daemons.db.ports.main}"] } }',
     ],
 )
-def test_a_reference_to_another_daemon_means_after_it(root: Path, setting: str) -> None:
+def test_a_reference_to_another_daemon_implies_after(root: Path, setting: str) -> None:
     db = '[daemons.db]\ncommand = ["db"]\nport = "auto"\n'
     api, _, _ = read(root, f'{API}after = ["web"]\n{setting}\n{WEB}{db}').definitions
     assert api.after == ("web", "db")
@@ -132,7 +132,7 @@ def test_an_external_daemon_is_observed_at_its_url(root: Path) -> None:
     assert not {199, 500} & set(probe.status)
 
 
-def test_an_external_daemon_can_have_probes_of_its_own(root: Path) -> None:
+def test_an_external_daemon_can_have_its_own_probes(root: Path) -> None:
     probes = (HttpProbe(url="http://host/health"),)
     for key, other in (("ready", "live"), ("live", "ready")):
         text = f'{key} = {{ type = "http", url = "http://host/health" }}'

@@ -1,42 +1,45 @@
-"""What is wrong with daemons, and with whole files → how it is said: place, value, problem; remedy. One file each."""
+"""Errors in daemons and in whole files → the message: place, value, problem; remedy. One file each."""
 
 from __future__ import annotations
 
 from neo_daemons.config.source import MAX_FILE_BYTES
 
-from .reading import API, HTTP, NO_HOME, WEB, WRITE_DOLLAR, WRITE_PROBE_TYPE, WRITE_URL
+from .reading import API, EXPECTED_PROBE_TYPE, HTTP, NO_HOME, WEB, WRITE_DOLLAR, WRITE_PROBE_TYPE, WRITE_URL
 
 PROBES = {
     "without a type": (API + 'ready = { path = "/" }', f"daemons.api.ready.type: missing; {WRITE_PROBE_TYPE}"),
     "of unknown type": (
         API + 'ready = { type = "htpp" }',
-        f"daemons.api.ready.type = 'htpp': not one of the words known here; {WRITE_PROBE_TYPE}",
+        f"daemons.api.ready.type = 'htpp': {EXPECTED_PROBE_TYPE}",
     ),
     "http without a port": (
         API + 'ready = { type = "http" }',
-        "daemons.api.ready = 'http': needs a port, and the daemon has none; add port = \"auto\"",
+        "daemons.api.ready = 'http': requires a port, but the daemon has none; add port = \"auto\"",
     ),
     "tcp without a port": (
         API + 'live = { type = "tcp" }',
-        "daemons.api.live = 'tcp': needs a port, and the daemon has none; add port = \"auto\"",
+        "daemons.api.live = 'tcp': requires a port, but the daemon has none; add port = \"auto\"",
     ),
     "of an external daemon without a URL": (
         '[daemons.api]\nexternal = "http://host"\nready = { type = "tcp" }',
-        "daemons.api.ready = 'tcp': needs a port, and the daemon has none; use an http probe with a url",
+        "daemons.api.ready = 'tcp': requires a port, but the daemon has none; use an http probe with a url",
     ),
     "naming a missing port": (
         API + 'ports = { http = 1, rpc = 2 }\nready = [{ type = "tcp" }, { type = "http", port = "admin" }]',
-        "daemons.api.ready[1].port = 'admin': no such port; name one of: http, rpc",
+        "daemons.api.ready[1].port = 'admin': unknown port; use one of: http, rpc",
     ),
     "with a bad pattern": (
         API + 'ready = { type = "log", pattern = "(" }',
-        "daemons.api.ready.pattern = '(': not a regular expression (…); "
+        "daemons.api.ready.pattern = '(': invalid regular expression (…); "
         "correct it, or escape special characters with a backslash",
     ),
-    "with a bad body": (HTTP + ', body = "[" }', "daemons.api.ready.body = '[': not a regular expression (…backslash"),
+    "with a bad body": (
+        HTTP + ', body = "[" }',
+        "daemons.api.ready.body = '[': invalid regular expression (…backslash",
+    ),
     "with an overlong pattern": (
         API + f'ready = {{ type = "log", pattern = "a{{{9**20}}}" }}',
-        f"daemons.api.ready.pattern = 'a{{{9**20}}}': not a regular expression (…backslash",
+        f"daemons.api.ready.pattern = 'a{{{9**20}}}': invalid regular expression (…backslash",
     ),
     "log without a pattern": (
         API + 'ready = { type = "log" }',
@@ -45,44 +48,45 @@ PROBES = {
     "exec with an empty command": (
         API + 'ready = { type = "exec", command = [] }',
         "daemons.api.ready.command = []: is empty; "
-        'write a list of strings, e.g. ["test", "-e", "done"]; there is no shell',
+        'use a list of strings, e.g. ["test", "-e", "done"]; there is no shell',
     ),
     "log as liveness": (
         API + 'live = { type = "log", pattern = "x" }',
-        "daemons.api.live = 'log': a line once written stays written; use another type for live",
+        "daemons.api.live = 'log': a log probe cannot be used for live: a matching line keeps matching; "
+        "use another type",
     ),
     "file with half a database": (
         API + 'live = { type = "file", path = "x", query = "SELECT 1" }',
-        "daemons.api.live = 'file': database and query belong together; give both or none",
+        "daemons.api.live = 'file': database and query must be set together; set both or neither",
     ),
     "file with a bad path": (
         API + 'live = { type = "file", path = "~nobody-here/x" }',
-        f"daemons.api.live.path = '~nobody-here/x': {NO_HOME}; name another path",
+        f"daemons.api.live.path = '~nobody-here/x': {NO_HOME}; use another path",
     ),
     "http with an unknown method": (
         HTTP + ', method = "PUT" }',
-        'daemons.api.ready.method = \'PUT\': not one of the words known here; write "GET", "HEAD" or "POST"',
+        'daemons.api.ready.method = \'PUT\': invalid value; expected one of "GET", "HEAD" or "POST"',
     ),
     "http with an impossible status": (
         HTTP + ", status = [99] }",
-        "daemons.api.ready.status[0] = 99: expected integer >= 100; write a whole number from 100 to 599",
+        "daemons.api.ready.status[0] = 99: expected integer >= 100; use a whole number from 100 to 599",
     ),
     "http with a relative path": (
         HTTP + ', path = "health" }',
-        "daemons.api.ready.path = 'health': does not begin with /; write '/health'",
+        "daemons.api.ready.path = 'health': does not begin with /; use '/health'",
     ),
     "http with a bad URL": (HTTP + ', url = "localhost:80" }', f"daemons.api.ready.url = 'localhost:80': {WRITE_URL}"),
     "http with a date as JSON": (
         HTTP + ", json = { day = 1979-05-27 } }",
-        "daemons.api.ready.json = ***: holds a date or time, which JSON has not; write it in quotes",
+        "daemons.api.ready.json = ***: contains a date or time, which JSON does not support; put it in quotes",
     ),
     "with a negative timeout": (
         HTTP + ", timeout_s = -1 }",
-        "daemons.api.ready.timeout_s = -1: expected number > 0.0; write a number of seconds, more than 0",
+        "daemons.api.ready.timeout_s = -1: expected number > 0.0; use a number of seconds, more than 0",
     ),
     "with no failures": (
         HTTP + ", failures = 0 }",
-        "daemons.api.ready.failures = 0: expected integer >= 1; write a whole number, 1 or more",
+        "daemons.api.ready.failures = 0: expected integer >= 1; use a whole number, 1 or more",
     ),
 }
 
@@ -112,11 +116,12 @@ REFERENCES = {
     ),
     "to a variable that is not set": (
         API + 'env = { A = "${env.TOKEN}" }',
-        "daemons.api.env.A = '${env.TOKEN}': the environment has no variable TOKEN; set TOKEN, or write a value here",
+        "daemons.api.env.A = '${env.TOKEN}': the environment variable TOKEN is not set; "
+        "set TOKEN, or put the value here",
     ),
     "to a misspelt variable": (
         API + 'env = { A = "${env.PAHT}" }',
-        "daemons.api.env.A = '${env.PAHT}': the environment has no variable PAHT; did you mean ${env.PATH}?",
+        "daemons.api.env.A = '${env.PAHT}': the environment variable PAHT is not set; did you mean ${env.PATH}?",
     ),
     "to a port that another has not": (
         WEB + API + 'env = { A = "${daemons.web.port}" }',
@@ -181,59 +186,59 @@ REFERENCES = {
 BETWEEN_DAEMONS = {
     "after nobody": (
         API + 'after = ["nobody"]',
-        "daemons.api.after[0] = 'nobody': no such daemon; name one of: api",
+        "daemons.api.after[0] = 'nobody': unknown daemon; use one of: api",
     ),
     "requires a misspelt one": (
         WEB + API + 'requires = ["web", "wbe"]',
-        "daemons.api.requires[1] = 'wbe': no such daemon; did you mean 'web'?",
+        "daemons.api.requires[1] = 'wbe': unknown daemon; did you mean 'web'?",
     ),
     "after a built-in that is not configured": (
         API + 'after = ["chroma"]',
-        "daemons.api.after[0] = 'chroma': no such daemon; add a table [daemons.chroma]",
+        "daemons.api.after[0] = 'chroma': unknown daemon; add a table [daemons.chroma]",
     ),
     "cycle of one": (
         API + 'after = ["api"]',
-        "daemons.api.after[0] = 'api': a cycle: api → api; remove one of these dependencies",
+        "daemons.api.after[0] = 'api': dependency cycle: api → api; remove one of these dependencies",
     ),
     "cycle of two": (
         API + 'after = ["web"]\n' + WEB + 'after = ["api"]',
-        "daemons.api.after[0] = 'web': a cycle: api → web → api; remove one of these dependencies",
+        "daemons.api.after[0] = 'web': dependency cycle: api → web → api; remove one of these dependencies",
     ),
     "cycle of three, of all kinds": (
         API + 'requires = ["web"]\n' + WEB + 'after = ["db"]\n'
         '[daemons.db]\ncommand = ["db"]\nenv = { API = "${daemons.api.name}" }',
-        "daemons.api.requires[0] = 'web': a cycle: api → web → db → api; remove one of these dependencies",
+        "daemons.api.requires[0] = 'web': dependency cycle: api → web → db → api; remove one of these dependencies",
     ),
     "cycle of references": (
         API + 'env = { WEB = "${daemons.web.name}" }\n' + WEB + 'env = { API = "${daemons.api.name}" }',
-        "daemons.api.env.WEB = '***': a cycle: api → web → api; remove one of these dependencies",
+        "daemons.api.env.WEB = '***': dependency cycle: api → web → api; remove one of these dependencies",
     ),
     "port of two daemons": (
         API + "port = 8001\n" + WEB + "ports = { main = 8001 }",
-        'daemons.web.ports.main = 8001: also that of daemons.api.port; choose another, or "auto"',
+        'daemons.web.ports.main = 8001: already used by daemons.api.port; choose another, or "auto"',
     ),
     "port of one daemon twice": (
         API + "ports = { http = 8001, admin = 8001 }",
-        'daemons.api.ports.admin = 8001: also that of daemons.api.ports.http; choose another, or "auto"',
+        'daemons.api.ports.admin = 8001: already used by daemons.api.ports.http; choose another, or "auto"',
     ),
     "data directory": (
         API + 'data_dir = "data"\n' + WEB + 'data_dir = "data"',
-        "daemons.web.data_dir = 'data': is …/project/data, also that of daemons.api; "
-        "give each daemon a directory of its own",
+        "daemons.web.data_dir = 'data': is …/project/data, already used by daemons.api; "
+        "give each daemon its own directory",
     ),
     "data directory in another spelling": (
         API + 'data_dir = "data"\n' + WEB + 'data_dir = "${project}/real/.././data/"',
-        "daemons.web.data_dir = '${project}/real/.././data/': is …/project/data, also that of daemons.api; "
-        "give each daemon a directory of its own",
+        "daemons.web.data_dir = '${project}/real/.././data/': is …/project/data, already used by daemons.api; "
+        "give each daemon its own directory",
     ),
     "data directory by a link": (
         API + 'data_dir = "real/data"\n' + WEB + 'data_dir = "link/data"',
-        "daemons.web.data_dir = 'link/data': is …/real/data, also that of daemons.api; "
-        "give each daemon a directory of its own",
+        "daemons.web.data_dir = 'link/data': is …/real/data, already used by daemons.api; "
+        "give each daemon its own directory",
     ),
     "data directory of a built-in": (
         API + 'data_dir = "${state_dir}/data/chroma"\n[daemons.chroma]',
-        "daemons.chroma.data_dir: is …/data/chroma, also that of daemons.api; give each daemon a directory of its own",
+        "daemons.chroma.data_dir: is …/data/chroma, already used by daemons.api; give each daemon its own directory",
     ),
 }
 
@@ -241,31 +246,31 @@ BETWEEN_DAEMONS = {
 PLACES = {
     "cwd missing": (
         API + 'cwd = "nowhere"',
-        "daemons.api.cwd = 'nowhere': is not a directory; make it, or name one that exists",
+        "daemons.api.cwd = 'nowhere': is not a directory; create it, or use an existing directory",
     ),
     "cwd a file": (
         API + 'cwd = "a-file"',
-        "daemons.api.cwd = 'a-file': is not a directory; make it, or name one that exists",
+        "daemons.api.cwd = 'a-file': is not a directory; create it, or use an existing directory",
     ),
     "cwd impossibly long": (
         API + f'cwd = "{"x" * 70}/{"y" * 300}"',
-        f"daemons.api.cwd = '{'x' * 70}/yyyyy...: is not a directory; make it, or name one that exists",
+        f"daemons.api.cwd = '{'x' * 70}/yyyyy...: is not a directory; create it, or use an existing directory",
     ),
     "cwd of an unknown user": (
         API + 'cwd = "~nobody-here"',
-        f"daemons.api.cwd = '~nobody-here': {NO_HOME}; name another path",
+        f"daemons.api.cwd = '~nobody-here': {NO_HOME}; use another path",
     ),
     "data_dir a file": (
         API + 'data_dir = "a-file"',
-        "daemons.api.data_dir = 'a-file': is not a directory; name a directory, or a new one",
+        "daemons.api.data_dir = 'a-file': is not a directory; use an existing directory or a new path",
     ),
     "state_dir of an unknown user": (
         'state_dir = "~nobody-here/x"',
-        f"state_dir = '~nobody-here/x': {NO_HOME}; name a directory, or a new one",
+        f"state_dir = '~nobody-here/x': {NO_HOME}; use an existing directory or a new path",
     ),
     "model of an unknown user": (
         '[daemons.mlx]\nmodel = "~nobody-here/x"',
-        f"daemons.mlx.model = '~nobody-here/x': {NO_HOME}; name another path",
+        f"daemons.mlx.model = '~nobody-here/x': {NO_HOME}; use another path",
     ),
     "external no URL": (
         '[daemons.api]\nexternal = "localhost:8000"',
@@ -293,28 +298,28 @@ PLACES = {
     ),
     "external and command": (
         API + 'external = "http://host:8000"',
-        "daemons.api.command = ['api']: an external daemon has none; remove this, or external",
+        "daemons.api.command = ['api']: not allowed for an external daemon; remove it, or remove external",
     ),
     "external and port": (
         '[daemons.chroma]\nexternal = "http://host:8000"\nport = 8000',
-        "daemons.chroma.port = 8000: an external daemon has none; remove this, or external",
+        "daemons.chroma.port = 8000: not allowed for an external daemon; remove it, or remove external",
     ),
 }
 
 
 FILES: dict[str, tuple[str | bytes, str]] = {
-    "no TOML": ("x =", "not valid TOML: …; mend it there"),
-    "a key twice": (API + 'command = ["x"]', "not valid TOML: …; mend it there"),
+    "no TOML": ("x =", "invalid TOML: …"),
+    "a key twice": (API + 'command = ["x"]', "invalid TOML: …"),
     "not UTF-8": (b'state_dir = "\xff"', "byte 13 is not UTF-8; save the file as UTF-8"),
-    "far too large": ("#" * (MAX_FILE_BYTES + 1), "larger than 1000000 bytes; name a configuration with --config"),
-    "lists nested beyond Python": ("x = " + "[" * 50_000, "nested too deeply; keep to 32 levels"),
+    "far too large": ("#" * (MAX_FILE_BYTES + 1), "larger than 1000000 bytes; pass a configuration file with --config"),
+    "lists nested beyond Python": ("x = " + "[" * 50_000, "nested too deeply; at most 32 levels are allowed"),
     "lists nested too deeply": (
         "x = " + "[" * 40 + "]" * 40,
-        f"x{'[0]' * 32}: nested too deeply; keep to 32 levels",
+        f"x{'[0]' * 32}: nested too deeply; at most 32 levels are allowed",
     ),
     "tables nested too deeply": (
         f"[{'.'.join('a' * 3000)}]",
-        f"{'.'.join('a' * 33)}: nested too deeply; keep to 32 levels",
+        f"{'.'.join('a' * 33)}: nested too deeply; at most 32 levels are allowed",
     ),
-    "a number beyond Python": ("x = " + "9" * 5000, "holds a number of thousands of digits; write a smaller one"),
+    "a number beyond Python": ("x = " + "9" * 5000, "contains a number with thousands of digits; use a smaller one"),
 }

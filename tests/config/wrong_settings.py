@@ -1,8 +1,21 @@
-"""What is wrong with single settings → how it is said: place, value, problem; remedy. One file each."""
+"""Errors in single settings → the message: place, value, problem; remedy. One file each."""
 
 from __future__ import annotations
 
-from .reading import API, HTTP, NO_NAME, NOT_FINITE, WRITE_COMMAND, WRITE_PORT, WRITE_PROBE, WRITE_RESTART, WRITE_SIGNAL
+from .reading import (
+    API,
+    EXPECTED_PORT,
+    EXPECTED_RESTART,
+    EXPECTED_SIGNAL,
+    HTTP,
+    NO_NAME,
+    NOT_FINITE,
+    WRITE_COMMAND,
+    WRITE_PORT,
+    WRITE_PROBE,
+    WRITE_RESTART,
+    WRITE_SIGNAL,
+)
 
 UNKNOWN_KEYS = {
     "at the top": ("daemon = 3", "daemon = 3: unknown key; did you mean 'daemons'?"),
@@ -63,17 +76,17 @@ UNKNOWN_KEYS = {
 
 
 WRONG_TYPES = {
-    "daemons": ("daemons = 3", "daemons = 3: expected table, got integer; write one table …, e.g. [daemons.chroma]"),
+    "daemons": ("daemons = 3", "daemons = 3: expected table, got integer; add a table …, e.g. [daemons.chroma]"),
     "a daemon": (
         "daemons.chroma = 3",
-        "daemons.chroma = 3: expected table, got integer; write a table [daemons.chroma]",
+        "daemons.chroma = 3: expected table, got integer; use a table [daemons.chroma]",
     ),
     "a daemon as array of tables": (
         '[[daemons.api]]\ncommand = ["api"]',
-        "daemons.api = [{'command': ['api']}]: expected table, got list; write a table [daemons.api]",
+        "daemons.api = [{'command': ['api']}]: expected table, got list; use a table [daemons.api]",
     ),
-    "state_dir": ("state_dir = 3", 'state_dir = 3: expected string, got integer; write it in quotes: "3"'),
-    "parallel": ("parallel = true", "parallel = true: expected integer, got boolean; write a whole number, 1 or more"),
+    "state_dir": ("state_dir = 3", 'state_dir = 3: expected string, got integer; put it in quotes: "3"'),
+    "parallel": ("parallel = true", "parallel = true: expected integer, got boolean; use a whole number, 1 or more"),
     "command": (
         '[daemons.api]\ncommand = "python -m api"',
         f"daemons.api.command = 'python -m api': expected list, got string; {WRITE_COMMAND}",
@@ -84,22 +97,22 @@ WRONG_TYPES = {
     ),
     "env": (
         API + 'env = ["A=1"]',
-        'daemons.api.env = ***: expected table, got list; write a table of strings, e.g. { LEVEL = "3" }',
+        'daemons.api.env = ***: expected table, got list; use a table of strings, e.g. { LEVEL = "3" }',
     ),
     "a variable": (
         API + 'env = { A = "1", B = true }',
-        "daemons.api.env.B = true: expected string, got boolean; write it in quotes",
+        "daemons.api.env.B = true: expected string, got boolean; put it in quotes",
     ),
     "ports": (
         API + "ports = [1, 2]",
         "daemons.api.ports = [1, 2]: expected table, got list; "
-        'write a table of names and numbers, e.g. { http = 8000, admin = "auto" }',
+        'use a table of names and numbers, e.g. { http = 8000, admin = "auto" }',
     ),
     "after": (
         API + 'after = "chroma"',
-        "daemons.api.after = 'chroma': expected list, got string; write a list of strings, e.g. [\"chroma\"]",
+        "daemons.api.after = 'chroma': expected list, got string; use a list of strings, e.g. [\"chroma\"]",
     ),
-    "enabled": (API + "enabled = 1", "daemons.api.enabled = 1: expected boolean, got integer; write true or false"),
+    "enabled": (API + "enabled = 1", "daemons.api.enabled = 1: expected boolean, got integer; use true or false"),
     "ready": (
         API + 'ready = "http"',
         f"daemons.api.ready = 'http': expected table | list, got string; {WRITE_PROBE}",
@@ -107,44 +120,44 @@ WRONG_TYPES = {
     "a probe": (API + "ready = [3]", f"daemons.api.ready[0] = 3: expected table, got integer; {WRITE_PROBE}"),
     "a header": (
         HTTP + ", headers = { X-A = 1 } }",
-        "daemons.api.ready.headers.X-A = ***: expected string, got integer; write it in quotes",
+        "daemons.api.ready.headers.X-A = ***: expected string, got integer; put it in quotes",
     ),
     "statuses": (
         HTTP + ", status = 200 }",
-        "daemons.api.ready.status = 200: expected list, got integer; write a list, e.g. [200]",
+        "daemons.api.ready.status = 200: expected list, got integer; use a list, e.g. [200]",
     ),
     "a probe's port": (
         HTTP + ", port = 1 }",
         "daemons.api.ready.port = 1: expected string, got integer; "
-        'write the name of one of the daemon\'s ports, e.g. "main", or remove it',
+        'use the name of one of the daemon\'s ports, e.g. "main", or remove it',
     ),
     "a probe's command": (
         API + 'ready = { type = "exec", command = "test -e x" }',
         "daemons.api.ready.command = 'test -e x': expected list, got string; "
-        'write a list of strings, e.g. ["test", "-e", "done"]; there is no shell',
+        'use a list of strings, e.g. ["test", "-e", "done"]; there is no shell',
     ),
     "stop": (
         API + 'stop = "SIGINT"',
         "daemons.api.stop = 'SIGINT': expected table, got string; "
-        'write a table, e.g. { signal = "SIGINT", grace_s = 5 }',
+        'use a table, e.g. { signal = "SIGINT", grace_s = 5 }',
     ),
     "log": (
         API + "log = false",
-        "daemons.api.log = false: expected table, got boolean; write a table, e.g. { max_bytes = 1000000, keep = 1 }",
+        "daemons.api.log = false: expected table, got boolean; use a table, e.g. { max_bytes = 1000000, keep = 1 }",
     ),
     "restart": (API + "restart = 3", f"daemons.api.restart = 3: expected string | table, got integer; {WRITE_RESTART}"),
     "a duration": (
         API + "start_grace_s = 1979-05-27",
-        "daemons.api.start_grace_s = 1979-05-27: expected number, got date; write a number of seconds, more than 0",
+        "daemons.api.start_grace_s = 1979-05-27: expected number, got date; use a number of seconds, more than 0",
     ),
     "a size": (
         API + 'max_rss_bytes = "1G"',
-        "daemons.api.max_rss_bytes = '1G': expected integer, got string; write a whole number of bytes, 1 or more",
+        "daemons.api.max_rss_bytes = '1G': expected integer, got string; use a whole number of bytes, 1 or more",
     ),
     "an option": (
         "[daemons.mlx]\nmodel = 3",
         "daemons.mlx.model = 3: expected a string; "
-        "write in quotes the directory of a model, or its Hugging Face repository id",
+        "set it to the directory of a model, or its Hugging Face repository id",
     ),
 }
 
@@ -152,7 +165,7 @@ WRONG_TYPES = {
 WRONG_VALUES = {
     "no daemon": (
         "[daemons]",
-        "daemons = {}: names no daemon; add a table such as [daemons.chroma], or remove it",
+        "daemons = {}: defines no daemon; add a table, e.g. [daemons.chroma], or remove it",
     ),
     "no command": (
         "[daemons.api]\nport = 1",
@@ -164,10 +177,10 @@ WRONG_VALUES = {
         "or did you mean [daemons.chroma]?",
     ),
     "empty command": ("[daemons.api]\ncommand = []", f"daemons.api.command = []: is empty; {WRITE_COMMAND}"),
-    "empty host": (API + 'host = ""', "daemons.api.host = '': is empty; fill it, or remove the key"),
+    "empty host": (API + 'host = ""', "daemons.api.host = '': is empty; set a value, or remove the key"),
     "empty option": (
         '[daemons.bridge]\nhome = ""',
-        "daemons.bridge.home = '': is empty; write in quotes the directory of a neo.mjs checkout",
+        "daemons.bridge.home = '': is empty; set it to the directory of a neo.mjs checkout",
     ),
     "name with a capital": ('[daemons.Api]\ncommand = ["api"]', f"daemons.Api: {NO_NAME}"),
     "name that is a path": ('[daemons."../api"]\ncommand = ["api"]', f'daemons."../api": {NO_NAME}'),
@@ -176,43 +189,42 @@ WRONG_VALUES = {
     "long name": (f'[daemons.{"a" * 64}]\ncommand = ["api"]', f"daemons.{'a' * 64}: {NO_NAME}"),
     "port 0": (API + "port = 0", f"daemons.api.port = 0: expected integer >= 1; {WRITE_PORT}"),
     "port 65536": (API + "port = 65536", f"daemons.api.port = 65536: expected integer <= 65535; {WRITE_PORT}"),
-    "port word": (API + 'port = "any"', f"daemons.api.port = 'any': not one of the words known here; {WRITE_PORT}"),
+    "port word": (API + 'port = "any"', f"daemons.api.port = 'any': {EXPECTED_PORT}"),
     "named port out of range": (
         API + "ports = { http = 80, admin = 99999 }",
         f"daemons.api.ports.admin = 99999: expected integer <= 65535; {WRITE_PORT}",
     ),
     "port's name": (
         API + 'ports = { http = 2, "a b" = 1 }',
-        'daemons.api.ports."a b" = 1: not a usable name; use letters, digits, - and _',
+        'daemons.api.ports."a b" = 1: invalid name; use letters, digits, - and _',
     ),
     "variable's name": (
         API + 'env = { "A=B" = "1" }',
-        "daemons.api.env.\"A=B\" = '***': not a usable name; write a name without =",
+        "daemons.api.env.\"A=B\" = '***': invalid name; use a name without =",
     ),
     "both port and ports": (
         API + "port = 1\nports = { http = 2 }",
-        "daemons.api.port = 1: given together with ports; keep one of the two",
+        "daemons.api.port = 1: port and ports are mutually exclusive; keep one of the two",
     ),
     "both port and ports of a built-in": (
         "[daemons.chroma]\nport = 1\nports = { http = 2 }",
-        "daemons.chroma.port = 1: given together with ports; keep one of the two",
+        "daemons.chroma.port = 1: port and ports are mutually exclusive; keep one of the two",
     ),
     "restart word": (
         API + 'restart = "sometimes"',
-        f"daemons.api.restart = 'sometimes': not one of the words known here; {WRITE_RESTART}",
+        f"daemons.api.restart = 'sometimes': {EXPECTED_RESTART}",
     ),
     "restart word in a table": (
         API + 'restart = { when = "sometimes" }',
-        "daemons.api.restart.when = 'sometimes': not one of the words known here; "
-        'write "always", "on-failure" or "never"',
+        'daemons.api.restart.when = \'sometimes\': invalid value; expected one of "always", "on-failure" or "never"',
     ),
     "jitter": (
         API + "restart = { jitter = 2 }",
-        "daemons.api.restart.jitter = 2: expected number <= 1.0; write a number from 0 to 1",
+        "daemons.api.restart.jitter = 2: expected number <= 1.0; use a number from 0 to 1",
     ),
     "signal": (
         API + 'stop = { signal = "TERM" }',
-        f"daemons.api.stop.signal = 'TERM': not one of the words known here; {WRITE_SIGNAL}",
+        f"daemons.api.stop.signal = 'TERM': {EXPECTED_SIGNAL}",
     ),
     "signal's number": (
         API + "stop = { signal = 15 }",
@@ -220,29 +232,29 @@ WRONG_VALUES = {
     ),
     "negative duration": (
         API + "start_grace_s = -1",
-        "daemons.api.start_grace_s = -1: expected number > 0.0; write a number of seconds, more than 0",
+        "daemons.api.start_grace_s = -1: expected number > 0.0; use a number of seconds, more than 0",
     ),
     "negative duration in a table": (
         API + "stop = { grace_s = -0.5 }",
-        "daemons.api.stop.grace_s = -0.5: expected number > 0.0; write a number of seconds, more than 0",
+        "daemons.api.stop.grace_s = -0.5: expected number > 0.0; use a number of seconds, more than 0",
     ),
     "duration nan": (API + "start_grace_s = nan", f"daemons.api.start_grace_s = nan: {NOT_FINITE}"),
     "duration inf": (API + "restart = { window_s = inf }", f"daemons.api.restart.window_s = inf: {NOT_FINITE}"),
     "small log": (
         API + "log = { max_bytes = 1 }",
-        "daemons.api.log.max_bytes = 1: expected integer >= 4096; write a whole number of bytes, 4096 or more",
+        "daemons.api.log.max_bytes = 1: expected integer >= 4096; use a whole number of bytes, 4096 or more",
     ),
-    "parallel 0": ("parallel = 0", "parallel = 0: expected integer >= 1; write a whole number, 1 or more"),
+    "parallel 0": ("parallel = 0", "parallel = 0: expected integer >= 1; use a whole number, 1 or more"),
     "huge number": (
         API + f"port = {9**30}",
-        "daemons.api.port: a number of more than 64 bits; write a smaller one",
+        "daemons.api.port: the number does not fit into 64 bits; use a smaller one",
     ),
     "NUL": (
         '[daemons.api]\ncommand = ["a\\u0000b"]',
-        "daemons.api.command[0] = 'a\\x00b': holds a NUL character; remove that",
+        "daemons.api.command[0] = 'a\\x00b': contains a NUL character; remove it",
     ),
     "long value": (
         API + f'host = ["{"x" * 1000}"]',
-        f"daemons.api.host = ['{'x' * 75}...: expected string, got list; write a string in quotes",
+        f"daemons.api.host = ['{'x' * 75}...: expected string, got list; use a string in quotes",
     ),
 }
