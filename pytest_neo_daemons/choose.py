@@ -85,7 +85,7 @@ def choose(config: pytest.Config, options: Options) -> Choice:
     own = _own(config, options)
     remark = None
     if worker is not None:
-        remark = f"worker {worker} cannot reach the daemons of the controller, and has its own"
+        remark = f"worker {worker} cannot reach the controller's daemons and started its own"
     # The journal of a session that was kept warm has the entries of earlier runs, too.
     return Choice(own.names, own, None if own.reused else 0, remark)
 
@@ -106,10 +106,9 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
             raise
         mistaken = ""
         if stated and not (state_dir.path / "journal.jsonl").is_file():
-            mistaken = f" ({stated} is no state directory: was it meant as a test path? Then put it first)"
+            mistaken = f" ({stated} is not a state directory; if it is a test path, put it before the option)"
         raise pytest.UsageError(
-            f"--neo-daemons-attach: no supervisor is running for {state_dir.path}{mistaken}; "
-            "start one with: neo-daemons up"
+            f"--neo-daemons-attach: no supervisor is running in {state_dir.path}{mistaken}; start one: neo-daemons up"
         ) from None
     return AttachedSession(state_dir, [daemon.name for daemon in status.daemons])
 

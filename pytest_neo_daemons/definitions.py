@@ -22,7 +22,7 @@ def wrong_with(definition: object, name: str) -> str | None:
     """Why that is no definition of a daemon called `name`; None if it is one. Making one does not validate it, and a
     supervisor could not even read what is wrong."""
     if not isinstance(definition, Definition) or definition.name != name:
-        return f"must be a Definition of that name, and is {definition!r:.200}"
+        return f"must be a Definition of that name, but is {definition!r:.200}"
     try:
         msgspec.convert(msgspec.to_builtins(definition), Definition)
     except (msgspec.ValidationError, TypeError) as error:

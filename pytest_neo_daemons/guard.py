@@ -70,8 +70,8 @@ class Mishaps:
 
     def lines(self) -> list[str]:
         """What the summary says of them."""
-        lines = [f"{text}{_during([*self._tests[key]])}; the run went on" for key, text in self._texts.items()]
-        return [*lines, f"and {self._left_out} more failures of hooks"] if self._left_out else lines
+        lines = [f"{text}{_during([*self._tests[key]])}; the run continued" for key, text in self._texts.items()]
+        return [*lines, f"and {self._left_out} more hook failures"] if self._left_out else lines
 
 
 def frames(error: BaseException) -> list[tuple[Any, int]]:

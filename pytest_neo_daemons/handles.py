@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from neo_daemons.status import DaemonStatus
 
 ORDER_S = 600.0
-NOT_OURS = "it belongs to a serve, and tests may not hurt it; run without --neo-daemons-attach"
+NOT_OURS = "it belongs to an attached supervisor, and tests must not disturb it; run without --neo-daemons-attach"
 
 
 class FaultRefused(Exception):
@@ -63,7 +63,7 @@ class Daemon:
     @property
     def _status(self) -> DaemonStatus:
         self._used(self.name)
-        assert self._latest is not None, f"{self.name} has not begun"
+        assert self._latest is not None, f"{self.name} has not been started"
         return self._latest
 
     @property
@@ -141,10 +141,10 @@ class Daemon:
             Unavailable: it will not be ready, as it cannot be started or was stopped; says why.
         """
         if self._stopped:
-            raise Unavailable(f"{self.name} was stopped, and stays down until start() or restart()")
+            raise Unavailable(f"{self.name} was stopped and stays stopped until start() or restart() is called")
         self._latest = self._session.need(self.name, timeout_s)
         if not self._latest.ready:
-            raise TimeoutError(f"{self.name} is {self._latest.state}, not ready after {timeout_s:g} s")
+            raise TimeoutError(f"{self.name} is not ready after {timeout_s:g} s ({self._latest.state})")
         self._ready(self)
 
     def see(self, status: DaemonStatus) -> bool:
@@ -202,7 +202,7 @@ class Daemon:
     def _fault(self, what: str) -> None:
         why = self._refusal()
         if self.external:
-            why = "it is external, somebody else's"
+            why = "it is external: neo-daemons does not control it"
         if why is not None:
             raise FaultRefused(f"cannot {what} {self.name}: {why}")
 
@@ -234,7 +234,7 @@ class Daemons(Mapping[str, Daemon]):
 
     def __getitem__(self, name: str) -> Daemon:
         if name not in self._names:
-            raise KeyError(f"there is no daemon {name!r}; configured: {', '.join(self._names)}")
+            raise KeyError(f"unknown daemon {name!r}; configured daemons: {', '.join(self._names) or 'none'}")
         return self._get(name)
 
     def __contains__(self, name: object) -> bool:  # Mapping's own would start it

@@ -97,8 +97,8 @@ class CollectionHooks:
             fixture = fixture_name(name)
             if fixture is None or fixture not in metafunc.fixturenames:
                 pytest.fail(
-                    f"{metafunc.definition.nodeid}: {MARKER}({name!r}, isolated=True) on a test that does not "
-                    f"use the fixture {fixture or name!r}",
+                    f"{metafunc.definition.nodeid}: {MARKER}({name!r}, isolated=True) requires the test to use the "
+                    f"fixture {fixture or name!r}",
                     pytrace=False,
                 )
             # In place of the fixture, for this test alone: pytest's own way to override one.
@@ -190,8 +190,8 @@ class RunHooks:
         for name in self._selection.isolated_for(item):
             if not isinstance(parameters(item).get(fixture_name(name)), Daemon):
                 pytest.fail(
-                    f"{MARKER}({name!r}, isolated=True) is for test functions and classes: "
-                    "it has no effect in pytest.param(…, marks=…) and on unittest.TestCase",
+                    f"{MARKER}({name!r}, isolated=True) works on test functions and classes only: "
+                    "it has no effect in pytest.param(…, marks=…) or on unittest.TestCase",
                     pytrace=False,
                 )
         self._provider.begin_test(item)

@@ -16,12 +16,12 @@ from .guard import Mishaps, guarded
 from .incidents import Incident
 from .provider import Provider
 from .selection import Selection
-from .sessions import suppress_unavailable
+from .sessions import not_available, suppress_unavailable
 from .watch import WATCH, Watcher
 
 WIDER = (
-    "a test that is marked isolated=True has its own daemon in place of the fixture, and a fixture of a wider scope "
-    'that is built on the shared one cannot be used beside it; remove the mark, and use new_daemon("NAME") in the test'
+    "a test marked isolated=True gets its own daemon instead of the shared one, so it cannot use a fixture of a wider "
+    'scope that depends on the shared daemon; remove the mark and call new_daemon("NAME") in the test'
 )
 
 
@@ -75,7 +75,7 @@ class IncidentHooks:
             self._announce(incidents, item.nodeid)
         if report.failed:
             for incident in incidents:
-                blame = "" if incident.asked_for else "\nThis failure may be the daemon's, not the test's."
+                blame = "" if incident.asked_for else "\nThe daemon, not the test, may have caused this failure."
                 reporting.add_section(report, reporting.TITLE, f"{incident}{blame}")
             if status is not None:
                 self._add_what_is_down(concerning, report, status)
@@ -115,7 +115,7 @@ class IncidentHooks:
         lines = not_up([name for name in concerning if name in given], status)
         told = str(report.longrepr)
         names = self._provider.session.names
-        lines = [line for line in lines if not any(f"{name} cannot be had" in told for name in names)]
+        lines = [line for line in lines if not any(not_available(name) in told for name in names)]
         if lines:
             reporting.add_section(report, reporting.TITLE, "\n".join(lines))
 
@@ -139,6 +139,6 @@ class IncidentHooks:
         reporting.add_section(
             report,
             reporting.TITLE,
-            f"{near} configures {names}, and this run does not use it: a run has one configuration, here {used}.\n"
-            f"Run pytest in {near.parent}, or with --neo-daemons-config {near}",
+            f"{near} defines {names}, but this run uses {used} (one configuration per run).\n"
+            f"fix: run pytest in {near.parent}, or with --neo-daemons-config {near}",
         )

@@ -37,7 +37,7 @@ class Incident(Struct, kw_only=True):
     def beginning(self) -> str:
         """What is known of it from the start; it identifies an incident."""
         clock = time.strftime("%H:%M:%S", time.localtime(self.at))
-        asked = ", as a test asked" if self.asked_for else ""
+        asked = " (requested by a test)" if self.asked_for else ""
         return f"{self.daemon} died at {clock}.{int(self.at % 1 * 1000):03}{asked}: {self.what}"
 
     def __str__(self) -> str:
@@ -117,7 +117,7 @@ class JournalReader:
 
     def _begin(self, name: str, entry: JournalEntry) -> None:
         if name not in self._open:
-            what = entry.detail or "ended"
+            what = entry.detail or "exited"
             incident = Incident(daemon=name, at=entry.at, what=what, asked_for=name in self._asked)
             self.incidents.append(incident)
             self._open[name] = incident

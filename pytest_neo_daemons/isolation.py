@@ -52,7 +52,7 @@ class Isolation:
             pytest.fail(f"{handle.name} cannot be isolated: {NOT_OURS}", pytrace=False)
         name = definition.name
         if definition.external:
-            pytest.fail(f"{name} cannot be isolated: it is external, somebody else's", pytrace=False)
+            pytest.fail(f"{name} cannot be isolated because it is external", pytrace=False)
         # Random: a worker that takes a dead one's place counts anew, and a configured daemon may be called alike.
         handle.lead_to(f"{name[:PREFIX]}-{self._worker}-{Unpatched.urandom(4).hex()}")
         data_dir = str(self._session.state_dir.data_dir(handle.name)) if definition.data_dir is not None else None

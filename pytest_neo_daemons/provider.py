@@ -22,7 +22,7 @@ from .selection import Selection
 from .sessions import Session, suppress_unavailable
 from .watch import WATCH, Watcher
 
-PARALLEL = "other workers may be using it; have one of the test's own: new_daemon({name!r})"
+PARALLEL = "other workers may be using it; use a daemon of your own: new_daemon({name!r})"
 
 
 class Provider:

@@ -60,11 +60,11 @@ class Selection:
         unknown = [name for name in marker.args if name not in self.names]
         if unknown:
             pytest.fail(
-                f"@pytest.mark.{MARKER}({unknown[0]!r}): no such daemon; configured: {', '.join(self.names)}",
+                f"@pytest.mark.{MARKER}({unknown[0]!r}): unknown daemon; configured daemons: {', '.join(self.names)}",
                 pytrace=False,
             )
         if not marker.args or set(marker.kwargs) - {"isolated"}:
-            pytest.fail(f'@pytest.mark.{MARKER}: write ("NAME", …) or ("NAME", …, isolated=True)', pytrace=False)
+            pytest.fail(f'@pytest.mark.{MARKER}: expected ("NAME", …) or ("NAME", …, isolated=True)', pytrace=False)
 
     def to_be_started(self, items: Sequence[pytest.Item]) -> Iterable[str]:
         """The daemons that these tests will use, but for those that a project has a fixture for: it says first what

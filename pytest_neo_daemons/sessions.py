@@ -36,11 +36,16 @@ CLOSE_S = 5.0
 
 
 class Unavailable(Exception):
-    """A daemon, or the supervisor, cannot be had; ``str()`` says why, with the end of the log."""
+    """A daemon or the supervisor is not available; ``str()`` says why, with the end of the log."""
+
+
+def not_available(name: str) -> str:
+    """Return how every message about an unavailable daemon begins; reports are searched for it."""
+    return f"{name} is not available"
 
 
 def suppress_unavailable() -> contextlib.suppress:
-    """Pass over a daemon that cannot be reached at the end of a test or a run: the next use of it fails with that."""
+    """Ignore an unavailable daemon at the end of a test or a run: its next use reports it."""
     return contextlib.suppress(Unavailable, ControlError)
 
 
@@ -101,10 +106,7 @@ class Keeper:
                     Unpatched.sleep(POLL_S)
                     continue
                 with self._changed:
-                    self.fault = (
-                        f"the supervisor has died, and another one cannot be started in its place: {error}; "
-                        "run pytest again"
-                    )
+                    self.fault = f"the supervisor died and could not be restarted: {error}; run pytest again"
                     self._changed.notify_all()
                 return
             Unpatched.sleep(POLL_S)
@@ -129,7 +131,7 @@ class Keeper:
         with self._changed:
             self._changed.wait_for(lambda: self._lease is not None or self.fault is not None, timeout_s)
             if self._lease is None:
-                self.fault = self.fault or f"the supervisor has not answered for {timeout_s:g} s"
+                self.fault = self.fault or f"no response from the supervisor for {timeout_s:g} s"
                 raise Unavailable(self.fault)
 
     def close(self) -> bool:
@@ -219,9 +221,9 @@ class _LeasedSession(Session):
         if needed.failure is None:
             return needed.daemon
         tail = "".join(f"\n    {line}" for line in needed.log_tail)
-        nothing = "" if needed.daemon.state == "external" else "\nit wrote nothing to its log"
+        nothing = "" if needed.daemon.state == "external" else "\nits log is empty"
         log = f"\nthe end of its log:{tail}" if tail else nothing
-        raise Unavailable(f"{name} cannot be had: {needed.failure}{log}")
+        raise Unavailable(f"{not_available(name)}: {needed.failure}{log}")
 
     def definition(self, name: str) -> Definition | None:
         if self._definitions is None:  # asked once: they hold as long as the run does
@@ -260,7 +262,7 @@ class OwnSession(_LeasedSession):
         if self._owned.supervisor_lives():
             return
         if self._deaths + 1 >= MAX_DEATHS:
-            raise Unavailable(f"it ends again and again; its last words: {self._owned.last_words()}")
+            raise Unavailable(f"it keeps exiting; the end of its log: {self._owned.last_words()}")
         self._owned.spawn()
         self._deaths += 1
         self.replaced += self._answered  # one that never answered had not begun
@@ -322,8 +324,8 @@ class AttachedSession(Session):
             if tired or daemon.state not in self.ON_THEIR_WAY:
                 why = f"it is {daemon.state}{f' ({daemon.detail})' if daemon.detail else ''}"
                 raise Unavailable(
-                    f"{name} cannot be had: in {self.state_dir.path} {why}, and that is not for tests to change; "
-                    f"see: neo-daemons why {name} --state-dir {self.state_dir.path}"
+                    f"{not_available(name)}: {why} in {self.state_dir.path}, and tests must not change an attached "
+                    f"supervisor; see: neo-daemons why {name} --state-dir {self.state_dir.path}"
                 )
             Unpatched.sleep(POLL_S)
 

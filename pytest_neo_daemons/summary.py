@@ -20,8 +20,8 @@ from .reporting import PROPERTY, TITLE
 from .sessions import OwnSession, suppress_unavailable
 
 WARM = (
-    "kept warm by an earlier run, and running the code of that time; a run without --neo-daemons-keep starts the "
-    "present one"
+    "kept warm by an earlier run and still running the code it was started with; run without --neo-daemons-keep to "
+    "start the current code"
 )
 
 
@@ -47,7 +47,7 @@ class Summary:
         names = ", ".join(self._names)
         if not self._session.ours:
             down = "".join(f"; {line}" for line in not_up(self._names, self._session.client.status()))
-            return f"neo-daemons: {names}, of the serve in {self._session.state_dir.path}{down}"
+            return f"neo-daemons: {names}, attached to the supervisor of {self._session.state_dir.path}{down}"
         reused = isinstance(self._session, OwnSession) and self._session.reused
         return f"neo-daemons: {names}, started on demand{f'; {WARM}' if reused else ''}"
 
@@ -94,7 +94,8 @@ class Summary:
                 yield f"{incident}; during {during}"
         if isinstance(session, OwnSession):
             if session.replaced:
-                yield f"the supervisor was killed and replaced {_times(session.replaced)}; its daemons were taken over"
+                times = _times(session.replaced)
+                yield f"the supervisor was killed and replaced {times}; the new one adopted its daemons"
             for change in session.changes:
                 yield f"{change.name}, kept warm by an earlier run, was changed: {change.reason}"
         yield from (f"reaped: {what}" for what in journal.reaped)
@@ -123,7 +124,7 @@ def _line(daemon: DaemonStatus, starts: int, *, ours: bool) -> str:
     if daemon.state == "external":
         parts.append("observed only")
     elif not ours:
-        parts.append("of a serve")
+        parts.append("attached")
     elif not starts:
         parts.append("reused")
     elif daemon.ready_after_s is not None:

@@ -67,8 +67,8 @@ class Owned:
                 end_what_is_left(self.state_dir, self._platform)
                 if not sessions.remove_files(self.state_dir, self._platform):
                     raise StateDirError(
-                        f"a process that an earlier run left in {self.state_dir.path} cannot be ended; "
-                        f"see: neo-daemons doctor --state-dir {self.state_dir.path}"
+                        f"a process that an earlier run left in {self.state_dir.path} cannot be stopped; "
+                        f"run: neo-daemons doctor --state-dir {self.state_dir.path}"
                     )
             self.state_dir.create()
             sessions.write(self.state_dir, self._record)
@@ -76,7 +76,7 @@ class Owned:
         except OSError as error:
             where = error.filename or self.state_dir.path
             raise StateDirError(
-                f"cannot use {where}: {error.strerror}; make room there, or set TMPDIR to another directory"
+                f"cannot use {where}: {error.strerror}; free some space, or set TMPDIR to another directory"
             ) from None
         return False
 
@@ -87,8 +87,8 @@ class Owned:
         while presence(self.state_dir) is Presence.RUNNING:
             if Unpatched.monotonic() > deadline:
                 raise StateDirError(
-                    f"the supervisor that an earlier run kept warm in {self.state_dir.path} is to be replaced, and "
-                    "does not end; try again, or run without --neo-daemons-keep"
+                    f"the supervisor kept warm in {self.state_dir.path} must be replaced but does not stop; "
+                    "try again, or run without --neo-daemons-keep"
                 )
             Unpatched.sleep(POLL_S)
 
@@ -126,7 +126,7 @@ class Owned:
             said = self.state_dir.supervisor_log.read_text(errors="replace").strip().splitlines()
         except OSError:
             said = []
-        return said[-1] if said else "it said nothing"
+        return said[-1] if said else "its log is empty"
 
     def release(self) -> None:
         """Let others use the session, or its supervisor end it."""

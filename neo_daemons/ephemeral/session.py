@@ -128,16 +128,20 @@ def base() -> Path:
     try:
         path = Path(tempfile.gettempdir()).resolve() / f"neo-daemons-{os.geteuid()}"
     except OSError:
-        raise StateDirError("there is no writable directory for temporary files; set TMPDIR to one") from None
+        raise StateDirError(
+            "no directory for temporary files is writable; set TMPDIR to a writable directory"
+        ) from None
     if not is_text(path):
         raise StateDirError(f"{path}: the path is not UTF-8; set TMPDIR to another directory")
     try:
         path.mkdir(mode=0o700, exist_ok=True)
         found = path.lstat()
     except OSError as error:
-        raise StateDirError(f"cannot make {path}: {error.strerror}; set TMPDIR to a writable directory") from None
+        raise StateDirError(f"cannot create {path}: {error.strerror}; set TMPDIR to a writable directory") from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise StateDirError(f"{path} is not a private directory of this user; remove it, or set TMPDIR")
+        raise StateDirError(
+            f"{path} is not a private directory of this user; remove it, or set TMPDIR to another directory"
+        )
     return path
 
 

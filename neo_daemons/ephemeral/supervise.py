@@ -86,7 +86,7 @@ class SessionOrchestrator(AgentOrchestrator):
 
         def tell(cleared: Cleared) -> None:
             for orphan in cleared.ended:
-                detail = f"{orphan.name}, pid {orphan.pid}, which an earlier session left in {orphan.state_dir}"
+                detail = f"{orphan.name}, pid {orphan.pid}, left by an earlier session in {orphan.state_dir}"
                 self.supervisor.journal.add(EventName.REAPED, pid=orphan.pid, detail=detail)
             if not cleared.ended:
                 self.supervisor.journal.add(EventName.CLEARED, detail=str(cleared.state_dir.path))
@@ -250,8 +250,8 @@ class SessionOrchestrator(AgentOrchestrator):
                 before = before if before == definition else None
             if before is not None and before != definition:
                 raise Refused(
-                    f"cannot change {name}: in this run it has been changed to something else already, by another "
-                    "worker or conftest.py; let its definition be the same everywhere"
+                    f"cannot change {name}: another worker or conftest.py has already changed it differently in this "
+                    "run; use the same definition everywhere"
                 )
             if before is None:
                 check_order({**self._present(), name: definition}.values())
@@ -313,7 +313,7 @@ class SessionOrchestrator(AgentOrchestrator):
         return await self.supervisor.reload(self._present().values())
 
     async def reload(self, *, dry_run: bool = False) -> list[Change]:
-        raise Refused("the daemons of a session are what pytest has it run; there is no file to read again")
+        raise Refused("a pytest session has no configuration file to reload")
 
 
 def main(directory: str) -> int | str:
@@ -321,7 +321,7 @@ def main(directory: str) -> int | str:
     state_dir = StateDir(Path(directory))
     record = sessions.read(state_dir)
     if record is None:
-        return f"{state_dir.path} holds no session of this version"
+        return f"{state_dir.path} does not contain a session of this version"
     faults.write_to_stderr()
     try:
         asyncio.run(SessionOrchestrator(state_dir, record).supervise())

@@ -128,7 +128,7 @@ def test_a_plain_marker_starts_a_daemon_without_its_fixture(inner: Inner) -> Non
 def test_a_wrong_marker_is_a_clear_error_of_the_collection(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     wrong = {
-        "unknown": ('neo_daemons("nope")', "api", "no such daemon; configured: api"),
+        "unknown": ('neo_daemons("nope")', "api", "unknown daemon; configured daemons: api"),
         "unused": ('neo_daemons("api", isolated=True)', "", "does not use the fixture 'api'"),
         "keyword": ('neo_daemons("api", alone=True)', "api", 'write ("NAME", …)'),
         "empty": ("neo_daemons(isolated=True)", "api", 'write ("NAME", …)'),
