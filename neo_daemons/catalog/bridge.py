@@ -18,7 +18,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
         return found
     database = bridge_database(definition.options)
     init = Step(
-        title="making the graph database",
+        title="creating the graph database",
         command=(*(escape(str(path)) for path in (found.node, neo_mjs.INIT_GRAPH, found.home)), database),
         creates=database,
         telling=neo_mjs.NODE_TELLS,

@@ -14,7 +14,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     script = find_script("chroma", project)
     if script is None:
         return CannotRun(
-            reason="chromadb is not installed in this environment, and there is no chroma on PATH",
+            reason="chromadb is not installed in this environment, and chroma is not on PATH",
             remedy=pip_install("chroma"),
         )
     # The host is always named: "localhost" is IPv4 on one machine and IPv6 on the next.

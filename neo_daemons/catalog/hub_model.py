@@ -58,7 +58,7 @@ def check(model: Path) -> None:
                 json.loads((model / name).read_bytes())
         weights = sorted(model.glob(WEIGHTS))
         if not weights:
-            raise NotUsableError(f"{model} holds no {WEIGHTS}")
+            raise NotUsableError(f"{model} contains no {WEIGHTS}")
         for path in weights:
             with path.open("rb") as file:
                 # A safetensors file: 8 bytes of length, a JSON header of that length, the data that it describes.
@@ -93,7 +93,7 @@ def fetch(repository: str, directory: Path) -> str:
         _refuse_bad_name(error, repository)
     else:
         _link(directory, found)
-        return f"{repository} is in the cache already: {found}"
+        return f"{repository} is already in the cache: {found}"
     total = _size(_ask_hub(repository), repository, patterns)
     cache = Path(constants.HF_HUB_CACHE)
     stop = threading.Event()
@@ -126,8 +126,8 @@ def _ask_hub(repository: str) -> dict[str, int]:
     sizes = {file.rfilename: file.size or 0 for file in files}
     if "config.json" not in sizes or not any(fnmatch(name, WEIGHTS) for name in sizes):
         raise NotUsableError(
-            f"{repository} is no model that mlx_lm can load: it has no config.json with {WEIGHTS}; "
-            "set daemons.mlx.model to another repository, such as one of mlx-community"
+            f"mlx_lm cannot load {repository}: it has no config.json with {WEIGHTS}; "
+            "set daemons.mlx.model to another repository, e.g. one from mlx-community"
         )
     return sizes
 
@@ -143,7 +143,7 @@ def _size(sizes: dict[str, int], repository: str, patterns: list[str]) -> int:
     free = shutil.disk_usage(place).free
     if missing > free:
         raise NotUsableError(
-            f"{repository} needs {missing / GIGABYTE:.1f} GB more, and {cache} has {free / GIGABYTE:.1f} GB free; "
+            f"{repository} needs {missing / GIGABYTE:.1f} GB more, but {cache} has only {free / GIGABYTE:.1f} GB free; "
             "free space there, or set HF_HOME to another directory"
         )
     return total
@@ -168,24 +168,24 @@ def _why(error: BaseException, repository: str) -> str:
     if "RepositoryNotFoundError" in kinds or status == 404:
         return (
             f"{endpoint} has no repository {repository}, or it is private; "
-            "correct daemons.mlx.model, or set HF_TOKEN to a token that may read it"
+            "correct daemons.mlx.model, or set HF_TOKEN to a token that can read it"
         )
     if "OfflineModeIsEnabled" in kinds:
-        return f"{repository} is not in {cache}, and HF_HUB_OFFLINE is set; unset it for the first start"
+        return f"{repository} is not in {cache}, and HF_HUB_OFFLINE prevents the download; unset it for the first start"
     full = next((one for one in chain if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT)), None)
     if full is not None:
-        return f"no space is left in {cache}; free some, or set HF_HOME to another directory"
+        return f"no space left in {cache}; free some space, or set HF_HOME to another directory"
     denied = next((one for one in chain if isinstance(one, PermissionError)), None)
     if denied is not None:
-        return f"{cache} cannot be written: {denied.strerror}: {denied.filename}; set HF_HOME to another directory"
+        return f"cannot write to {cache}: {denied.strerror}: {denied.filename}; set HF_HOME to another directory"
     root = str(chain[-1]).strip().partition("\n")[0] or type(chain[-1]).__name__
     if status in (401, 403):
         return f"{endpoint} refuses access to {repository} (status {status}); check HF_TOKEN"
     if status is not None:
-        return f"{endpoint} answers with status {status} for {repository}; try again later, or check HF_ENDPOINT"
+        return f"{endpoint} returned status {status} for {repository}; try again later, or check HF_ENDPOINT"
     if kinds & {"TransportError", "RequestException", "LocalEntryNotFoundError", "TimeoutError", "ConnectionError"}:
         return (
-            f"{endpoint} cannot be reached ({root}), and {repository} is not in {cache}; check the network, "
+            f"cannot reach {endpoint} ({root}), and {repository} is not in {cache}; check the network, "
             "HTTPS_PROXY or HF_ENDPOINT, or set daemons.mlx.model to a model's directory"
         )
     return f"cannot fetch {repository}: {type(error).__name__}: {root}"
@@ -194,7 +194,7 @@ def _why(error: BaseException, repository: str) -> str:
 def _refuse_bad_name(error: BaseException, repository: str) -> None:
     if type(error).__name__ in ("HFValidationError", "HfUriError"):
         raise NotUsableError(
-            f"{repository!r} is no repository id (OWNER/NAME), and no such directory exists; correct daemons.mlx.model"
+            f"{repository!r} is not a repository id (OWNER/NAME) or an existing directory; correct daemons.mlx.model"
         ) from None
 
 
@@ -225,7 +225,7 @@ def _watch(cache: Path, repository: str, total: int, stop: threading.Event) -> N
                 print(f"{size / GIGABYTE:.2f} of {total / GIGABYTE:.2f} GB", flush=True)
                 said = size
         elif time.monotonic() - since > STALLED_S:
-            print(f"nothing of {repository} has come for {STALLED_S:.0f} s; check the network, and start again")
+            print(f"no data received for {repository} in {STALLED_S:.0f} s; check the network and start it again")
             sys.stdout.flush()
             os._exit(1)
 

@@ -31,7 +31,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     script = find_script("mlx_lm.server", project)
     if script is None:
         return CannotRun(
-            reason="mlx-lm is not installed in this environment, and there is no mlx_lm.server on PATH",
+            reason="mlx-lm is not installed in this environment, and mlx_lm.server is not on PATH",
             remedy=pip_install("mlx"),
         )
     model = definition.options.get("model")
@@ -44,7 +44,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
         # Compiling kernels for it costs more than it ever saves, and wants a g++. Without a cache directory of the
         # hub the server answers /v1/models with an empty body.
         env = {"MLX_DISABLE_COMPILE": "1", "HF_HUB_CACHE": escape(model)}
-        note = "built-in tiny model: its answers are noise; set daemons.mlx.model for a real one"
+        note = "using the built-in tiny model, whose answers are meaningless; set daemons.mlx.model to use a real one"
     elif is_path(model) and not Path(model).is_dir():
         return CannotRun(
             reason=f"the model directory {model} does not exist",
@@ -74,8 +74,8 @@ def _tiny_model(project: Project, interpreter: str) -> Provision:
     return Provision(
         target=str(project.cache / TINY_MODEL),
         steps=(
-            Step(title="making the tiny model", command=(*program, ".")),
-            Step(title="trying the tiny model", command=(*program, "--try", "."), timeout_s=TRIAL_S),
+            Step(title="creating the tiny model", command=(*program, ".")),
+            Step(title="testing the tiny model", command=(*program, "--try", "."), timeout_s=TRIAL_S),
         ),
         trial=_check(interpreter, "checking the tiny model"),
         holds=TINY_FILES,

@@ -14,7 +14,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     found = neo_mjs.find(neo_mjs.NEURAL_LINK_SCRIPTS, definition, project)
     if isinstance(found, CannotRun):
         return found
-    note = "it listens on all interfaces, whatever its host setting"
+    note = "listens on all interfaces, regardless of the host setting"
     return Launch(
         command=(escape(str(found.node)), escape(str(found.script))),
         env={"NEO_NL_PORT": "${port}"},

@@ -133,7 +133,7 @@ def make_model(directory: Path) -> str:
     # Given a path, mlx reports that it cannot open it as a RuntimeError.
     with path.open("wb") as file:
         mlx.save_safetensors(file, weights, metadata={"format": "mlx"})
-    return f"made a tiny model: {len(vocabulary)} tokens, 1 layer, {path.stat().st_size} bytes of random weights"
+    return f"created a tiny model: {len(vocabulary)} tokens, 1 layer, {path.stat().st_size} bytes of random weights"
 
 
 def try_model(directory: Path) -> str:
@@ -144,7 +144,7 @@ def try_model(directory: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    doing, act = "make", make_model
+    doing, act = "create", make_model
     if arguments[:1] == ["--try"]:
         doing, act = "use", try_model
         del arguments[0]

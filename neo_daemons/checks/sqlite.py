@@ -34,7 +34,7 @@ def read_number(database: Path, query: str, deadline: float, *, without_writing:
     options = "mode=ro"
     if without_writing:
         if not beside(database, "-shm").exists():
-            raise sqlite3.OperationalError("nobody has it open, and to read it now would be to write to it")
+            raise sqlite3.OperationalError("no process has it open, and reading it now would modify it")
         options += "&readonly_shm=1"
     connection = sqlite3.connect(f"{database.absolute().as_uri()}?{options}", uri=True, timeout=LOCKED_S)
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)

@@ -83,7 +83,7 @@ class BridgeObserver(Observer[BridgeDetails]):
         reuse_s: float = 0.0,
     ) -> None:
         if (daemon_dir is None) != (database is None):
-            raise ValueError("give both daemon_dir and database, or a state_dir that records them")
+            raise ValueError("pass both daemon_dir and database, or a state_dir that records them")
         if daemon_dir is None and state_dir is None:
             from neo_daemons.config.locate import find_state_dir
 
@@ -113,7 +113,8 @@ class BridgeObserver(Observer[BridgeDetails]):
         gone = procfs.deleted_file(pid, database.name)
         if gone is not None:
             draft.fault(
-                f"its database was deleted under it: it reads {gone}{procfs.DELETED}, to which nobody writes any more"
+                f"its database was deleted while it runs: it reads {gone}{procfs.DELETED}, which nothing writes to any "
+                "more"
             )
             return
         try:
@@ -130,7 +131,7 @@ class BridgeObserver(Observer[BridgeDetails]):
             return
         except (ValueError, OverflowError, sqlite3.Error, OSError) as error:
             hidden = isinstance(error, PermissionError) or lacking(error) is not None
-            draft.fault(f"where it stands cannot be read: {_with_file(error)}", "unknown" if hidden else "unhealthy")
+            draft.fault(f"its progress cannot be read: {_with_file(error)}", "unknown" if hidden else "unhealthy")
             return
         self._judge_progress(draft, directory, database, pid, position, end)
 
@@ -144,7 +145,7 @@ class BridgeObserver(Observer[BridgeDetails]):
         try:
             return Path(exports[DAEMON_DIR_VARIABLE]), Path(exports[DATABASE_VARIABLE])
         except KeyError as error:
-            draft.fault(f"its PID record does not say {error}: give daemon_dir and database", "unknown")
+            draft.fault(f"its PID record does not contain {error}; pass daemon_dir and database", "unknown")
             return None
 
     @staticmethod
@@ -153,32 +154,32 @@ class BridgeObserver(Observer[BridgeDetails]):
         try:
             file = next((directory / name for name in PID_FILES if is_there(directory / name)), None)
         except OSError as error:
-            draft.fault(f"its own PID file cannot be looked for: {_with_file(error)}", "unknown")
+            draft.fault(f"its own PID file cannot be checked: {_with_file(error)}", "unknown")
             return None
         if file is None:
-            draft.fault(f"it does not run: there is none of {', '.join(PID_FILES)} in {directory}")
+            draft.fault(f"it is not running: {directory} contains none of {', '.join(PID_FILES)}")
             return None
         try:
             pid = read_number(file)
             if pid is None or not 1 < pid < 2**31:
-                raise ValueError(f"{file} names no process")
+                raise ValueError(f"{file} contains no pid")
             draft.details["own_pid"] = pid
             written = file.stat().st_mtime
             started = procfs.started_at(pid)
             living = procfs.identify(pid) is not None
         except ValueError as error:
-            draft.fault(f"its own PID file cannot be used, and it ends at every start because of it: {error}")
+            draft.fault(f"its own PID file is damaged, so it exits at every start: {error}")
             return None
         except (OSError, procfs.ProcfsUnavailable) as error:
             draft.fault(f"{file}: {reason(error)}", "unknown")
             return None
         command = procfs.command(pid)
         if not living or started is None:
-            draft.fault(f"it does not run: pid {pid}, which {file} names, is gone")
+            draft.fault(f"it is not running: pid {pid}, named by {file}, is gone")
         # It started after the file was written, or is another program: the pid has been reused.
         elif started > written + CLOCK_S or not any(part.endswith(SCRIPTS) for part in command):
             what = " ".join(command)[:100]
-            draft.fault(f"it does not run: pid {pid}, which {file} names, is another process now ({what})")
+            draft.fault(f"it is not running: pid {pid}, named by {file}, is another process now ({what})")
         elif procfs.is_stopped(pid):
             draft.fault(f"pid {pid} is stopped by a signal")
             return pid
@@ -212,7 +213,9 @@ class BridgeObserver(Observer[BridgeDetails]):
         stuck_s = max(monotonic - self._behind_since[1], now - max(stepped, wrote))
         draft.details["stuck_for_s"] = stuck_s
         if stuck_s >= STUCK_S:
-            draft.fault(f"it lives and does not work: at {position}, behind {end}, without a step for {stuck_s:.0f} s")
+            draft.fault(
+                f"it is running but not working: at position {position}, behind {end}, no progress for {stuck_s:.0f} s"
+            )
 
 
 def read_end(database: Path, deadline: float) -> int:

@@ -132,7 +132,7 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
     @staticmethod
     def _deleted(draft: Draft, path: str) -> None:
         draft.details["store"] = "deleted"
-        draft.fault(f"its store was deleted under it: {path} is gone; what it still answers is lost when it ends")
+        draft.fault(f"its store {path} was deleted while it runs; the data it still serves is lost when it exits")
 
     async def _read_store(self, draft: Draft, url: str) -> None:
         path = f"{self._database}/collections_count"
@@ -146,7 +146,7 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         if answer is None or draft.details["store"] == "deleted":
             return
         if answer.status == 404:
-            draft.fault(f"it has no such database: {answer}{answer.quoted}", "degraded")
+            draft.fault(f"it does not have this database: {answer}{answer.quoted}", "degraded")
         else:
             draft.fault(f"its store cannot be read: {answer}{answer.quoted}")
 
@@ -173,6 +173,6 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
             return
         elif answer.is_cut:
             draft.details["collection_exists"] = True
-            draft.fault(f"{what}: its description is too large to be read", "unknown")
+            draft.fault(f"{what}: its description is too large to read", "unknown")
             return
         draft.fault(f"{what} cannot be read: {answer}{answer.quoted}", "degraded")

@@ -78,7 +78,7 @@ class HttpDetails(Details, frozen=True, kw_only=True):
 class HttpDaemonObserver(Observer[D], Generic[D]):
     """Base of the observers of HTTP daemons, which look at a given URL or at the one on record."""
 
-    kind = "it"
+    kind = "the expected service"
     """The expected service, for messages."""
 
     def __init__(
@@ -95,13 +95,13 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
 
             state_dir = find_state_dir().path
         if url is not None and (not is_url(url) or "?" in url or "#" in url):
-            raise ValueError(f"{redacted(url)!r} is not a URL; write one such as http://127.0.0.1:8000")
+            raise ValueError(f"{redacted(url)!r} is not a URL; use e.g. http://127.0.0.1:8000")
         super().__init__(name, state_dir, timeout_s, reuse_s)
         self._url = url.rstrip("/") if url is not None else None
         self._headers = dict(headers or {})
         for key, value in self._headers.items():
             if not f"{key}{value}".isprintable() or not f"{key}{value}".isascii():
-                raise ValueError(f"header {clean(key)}: cannot be sent: give printable ASCII, without a line's end")
+                raise ValueError(f"header {clean(key)}: cannot be sent; use printable ASCII without line breaks")
         self._listener = Listener()
 
     def _place(self) -> str:
@@ -141,7 +141,7 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
             return None
         url = verification.record.url
         if url is None or not is_url(url):
-            draft.fault(f"its PID record names no URL ({redacted(str(url))}): give one", "unknown")
+            draft.fault(f"its PID record contains no URL ({redacted(str(url))}); pass one", "unknown")
             return None
         return url.rstrip("/")
 
@@ -161,18 +161,18 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
                     client, method, url + path, limit=MAX_BODY_BYTES, headers=self._headers, json=body
                 )
         except http.NotHttp as error:
-            reason = f"what answers does not speak HTTP ({error}){self._holder(draft, url)}"
+            reason = f"the service there does not speak HTTP ({error}){self._holder(draft, url)}"
         except http.Unsendable:
-            reason, status = "cannot be asked: that is no request which can be sent", "unknown"
+            reason, status = "the request cannot be sent: it is malformed", "unknown"
         except http.NoAnswer as error:
             reason = str(error)
             if lacking(error) is not None:
-                reason, status = f"{lacking(error)} (in the process that looks)", "unknown"
+                reason, status = f"{lacking(error)} (in the observing process)", "unknown"
             draft.nobody_listens = isinstance(error, http.NoConnection) and error.refused
         else:
             if not response.packed:
                 return Answer(**msgspec.structs.asdict(response), secrets=self._secrets(url))
-            reason = "the answer is packed, which was not asked for"
+            reason = "the response is compressed, although the request did not allow it"
         draft.fault(f"{about}: {reason}", status)
         return None
 
@@ -186,12 +186,12 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
         """Note an answer that such a daemon does not give when it is healthy."""
         where = f"{draft.url}{path.partition('?')[0]}"
         if answer.status in (401, 403):
-            draft.fault(f"{where}: {answer}: it wants credentials; give them as headers")
+            draft.fault(f"{where}: {answer}: it requires credentials; pass them in headers")
         elif answer.status >= 500:
             draft.fault(f"{where}: {answer}{answer.quoted}")
         else:
             holder = self._holder(draft, url)
-            draft.fault(f"{where}: wrong service: what answers is not {self.kind} ({answer}{answer.quoted}){holder}")
+            draft.fault(f"{where}: wrong service: it is not {self.kind} ({answer}{answer.quoted}){holder}")
 
     def _holder(self, draft: Draft, url: str) -> str:
         self._listener.seek(draft, *host_and_port(url))
@@ -230,8 +230,8 @@ class HttpObserver(HttpDaemonObserver[HttpDetails]):
     ) -> None:
         super().__init__(url, name, state_dir, headers, timeout_s, reuse_s)
         if path and (not path.startswith("/") or not path.isprintable()):
-            raise ValueError(f"path={clean(path)!r}: write one that begins with /")
-        self.kind = f"{name} as expected"
+            raise ValueError(f"path={clean(path)!r}: expected a path that begins with /")
+        self.kind = f"the expected {name}"
         self._path = path
         self._method = method
         self._status = frozenset(status)

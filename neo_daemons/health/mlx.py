@@ -163,7 +163,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         if asked.answers is False:
             draft.fault(f"its model does not answer: {asked.fault}")
         elif asked.answers is None:
-            draft.fault(f"its model was asked {now - asked.since:.1f} s ago and has not answered yet", "unknown")
+            draft.fault(f"a request to its model, sent {now - asked.since:.1f} s ago, is still unanswered", "unknown")
 
     async def _question(self, url: str, asked: ModelAnswer) -> None:
         try:
@@ -173,7 +173,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
                 async with asyncio.timeout(ANSWER_WITHIN_S):
                     answer = await self._ask(draft, url, COMPLETIONS, method="POST", body=QUESTION)
             except TimeoutError:
-                draft.fault(f"nothing within {ANSWER_WITHIN_S:g} s")
+                draft.fault(f"no answer within {ANSWER_WITHIN_S:g} s")
             except Exception as error:  # without an answer, every look would ask again
                 logging.getLogger("neo_daemons").debug("asking the model of %s", url, exc_info=True)
                 draft.fault(f"{type(error).__name__}: {error}")

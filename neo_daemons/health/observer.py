@@ -46,7 +46,7 @@ class Unhealthy(Exception):
     def __init__(self, observation: Observation[Any], remedy: str) -> None:
         self.observation = observation
         self.remedy = remedy
-        why = "; ".join(observation.reasons) or "no reason was seen"
+        why = "; ".join(observation.reasons) or "no reason known"
         super().__init__(f"{observation.daemon} is {observation.status}: {why}. {remedy}")
 
     def __reduce__(self) -> Any:
@@ -69,7 +69,7 @@ class Draft:
         self.listener: int | None = None
         """The pid of the process that listens at the URL, if it is seen."""
         self.nobody_listens = False
-        self.doing = "looking"
+        self.doing = "checking"
         self.on_timeout: HealthStatus = "unhealthy"
 
     def remaining_s(self) -> float:
@@ -100,9 +100,11 @@ class Observer(abc.ABC, Generic[D]):
 
     def __init__(self, name: str, state_dir: Path | str | None, timeout_s: float, reuse_s: float) -> None:
         if not is_name(name):
-            raise ValueError(f"{clean(name)!r} is not the name of a daemon; use a-z, 0-9, - and _, a letter first")
+            raise ValueError(
+                f"{clean(name)!r} is not a valid daemon name; use a-z, 0-9, - and _, starting with a letter"
+            )
         if not 0 < timeout_s <= LONGEST_S or not reuse_s >= 0:
-            raise ValueError(f"timeout_s={timeout_s:g}, reuse_s={reuse_s:g}: write seconds, the first above zero")
+            raise ValueError(f"timeout_s={timeout_s:g}, reuse_s={reuse_s:g}: expected seconds, the first above zero")
         self.name = name
         self.timeout_s = timeout_s
         self.reuse_s = reuse_s
@@ -201,18 +203,18 @@ class Observer(abc.ABC, Generic[D]):
     def remedy(self, observation: Observation[Any]) -> str:
         """The command with which a person can fix what was seen. An observer never runs it."""
         if observation.status == "healthy":
-            return "There is nothing to be done."
+            return "Nothing to do."
         command = f"{shlex.quote(sys.executable)} -m neo_daemons"
         if self.state is None:
-            return f"Whoever runs it must mend it; if that is neo-daemons: {command} up"
+            return f"Its operator must fix it; if neo-daemons runs it: {command} up"
         where = f" --state-dir {shlex.quote(str(self.state.path))}"
         if verify(self.state, self.name).supervised:
             order = "restart" if observation.record == "live" else "start"
-            tells = f"Its supervisor may be at it: {command} why {self.name}{where} tells."
-            return f"{tells} If it is to be done by hand: {command} {order} {self.name}{where}"
+            explain = f"Its supervisor may already be restarting it; see: {command} why {self.name}{where}"
+            return f"{explain}. To do it yourself: {command} {order} {self.name}{where}"
         if self.state.path.name == DEFAULT_NAME:
-            return f"Start it with: cd {shlex.quote(str(self.state.path.parent))} && {command} up"
-        return f"Start it with: {command} up{where}"
+            return f"Start it: cd {shlex.quote(str(self.state.path.parent))} && {command} up"
+        return f"Start it: {command} up{where}"
 
     # A look
 
@@ -239,7 +241,7 @@ class Observer(abc.ABC, Generic[D]):
             draft.fault(f"{draft.doing}: no answer within {self.timeout_s:g} s", draft.on_timeout)
         except Exception as error:  # a bug in the observer says nothing about the daemon
             logging.getLogger("neo_daemons").debug("observing %s", self.name, exc_info=True)
-            draft.fault(f"{draft.doing}: cannot be looked at: {type(error).__name__}: {error}", "unknown")
+            draft.fault(f"{draft.doing}: the check failed: {type(error).__name__}: {error}", "unknown")
         latency_ms = (time.monotonic() - began) * 1000
         if verification is not None:
             _add_record(draft, verification)
@@ -300,11 +302,11 @@ class Observer(abc.ABC, Generic[D]):
         if timeout_s is None:
             return self.timeout_s + SLACK_S
         if timeout_s != timeout_s:
-            raise ValueError("timeout_s=nan: write seconds")
+            raise ValueError("timeout_s=nan: expected seconds")
         return min(max(timeout_s, 0.0), LONGEST_S)
 
     def _in_flight(self, timeout_s: float | None) -> Observation[D]:
-        reason = f"a look has not come back within {self._patience(timeout_s):g} s"
+        reason = f"the check did not finish within {self._patience(timeout_s):g} s"
         return Observation(
             daemon=self.name,
             status="unknown",
@@ -345,7 +347,7 @@ def _add_record(draft: Draft, verification: Verification) -> None:
             stranger = draft.listener
             if stranger not in (None, record.pid) and procfs.environment_holds(stranger, record.token) is False:
                 what = " ".join(procfs.command(stranger))[:100]
-                reason = f"its port is held by pid {stranger} ({what}), and not by pid {record.pid} on record"
+                reason = f"its port is in use by pid {stranger} ({what}), not by the recorded pid {record.pid}"
                 draft.fault(reason, "degraded")
         case _ if not answers and verification.fault is not None and verification.fault not in draft.reasons:
             draft.reasons.append(verification.fault)

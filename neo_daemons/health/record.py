@@ -44,7 +44,7 @@ class Verification(Struct, frozen=True, kw_only=True):
 
     def elsewhere(self, recorded: str) -> Verification:
         """The verification of a record that describes a daemon at another place than the one being looked at."""
-        fault = f"the PID record is of another place ({recorded})"
+        fault = f"the PID record describes a daemon at another address ({recorded})"
         return Verification(status="elsewhere", supervised=self.supervised, fault=fault)
 
 
@@ -56,14 +56,14 @@ def verify(state: StateDir, name: str) -> Verification:
         _check_owner(state.path)
         record = records.read(path, DaemonRecord)
         if record is None:
-            why = "it does not run now" if supervised else "it was not started"
+            why = "it is not running" if supervised else "it was not started"
             return Verification(status="missing", supervised=supervised, fault=f"there is no PID record {path}: {why}")
         origin = records.origin(record, state.path)
         if origin is not None:
-            copied = f"its PID record {path} was copied from {origin}: it says nothing of what runs here"
+            copied = f"the PID record {path} was copied from {origin} and does not apply here"
             return Verification(status="missing", supervised=supervised, fault=copied)
         if record.name != name:
-            raise DamagedRecord(path, f"is the record of {record.name!r}")
+            raise DamagedRecord(path, f"is a record of {record.name!r}")
         if record.pid is None or record.identity is None:
             missing = "it is being started" if supervised else "the supervisor that was starting it is gone"
             return Verification(
@@ -71,7 +71,9 @@ def verify(state: StateDir, name: str) -> Verification:
             )
         fault = _disproof(record.pid, record.identity)
         if fault is None and not _bears_mark(record.pid, record.token, state.daemon_lock(name)):
-            raise ProcfsUnavailable(f"pid {record.pid} on record bears no mark of it: the record may be forged")
+            raise ProcfsUnavailable(
+                f"recorded pid {record.pid} does not carry the daemon's mark; the record may be forged"
+            )
     except (DamagedRecord, ForeignDirectory) as error:
         return Verification(status="damaged", supervised=supervised, fault=f"its PID record cannot be used: {error}")
     except ProcfsUnavailable as error:
@@ -96,7 +98,7 @@ def _check_owner(path: Path) -> None:
     except FileNotFoundError:
         return
     if owner != os.geteuid() and os.geteuid() != 0:
-        raise ForeignDirectory(f"{path} belongs to user id {owner}, and this is {os.geteuid()}")
+        raise ForeignDirectory(f"{path} is owned by user id {owner}, but you are user id {os.geteuid()}")
 
 
 def _is_supervised(state: StateDir) -> bool | None:
@@ -120,7 +122,7 @@ def _bears_mark(pid: int, token: str, lock: Path) -> bool:
 def _disproof(pid: int, identity: Identity) -> str | None:
     """Why the process on record is gone; None if it lives."""
     if identity.boot_id != procfs.boot_id():
-        return f"pid {pid} was of another boot"
+        return f"pid {pid} is from an earlier boot"
     found = procfs.identify(pid)
     if found is None:
         return f"pid {pid} is gone"

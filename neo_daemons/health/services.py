@@ -36,7 +36,7 @@ class _LifecycleService(Generic[D]):
 
     def _stop(self) -> dict[str, Any]:
         seen = self.observer.check()
-        mine = "this service owns no daemon, and stops none"
+        mine = "this service does not own the daemon and cannot stop it"
         if seen.pid is None and not seen.ready and seen.status != "unknown":
             return {"status": "not_running", "detail": f"{mine}; {seen}"}
         return {"status": "not_owned", "detail": f"{mine}; {seen}", "pid": seen.pid, "managed": seen.managed}
@@ -60,7 +60,7 @@ class _LifecycleService(Generic[D]):
             case "stop":
                 return self._stop()
             case _:
-                return {"error": f"unknown action {action!r}: it is start or stop"}
+                return {"error": f"unknown action {action!r}; expected start or stop"}
 
 
 class DatabaseLifecycleService(_LifecycleService[Any]):

@@ -48,7 +48,7 @@ def test_the_exit_code_says_how_the_worst_is(project: Project, serve: Callable[[
     [
         (("nope",), "there is no daemon 'nope' here; enabled are api"),
         (("--url", "http://127.0.0.1:1"), "of which daemon? write --url NAME=http://127.0.0.1:1"),
-        (("api", "--url", "api=nonsense"), "'nonsense' is not a URL; write one such as"),
+        (("api", "--url", "api=nonsense"), "'nonsense' is not a URL; use e.g."),
         (("--wait", "soon"), "'soon': write seconds"),
         (("--bogus",), "unrecognized arguments: --bogus"),
         (("--config", "/nonexistent.toml"), "cannot be read"),

@@ -84,7 +84,7 @@ def find_node(project: Project) -> Node | CannotRun:
         packaged, cli = home / "bin" / "node", home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         if packaged.is_file() and cli.is_file():
             return Node(packaged, (str(packaged), str(cli)))
-    return CannotRun(reason="there is no Node.js (node and npm) on PATH", remedy=pip_install("bridge"))
+    return CannotRun(reason="Node.js (node and npm) is not on PATH", remedy=pip_install("bridge"))
 
 
 def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> Checkout | CannotRun:
@@ -108,7 +108,7 @@ def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> 
         script = _script(found, scripts)
         if script is None:
             return CannotRun(
-                reason=f"{found} is no neo.mjs checkout: none of {', '.join(scripts)} is there", remedy=remedy
+                reason=f"{found} is not a neo.mjs checkout: it contains none of {', '.join(scripts)}", remedy=remedy
             )
         missing = _missing(found)
         if missing:
@@ -124,7 +124,7 @@ def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> 
             missing = _missing(found)
             if not missing:
                 return Checkout(found, script, node.node, _version(found), note)
-            note = f"{found} is passed over: {missing} is missing there"
+            note = f"{found} is ignored because {missing} is missing"
     provision = _provision(node, project)
     home_ = Path(provision.target) / "node_modules" / "neo.mjs"
     pinned = json.loads((HERE / "package.json").read_text())["dependencies"]["neo.mjs"]
@@ -178,14 +178,14 @@ def _provision(node: Node, project: Project) -> Provision:
             telling=NPM_TELLS,
         ),
         Step(
-            title="building its SQLite binding (about a minute where it has to be compiled)",
+            title="building its SQLite binding (takes about a minute if it must be compiled)",
             # Whatever the user wants of scripts of others: this one, of a package that is pinned, is asked for.
             command=(*node.npm, "rebuild", "better-sqlite3", "--ignore-scripts=false", *settings),
             env=env,
             telling=NPM_TELLS,
         ),
         Step(
-            title="making its configuration",
+            title="creating its configuration",
             command=(str(node.node), f"node_modules/neo.mjs/{SETUP}"),
             env=env,
             telling=NODE_TELLS,
@@ -195,7 +195,7 @@ def _provision(node: Node, project: Project) -> Provision:
         target=str(project.cache / f"neo.mjs-{key.hexdigest()[:12]}"),
         steps=steps,
         files=files,
-        trial=Step(title="trying neo.mjs", command=(str(node.node), str(TRY)), env=env, timeout_s=TRIAL_S),
+        trial=Step(title="testing neo.mjs", command=(str(node.node), str(TRY)), env=env, timeout_s=TRIAL_S),
         holds=tuple(f"node_modules/neo.mjs/{script}" for script in (WAKE_SCRIPTS[0], *NEURAL_LINK_SCRIPTS)),
         # A node that a version manager puts on PATH may be another one from one day, or directory, to the next.
         always_tried=True,
