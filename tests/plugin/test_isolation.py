@@ -138,7 +138,7 @@ def test_new_daemons_are_a_tests_own_and_end_with_it(inner: Inner, mode: tuple[s
     outcome = inner.run(*mode)
     assert outcome.counts() == {"passed": 5, "failed": 2}, outcome.text
     assert "new_daemon('nope'): unknown daemon 'nope'; configured daemons: api, cache" in outcome.text
-    assert "new_daemon(['api']): no daemon ['api'] is configured" in outcome.text
+    assert "new_daemon(['api']): unknown daemon ['api']; configured" in outcome.text
     assert not (inner.root / "data").exists()
 
 
@@ -211,4 +211,4 @@ def test_a_wider_fixture_beside_the_mark_is_an_error_that_says_what_to_do(inner:
     )
     outcome = inner.run()
     assert outcome.counts() == {"passed": 2, "error": 1}, outcome.text
-    assert 'use new_daemon("NAME") in the test' in outcome.text
+    assert 'call new_daemon("NAME") in the test' in outcome.text

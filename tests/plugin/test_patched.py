@@ -194,7 +194,7 @@ def test_a_test_that_is_marked_wrongly_while_it_runs_ends_nothing(inner: Inner) 
     outcome = inner.run()
     assert "INTERNALERROR" not in outcome.text
     assert outcome.counts() == {"error": 1, "passed": 1}, outcome.text
-    assert "pytest_runtest_makereport failed: Failed: @pytest.mark.neo_daemons('nobody'): no such" in outcome.text
+    assert "pytest_runtest_makereport failed: Failed: @pytest.mark.neo_daemons('nobody'): unknown" in outcome.text
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestWarning")
