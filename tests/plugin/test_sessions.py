@@ -77,7 +77,7 @@ def test_a_daemon_that_a_reload_drops_cannot_be_started_meanwhile(run: Run, inne
     # It waits for the stubborn one's grace; api is down long before.
     thread = in_thread(lambda: run.client.set_up([run.like("kept", "api")], keep_s=0.0))
     run.event("stopped", "api")
-    with pytest.raises(ControlError, match="no daemon 'api'"):
+    with pytest.raises(ControlError, match="daemon 'api'"):
         run.client.need("api", wait_s=WAIT_S)
     thread.join()
     assert run.names() == {"kept"}
@@ -316,11 +316,11 @@ def test_a_worker_asks_for_the_definitions_once_and_reads_no_file_of_the_supervi
 def test_a_supervisor_that_was_waited_for_in_vain_is_not_waited_for_again(inner: Inner) -> None:
     session = JoinedSession(StateDir(inner.tmp / "gone"), ["api"], "gw0")
     try:
-        with pytest.raises(Unavailable, match="has not answered"):
+        with pytest.raises(Unavailable, match="no response from the supervisor"):
             session._keeper.wait(0.05)
         began = time.monotonic()
         for _ in range(3):
-            with pytest.raises(Unavailable, match="has not answered"):
+            with pytest.raises(Unavailable, match="no response from the supervisor"):
                 session.need("api")
         assert time.monotonic() - began < RECOVERY_S
     finally:
