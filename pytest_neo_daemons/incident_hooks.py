@@ -1,4 +1,4 @@
-"""What happened to the daemons of a failing test: told in its report, and to the hooks of a project."""
+"""Reports incidents of daemons in the reports of failing tests and to the hooks of a project."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ WIDER = (
 
 @guarded
 class IncidentHooks:
-    """Explains failures, where tests are run.
+    """Explains test failures, in the processes that run tests.
 
     Args:
-        used_configuration: the file that was asked for; None: the one from the root directory upwards, if any.
+        used_configuration: the requested configuration file; None: the one found from the root directory upwards.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class IncidentHooks:
         status = None
         concerning = self._provider.concerning(item)
         if report.failed and concerning:
-            # The test may be quicker than the supervisor: what happened before it was asked is told before it answers.
+            # The test may be faster than the supervisor, which writes earlier events to the journal before it answers.
             with suppress_unavailable():
                 status = self._provider.session.client.status()
         incidents = watch.incidents()
@@ -85,7 +85,7 @@ class IncidentHooks:
         return report
 
     def _needs(self, status: Status | None) -> Mapping[str, Iterable[str]]:
-        """Daemon → those that it requires or starts after."""
+        """Map each daemon to those that it requires or starts after."""
         if status is not None:
             return needs(status)
         found: dict[str, Iterable[str]] = {}
@@ -109,8 +109,8 @@ class IncidentHooks:
                     hook.pytest_neo_daemons_restarted(config=self._config, incident=incident)
 
     def _add_what_is_down(self, concerning: frozenset[str], report: pytest.TestReport, status: Status) -> None:
-        """Say which of the daemons that a failing test stands on are not up: of those that it was given, as others
-        may not have been started yet."""
+        """Add which daemons that a failing test depends on are not up. Only those that it was given count, because
+        others may not have been started yet."""
         given = {*self._provider.handles, *self._provider.isolation.names}
         lines = not_up([name for name in concerning if name in given], status)
         told = str(report.longrepr)
@@ -120,7 +120,7 @@ class IncidentHooks:
             reporting.add_section(report, reporting.TITLE, "\n".join(lines))
 
     def _explain(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        """What pytest's own words for a fixture that cannot be used leave open."""
+        """Explain what pytest's own message about an unusable fixture leaves open."""
         told = str(report.longrepr)
         if "ScopeMismatch" in told and any(self._selection.isolated_for(item)):
             reporting.add_section(report, reporting.TITLE, WIDER)
@@ -128,7 +128,7 @@ class IncidentHooks:
             self._name_the_configuration(item, report)
 
     def _name_the_configuration(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        """Where a fixture is missing: the one beside the test, if this run does not use it."""
+        """If a fixture is missing, name a configuration near the test that this run does not use."""
         root = self._config.rootpath
         path = configuration_above(item.path, root)
         if path is None or path == self._used_configuration:

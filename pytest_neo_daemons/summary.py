@@ -1,4 +1,4 @@
-"""What a run says of its daemons: in its header, and in its summary."""
+"""Reports the daemons of a run in its header and its summary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WARM = (
 
 @guarded
 class Summary:
-    """Collects what is to be said, in each process; the controller says it."""
+    """Collects the lines of the summary in each process; the controller prints them."""
 
     def __init__(self, config: pytest.Config, choice: Choice, journal: JournalReader | None, mishaps: Mishaps) -> None:
         self.mishaps = mishaps
@@ -38,7 +38,7 @@ class Summary:
         self._journal = journal
         self._remarks = [choice.remark] if choice.remark is not None else []
         self._tests_hit: dict[str, list[str]] = {}
-        """Incident → the tests during which it was."""
+        """Incident → the tests during which it occurred."""
         self._final: list[DaemonStatus] = []
 
     def pytest_report_header(self) -> str | None:
@@ -67,7 +67,7 @@ class Summary:
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
         result = yield
-        # The session's fixtures have been torn down, the workers are gone, and the summary is yet to come.
+        # Session fixtures have been torn down and the workers have exited, but the summary has not been printed yet.
         workers.send_remarks(self._config, [*self._remarks, *self.mishaps.lines()])
         if self._journal is not None:
             self._journal.read()
@@ -102,7 +102,7 @@ class Summary:
         yield from (f"{what}: {detail}" for what, detail in journal.faults.items())
 
     def _daemons(self, journal: JournalReader, *, ours: bool) -> Iterable[str]:
-        """A line for each daemon that was used, then for each that these need and that was not."""
+        """Yield a line for each daemon that was used, then one for each unused daemon that these need."""
         shown = []
         for daemon in self._final:
             starts = journal.starts.get(daemon.name, 0)
