@@ -54,7 +54,7 @@ def test_a_bridge_that_does_not_run_is_told_by_its_own_pid_file(wake: Bridge) ->
         return seen.reasons[0]
 
     wake.say("wake-daemon.pid", "not a number")
-    assert "ends at every start because of it" in reason()
+    assert "exits at every start" in reason()
     wake.say("wake-daemon.pid", "1")
     assert "contains no pid" in reason()
     wake.say("wake-daemon.pid", os.getpid())

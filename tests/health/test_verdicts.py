@@ -106,7 +106,7 @@ def test_arguments_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
         ChromaObserver("http://127.0.0.1:1", timeout_s=0)
     with pytest.raises(ValueError, match="both daemon_dir and database"):
         BridgeObserver(tmp_path)
-    with pytest.raises(ValueError, match="give a port"):
+    with pytest.raises(ValueError, match="pass a port"):
         TcpObserver(name="db")
 
 
