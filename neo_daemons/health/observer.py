@@ -1,4 +1,4 @@
-"""The base of all observers: one look at a time, whose result everybody gets who asks meanwhile."""
+"""The base of all observers. It runs one check at a time and gives its result to all callers that wait meanwhile."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from .observation import SEVERITY, Details, HealthStatus, Observation, Transitio
 from .record import Verification, verify
 
 SLACK_S = 0.2
-"""Seconds that callers wait beyond the timeout of a look, for what the machine needs to deliver its result."""
+"""Seconds that callers wait beyond the timeout of a check, for the machine to deliver its result."""
 TIMEOUT_S = 2.0
-"""The default timeout of a look, in seconds."""
+"""The default timeout of a check, in seconds."""
 LONGEST_S = 86_400.0
 LONGEST_REASON = 600
 """The longest reason, in characters."""
 FIRST_PAUSE_S = 0.02
 LAST_PAUSE_S = 0.5
-"""The pause between two looks of a wait grows from the first to the last, in seconds."""
+"""The pause between two checks of a wait grows from the first to the last, in seconds."""
 
 D = TypeVar("D", bound=Details)
 R = TypeVar("R")
 
 
 class Unhealthy(Exception):
-    """A daemon is not healthy. ``str()`` has all reasons and the command that helps."""
+    """A daemon is not healthy. ``str()`` contains all reasons and the command that fixes it."""
 
     def __init__(self, observation: Observation[Any], remedy: str) -> None:
         self.observation = observation
@@ -58,7 +58,7 @@ class NotReady(Unhealthy):
 
 
 class Draft:
-    """The verdict of a look that is under way."""
+    """The result of a check that is in progress."""
 
     def __init__(self, timeout_s: float = 0.0) -> None:
         self._deadline = time.monotonic() + timeout_s
@@ -67,17 +67,17 @@ class Draft:
         self.details: dict[str, Any] = {}
         self.url: str | None = None
         self.listener: int | None = None
-        """The pid of the process that listens at the URL, if it is seen."""
+        """The pid of the process that listens at the URL, if it is known."""
         self.nobody_listens = False
         self.doing = "checking"
         self.on_timeout: HealthStatus = "unhealthy"
 
     def remaining_s(self) -> float:
-        """The seconds that are left for the look."""
+        """Return the seconds that are left for the check."""
         return max(self._deadline - time.monotonic(), 0.0)
 
     def record_missing(self, verification: Verification) -> None:
-        """Note that no record says where the daemon is."""
+        """Note that no record shows where the daemon is."""
         self.fault(str(verification.fault), "unhealthy" if verification.status == "missing" else "unknown")
 
     def fault(self, reason: str, status: HealthStatus = "unhealthy", *, first: bool = False) -> None:
@@ -87,13 +87,13 @@ class Draft:
 
 
 class Observer(abc.ABC, Generic[D]):
-    """Looks at one daemon. Safe to share between threads and event loops (asyncio's), and meant to be kept.
+    """Checks one daemon. Create it once and keep it; threads and asyncio event loops may share it.
 
     Args:
-        name: of the daemon; that of its PID record.
-        state_dir: of its supervisor. Adds `managed`, `pid` and `restarts` to what is seen.
-        timeout_s: bound of one look.
-        reuse_s: for how long a healthy result may be answered again; its age is in the answer.
+        name: the name of the daemon, as in its PID record.
+        state_dir: the state directory of its supervisor. Adds `managed`, `pid` and `restarts` to observations.
+        timeout_s: the time limit of one check.
+        reuse_s: for how long a healthy result may be reused; the observation contains its age.
     """
 
     details: ClassVar[type[Details]]
@@ -117,11 +117,11 @@ class Observer(abc.ABC, Generic[D]):
         return f"<{type(self).__name__} {self.name} {self._place()}>"
 
     def check(self, timeout_s: float | None = None) -> Observation[D]:
-        """Look, and return what was seen. Joins a look that is under way. Nothing that a daemon does makes it raise.
+        """Check the daemon and return an observation. A check in progress is shared. The daemon never makes it raise.
 
         Args:
-            timeout_s: wait no longer than this; a look that has not come back by then is `unknown`. By default a look
-                is waited for until its own bound ends it.
+            timeout_s: wait no longer than this; a check that has not finished by then is `unknown`. By default, wait
+                until the check's own time limit.
         """
         return self.collect(self.begin(timeout_s), timeout_s)
 
@@ -132,7 +132,7 @@ class Observer(abc.ABC, Generic[D]):
     def collect(
         self, looking: concurrent.futures.Future[Observation[D]], timeout_s: float | None = None
     ) -> Observation[D]:
-        """Wait for a look that `begin` has begun, as `check` does."""
+        """Wait for a check that `begin` has begun, as `check` does."""
         try:
             return looking.result(self._patience(timeout_s) + SLACK_S)
         except (TimeoutError, concurrent.futures.CancelledError):
@@ -149,7 +149,7 @@ class Observer(abc.ABC, Generic[D]):
             return self._in_flight(timeout_s)
 
     def is_up(self) -> bool:
-        """Whether a client can use it now."""
+        """Return whether a client can use the daemon now."""
         return self.check().ready
 
     async def ais_up(self) -> bool:
@@ -157,10 +157,10 @@ class Observer(abc.ABC, Generic[D]):
         return (await self.acheck()).ready
 
     def ensure_healthy(self) -> Observation[D]:
-        """Look, and return what was seen if the daemon is healthy.
+        """Check the daemon and return the observation if it is healthy.
 
         Raises:
-            Unhealthy: it is not, with all reasons and the command that mends it.
+            Unhealthy: it is not; the error contains all reasons and the command that fixes it.
         """
         return self._healthy(self.check())
 
@@ -172,7 +172,7 @@ class Observer(abc.ABC, Generic[D]):
         """Wait until a client can use the daemon. This does not start it.
 
         Raises:
-            NotReady: it is not within `timeout_s`.
+            NotReady: the daemon is not ready within `timeout_s`.
         """
         waiting = background().submit(self._wait(self._patience(timeout_s)))
         try:
@@ -190,8 +190,8 @@ class Observer(abc.ABC, Generic[D]):
             raise self._not_ready(self._in_flight(timeout_s)) from None
 
     async def watch(self, interval_s: float = 1.0) -> AsyncIterator[Transition[D]]:
-        """Yield what is seen now, and then every change of status, readiness, process or management. Looks every
-        `interval_s` seconds; a restart between two looks shows by its new pid."""
+        """Yield the current observation, then every change of status, readiness, process or management. Checks every
+        `interval_s` seconds; a restart between two checks shows in the new pid."""
         before: Observation[D] | None = None
         while True:
             after = await self.acheck()
@@ -201,7 +201,7 @@ class Observer(abc.ABC, Generic[D]):
             await asyncio.sleep(interval_s)
 
     def remedy(self, observation: Observation[Any]) -> str:
-        """The command with which a person can fix what was seen. An observer never runs it."""
+        """Suggest a command for the user. The observer never runs it."""
         if observation.status == "healthy":
             return "Nothing to do."
         command = f"{shlex.quote(sys.executable)} -m neo_daemons"
@@ -216,7 +216,7 @@ class Observer(abc.ABC, Generic[D]):
             return f"Start it: cd {shlex.quote(str(self.state.path.parent))} && {command} up"
         return f"Start it: {command} up{where}"
 
-    # A look
+    # A check
 
     def _verify_record(self) -> Verification | None:
         """Verify the PID record, if a state directory is given."""
@@ -224,10 +224,10 @@ class Observer(abc.ABC, Generic[D]):
 
     @abc.abstractmethod
     async def _examine(self, draft: Draft, verification: Verification | None) -> None:
-        """Look at the daemon. Names each step that takes time in ``draft.doing`` before it takes it."""
+        """Check the daemon. Implementations name each step that takes time in ``draft.doing`` before they begin it."""
 
     def _place(self) -> str:
-        """Where it looks, for people."""
+        """Return the place of the daemon, for `repr`."""
         return f"of {self.state.path}" if self.state is not None else ""
 
     async def _look(self) -> Observation[D]:
@@ -330,13 +330,13 @@ class Observer(abc.ABC, Generic[D]):
 
 
 def clean(text: str) -> str:
-    """Make text from outside fit to be shown anywhere: printable, and of limited length."""
+    """Make external text safe to show anywhere: printable and of limited length."""
     shown = "".join(c if c.isprintable() else "�" for c in text[: LONGEST_REASON + 1])
     return shown if len(shown) <= LONGEST_REASON else f"{shown[: LONGEST_REASON - 1]}…"
 
 
 def _add_record(draft: Draft, verification: Verification) -> None:
-    """Add what the PID record says to what was seen of the daemon itself."""
+    """Add what the PID record shows to what the check found."""
     record = verification.record
     answers = draft.status in ("healthy", "degraded")
     match verification.status:

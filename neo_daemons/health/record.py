@@ -1,4 +1,4 @@
-"""Verifying the PID record of a daemon: whether what the state directory says of it is true."""
+"""Verifies the PID record of a daemon: whether the state directory describes it correctly."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from .observation import RecordStatus
 
 
 class Verification(Struct, frozen=True, kw_only=True):
-    """A PID record, and whether it is true."""
+    """A PID record, and whether it is correct."""
 
     status: RecordStatus
     record: DaemonRecord | None = None
     fault: str | None = None
     """Why the record is not `live`."""
     supervised: bool | None = None
-    """Whether a supervisor lives; None if that is not known."""
+    """Whether a supervisor is running; None if that is unknown."""
 
     @property
     def living(self) -> DaemonRecord | None:
-        """The record, if its process lives."""
+        """The record, if its process is running."""
         return self.record if self.status == "live" else None
 
     @property
     def pid(self) -> int | None:
-        """The pid of the daemon's process, if it lives."""
+        """The pid of the daemon's process, if it is running."""
         return self.living.pid if self.living is not None else None
 
     @property
     def managed(self) -> bool | None:
-        """Whether a living supervisor keeps the process."""
+        """Whether a running supervisor manages the process."""
         if self.status in ("live", "starting"):
             return self.supervised
         return None if self.status in ("unproven", "damaged", "elsewhere") else False
 
     def elsewhere(self, recorded: str) -> Verification:
-        """The verification of a record that describes a daemon at another place than the one being looked at."""
+        """Return the verification of a record that describes a daemon at another address than the one being checked."""
         fault = f"the PID record describes a daemon at another address ({recorded})"
         return Verification(status="elsewhere", supervised=self.supervised, fault=fault)
 
@@ -88,11 +88,11 @@ def verify(state: StateDir, name: str) -> Verification:
 
 
 class ForeignDirectory(Exception):
-    """The state directory belongs to another user. ``str()`` says to whom."""
+    """The state directory belongs to another user; ``str()`` says to which one."""
 
 
 def _check_owner(path: Path) -> None:
-    # A record that another user wrote could send us anywhere. Root may look at the records of all users.
+    # A record that another user wrote could send us anywhere. Root may read the records of all users.
     try:
         owner = path.stat().st_uid
     except FileNotFoundError:
@@ -112,15 +112,15 @@ def _is_supervised(state: StateDir) -> bool | None:
 
 
 def _bears_mark(pid: int, token: str, lock: Path) -> bool:
-    """Whether the process belongs to this record: it has the token in its environment, or has the daemon's lock open.
-    True if we may not see that."""
+    """Return whether the process belongs to this record: it has the token in its environment or the daemon's lock open.
+    True if that cannot be read."""
     if token and procfs.environment_holds(pid, token) is not False:
         return True
     return str(lock) in procfs.open_files(pid)
 
 
 def _disproof(pid: int, identity: Identity) -> str | None:
-    """Why the process on record is gone; None if it lives."""
+    """Return why the recorded process is gone; None if it is running."""
     if identity.boot_id != procfs.boot_id():
         return f"pid {pid} is from an earlier boot"
     found = procfs.identify(pid)

@@ -1,4 +1,4 @@
-"""Looking at a daemon by connecting to its port."""
+"""Checks a daemon by connecting to its port."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .record import Verification
 
 
 class TcpObserver(Observer[Details]):
-    """Connects to a port, and sends nothing.
+    """Connects to a port and sends nothing.
 
     Args:
         host: a name or an address.
-        port: by default the first port on record.
+        port: by default, the first recorded port.
     """
 
     details = Details
