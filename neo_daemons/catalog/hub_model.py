@@ -3,11 +3,11 @@
     python hub_model.py fetch REPOSITORY DIRECTORY
     python hub_model.py check DIRECTORY
 
-`fetch` makes DIRECTORY/model a link to the snapshot, and uses no network if that is there and whole. `check` looks
-whether the files of DIRECTORY/model, or of DIRECTORY itself, are whole, without loading them. Both say what is wrong in
-their last line, and exit 1.
+`fetch` makes DIRECTORY/model a link to the snapshot, and uses no network if that is complete. `check` checks that the
+files of DIRECTORY/model, or of DIRECTORY itself, are complete, without loading them. Both report an error in their last
+line and exit with code 1.
 
-It is run by file, with the interpreter that has mlx-lm, which need not have this package.
+The interpreter that has mlx-lm runs this file as a script, and may not have this package.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from pathlib import Path
 LINK = "model"
 WEIGHTS = "model*.safetensors"
 ASK_S = 15.0
-"""For the hub's answer to what the repository holds."""
+"""The timeout for the hub's list of the repository's files."""
 PROGRESS_S = 2.0
 PROGRESS_LINES = 50
 STALLED_S = 180.0
-"""Nothing has come for so long: it will not come. Longer than the hub client's own tries of one file."""
+"""After so long without data, no more is expected. Longer than the hub client's own retries for one file."""
 GIGABYTE = 1e9
 
 
 class NotUsableError(Exception):
-    """Why there is no model; ``str()`` is one line with a remedy."""
+    """The model is not usable; ``str()`` is one line with the reason and a remedy."""
 
 
 def wanted_patterns() -> list[str]:
-    """The files that the server loads, as its own version names them."""
+    """Return the patterns of the files that the installed server loads."""
     try:
         from mlx_lm.utils import DEFAULT_ALLOW_PATTERNS
     except ImportError:  # an older one
@@ -47,10 +47,10 @@ def wanted_patterns() -> list[str]:
 
 
 def check(model: Path) -> None:
-    """Whether the files of a model are there and whole.
+    """Check that the files of a model exist and are complete.
 
     Raises:
-        NotUsableError: they are not.
+        NotUsableError: they are missing or damaged.
     """
     try:
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
@@ -73,23 +73,23 @@ def check(model: Path) -> None:
 
 
 def fetch(repository: str, directory: Path) -> str:
-    """Have the repository's snapshot in the hub's cache, and a link to it; what was done.
+    """Fetch the repository's snapshot into the hub's cache and link to it. Return a description of what was done.
 
     Raises:
-        NotUsableError: that cannot be.
+        NotUsableError: the model cannot be fetched or used.
     """
     from huggingface_hub import constants, snapshot_download
 
     damaged = False
     if not _place(Path(constants.HF_HUB_CACHE), repository).is_dir():
-        _ask_hub(repository)  # first of all, as what the server loads takes a while to find out
+        _ask_hub(repository)  # first, because finding out what the server loads takes a while
     patterns = wanted_patterns()
     try:
         found = Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
         check(found)
     except NotUsableError:
         damaged = True
-    except Exception as error:  # it is not there, or not all of it: then it is fetched
+    except Exception as error:  # it is missing or incomplete: then it is fetched
         _refuse_bad_name(error, repository)
     else:
         _link(directory, found)
@@ -116,7 +116,7 @@ def _link(directory: Path, found: Path) -> None:
 
 
 def _ask_hub(repository: str) -> dict[str, int]:
-    """The sizes of the repository's files. Asked first: the hub says at once, and without retries, what is wrong."""
+    """Return the sizes of the repository's files. This comes first: it fails immediately, without retries."""
     from huggingface_hub import HfApi
 
     try:
@@ -133,7 +133,7 @@ def _ask_hub(repository: str) -> dict[str, int]:
 
 
 def _size(sizes: dict[str, int], repository: str, patterns: list[str]) -> int:
-    """Bytes of the files to fetch, for which there must be room."""
+    """Return the bytes of the files to fetch, after checking that there is enough space."""
     from huggingface_hub import constants
 
     total = sum(size for name, size in sizes.items() if any(fnmatch(name, pattern) for pattern in patterns))
@@ -150,7 +150,7 @@ def _size(sizes: dict[str, int], repository: str, patterns: list[str]) -> int:
 
 
 def _why(error: BaseException, repository: str) -> str:
-    """An error of the hub's client, in one line with a remedy."""
+    """Describe an error of the hub's client in one line with a remedy."""
     from huggingface_hub import constants
 
     endpoint, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
@@ -206,16 +206,16 @@ def _bytes_of(directory: Path) -> int:
     total = 0
     try:
         for path in directory.iterdir():
-            # What is being written may have been given its whole size at once.
+            # A file that is being written may already have its final size.
             found = path.lstat()
             total += min(found.st_size, found.st_blocks * 512)
-    except OSError:  # it is not there yet, or a file has just been renamed
+    except OSError:  # it does not exist yet, or a file has just been renamed
         pass
     return total
 
 
 def _watch(cache: Path, repository: str, total: int, stop: threading.Event) -> None:
-    """Say how far it is; end this process when nothing comes any more."""
+    """Print the progress; end this process when no more data arrives."""
     seen, since, said = -1, time.monotonic(), -total
     while not stop.wait(PROGRESS_S):
         size = _bytes_of(_place(cache, repository))
@@ -231,8 +231,8 @@ def _watch(cache: Path, repository: str, total: int, stop: threading.Event) -> N
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out one command; the exit code."""
-    # The client's own bars would fill the log with terminal sequences.
+    """Run one command. Return the exit code."""
+    # The client's progress bars would fill the log with terminal sequences.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         match arguments:
@@ -250,14 +250,14 @@ def main(arguments: list[str]) -> int:
     except ImportError as error:
         print(f"cannot fetch the model: {error}; install mlx-lm for {sys.executable}", flush=True)
         return 1
-    except Exception as error:  # whatever another version of the client makes of it
+    except Exception as error:  # other versions of the client may raise anything
         print(f"cannot fetch the model: {type(error).__name__}: {' '.join(str(error).split())}", flush=True)
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    # Run by file, Python looks for modules beside it first, and there `mlx` is this package's own.
+    # For a script, Python searches its directory for modules first, and there `mlx` is this package's module.
     here = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
     sys.exit(main(sys.argv[1:]))

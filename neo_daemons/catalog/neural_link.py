@@ -1,4 +1,4 @@
-"""neural-link: the WebSocket bridge of neo.mjs. Off by default: it listens on all interfaces."""
+"""Locates neural-link, the WebSocket bridge of neo.mjs. It is off by default because it listens on all interfaces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import neo_mjs
 
 
 def locate(definition: Definition, project: Project) -> Launch | CannotRun:
-    """Find a checkout, or the provision that makes one."""
+    """Find a checkout, or the provision that creates one."""
     found = neo_mjs.find(neo_mjs.NEURAL_LINK_SCRIPTS, definition, project)
     if isinstance(found, CannotRun):
         return found

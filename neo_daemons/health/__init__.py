@@ -1,7 +1,7 @@
 """Read-only observers for programs that use a daemon but must not manage it.
 
-An observer checks one daemon and reports what it found. It starts, stops and writes nothing: this package imports neither
-supervision nor a module that could spawn or signal a process.
+An observer checks one daemon and reports what it found. It starts, stops and writes nothing: this package imports
+neither supervision nor a module that could spawn or signal a process.
 """
 
 from __future__ import annotations
