@@ -1,4 +1,4 @@
-"""Sleeping until the bridge says that there is a message."""
+"""Sleeps until the bridge delivers a message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Sleeper:
         self._position = self._log.stat().st_size if self._log.exists() else 0
 
     def is_woken(self) -> bool:
-        """Whether something has been delivered since."""
+        """Return whether a message has been delivered since."""
         if not self._log.exists():
             return False
         with self._log.open("rb") as file:
