@@ -22,7 +22,7 @@ class Assistant:
         self._max_tokens = max_tokens
 
     def ask(self, question: str) -> str:
-        """The answer.
+        """Return the answer.
 
         Raises:
             Unreachable: there is none.

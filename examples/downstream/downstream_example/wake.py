@@ -26,10 +26,10 @@ class Sleeper:
         return any("Delivered" in line and f"for {self._agent}:" in line for line in lines)
 
     def sleep(self, timeout_s: float) -> None:
-        """Until woken.
+        """Wait until woken.
 
         Raises:
-            TimeoutError: not in time.
+            TimeoutError: nothing woke the agent in time.
         """
         deadline = time.monotonic() + timeout_s
         while not self.is_woken():
