@@ -58,7 +58,7 @@ def test_a_bridge_that_does_not_run_is_told_by_its_own_pid_file(wake: Bridge) ->
     wake.say("wake-daemon.pid", "1")
     assert "contains no pid" in reason()
     wake.say("wake-daemon.pid", os.getpid())
-    assert f"pid {os.getpid()}, which" in reason()
+    assert f"pid {os.getpid()}, named by" in reason()
     assert "is another process now" in reason()
     # The pid has passed on to one that is called the same, and that was started after the file was written.
     wake.say("wake-daemon.pid", wake.process.pid)
@@ -70,7 +70,7 @@ def test_a_bridge_that_does_not_run_is_told_by_its_own_pid_file(wake: Bridge) ->
     assert wake.observer.check().status == "healthy"
     wake.process.kill()
     wake.process.wait()
-    assert f"pid {wake.process.pid}, which" in reason()
+    assert f"pid {wake.process.pid}, named by" in reason()
     assert "is gone" in reason()
 
 

@@ -210,7 +210,7 @@ def test_names_and_ports_hide_nothing_and_collide_with_nothing(inner: Inner) -> 
         )
         outcome = inner.run("-p", "cacheprovider")
     assert outcome.counts() == {"error": 1, "passed": 4}, outcome.text
-    assert "configured: api, cache, my-api, tmp-path" in messages(outcome)["test_chroma"]
+    assert "configured daemons: api, cache, my-api, tmp-path" in messages(outcome)["test_chroma"]
 
 
 def test_two_daemons_with_the_same_fixture_are_a_usage_error_that_leaves_nothing(inner: Inner) -> None:

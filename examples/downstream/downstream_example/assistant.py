@@ -25,7 +25,7 @@ class Assistant:
         """Return the answer.
 
         Raises:
-            Unreachable: there is none.
+            Unreachable: the server does not answer.
         """
         try:
             answer = self._client.chat.completions.create(
