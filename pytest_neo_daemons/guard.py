@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 MAX_TEXT = 300
-MAX_MISHAPS = 20
+MAX_HOOK_FAILURES = 20
 ENDING = (pytest.exit.Exception, KeyboardInterrupt)
 """Exceptions that may end a run from any hook."""
 OUTCOMES = (pytest.fail.Exception, pytest.skip.Exception)
@@ -30,7 +30,7 @@ LATE = frozenset({"pytest_terminal_summary", "pytest_unconfigure"})
 C = TypeVar("C", bound=type)
 
 
-class Mishaps:
+class HookFailures:
     """Hook failures and the tests during which they occurred: one for each type of error at each place."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Mishaps:
         place = next((f"{frame.f_code.co_filename}:{line}" for frame, line in frames(error)), "")
         key = (hook, type(error).__name__, place)
         if key not in self._texts:
-            if len(self._texts) >= MAX_MISHAPS:
+            if len(self._texts) >= MAX_HOOK_FAILURES:
                 self._left_out += 1
                 return
             said = " ".join(str(error).split())
@@ -86,7 +86,7 @@ def _during(tests: list[str]) -> str:
 
 
 def guarded(cls: C) -> C:
-    """Guard every hook of a plugin class: errors are noted in the attribute `mishaps` of its instances.
+    """Guard every hook of a plugin class: errors are noted in the attribute `hook_failures` of its instances.
 
     The exceptions in `ENDING` and `PASSED_ON` are raised. An error while a fixture is set up is an error of the test.
     """
@@ -147,7 +147,7 @@ def _note(plugin: Any, name: str, error: BaseException, arguments: tuple[Any, ..
     """Note the error of a hook, or raise it again if it may pass. Call this while the error is being handled."""
     if isinstance(error, (*ENDING, *PASSED_ON.get(name, ()))):
         raise error
-    plugin.mishaps.note(name, error, _test(arguments))
+    plugin.hook_failures.note(name, error, _test(arguments))
 
 
 def _test(arguments: tuple[Any, ...]) -> str | None:

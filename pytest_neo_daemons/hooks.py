@@ -13,7 +13,7 @@ from neo_daemons.state_dir import StateDirError
 
 from . import fixtures, workers
 from .choose import choose
-from .guard import Mishaps, guarded
+from .guard import HookFailures, guarded
 from .handles import Daemon
 from .incident_hooks import IncidentHooks
 from .incidents import JournalReader
@@ -42,19 +42,21 @@ def activate(config: pytest.Config) -> None:
         raise pytest.UsageError(f"neo-daemons: {error}") from None
     except OSError as error:
         raise pytest.UsageError(f"neo-daemons: cannot use {error.filename or 'a file'}: {error.strerror}") from None
-    mishaps, register = Mishaps(), config.pluginmanager.register
+    hook_failures, register = HookFailures(), config.pluginmanager.register
     session = choice.session
     journal = JournalReader(session.state_dir.journal, choice.journal_from) if session is not None else None
     selection = Selection(choice.names, config)
     # Each hook is in only one of these, except `pytest_sessionfinish`, where the one registered last runs first.
-    register(Summary(config, choice, journal, mishaps), "neo_daemons_summary")
-    register(CollectionHooks(selection, mishaps), "neo_daemons_collection")
+    register(Summary(config, choice, journal, hook_failures), "neo_daemons_summary")
+    register(CollectionHooks(selection, hook_failures), "neo_daemons_collection")
     if session is not None and journal is not None:
         watcher = Watcher(session, journal)
-        provider = _provider(config, options, session, selection, watcher, mishaps)
+        provider = _provider(config, options, session, selection, watcher, hook_failures)
         config.stash[PROVIDER] = provider
-        register(IncidentHooks(config, options.config, provider, selection, watcher, mishaps), "neo_daemons_incidents")
-        register(RunHooks(config, provider, selection, journal, mishaps), "neo_daemons_run")
+        register(
+            IncidentHooks(config, options.config, provider, selection, watcher, hook_failures), "neo_daemons_incidents"
+        )
+        register(RunHooks(config, provider, selection, journal, hook_failures), "neo_daemons_run")
     # Last, because it may raise: `RunHooks` then closes the session.
     register(fixtures, "neo_daemons_fixtures")
     register(fixtures.of_daemons(choice.names), FIXTURES_OF_DAEMONS)
@@ -66,10 +68,10 @@ def _provider(
     session: Session,
     selection: Selection,
     watcher: Watcher,
-    mishaps: Mishaps,
+    hook_failures: HookFailures,
 ) -> Provider:
     def announce(daemon: Daemon) -> None:
-        with mishaps.noting("pytest_neo_daemons_ready"):
+        with hook_failures.noting("pytest_neo_daemons_ready"):
             config.hook.pytest_neo_daemons_ready(config=config, daemon=daemon)
 
     return Provider(
@@ -87,8 +89,8 @@ def _provider(
 class CollectionHooks:
     """Makes pytest set up the fixtures that markers request."""
 
-    def __init__(self, selection: Selection, mishaps: Mishaps) -> None:
-        self.mishaps = mishaps
+    def __init__(self, selection: Selection, hook_failures: HookFailures) -> None:
+        self.hook_failures = hook_failures
         self._selection = selection
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -126,9 +128,9 @@ class RunHooks:
         provider: Provider,
         selection: Selection,
         journal: JournalReader,
-        mishaps: Mishaps,
+        hook_failures: HookFailures,
     ) -> None:
-        self.mishaps = mishaps
+        self.hook_failures = hook_failures
         self._config = config
         self._session = provider.session
         self._provider = provider

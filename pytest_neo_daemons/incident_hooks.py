@@ -12,7 +12,7 @@ from neo_daemons.status import Status
 from . import reporting
 from .config_files import configuration_above, file_daemons
 from .dependencies import needs, not_up, with_needs
-from .guard import Mishaps, guarded
+from .guard import HookFailures, guarded
 from .incidents import Incident
 from .provider import Provider
 from .selection import Selection
@@ -40,9 +40,9 @@ class IncidentHooks:
         provider: Provider,
         selection: Selection,
         watcher: Watcher,
-        mishaps: Mishaps,
+        hook_failures: HookFailures,
     ) -> None:
-        self.mishaps = mishaps
+        self.hook_failures = hook_failures
         self._config = config
         self._used_configuration = used_configuration
         self._provider = provider
@@ -101,11 +101,11 @@ class IncidentHooks:
         for incident in incidents:
             if incident.beginning not in self._announced:
                 self._announced[incident.beginning] = False
-                with self.mishaps.noting("pytest_neo_daemons_died", test):
+                with self.hook_failures.noting("pytest_neo_daemons_died", test):
                     hook.pytest_neo_daemons_died(config=self._config, incident=incident)
             if incident.back_after_s is not None and not self._announced[incident.beginning]:
                 self._announced[incident.beginning] = True
-                with self.mishaps.noting("pytest_neo_daemons_restarted", test):
+                with self.hook_failures.noting("pytest_neo_daemons_restarted", test):
                     hook.pytest_neo_daemons_restarted(config=self._config, incident=incident)
 
     def _add_what_is_down(self, concerning: frozenset[str], report: pytest.TestReport, status: Status) -> None:

@@ -14,7 +14,7 @@ from neo_daemons.urls import redacted
 from . import workers
 from .choose import Choice
 from .dependencies import describe, not_up, with_needs
-from .guard import Mishaps, guarded
+from .guard import HookFailures, guarded
 from .incidents import JournalReader
 from .reporting import PROPERTY, TITLE
 from .sessions import OwnSession, suppress_unavailable
@@ -29,8 +29,10 @@ WARM = (
 class Summary:
     """Collects the lines of the summary in each process; the controller prints them."""
 
-    def __init__(self, config: pytest.Config, choice: Choice, journal: JournalReader | None, mishaps: Mishaps) -> None:
-        self.mishaps = mishaps
+    def __init__(
+        self, config: pytest.Config, choice: Choice, journal: JournalReader | None, hook_failures: HookFailures
+    ) -> None:
+        self.hook_failures = hook_failures
         self._config = config
         self._is_worker = workers.worker_id(config) is not None
         self._names = choice.names
@@ -68,7 +70,7 @@ class Summary:
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
         result = yield
         # Session fixtures have been torn down and the workers have exited, but the summary has not been printed yet.
-        workers.send_remarks(self._config, [*self._remarks, *self.mishaps.lines()])
+        workers.send_remarks(self._config, [*self._remarks, *self.hook_failures.lines()])
         if self._journal is not None:
             self._journal.read()
         if self._session is not None and not self._is_worker:
@@ -77,7 +79,7 @@ class Summary:
         return result
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        lines = [*self._lines(), *self._remarks, *self.mishaps.lines()]
+        lines = [*self._lines(), *self._remarks, *self.hook_failures.lines()]
         if lines:
             terminalreporter.section(TITLE)
             for line in lines:

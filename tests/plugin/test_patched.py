@@ -11,7 +11,7 @@ import pytest
 
 from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE
 from pytest_neo_daemons.bridge_graph import BridgeGraph
-from pytest_neo_daemons.guard import MAX_MISHAPS, Mishaps
+from pytest_neo_daemons.guard import MAX_HOOK_FAILURES, HookFailures
 
 from .inner import Inner
 
@@ -198,23 +198,23 @@ def test_a_test_that_is_marked_wrongly_while_it_runs_ends_nothing(inner: Inner) 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestWarning")
-def test_mishaps_are_counted_by_kind_and_place_and_not_by_text() -> None:
+def test_hook_failures_are_counted_by_kind_and_place_and_not_by_text() -> None:
     def fail(text: str) -> Exception:
         try:
             raise ValueError(text)
         except ValueError as error:
             return error
 
-    mishaps = Mishaps()
+    hook_failures = HookFailures()
     for number in range(100):
-        mishaps.note("pytest_runtest_setup", fail(str(number)), f"test_{number}")
-    assert mishaps.lines() == [
+        hook_failures.note("pytest_runtest_setup", fail(str(number)), f"test_{number}")
+    assert hook_failures.lines() == [
         "pytest_runtest_setup failed: ValueError: 0, during test_0 and 99 more; the run continued"
     ]
     for number in range(100):
-        mishaps.note(f"pytest_hook_{number}", fail("other"), None)
-    assert len(mishaps.lines()) == MAX_MISHAPS + 1
-    assert mishaps.lines()[-1] == f"and {101 - MAX_MISHAPS} more hook failures"
+        hook_failures.note(f"pytest_hook_{number}", fail("other"), None)
+    assert len(hook_failures.lines()) == MAX_HOOK_FAILURES + 1
+    assert hook_failures.lines()[-1] == f"and {101 - MAX_HOOK_FAILURES} more hook failures"
 
 
 @pytest.mark.parametrize(
