@@ -1,7 +1,7 @@
-"""The pytest door: ``pytest --neo-daemons`` gives tests real daemons as fixtures. See `plugin`.
+"""The pytest plugin: ``pytest --neo-daemons`` gives tests real daemons as fixtures. See `plugin`.
 
-`Daemon`, `Daemons`, `BridgeGraph` and `Incident` are here for annotations, `FaultRefused` and `Unavailable` to be
-expected.
+This package exports `Daemon`, `Daemons`, `BridgeGraph` and `Incident` for annotations, and the exceptions
+`FaultRefused` and `Unavailable`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PUBLIC = {
 
 
 def __getattr__(name: str) -> Any:
-    # The plugin, installed and unused, must cost nothing: the parts come when they are asked for.
+    # An installed but unused plugin must cost nothing, so the modules are imported on demand.
     if name in _PUBLIC:
         from importlib import import_module
 

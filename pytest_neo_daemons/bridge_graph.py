@@ -1,4 +1,4 @@
-"""The bridge's graph database, for a test: subscribe an agent, send it a message, await the delivery."""
+"""Lets a test use the bridge's graph database: subscribe an agent, send it a message, await the delivery."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BUSY_S = 30.0
 
 
 class BridgeGraph:
-    """Nodes and edges as the memory core of neo.mjs writes them, under names that no other test has; `close` removes
+    """Writes nodes and edges like the memory core of neo.mjs, under names that no other test uses. `close` removes
     them.
 
     Args:
-        env: of the bridge, what its programs need to find it.
+        env: the environment variables that the bridge's clients need.
     """
 
     def __init__(self, env: Mapping[str, str]) -> None:
@@ -34,8 +34,8 @@ class BridgeGraph:
         """Agent → its subscriptions."""
 
     def subscribe(self, agent: str | None = None) -> str:
-        """Have the bridge wake an agent, a new one by default, for each message sent to it. The delivery is only
-        logged. Returns the agent's id."""
+        """Make the bridge wake an agent (default: a new one) for each message sent to it. The delivery is only logged.
+        Returns the agent's id."""
         if agent is None:
             agent = f"@agent-{Unpatched.urandom(6).hex()}"
             self.add_node(agent, "AgentIdentity", name=agent)
@@ -61,7 +61,7 @@ class BridgeGraph:
         return message
 
     def deliveries(self, agent: str) -> list[str]:
-        """The lines by which the bridge said that it delivered to an agent."""
+        """Return the log lines in which the bridge reports deliveries to an agent."""
         subscriptions = self._subscriptions.get(agent, ())
         with contextlib.suppress(FileNotFoundError):
             lines = self.log.read_text(errors="replace").splitlines()
@@ -69,10 +69,10 @@ class BridgeGraph:
         return []
 
     def await_delivery(self, agent: str, *, count: int = 1, timeout_s: float = DELIVERY_S) -> list[str]:
-        """Wait until the bridge has delivered to an agent `count` times; the lines that say so.
+        """Wait until the bridge has delivered to an agent `count` times, and return the log lines that say so.
 
         Raises:
-            TimeoutError: it did not.
+            TimeoutError: it did not do so in time.
         """
         deadline = Unpatched.monotonic() + timeout_s
         while len(found := self.deliveries(agent)) < count:
@@ -103,6 +103,6 @@ class BridgeGraph:
             connection.executemany(statement, rows)
 
     def close(self) -> None:
-        """Remove what was inserted."""
+        """Remove the inserted nodes and edges."""
         self._execute(f"DELETE FROM {EDGES} WHERE id = ?", [(id_,) for id_ in self._edges])  # noqa: S608
         self._execute(f"DELETE FROM {NODES} WHERE id = ?", [(id_,) for id_ in self._nodes])  # noqa: S608

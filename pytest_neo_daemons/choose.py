@@ -1,4 +1,4 @@
-"""Which daemons does this run have, and who supervises them: a session of its own, the controller's, or a ``serve``?"""
+"""Decides which daemons this run has and who supervises them: its own session, the controller's, or a ``serve``."""
 
 from __future__ import annotations
 
@@ -34,40 +34,40 @@ LOOKING = (
     "setupplan",
     "cacheshow",
 )
-"""Options with which no test is run."""
+"""Options with which pytest runs no tests."""
 NOWHERE = StateDir(Path("/nowhere"))
-"""Where nothing will be run."""
+"""A state directory for configurations that are only read."""
 
 
 class Choice(Struct, frozen=True):
-    """What this process has to do with daemons."""
+    """The daemons of this process, and its session with them."""
 
     names: tuple[str, ...]
-    """Of the daemons."""
+    """The names of the daemons."""
     session: Session | None = None
-    """None where no test will be run."""
+    """None if no tests will run."""
     journal_from: int | None = None
-    """Byte at which the run begins in the journal; None: at its present end."""
+    """The byte at which the run begins in the journal; None: at its current end."""
     remark: str | None = None
-    """What the summary is to say of this choice."""
+    """A remark on this choice for the summary."""
 
 
 def hooked_daemons(config: pytest.Config) -> Iterable[str] | None:
-    """The daemons that this run would have, switched on; None if that cannot be told."""
+    """Return the daemons that this run would have with the plugin enabled; None if that is unknown."""
     from neo_daemons.config.errors import ConfigError
 
     try:
         return _load(config, resolve(config), NOWHERE)[1]
     except (ConfigError, StateDirError, pytest.UsageError):
-        return None  # what is wrong will be said when it is used
+        return None  # the error is reported when the daemons are used
 
 
 def choose(config: pytest.Config, options: Options) -> Choice:
-    """The daemons of this run, and this process's session with them.
+    """Return the daemons of this run, and this process's session with them.
 
     Raises:
-        pytest.UsageError: what the user or the project asks for cannot be done.
-        ConfigError, StateDirError, ControlError, OSError: it cannot be done here and now.
+        pytest.UsageError: an option, a hook or the configuration is invalid.
+        ConfigError, StateDirError, ControlError, OSError: the daemons or their session cannot be set up.
     """
     shared = workers.received_session(config)
     worker = workers.worker_id(config)
@@ -85,8 +85,8 @@ def choose(config: pytest.Config, options: Options) -> Choice:
     own = _own(config, options)
     remark = None
     if worker is not None:
-        remark = f"worker {worker} cannot reach the daemons of the controller, and has its own"
-    # The journal of a session that was kept warm has the entries of earlier runs, too.
+        remark = f"worker {worker} cannot reach the controller's daemons and started its own"
+    # The journal of a session that was kept warm also contains the entries of earlier runs.
     return Choice(own.names, own, None if own.reused else 0, remark)
 
 
@@ -97,7 +97,7 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
     if stated:
         state_dir = find_state_dir(Path(stated))
     else:
-        with contextlib.chdir(config.rootpath):  # where a session of our own looks, too
+        with contextlib.chdir(config.rootpath):  # where our own session would search, too
             state_dir = find_state_dir(file=options.config)
     try:
         status = Client(state_dir).status()
@@ -106,10 +106,9 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
             raise
         mistaken = ""
         if stated and not (state_dir.path / "journal.jsonl").is_file():
-            mistaken = f" ({stated} is no state directory: was it meant as a test path? Then put it first)"
+            mistaken = f" ({stated} is not a state directory; if it is a test path, put it before the option)"
         raise pytest.UsageError(
-            f"--neo-daemons-attach: no supervisor is running for {state_dir.path}{mistaken}; "
-            "start one with: neo-daemons up"
+            f"--neo-daemons-attach: no supervisor is running in {state_dir.path}{mistaken}; start one: neo-daemons up"
         ) from None
     return AttachedSession(state_dir, [daemon.name for daemon in status.daemons])
 
@@ -136,10 +135,10 @@ def _load(config: pytest.Config, options: Options, state_dir: StateDir) -> tuple
 
 
 def _change(config: pytest.Config, definitions: dict[str, Definition]) -> None:
-    """Have the project change them.
+    """Let the project's hook change the definitions.
 
     Raises:
-        pytest.UsageError: its hook has failed; says where.
+        pytest.UsageError: the hook failed; the message says where.
     """
     hook = config.hook.pytest_neo_daemons_definitions
     try:

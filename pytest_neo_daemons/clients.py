@@ -1,4 +1,4 @@
-"""Ready-made clients that go by nothing in the developer's environment: proxies, certificates, keys, `.env` files."""
+"""Creates clients that ignore the developer's environment: proxies, certificates, keys, `.env` files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import httpx
 
 TENANT = "default_tenant"
-"""chroma's own."""
+"""chroma's default tenant."""
 TIMEOUT_S = 120.0
 PREFIXES = ("CHROMA_", "OPENAI_")
 CERTIFICATES = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"})
@@ -22,10 +22,10 @@ CERTIFICATES = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
 
 @contextlib.contextmanager
 def plain_environment(*, secure: bool) -> Iterator[None]:
-    """Without the variables that clients read when they are made, for as long as this lasts.
+    """Hide the environment variables that clients read when they are created.
 
     Args:
-        secure: keep those that name certificates and exist: a server with TLS may need them.
+        secure: keep the variables that name existing certificates, which a server with TLS may need.
     """
     hidden = {name: value for name, value in os.environ.items() if _misleads(name, value, secure=secure)}
     for name in hidden:
@@ -45,7 +45,7 @@ def _misleads(name: str, value: str, *, secure: bool) -> bool:
 
 
 def make_http(base_url: str) -> httpx.Client:
-    """An `httpx` client."""
+    """Create an `httpx` client."""
     import httpx
 
     with plain_environment(secure=is_secure(base_url)):
@@ -53,26 +53,26 @@ def make_http(base_url: str) -> httpx.Client:
 
 
 def _verification(url: str) -> ssl.SSLContext | bool:
-    # A TLS context costs 18 ms, and most daemons have no use for it.
+    # Creating a TLS context takes 18 ms, and most daemons do not use TLS.
     return ssl.create_default_context() if is_secure(url) else False
 
 
 def is_secure(url: str) -> bool:
-    """Whether a server is spoken to with TLS."""
+    """Return whether a URL uses TLS."""
     return url.startswith("https:")
 
 
 def make_chroma(host: str, port: int, database: str, *, secure: bool) -> Any:
-    """A `chromadb` client, without authentication and telemetry.
+    """Create a `chromadb` client, without authentication and telemetry.
 
     Raises:
-        ImportError: there is no chromadb.
+        ImportError: chromadb is not installed.
     """
     with plain_environment(secure=secure):
         chromadb, settings_class = _chromadb()
 
         class Settings(settings_class):  # type: ignore[misc, valid-type]
-            """chromadb's own defaults, and what is stated here."""
+            """chromadb's defaults and the arguments, without the environment."""
 
             @classmethod
             def settings_customise_sources(cls, *arguments: Any, init_settings: Any, **sources: Any) -> Any:
@@ -91,19 +91,19 @@ def _chromadb() -> tuple[Any, Any]:
         import chromadb
         from chromadb.config import Settings
     else:
-        with contextlib.chdir("/"):  # it reads .env where it is imported, and refuses what it does not like
+        with contextlib.chdir("/"):  # on import it reads .env from the working directory, and may reject it
             import chromadb
             from chromadb.config import Settings
     return chromadb, Settings
 
 
 def make_openai(base_url: str) -> Any:
-    """An `openai` client; without the package an `httpx` one with the same base URL."""
+    """Create an `openai` client; without that package, an `httpx` client with the same base URL."""
     if importlib.util.find_spec("openai") is None:
         return make_http(base_url)
     with plain_environment(secure=is_secure(base_url)):
         import openai
 
-        # Its own kind of client, which is not that of httpx in every version.
+        # openai's own client class, which not every version derives from that of httpx.
         transport = openai.DefaultHttpxClient(trust_env=False, verify=_verification(base_url))
         return openai.OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=TIMEOUT_S, http_client=transport)

@@ -1,6 +1,6 @@
-"""The configuration files of a project: which one a run uses, and which daemons it names.
+"""Finds the configuration file that a run uses, and reads the names of its daemons.
 
-Nothing is checked here, and nothing of `neo_daemons` is needed: a run without daemons reads these files, too.
+This module validates nothing and does not import `neo_daemons`, because a run without daemons uses it, too.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ FILES = ("neo-daemons.toml", "pyproject.toml")
 
 
 def stated_configuration(config: pytest.Config) -> Path | None:
-    """The configuration file that is asked for: by the option, relative to the working directory; or by the setting,
-    relative to its file. Where there is none from the root directory upwards, the only one of the paths given."""
+    """Return the configuration file given by the option (relative to the working directory) or the setting (relative to
+    its file); if there is none from the root directory upwards, the only one above the given paths."""
     stated = config.getoption("--neo-daemons-config")
     base: Path = config.invocation_params.dir
     if not stated:
@@ -32,7 +32,7 @@ def stated_configuration(config: pytest.Config) -> Path | None:
 
 
 def configuration_above(path: Path, root: Path) -> Path | None:
-    """The nearest configuration file in the directories of a path that are below the root directory."""
+    """Return the nearest configuration file above a path, within the root directory."""
     for directory in (path, *path.parents):
         if root not in directory.parents:
             return None
@@ -43,7 +43,7 @@ def configuration_above(path: Path, root: Path) -> Path | None:
 
 
 def project_daemons(config: pytest.Config) -> list[str]:
-    """The daemons of a project that has a configuration of ours."""
+    """Return the names of the daemons in the project's configuration."""
     stated = stated_configuration(config)
     if stated is not None:
         return file_daemons(stated) or []
@@ -52,19 +52,19 @@ def project_daemons(config: pytest.Config) -> list[str]:
 
 
 def ini_directory(config: pytest.Config) -> Path:
-    """What paths in settings are relative to."""
+    """Return the directory to which paths in settings are relative."""
     return config.inipath.parent if config.inipath is not None else config.rootpath
 
 
 def directory_daemons(path: Path) -> list[str] | None:
-    """The daemons that a directory's configuration names; None if it has none."""
+    """Return the daemons that a directory's configuration defines; None if it has no configuration."""
     found = (file_daemons(path / name) for name in FILES)
     return next((names for names in found if names is not None), None)
 
 
 def file_daemons(path: Path) -> list[str] | None:
-    """The daemons that a configuration file names; None if `neo_daemons.config` would not take it for one. What is
-    wrong with it is said when it is used."""
+    """Return the daemons that a configuration file defines; None if `neo_daemons.config` would not regard it as one.
+    Its errors are reported when it is used."""
     in_pyproject = path.name == "pyproject.toml"
     try:
         data = path.read_bytes()

@@ -1,5 +1,4 @@
-"""The definitions of a session's daemons: read, checked and changed. What goes wrong fails the test, without a
-traceback."""
+"""Reads, checks and changes the definitions of a session's daemons. Errors fail the test, without a traceback."""
 
 from __future__ import annotations
 
@@ -19,10 +18,10 @@ T = TypeVar("T")
 
 
 def wrong_with(definition: object, name: str) -> str | None:
-    """Why that is no definition of a daemon called `name`; None if it is one. Making one does not validate it, and a
-    supervisor could not even read what is wrong."""
+    """Return why this is not a valid definition of the daemon `name`; None if it is. Constructing a `Definition` does
+    not validate it, and a supervisor could not decode an invalid one."""
     if not isinstance(definition, Definition) or definition.name != name:
-        return f"must be a Definition of that name, and is {definition!r:.200}"
+        return f"must be a Definition of that name, but is {definition!r:.200}"
     try:
         msgspec.convert(msgspec.to_builtins(definition), Definition)
     except (msgspec.ValidationError, TypeError) as error:
@@ -31,20 +30,20 @@ def wrong_with(definition: object, name: str) -> str | None:
 
 
 def check_stated(definition: Definition | None, name: str) -> None:
-    """Fail the test if what a definition fixture returns cannot be used."""
+    """Fail the test if a definition fixture returned an invalid value."""
     wrong = wrong_with(definition, name) if definition is not None else None
     if wrong is not None:
         fixture = definition_fixture_name(str(fixture_name(name)))
-        pytest.fail(f"what the fixture {fixture} returns {wrong}", pytrace=False)
+        pytest.fail(f"the value returned by the fixture {fixture} {wrong}", pytrace=False)
 
 
 def read(session: Session, name: str) -> Definition | None:
-    """What a daemon was defined as; None if that is not for tests to know."""
+    """Return the definition of a daemon; None in an attached session, which does not provide it."""
     return _or_fail(lambda: session.definition(name))
 
 
 def define(session: Session, definition: Definition) -> None:
-    """Add a daemon to the session, or change one."""
+    """Add a daemon to the session, or change its definition."""
     _or_fail(lambda: session.ask(lambda client: client.define(definition)))
 
 
@@ -53,4 +52,4 @@ def _or_fail(request: Callable[[], T]) -> T:
         return request()
     except (ControlError, Unavailable) as error:
         fault = str(error)
-    pytest.fail(fault, pytrace=False)  # not in the except clause, whose error it would be shown with
+    pytest.fail(fault, pytrace=False)  # not in the except clause: pytest would also show its error

@@ -1,4 +1,4 @@
-"""What a test stands on: the daemons that it uses, and those that these require or start after."""
+"""Finds the daemons that a test depends on: those that it uses, and those that these require or start after."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def needs(status: Status) -> dict[str, tuple[str, ...]]:
-    """Daemon → those that it requires or starts after."""
+    """Map each daemon to those that it requires or starts after."""
     return {daemon.name: (*daemon.requires, *daemon.after) for daemon in status.daemons}
 
 
 def with_needs(names: Iterable[str], needs: Mapping[str, Iterable[str]]) -> dict[str, str | None]:
-    """These daemons, and all that they are built on; each with the first that needs it, None for the named ones."""
+    """Return these daemons and all that they depend on, each with the first daemon that needs it (None for `names`)."""
     found: dict[str, str | None] = dict.fromkeys(names)
     ahead = list(found)
     while ahead:
@@ -28,7 +28,7 @@ def with_needs(names: Iterable[str], needs: Mapping[str, Iterable[str]]) -> dict
 
 
 def not_up(names: Iterable[str], status: Status) -> list[str]:
-    """A sentence for each of these daemons, and of those that they need, that cannot be used now."""
+    """Return a sentence for each of these daemons, and of those that they need, that is not usable now."""
     daemons = {daemon.name: daemon for daemon in status.daemons}
     return [
         describe(daemons[name], needed_by)
@@ -38,12 +38,12 @@ def not_up(names: Iterable[str], status: Status) -> list[str]:
 
 
 def is_usable(daemon: DaemonStatus) -> bool:
-    """Whether it can be used now."""
+    """Return whether a daemon can be used now."""
     return daemon.ready or daemon.state == "degraded"
 
 
 def describe(daemon: DaemonStatus, needed_by: str | None) -> str:
-    """That a daemon is not up, and who needs it."""
+    """Describe a daemon that is not up, and which daemon needs it."""
     who = f"{daemon.name}, which {needed_by} needs," if needed_by is not None else daemon.name
     state = "not ready" if daemon.state in ("ready", "external") else daemon.state
     return f"{who} is {state}{f': {daemon.detail}' if daemon.detail else ''}"

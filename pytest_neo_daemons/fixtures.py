@@ -1,4 +1,4 @@
-"""The fixtures, made for the daemons of one run."""
+"""Creates the fixtures for the daemons of one run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .sessions import suppress_unavailable
 DATABASES = f"/api/v2/tenants/{clients.TENANT}/databases"
 REMOVAL_S = 5.0
 REMOVAL_TRIES = 20
-"""chroma answers that its database is locked when several are removed at once."""
+"""chroma reports that its database is locked when several databases are removed at once."""
 
 
 def of_daemons(names: tuple[str, ...]) -> types.ModuleType:
-    """A plugin with the fixtures that are called like the daemons of this run.
+    """Return a plugin with the fixtures that are named after the daemons of this run.
 
     Raises:
         pytest.UsageError: two daemons would have the same fixture.
@@ -41,7 +41,7 @@ def of_daemons(names: tuple[str, ...]) -> types.ModuleType:
             for wanted in (name, definition_fixture_name(name)):
                 if hasattr(made, wanted):
                     raise pytest.UsageError(
-                        f"neo-daemons: two daemons would have the fixture {wanted}; rename {daemon!r} or the other"
+                        f"neo-daemons: the fixture {wanted} would belong to two daemons; rename {daemon!r} or the other"
                     )
             setattr(made, name, _daemon(name, daemon))
             setattr(made, definition_fixture_name(name), _definition(name, daemon))
@@ -54,7 +54,7 @@ def of_daemons(names: tuple[str, ...]) -> types.ModuleType:
 def _daemon(name: str, daemon: str) -> Any:
     @pytest.fixture(name=name, scope="session")
     def fixture(request: pytest.FixtureRequest) -> Daemon:
-        """A daemon, ready for use; see `pytest_neo_daemons.Daemon`."""
+        """Return the daemon, ready for use; see `pytest_neo_daemons.Daemon`."""
         return _obtained(daemon, request)
 
     return fixture
@@ -63,7 +63,7 @@ def _daemon(name: str, daemon: str) -> Any:
 def _shared(daemon: str) -> Any:
     @pytest.fixture(name=shared_fixture_name(daemon), scope="session")
     def fixture(request: pytest.FixtureRequest) -> Daemon:
-        """The daemon that tests share, for markers and ``neo_daemons["NAME"]``."""
+        """Return the shared daemon, for markers and ``neo_daemons["NAME"]``."""
         return _obtained(daemon, request)
 
     return fixture
@@ -77,7 +77,7 @@ def _obtained(daemon: str, request: pytest.FixtureRequest) -> Daemon:
 def _definition(name: str, daemon: str) -> Any:
     @pytest.fixture(name=definition_fixture_name(name), scope="session")
     def fixture(request: pytest.FixtureRequest) -> Definition | None:
-        """The definition of a daemon. Override it to change that, for all tests that use the daemon."""
+        """Return the daemon's definition. Override this fixture to change the daemon for all tests that use it."""
         session = provider_of(request).session
         if not session.ours:
             pytest.fail(f"cannot change the definition of {daemon}: {NOT_OURS}", pytrace=False)
@@ -89,26 +89,26 @@ def _definition(name: str, daemon: str) -> Any:
 def _missing(daemon: str, names: tuple[str, ...]) -> Any:
     @pytest.fixture(name=daemon, scope="session")
     def fixture() -> None:
-        """A built-in daemon that this project does not have."""
+        """Fail: this project does not have the built-in daemon."""
         pytest.fail(_unknown(daemon, names), pytrace=False)
 
     return fixture
 
 
 def _unknown(name: str, names: tuple[str, ...]) -> str:
-    return f"no daemon {name!r} is configured here; configured: {', '.join(names) or 'none'}"
+    return f"unknown daemon {name!r}; configured daemons: {', '.join(names) or 'none'}"
 
 
 @pytest.fixture(scope="session")
 def neo_daemons(request: pytest.FixtureRequest) -> Daemons:
-    """All daemons by name; one is started when it is asked for."""
+    """Return all daemons by name; looking one up starts it."""
     return provider_of(request).daemons(request)
 
 
 @pytest.fixture
 def new_daemon(request: pytest.FixtureRequest) -> Callable[[str], Daemon]:
-    """Makes a daemon of this test's own, like the shared one of that name: ``new_daemon("chroma")``. It ends with the
-    test."""
+    """Return a function that starts a new instance of a daemon for this test alone: ``new_daemon("chroma")``. The
+    instance is removed after the test."""
     provider = provider_of(request)
 
     def new(name: str) -> Daemon:
@@ -123,15 +123,15 @@ def new_daemon(request: pytest.FixtureRequest) -> Callable[[str], Daemon]:
 
 @pytest.fixture
 def chroma_client(request: pytest.FixtureRequest, chroma: object) -> Iterator[Any]:
-    """A `chromadb` client on a database of this test's own, which is removed afterwards."""
+    """Return a `chromadb` client for a new database, which is removed after the test."""
     daemon = _behind(chroma, "chroma", request)
     if importlib.util.find_spec("chromadb") is None:
-        pytest.fail("chroma_client needs chromadb: pip install chromadb; chroma alone does not", pytrace=False)
+        pytest.fail("chroma_client requires the chromadb package; fix: pip install chromadb", pytrace=False)
 
     import httpx
 
     database = f"test-{Unpatched.urandom(16).hex()}"
-    # By hand: each client of chromadb, an AdminClient too, has descriptors of its own.
+    # Not by chromadb's AdminClient: each of its clients holds its own file descriptors.
     with clients.make_http(daemon.url) as admin:
         admin.post(DATABASES, json={"name": database}).raise_for_status()
     client = clients.make_chroma(daemon.host, daemon.port, database, secure=clients.is_secure(daemon.url))
@@ -140,11 +140,11 @@ def chroma_client(request: pytest.FixtureRequest, chroma: object) -> Iterator[An
     if not provider_of(request).is_isolated(daemon):
         from tenacity import RetryError, Retrying, stop_after_attempt, stop_after_delay
 
-        # No test fails because of what could not be cleaned up after it: names are never used twice.
+        # A failed cleanup does not fail the test: database names are never reused.
         with suppress_unavailable(), contextlib.suppress(RetryError):
             daemon.wait_ready()  # a test may have killed it
             with clients.make_http(daemon.url) as admin:
-                # The attempts are counted, too: a test may have stopped the clock.
+                # The attempts are limited as well, because a test may have frozen the clock.
                 for attempt in Retrying(
                     stop=stop_after_delay(REMOVAL_S) | stop_after_attempt(REMOVAL_TRIES),
                     wait=lambda _: Unpatched.urandom(1)[0] / 512,
@@ -158,15 +158,15 @@ def chroma_client(request: pytest.FixtureRequest, chroma: object) -> Iterator[An
 
 @pytest.fixture
 def mlx_client(request: pytest.FixtureRequest, mlx: object) -> Iterator[Any]:
-    """An `openai` client of the mlx server; without the openai package an `httpx` one with the same base URL."""
+    """Return an `openai` client for the mlx server; without the openai package, an `httpx` client with its base URL."""
     daemon = _behind(mlx, "mlx", request)
     with clients.make_openai(daemon.env.get("OPENAI_BASE_URL", f"{daemon.url}/v1")) as client:
         yield client
 
 
 def _behind(made: object, name: str, request: pytest.FixtureRequest) -> Daemon:
-    """The daemon that a client is for: the one that the fixture of its name gives; the shared one where a project has
-    something else under that name."""
+    """Return the daemon that a client connects to: what the fixture `name` returned, or the shared daemon if a project
+    has overridden that fixture with something else."""
     if isinstance(made, Daemon):
         return made
     names = provider_of(request).session.names
@@ -178,13 +178,13 @@ def _behind(made: object, name: str, request: pytest.FixtureRequest) -> Daemon:
 
 @pytest.fixture
 def bridge_graph(request: pytest.FixtureRequest, bridge: object) -> Iterator[BridgeGraph]:
-    """The bridge's graph database, to subscribe, send and await deliveries."""
+    """Return the bridge's graph database, to subscribe, send and await deliveries."""
     daemon = _behind(bridge, "bridge", request)
     missing = [variable for variable in (DATABASE_VARIABLE, DAEMON_DIR_VARIABLE) if variable not in daemon.env]
     if missing:
         pytest.fail(
-            f"bridge_graph needs the files of the bridge, and this one does not export {' and '.join(missing)}: "
-            "it cannot be used with a bridge that is given by its URL; give it exports, or run one here",
+            f"bridge_graph needs the bridge's files, but this bridge does not export {' and '.join(missing)}; "
+            "an external bridge must set exports",
             pytrace=False,
         )
     graph = BridgeGraph(daemon.env)

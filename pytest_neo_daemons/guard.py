@@ -1,4 +1,4 @@
-"""No hook of ours ends a run: an error in one is reported, and the run goes on."""
+"""Keeps errors in the plugin's hooks from ending a run: they are reported, and the run continues."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import pytest
 
 MAX_TEXT = 300
-MAX_MISHAPS = 20
+MAX_HOOK_FAILURES = 20
 ENDING = (pytest.exit.Exception, KeyboardInterrupt)
-"""What may end a run from anywhere."""
+"""Exceptions that may end a run from any hook."""
 OUTCOMES = (pytest.fail.Exception, pytest.skip.Exception)
 PASSED_ON: dict[str, tuple[type[BaseException], ...]] = {
     "pytest_sessionstart": (pytest.UsageError,),
@@ -24,14 +24,14 @@ PASSED_ON: dict[str, tuple[type[BaseException], ...]] = {
     "pytest_runtest_setup": OUTCOMES,
     "pytest_runtest_teardown": OUTCOMES,
 }
-"""What else a hook may raise, because pytest reports it there. Anywhere else it would end the run."""
+"""Other exceptions that these hooks may raise, because pytest reports them. From other hooks they would end the run."""
 LATE = frozenset({"pytest_terminal_summary", "pytest_unconfigure"})
-"""Hooks whose mishaps no summary shows any more."""
+"""Hooks that run too late for the summary to show their failures."""
 C = TypeVar("C", bound=type)
 
 
-class Mishaps:
-    """What went wrong in hooks, and during which tests: once for each kind of error at each place."""
+class HookFailures:
+    """Hook failures and the tests during which they occurred: one for each type of error at each place."""
 
     def __init__(self) -> None:
         self._texts: dict[tuple[str, str, str], str] = {}
@@ -39,17 +39,17 @@ class Mishaps:
         self._left_out = 0
 
     def note(self, hook: str, error: BaseException, test: str | None) -> None:
-        """Warn of it, once, and keep it for the summary."""
+        """Warn about a hook failure once, and keep it for the summary."""
         place = next((f"{frame.f_code.co_filename}:{line}" for frame, line in frames(error)), "")
         key = (hook, type(error).__name__, place)
         if key not in self._texts:
-            if len(self._texts) >= MAX_MISHAPS:
+            if len(self._texts) >= MAX_HOOK_FAILURES:
                 self._left_out += 1
                 return
             said = " ".join(str(error).split())
             text = f"{hook} failed: {type(error).__name__}{f': {said:.{MAX_TEXT}}' if said else ''}"
             self._texts[key], self._tests[key] = text, {}
-            # Where warnings are errors, the line in the summary has to do.
+            # If warnings are errors, the line in the summary must suffice.
             with contextlib.suppress(Exception):
                 warnings.warn(pytest.PytestWarning(f"neo-daemons: {text}"), stacklevel=1)
             if hook in LATE:
@@ -60,7 +60,7 @@ class Mishaps:
 
     @contextlib.contextmanager
     def noting(self, hook: str, test: str | None = None) -> Iterator[None]:
-        """While a project's hook is called: what goes wrong in it is the project's, and the run goes on."""
+        """Note an error in a project's hook that is called in this context, and continue the run."""
         try:
             yield
         except ENDING:
@@ -69,13 +69,13 @@ class Mishaps:
             self.note(hook, error, test)
 
     def lines(self) -> list[str]:
-        """What the summary says of them."""
-        lines = [f"{text}{_during([*self._tests[key]])}; the run went on" for key, text in self._texts.items()]
-        return [*lines, f"and {self._left_out} more failures of hooks"] if self._left_out else lines
+        """Return the lines for the summary."""
+        lines = [f"{text}{_during([*self._tests[key]])}; the run continued" for key, text in self._texts.items()]
+        return [*lines, f"and {self._left_out} more hook failures"] if self._left_out else lines
 
 
 def frames(error: BaseException) -> list[tuple[Any, int]]:
-    """Where it was raised, the innermost frame first."""
+    """Return the frames of an error's traceback, the innermost first."""
     return [*traceback.walk_tb(error.__traceback__)][::-1]
 
 
@@ -86,9 +86,9 @@ def _during(tests: list[str]) -> str:
 
 
 def guarded(cls: C) -> C:
-    """Have every hook of a plugin class go through `Mishaps`, which its instances have as `mishaps`.
+    """Guard every hook of a plugin class: errors are noted in the attribute `hook_failures` of its instances.
 
-    `ENDING` goes through, and what `PASSED_ON` says. What goes wrong while a fixture is set up is the test's error.
+    The exceptions in `ENDING` and `PASSED_ON` are raised. An error while a fixture is set up is an error of the test.
     """
     for name, function in list(vars(cls).items()):
         if name.startswith("pytest_") and name != "pytest_fixture_setup" and inspect.isfunction(function):
@@ -110,7 +110,7 @@ def _plain(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrapper(name: str, function: Callable[..., Generator[None, Any, Any]]) -> Callable[..., Generator[None, Any, Any]]:
-    """Guard a hook wrapper: what it wraps is called, and its outcome kept, whatever happens before and after."""
+    """Guard a hook wrapper: the wrapped hooks run, and their outcome is kept, even if the wrapper fails."""
 
     @functools.wraps(function)
     def hook(self: Any, *arguments: Any) -> Generator[None, Any, Any]:
@@ -144,10 +144,10 @@ def _wrapper(name: str, function: Callable[..., Generator[None, Any, Any]]) -> C
 
 
 def _note(plugin: Any, name: str, error: BaseException, arguments: tuple[Any, ...]) -> None:
-    """Keep what a hook raised; to be called while it is handled, as what may pass is raised again."""
+    """Note the error of a hook, or raise it again if it may pass. Call this while the error is being handled."""
     if isinstance(error, (*ENDING, *PASSED_ON.get(name, ()))):
         raise error
-    plugin.mishaps.note(name, error, _test(arguments))
+    plugin.hook_failures.note(name, error, _test(arguments))
 
 
 def _test(arguments: tuple[Any, ...]) -> str | None:

@@ -1,4 +1,4 @@
-"""The daemons as tests see them."""
+"""Handles by which tests use daemons and inject faults into them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from neo_daemons.status import DaemonStatus
 
 ORDER_S = 600.0
-NOT_OURS = "it belongs to a serve, and tests may not hurt it; run without --neo-daemons-attach"
+NOT_OURS = "it belongs to an attached supervisor, and tests must not disturb it; run without --neo-daemons-attach"
 
 
 class FaultRefused(Exception):
-    """A test may not hurt this daemon; ``str()`` says why, and what to do."""
+    """A test must not disturb this daemon; ``str()`` says why and how to fix it."""
 
 
 class Daemon:
-    """A daemon that is ready for use, and faults to test with. `begin` makes it so.
+    """A daemon for a test to use, with methods that inject faults. `begin` makes it ready.
 
     Args:
-        name: in the supervisor.
-        refusal: why a fault is refused; None if it is not.
-        ready: called with the handle whenever it has seen that the daemon is ready, perhaps on another port.
-        used: called with the name whenever somebody looks at the handle.
+        name: its name in the supervisor.
+        refusal: returns why faults are refused; None if they are allowed.
+        ready: called with the handle whenever the daemon is seen to be ready, perhaps on another port.
+        used: called with the name whenever the handle is accessed.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Daemon:
         self.lead_to(name)
 
     def lead_to(self, name: str) -> None:
-        """Be a handle on this daemon, which is not known to be ready yet."""
+        """Point the handle to this daemon, which is not known to be ready yet."""
         self.name = name
         self._paused = self._stopped = False
         self._latest: DaemonStatus | None = None
@@ -63,12 +63,12 @@ class Daemon:
     @property
     def _status(self) -> DaemonStatus:
         self._used(self.name)
-        assert self._latest is not None, f"{self.name} has not begun"
+        assert self._latest is not None, f"{self.name} has not been started"
         return self._latest
 
     @property
     def url(self) -> str:
-        """Where it is reached; "" for one without a port."""
+        """Its URL; "" for a daemon without a port."""
         return self._status.url or ""
 
     @property
@@ -78,10 +78,10 @@ class Daemon:
 
     @property
     def port(self) -> int:
-        """The first of `ports`; of an external daemon, that of `url`, which may be the one of its scheme.
+        """The first of `ports`; for an external daemon, the port of `url` or the default port of its scheme.
 
         Raises:
-            LookupError: it has none.
+            LookupError: the daemon has no port.
         """
         if self._status.ports:
             return next(iter(self._status.ports.values()))
@@ -96,7 +96,7 @@ class Daemon:
 
     @property
     def env(self) -> dict[str, str]:
-        """What a program that uses it needs in its environment."""
+        """The environment variables that its clients need."""
         return dict(self._status.env)
 
     @property
@@ -106,27 +106,27 @@ class Daemon:
 
     @property
     def log_path(self) -> Path:
-        """The file that its output goes to."""
+        """The file that contains its output."""
         return Path(self._status.log_path)
 
     @property
     def external(self) -> bool:
-        """Somebody else runs it: there is no process of ours."""
+        """Whether it is external: neo-daemons did not start it and does not control it."""
         return self._status.state == "external"
 
     @property
     def pid(self) -> int | None:
-        """The pid of its process, now; None if there is none, or it is external."""
+        """Its current pid; None if it is not running or is external."""
         return self._now().pid
 
     @property
     def state(self) -> str:
-        """Its state, now: ready, degraded, backoff, stopped … as in ``neo-daemons status``."""
+        """Its current state: ready, degraded, backoff, stopped … as in ``neo-daemons status``."""
         return self._now().state
 
     @property
     def restarts(self) -> int:
-        """By the supervisor, since it was started."""
+        """How often the supervisor has restarted it since it was started."""
         return self._now().restarts
 
     def _now(self) -> DaemonStatus:
@@ -134,40 +134,40 @@ class Daemon:
         return self._session.ask(lambda client: client.status().daemon(self.name))
 
     def wait_ready(self, timeout_s: float = FOREVER_S) -> None:
-        """Wait until it is ready, by default as long as its definition gives it.
+        """Wait until it is ready, by default for as long as its definition allows.
 
         Raises:
             TimeoutError: it is not ready in time.
-            Unavailable: it will not be ready, as it cannot be started or was stopped; says why.
+            Unavailable: it will not become ready because it cannot be started or was stopped; the message says why.
         """
         if self._stopped:
-            raise Unavailable(f"{self.name} was stopped, and stays down until start() or restart()")
+            raise Unavailable(f"{self.name} was stopped and stays stopped until start() or restart() is called")
         self._latest = self._session.need(self.name, timeout_s)
         if not self._latest.ready:
-            raise TimeoutError(f"{self.name} is {self._latest.state}, not ready after {timeout_s:g} s")
+            raise TimeoutError(f"{self.name} is not ready after {timeout_s:g} s ({self._latest.state})")
         self._ready(self)
 
     def see(self, status: DaemonStatus) -> bool:
-        """Take in where it is now, if it is ready; whether it is."""
+        """Update the handle from `status` if the daemon is ready. Return whether it is."""
         if status.ready:
             self._latest = status
             self._ready(self)
         return status.ready
 
     def logs(self, lines: int = 100) -> str:
-        """The end of its log."""
+        """Return the end of its log."""
         return self._session.ask(lambda client: "".join(client.logs(self.name, lines)))
 
     # Faults
 
     def kill(self) -> None:
-        """SIGKILL to its process group: a crash. The supervisor starts it again; see `wait_ready`."""
+        """Crash it: send SIGKILL to its process group. The supervisor restarts it; see `wait_ready`."""
         self._fault("kill")
         self._session.ask(lambda client: client.signal(self.name, "SIGKILL"))
         self._paused = False
 
     def pause(self) -> None:
-        """SIGSTOP to its process group: it hangs. Its liveness probe, if it has one, will end it in time."""
+        """Make it hang: send SIGSTOP to its process group. Its liveness probe, if any, eventually stops it."""
         self._fault("pause")
         self._session.ask(lambda client: client.signal(self.name, "SIGSTOP"))
         self._paused = True
@@ -176,17 +176,17 @@ class Daemon:
         """End a `pause`."""
         self._fault("resume")
         self._paused = False
-        with contextlib.suppress(ControlError):  # it has been ended and started anew meanwhile
+        with contextlib.suppress(ControlError):  # it has been restarted in the meantime
             self._session.ask(lambda client: client.signal(self.name, "SIGCONT"))
 
     def stop(self) -> None:
-        """Stop it; it stays down until `start`."""
+        """Stop it. It stays stopped until `start` or `restart`."""
         self._fault("stop")
         self._stopped = True
         self._session.ask(lambda client: client.order(self.name, "stop", wait_s=ORDER_S))
 
     def start(self) -> None:
-        """Start it after a `stop`, and wait until it is ready. Its port may be another one."""
+        """Start it after a `stop`, and wait until it is ready. Its port may have changed."""
         self._fault("start")
         self._stopped = False
         self._session.ask(lambda client: client.order(self.name, "start"))
@@ -202,29 +202,29 @@ class Daemon:
     def _fault(self, what: str) -> None:
         why = self._refusal()
         if self.external:
-            why = "it is external, somebody else's"
+            why = "it is external: neo-daemons does not control it"
         if why is not None:
             raise FaultRefused(f"cannot {what} {self.name}: {why}")
 
     @property
     def is_hurt(self) -> bool:
-        """A test has paused or stopped it, and left it so."""
+        """Whether a test has left it paused or stopped."""
         return self._paused or self._stopped
 
     def repair(self) -> None:
-        """Undo what a test did and left so."""
+        """Resume or start it if a test left it paused or stopped."""
         self.unpause()
         if self._stopped:
             self.start()
 
     def unpause(self) -> None:
-        """Resume what a test left paused."""
+        """Resume it if a test left it paused."""
         if self._paused:
             self.resume()
 
 
 class Daemons(Mapping[str, Daemon]):
-    """All daemons by name; one is started when it is asked for."""
+    """All daemons by name; looking one up starts it."""
 
     def __init__(self, names: tuple[str, ...], get: Callable[[str], Daemon], state_dir: Path) -> None:
         self._names = names
@@ -234,10 +234,10 @@ class Daemons(Mapping[str, Daemon]):
 
     def __getitem__(self, name: str) -> Daemon:
         if name not in self._names:
-            raise KeyError(f"there is no daemon {name!r}; configured: {', '.join(self._names)}")
+            raise KeyError(f"unknown daemon {name!r}; configured daemons: {', '.join(self._names) or 'none'}")
         return self._get(name)
 
-    def __contains__(self, name: object) -> bool:  # Mapping's own would start it
+    def __contains__(self, name: object) -> bool:  # Mapping's implementation would start the daemon
         return name in self._names
 
     def __iter__(self) -> Iterator[str]:
@@ -248,10 +248,10 @@ class Daemons(Mapping[str, Daemon]):
 
 
 def begin(daemon: Daemon) -> Daemon:
-    """Wait until a daemon is ready; the test fails, without a traceback, if it cannot be had."""
+    """Wait until a daemon is ready. The test fails, without a traceback, if it is not available."""
     try:
         daemon.wait_ready()
         return daemon
     except (Unavailable, ControlError) as error:
         fault = str(error)
-    pytest.fail(fault, pytrace=False)  # not in the except clause, whose error it would be shown with
+    pytest.fail(fault, pytrace=False)  # not in the except clause: pytest would also show its error

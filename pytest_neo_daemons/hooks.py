@@ -1,4 +1,4 @@
-"""pytest's hooks, switched on: each hands over to the part of the plugin that does the work."""
+"""Implements pytest's hooks when the plugin is enabled, by calling the parts that do the work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from neo_daemons.state_dir import StateDirError
 
 from . import fixtures, workers
 from .choose import choose
-from .guard import Mishaps, guarded
+from .guard import HookFailures, guarded
 from .handles import Daemon
 from .incident_hooks import IncidentHooks
 from .incidents import JournalReader
@@ -28,7 +28,7 @@ from .watch import Watcher
 
 
 def activate(config: pytest.Config) -> None:
-    """Switch the plugin on.
+    """Enable the plugin.
 
     Raises:
         pytest.UsageError: an option or the configuration cannot be used.
@@ -42,20 +42,22 @@ def activate(config: pytest.Config) -> None:
         raise pytest.UsageError(f"neo-daemons: {error}") from None
     except OSError as error:
         raise pytest.UsageError(f"neo-daemons: cannot use {error.filename or 'a file'}: {error.strerror}") from None
-    mishaps, register = Mishaps(), config.pluginmanager.register
+    hook_failures, register = HookFailures(), config.pluginmanager.register
     session = choice.session
     journal = JournalReader(session.state_dir.journal, choice.journal_from) if session is not None else None
     selection = Selection(choice.names, config)
-    # Each hook is in one of these only, but for `pytest_sessionfinish`: there the one registered last is done first.
-    register(Summary(config, choice, journal, mishaps), "neo_daemons_summary")
-    register(CollectionHooks(selection, mishaps), "neo_daemons_collection")
+    # Each hook is in only one of these, except `pytest_sessionfinish`, where the one registered last runs first.
+    register(Summary(config, choice, journal, hook_failures), "neo_daemons_summary")
+    register(CollectionHooks(selection, hook_failures), "neo_daemons_collection")
     if session is not None and journal is not None:
         watcher = Watcher(session, journal)
-        provider = _provider(config, options, session, selection, watcher, mishaps)
+        provider = _provider(config, options, session, selection, watcher, hook_failures)
         config.stash[PROVIDER] = provider
-        register(IncidentHooks(config, options.config, provider, selection, watcher, mishaps), "neo_daemons_incidents")
-        register(RunHooks(config, provider, selection, journal, mishaps), "neo_daemons_run")
-    # Last, as it may refuse: `RunHooks` then closes the session.
+        register(
+            IncidentHooks(config, options.config, provider, selection, watcher, hook_failures), "neo_daemons_incidents"
+        )
+        register(RunHooks(config, provider, selection, journal, hook_failures), "neo_daemons_run")
+    # Last, because it may raise: `RunHooks` then closes the session.
     register(fixtures, "neo_daemons_fixtures")
     register(fixtures.of_daemons(choice.names), FIXTURES_OF_DAEMONS)
 
@@ -66,10 +68,10 @@ def _provider(
     session: Session,
     selection: Selection,
     watcher: Watcher,
-    mishaps: Mishaps,
+    hook_failures: HookFailures,
 ) -> Provider:
     def announce(daemon: Daemon) -> None:
-        with mishaps.noting("pytest_neo_daemons_ready"):
+        with hook_failures.noting("pytest_neo_daemons_ready"):
             config.hook.pytest_neo_daemons_ready(config=config, daemon=daemon)
 
     return Provider(
@@ -85,10 +87,10 @@ def _provider(
 
 @guarded
 class CollectionHooks:
-    """Has pytest make the fixtures that markers ask for."""
+    """Makes pytest set up the fixtures that markers request."""
 
-    def __init__(self, selection: Selection, mishaps: Mishaps) -> None:
-        self.mishaps = mishaps
+    def __init__(self, selection: Selection, hook_failures: HookFailures) -> None:
+        self.hook_failures = hook_failures
         self._selection = selection
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -97,28 +99,28 @@ class CollectionHooks:
             fixture = fixture_name(name)
             if fixture is None or fixture not in metafunc.fixturenames:
                 pytest.fail(
-                    f"{metafunc.definition.nodeid}: {MARKER}({name!r}, isolated=True) on a test that does not "
-                    f"use the fixture {fixture or name!r}",
+                    f"{metafunc.definition.nodeid}: {MARKER}({name!r}, isolated=True) requires the test to use the "
+                    f"fixture {fixture or name!r}",
                     pytrace=False,
                 )
-            # In place of the fixture, for this test alone: pytest's own way to override one.
+            # Replaces the fixture for this test alone, the way pytest itself overrides one.
             own = provider.isolation.promise(name) if provider is not None else None
             metafunc.parametrize(fixture, [own], ids=[pytest.HIDDEN_PARAM])
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Have pytest make the fixtures of what is only marked: the definition may be overridden beside the test."""
+        """Make pytest set up the fixtures of marked daemons: their definition may be overridden near the test."""
         for item in items:
             names = getattr(item, "fixturenames", None)
             if names is not None:
-                # A list of its own: those of the other parameters may be marked otherwise.
+                # A new list for each item: other parameters of the test may have other marks.
                 marked = map(shared_fixture_name, self._selection.marked(item))
                 setattr(item, "fixturenames", [*marked, *names])  # noqa: B010
 
 
 @guarded
 class RunHooks:
-    """Has daemons there when tests need them, from the beginning of a run to its end. Only where tests are run."""
+    """Provides daemons to tests from the beginning of a run to its end, in the processes that run tests."""
 
     def __init__(
         self,
@@ -126,9 +128,9 @@ class RunHooks:
         provider: Provider,
         selection: Selection,
         journal: JournalReader,
-        mishaps: Mishaps,
+        hook_failures: HookFailures,
     ) -> None:
-        self.mishaps = mishaps
+        self.hook_failures = hook_failures
         self._config = config
         self._session = provider.session
         self._provider = provider
@@ -155,18 +157,18 @@ class RunHooks:
             self._progress = Progress(self._config, self._session.client)
         if isinstance(self._session, OwnSession) and self._session.reused:
             try:
-                self._session.need_supervisor()  # before any worker uses it: it may have to change for this run
+                self._session.need_supervisor()  # before any worker uses it, because it may have to change for this run
             except (Unavailable, ControlError) as error:
                 raise pytest.UsageError(f"neo-daemons: {error}") from None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Have what the selected tests use started, all at once, while the first of them are set up."""
+        """Start all daemons that the selected tests use while the first tests are set up."""
         if self._session.ours:
             for name in self._selection.to_be_started(session.items):
                 try:
                     self._session.need(name, 0.0)
                 except (Unavailable, ControlError):
-                    return  # the tests that need it will say so
+                    return  # the tests that need it report it
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
@@ -177,7 +179,7 @@ class RunHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self) -> None:
-        with contextlib.ExitStack() as closing:  # each of them, whatever becomes of the others
+        with contextlib.ExitStack() as closing:  # close each of them, even if closing another fails
             closing.callback(self._session.close)
             closing.callback(self._journal.close)
             if self._progress is not None:
@@ -190,8 +192,8 @@ class RunHooks:
         for name in self._selection.isolated_for(item):
             if not isinstance(parameters(item).get(fixture_name(name)), Daemon):
                 pytest.fail(
-                    f"{MARKER}({name!r}, isolated=True) is for test functions and classes: "
-                    "it has no effect in pytest.param(…, marks=…) and on unittest.TestCase",
+                    f"{MARKER}({name!r}, isolated=True) works on test functions and classes only: "
+                    "it has no effect in pytest.param(…, marks=…) or on unittest.TestCase",
                     pytrace=False,
                 )
         self._provider.begin_test(item)

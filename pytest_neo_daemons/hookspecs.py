@@ -20,10 +20,10 @@ class HookSpecs:
     def pytest_neo_daemons_definitions(self, config: pytest.Config, definitions: dict[str, Definition]) -> None:
         """Change the daemons of this run: replace, add or remove entries of `definitions`, by name.
 
-        Called once, before collection, in the process that starts the supervisor (the controller, with xdist). Only
-        conftest files that pytest loads before collection are heard: those of the root directory and of the paths
-        given. Without ``--neo-daemons`` it is called in each process, only to know which tests are to be skipped. See
-        also the fixtures ``NAME_definition``.
+        Called once, before collection, in the process that starts the supervisor (with xdist, the controller). pytest
+        only calls it in conftest files that it loads before collection: those of the root directory and of the given
+        paths. Without ``--neo-daemons`` it is called in each process, only to know which tests to skip. See also the
+        fixtures ``NAME_definition``.
         """
 
     @pytest.hookspec
@@ -32,9 +32,10 @@ class HookSpecs:
 
     @pytest.hookspec
     def pytest_neo_daemons_died(self, config: pytest.Config, incident: Incident) -> None:
-        """A daemon has died, or was ended by its probes. Called at the end of the test phase in which that was, in
-        each process that uses daemons; also for faults that a test asked for (`Incident.asked_for`)."""
+        """A daemon has died, or was stopped because its probes failed. Called at the end of the test phase in which
+        that happened, in each process that uses daemons, also for faults that a test requested
+        (`Incident.asked_for`)."""
 
     @pytest.hookspec
     def pytest_neo_daemons_restarted(self, config: pytest.Config, incident: Incident) -> None:
-        """A daemon that had died is ready again. Called as ``pytest_neo_daemons_died``."""
+        """A daemon that had died is ready again. Called like ``pytest_neo_daemons_died``."""

@@ -1,4 +1,4 @@
-"""What happened to the daemons of a failing test: told in its report, and to the hooks of a project."""
+"""Reports incidents of daemons in the reports of failing tests and to the hooks of a project."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from neo_daemons.status import Status
 from . import reporting
 from .config_files import configuration_above, file_daemons
 from .dependencies import needs, not_up, with_needs
-from .guard import Mishaps, guarded
+from .guard import HookFailures, guarded
 from .incidents import Incident
 from .provider import Provider
 from .selection import Selection
-from .sessions import suppress_unavailable
+from .sessions import not_available, suppress_unavailable
 from .watch import WATCH, Watcher
 
 WIDER = (
-    "a test that is marked isolated=True has its own daemon in place of the fixture, and a fixture of a wider scope "
-    'that is built on the shared one cannot be used beside it; remove the mark, and use new_daemon("NAME") in the test'
+    "a test marked isolated=True gets its own daemon instead of the shared one, so it cannot use a fixture of a wider "
+    'scope that depends on the shared daemon; remove the mark and call new_daemon("NAME") in the test'
 )
 
 
 @guarded
 class IncidentHooks:
-    """Explains failures, where tests are run.
+    """Explains test failures, in the processes that run tests.
 
     Args:
-        used_configuration: the file that was asked for; None: the one from the root directory upwards, if any.
+        used_configuration: the requested configuration file; None: the one found from the root directory upwards.
     """
 
     def __init__(
@@ -40,9 +40,9 @@ class IncidentHooks:
         provider: Provider,
         selection: Selection,
         watcher: Watcher,
-        mishaps: Mishaps,
+        hook_failures: HookFailures,
     ) -> None:
-        self.mishaps = mishaps
+        self.hook_failures = hook_failures
         self._config = config
         self._used_configuration = used_configuration
         self._provider = provider
@@ -62,7 +62,7 @@ class IncidentHooks:
         status = None
         concerning = self._provider.concerning(item)
         if report.failed and concerning:
-            # The test may be quicker than the supervisor: what happened before it was asked is told before it answers.
+            # The test may be faster than the supervisor, which writes earlier events to the journal before it answers.
             with suppress_unavailable():
                 status = self._provider.session.client.status()
         incidents = watch.incidents()
@@ -75,7 +75,7 @@ class IncidentHooks:
             self._announce(incidents, item.nodeid)
         if report.failed:
             for incident in incidents:
-                blame = "" if incident.asked_for else "\nThis failure may be the daemon's, not the test's."
+                blame = "" if incident.asked_for else "\nThe daemon, not the test, may have caused this failure."
                 reporting.add_section(report, reporting.TITLE, f"{incident}{blame}")
             if status is not None:
                 self._add_what_is_down(concerning, report, status)
@@ -85,7 +85,7 @@ class IncidentHooks:
         return report
 
     def _needs(self, status: Status | None) -> Mapping[str, Iterable[str]]:
-        """Daemon → those that it requires or starts after."""
+        """Map each daemon to those that it requires or starts after."""
         if status is not None:
             return needs(status)
         found: dict[str, Iterable[str]] = {}
@@ -101,26 +101,26 @@ class IncidentHooks:
         for incident in incidents:
             if incident.beginning not in self._announced:
                 self._announced[incident.beginning] = False
-                with self.mishaps.noting("pytest_neo_daemons_died", test):
+                with self.hook_failures.noting("pytest_neo_daemons_died", test):
                     hook.pytest_neo_daemons_died(config=self._config, incident=incident)
             if incident.back_after_s is not None and not self._announced[incident.beginning]:
                 self._announced[incident.beginning] = True
-                with self.mishaps.noting("pytest_neo_daemons_restarted", test):
+                with self.hook_failures.noting("pytest_neo_daemons_restarted", test):
                     hook.pytest_neo_daemons_restarted(config=self._config, incident=incident)
 
     def _add_what_is_down(self, concerning: frozenset[str], report: pytest.TestReport, status: Status) -> None:
-        """Say which of the daemons that a failing test stands on are not up: of those that it was given, as others
-        may not have been started yet."""
+        """Add which daemons that a failing test depends on are not up. Only those that it was given count, because
+        others may not have been started yet."""
         given = {*self._provider.handles, *self._provider.isolation.names}
         lines = not_up([name for name in concerning if name in given], status)
         told = str(report.longrepr)
         names = self._provider.session.names
-        lines = [line for line in lines if not any(f"{name} cannot be had" in told for name in names)]
+        lines = [line for line in lines if not any(not_available(name) in told for name in names)]
         if lines:
             reporting.add_section(report, reporting.TITLE, "\n".join(lines))
 
     def _explain(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        """What pytest's own words for a fixture that cannot be used leave open."""
+        """Explain what pytest's own message about an unusable fixture leaves open."""
         told = str(report.longrepr)
         if "ScopeMismatch" in told and any(self._selection.isolated_for(item)):
             reporting.add_section(report, reporting.TITLE, WIDER)
@@ -128,7 +128,7 @@ class IncidentHooks:
             self._name_the_configuration(item, report)
 
     def _name_the_configuration(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        """Where a fixture is missing: the one beside the test, if this run does not use it."""
+        """If a fixture is missing, name a configuration near the test that this run does not use."""
         root = self._config.rootpath
         path = configuration_above(item.path, root)
         if path is None or path == self._used_configuration:
@@ -139,6 +139,6 @@ class IncidentHooks:
         reporting.add_section(
             report,
             reporting.TITLE,
-            f"{near} configures {names}, and this run does not use it: a run has one configuration, here {used}.\n"
-            f"Run pytest in {near.parent}, or with --neo-daemons-config {near}",
+            f"{near} defines {names}, but this run uses {used} (one configuration per run).\n"
+            f"fix: run pytest in {near.parent}, or with --neo-daemons-config {near}",
         )

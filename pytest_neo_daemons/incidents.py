@@ -1,4 +1,4 @@
-"""What happened to the daemons during the tests, from the supervisor's journal."""
+"""Reads from the supervisor's journal what happened to the daemons during the tests."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from neo_daemons.unpatched import Tail
 
 USABLE = frozenset({EventName.READY, EventName.DEGRADED})
 CONDEMNED = frozenset({Cause.PROBE, Cause.RECYCLED})
-"""The supervisor ends a daemon of its own accord."""
+"""Causes for which the supervisor stops a daemon without a request."""
 OUR_FAULTS = frozenset({EventName.INTERNAL_ERROR, EventName.PROBE_UNKNOWN})
-"""Something went wrong on the supervisor's side."""
+"""Errors on the supervisor's side."""
 
 
 class Incident(Struct, kw_only=True):
-    """A daemon died, or was ended by its supervisor, while it was in use."""
+    """A daemon died, or its supervisor stopped it, while it was in use."""
 
     daemon: str
     at: float
     """Seconds since the epoch."""
     what: str
-    """How it ended: ``killed by SIGKILL``, or what its probes said."""
+    """How it ended: ``killed by SIGKILL``, or what its probes reported."""
     asked_for: bool
-    """A test asked for it, by a fault of its handle."""
+    """Whether a test requested it with a fault."""
     back_after_s: float | None = None
-    """Until it was ready again; None as long as it is not."""
+    """Seconds until it was ready again; None until then."""
 
     @property
     def beginning(self) -> str:
-        """What is known of it from the start; it identifies an incident."""
+        """The part of the text that is known from the start. It identifies the incident."""
         clock = time.strftime("%H:%M:%S", time.localtime(self.at))
-        asked = ", as a test asked" if self.asked_for else ""
+        asked = " (requested by a test)" if self.asked_for else ""
         return f"{self.daemon} died at {clock}.{int(self.at % 1 * 1000):03}{asked}: {self.what}"
 
     def __str__(self) -> str:
@@ -46,20 +46,20 @@ class Incident(Struct, kw_only=True):
 
 
 class JournalReader:
-    """Reads a journal as it grows, and makes incidents of it.
+    """Reads a growing journal and extracts incidents from it.
 
     Args:
         path: the journal.
-        start: byte to begin at; None: at its end.
+        start: the byte to begin at; None: at its end.
     """
 
     def __init__(self, path: Path, start: int | None = None) -> None:
         self.incidents: list[Incident] = []
         self.starts: dict[str, int] = {}
-        """How often each daemon was started, since this reader began."""
+        """How often each daemon was started since this reader began."""
         self.reaped: list[str] = []
         self.faults: dict[str, str] = {}
-        """What went wrong on the supervisor's side: daemon and kind of the event → what it said first."""
+        """Errors on the supervisor's side: daemon and event → detail of the first one."""
         self._tail = Tail(path, start)
         self.start = self._tail.position
         self._decoder = msgspec.json.Decoder(JournalEntry)
@@ -69,11 +69,11 @@ class JournalReader:
 
     @property
     def position(self) -> int:
-        """Where it is in the journal; to be compared, as that may begin anew."""
+        """The position in the journal. Only compare it for equality: a new journal starts again at zero."""
         return self._tail.position
 
     def read(self) -> None:
-        """Take in what is new. Needs no new descriptor once the journal has been read."""
+        """Read the new entries. After the first read this needs no new file descriptor."""
         data = self._tail.read()
         if not data:
             return
@@ -83,11 +83,11 @@ class JournalReader:
                 self._take(self._decoder.decode(line))
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the journal."""
         self._tail.close()
 
     def open_incidents(self) -> Iterable[Incident]:
-        """Those of daemons that are not back."""
+        """Return the incidents of daemons that are not ready again."""
         return self._open.values()
 
     def _take(self, entry: JournalEntry) -> None:
@@ -102,7 +102,7 @@ class JournalReader:
             case EventName.SIGNALLED if entry.cause == Cause.FAULT:
                 self._asked.add(name)
             case EventName.SIGNALLED if entry.cause == Cause.REPAIR and entry.state == EventName.READY:
-                self._asked.discard(name)  # taken back before anything came of it
+                self._asked.discard(name)  # resumed before it had any effect
             case EventName.RUNNING if entry.cause != Cause.ADOPTED:
                 self.starts[name] = self.starts.get(name, 0) + 1
             case EventName.EXIT if entry.state in USABLE:
@@ -117,7 +117,7 @@ class JournalReader:
 
     def _begin(self, name: str, entry: JournalEntry) -> None:
         if name not in self._open:
-            what = entry.detail or "ended"
+            what = entry.detail or "exited"
             incident = Incident(daemon=name, at=entry.at, what=what, asked_for=name in self._asked)
             self.incidents.append(incident)
             self._open[name] = incident

@@ -1,5 +1,4 @@
-"""Daemons of one test's own: made like a shared one, with a name, ports and data of their own, and ended with the
-test."""
+"""Isolated daemons: instances of a shared daemon with their own name, ports and data, which exist for one test."""
 
 from __future__ import annotations
 
@@ -17,43 +16,43 @@ from .handles import NOT_OURS, Daemon, begin
 from .sessions import Session, suppress_unavailable
 
 PREFIX = 40
-"""How much of a daemon's name the name of an instance begins with."""
+"""The number of characters of a daemon's name with which the name of an instance begins."""
 
 
 class Isolation:
-    """The instances of the present test.
+    """The instances of the current test.
 
     Args:
         session: where they run.
-        worker: in whose name.
+        worker: the name of the process; part of the names of its instances.
     """
 
     def __init__(self, session: Session, worker: str) -> None:
         self._session = session
         self._worker = worker
         self.handles: list[Daemon] = []
-        """Those of the present test; also when they have ended, until the next test begins."""
+        """The handles of the current test. They are kept after their daemons have exited, until the next test."""
 
     @property
     def names(self) -> set[str]:
-        """Their names, as the supervisor has them."""
+        """Their names in the supervisor."""
         return {handle.name for handle in self.handles}
 
     def promise(self, name: str) -> Daemon:
-        """A handle on an instance that is yet to begin."""
+        """Return a handle for an instance that has not been started yet."""
         return Daemon(self._session, name, lambda: None)
 
     def begin(self, handle: Daemon, definition: Definition | None) -> Daemon:
-        """Start an instance, and have the handle lead to it.
+        """Start an instance and point the handle to it.
 
-        The test fails, without a traceback, if it cannot be had.
+        The test fails, without a traceback, if the instance is not available.
         """
         if not self._session.ours or definition is None:
             pytest.fail(f"{handle.name} cannot be isolated: {NOT_OURS}", pytrace=False)
         name = definition.name
         if definition.external:
-            pytest.fail(f"{name} cannot be isolated: it is external, somebody else's", pytrace=False)
-        # Random: a worker that takes a dead one's place counts anew, and a configured daemon may be called alike.
+            pytest.fail(f"{name} cannot be isolated because it is external", pytrace=False)
+        # Random: a worker that replaces a crashed one starts counting again, and a configured daemon may have the name.
         handle.lead_to(f"{name[:PREFIX]}-{self._worker}-{Unpatched.urandom(4).hex()}")
         data_dir = str(self._session.state_dir.data_dir(handle.name)) if definition.data_dir is not None else None
         ports = dict.fromkeys(definition.ports, Port())
@@ -63,7 +62,7 @@ class Isolation:
         return begin(handle)
 
     def end(self) -> None:
-        """End them, with their logs and data."""
+        """Stop the instances and delete their logs and data."""
         for handle in self.handles:
             with suppress_unavailable():
                 self._session.ask(functools.partial(Client.remove, name=handle.name))

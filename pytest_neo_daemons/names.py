@@ -1,4 +1,4 @@
-"""The names of a run: the daemons that come with us, the fixtures of daemons, and what these must not be called."""
+"""Names: the built-in daemons, the fixtures of daemons, and the names that these must not have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ BUILTINS = ("chroma", "bridge", "mlx")
 CLIENTS = ("chroma_client", "bridge_graph", "mlx_client", "new_daemon")
 MARKER = "neo_daemons"
 FIXTURES_OF_DAEMONS = "neo_daemons_fixtures_of_daemons"
-"""The plugin with the fixtures that are made for the daemons of a run."""
+"""The plugin with the fixtures for the daemons of a run."""
 RESERVED = frozenset(
     {
         "cache", "capfd", "capfdbinary", "caplog", "capsys", "capsysbinary", "capteesys", "config", "doctest_namespace",
@@ -15,20 +15,20 @@ RESERVED = frozenset(
         "tmpdir", "tmpdir_factory", "worker_id", *CLIENTS,
     }
 )  # fmt: skip
-"""Names that pytest and xdist use; a daemon that is called so is reached by ``neo_daemons["NAME"]``."""
+"""Names that pytest and xdist use. A daemon with such a name is only available as ``neo_daemons["NAME"]``."""
 
 
 def fixture_name(daemon: str) -> str | None:
-    """The name of a daemon's fixture; None if that would hide another one, or be taken for a hook."""
+    """Return the name of a daemon's fixture; None if that would hide another fixture or look like a hook."""
     name = daemon.replace("-", "_")
     return None if name in RESERVED or name.startswith("pytest_") else name
 
 
 def definition_fixture_name(fixture: str) -> str:
-    """The name of the fixture that says what the daemon of `fixture` is."""
+    """Return the name of the fixture with the definition of the daemon of `fixture`."""
     return f"{fixture}_definition"
 
 
 def shared_fixture_name(daemon: str) -> str:
-    """The name of the fixture that makes the handle of a shared daemon, whatever a project makes of ``NAME``."""
+    """Return the name of the fixture of a shared daemon, which a project does not override."""
     return f"_neo_daemons_shared_{daemon}"

@@ -1,4 +1,4 @@
-"""Switched off: the tests that use daemons are skipped, or fail where daemons are required."""
+"""Without ``--neo-daemons``: skips the tests that use daemons, or fails them if daemons are required."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REASON = "needs daemons: run pytest with --neo-daemons"
 
 
 def skip_what_needs_daemons(config: pytest.Config) -> None:
-    """Register what the tests of a run without daemons need."""
+    """Register the fixtures and hooks of a run without daemons."""
     off = _Off(config, config.getini("neo_daemons_required"))
     config.pluginmanager.register(off, "neo_daemons_off")
     off.skip(*CLIENTS, "neo_daemons", daemons=[*BUILTINS, *_configured(config)])
@@ -32,7 +32,7 @@ class _Off:
         self._known: set[str] = set()
 
     def skip(self, *fixtures: str, daemons: Iterable[str]) -> None:
-        """Have these fixtures, and those of these daemons, skip."""
+        """Make these fixtures, and those of these daemons, skip their tests."""
         new = {*fixtures, *daemons, *(definition_fixture_name(name) for name in daemons)} - self._known
         if new:
             made = types.ModuleType(f"pytest_neo_daemons.off_{len(self._known)}")
@@ -42,8 +42,8 @@ class _Off:
             self._config.pluginmanager.register(made)
 
     def pytest_collect_directory(self, path: Path) -> None:
-        """A project below the root directory may have daemons of its own."""
-        with contextlib.suppress(Exception):  # whatever is there: this run is none of ours
+        """Also skip the tests that use daemons of a project below the root directory."""
+        with contextlib.suppress(Exception):  # nothing in there may disturb a run without daemons
             daemons = directory_daemons(path) if path != self._config.rootpath else None
             if daemons:
                 self.skip(daemons=[name for name in map(fixture_name, daemons) if name is not None])
@@ -56,7 +56,7 @@ class _Off:
 def _skipping(name: str, required: bool) -> Any:
     @pytest.fixture(name=name, scope="session")
     def fixture() -> None:
-        """A daemon, with --neo-daemons."""
+        """Return a daemon, with --neo-daemons."""
         _refuse(required)
 
     return fixture
@@ -69,7 +69,7 @@ def _refuse(required: bool) -> None:
 
 
 def _configured(config: pytest.Config) -> Iterable[str]:
-    """Names of the fixtures of the daemons that this run would have."""
+    """Return the names of the fixtures of the daemons that this run would have."""
     daemons: Iterable[str] | None = None
     if config.hook.pytest_neo_daemons_definitions.get_hookimpls():
         from .choose import hooked_daemons  # only the hook knows

@@ -1,4 +1,4 @@
-"""The options and ini settings: added to pytest's, and read once into a frozen object."""
+"""Adds the command-line options and ini settings to pytest's, and reads them once into a frozen object."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import pytest
 from .config_files import ini_directory, stated_configuration
 
 IMPLYING = ("--neo-daemons-keep", "--neo-daemons-attach", "--neo-daemons-url")
-"""Options that switch the plugin on by themselves."""
+"""Options that enable the plugin without ``--neo-daemons``."""
 LONGEST_S = 7 * 86400.0
 
 
-class Options(NamedTuple):  # a dataclass costs every run four times as much, also one without daemons
-    """What the user asked for."""
+class Options(NamedTuple):  # a dataclass would cost every run, even one without daemons, four times as much
+    """The options that the user passed or configured."""
 
     config: Path | None
     keep_s: float
     attach: str | None
-    """State directory of a ``serve``; "" for the project's; None: a session of our own."""
+    """State directory of a running supervisor; "" means the project's; None: start our own session."""
     urls: tuple[tuple[str, str], ...]
     export_env: bool
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Add ours to those of pytest."""
+    """Add the plugin's options to pytest's."""
     group = parser.getgroup("neo-daemons", "real background daemons as fixtures")
     group.addoption(
         "--neo-daemons", action="store_true", default=False, help="start the daemons that the selected tests use"
@@ -36,13 +36,14 @@ def add_options(parser: pytest.Parser) -> None:
         "--neo-daemons-config",
         metavar="FILE",
         default=None,
-        help="configuration to use instead of neo-daemons.toml or [tool.neo_daemons] of pyproject.toml",
+        help="configuration file to use instead of neo-daemons.toml or [tool.neo_daemons] in pyproject.toml",
     )
     group.addoption(
         "--neo-daemons-keep",
         metavar="DURATION",
         default=None,
-        help="keep the daemons that long after the run, for the next one: seconds, or such as 90s, 10m, 1h30m",
+        help="keep the daemons running for this long after the run so that the next run can reuse them "
+        "(seconds, or e.g. 90s, 10m, 1h30m)",
     )
     group.addoption(
         "--neo-daemons-attach",
@@ -50,26 +51,36 @@ def add_options(parser: pytest.Parser) -> None:
         nargs="?",
         const="",
         default=None,
-        help="use the daemons of a running serve, by default this project's; they are never stopped",
+        help="use the daemons of a running supervisor (default: this project's); the run never stops them",
     )
     group.addoption(
         "--neo-daemons-url",
         metavar="NAME=URL",
         action="append",
         default=None,
-        help="use a daemon that somebody else runs: it is observed, never controlled (may be given repeatedly)",
+        help="use an external daemon at this URL; it is observed, never controlled (repeatable)",
     )
-    parser.addini("neo_daemons", "as --neo-daemons", type="bool", default=False)
-    parser.addini("neo_daemons_config", "as --neo-daemons-config; relative to this file", default="")
-    parser.addini("neo_daemons_keep", "as --neo-daemons-keep", default="")
-    parser.addini("neo_daemons_attach", "as --neo-daemons-attach; relative to this file", default="")
-    parser.addini("neo_daemons_url", "as --neo-daemons-url, one a line", type="linelist", default=[])
-    parser.addini("neo_daemons_required", "without --neo-daemons, fail instead of skip", type="bool", default=False)
-    parser.addini("neo_daemons_export_env", "set the variables that clients read", type="bool", default=False)
+    parser.addini("neo_daemons", "same as --neo-daemons", type="bool", default=False)
+    parser.addini("neo_daemons_config", "same as --neo-daemons-config; relative to this file", default="")
+    parser.addini("neo_daemons_keep", "same as --neo-daemons-keep", default="")
+    parser.addini("neo_daemons_attach", "same as --neo-daemons-attach; relative to this file", default="")
+    parser.addini("neo_daemons_url", "same as --neo-daemons-url, one per line", type="linelist", default=[])
+    parser.addini(
+        "neo_daemons_required",
+        "without --neo-daemons, fail the tests that need daemons instead of skipping them",
+        type="bool",
+        default=False,
+    )
+    parser.addini(
+        "neo_daemons_export_env",
+        "set the environment variables by which clients find the daemons",
+        type="bool",
+        default=False,
+    )
 
 
 def is_on(config: pytest.Config) -> bool:
-    """Whether daemons are asked for: by the flag or its setting, or by an option that makes no sense without it."""
+    """Return whether the plugin is enabled: by its flag or setting, or by an option that implies it."""
     return (
         config.getoption("--neo-daemons")
         or config.getini("neo_daemons")
@@ -78,10 +89,10 @@ def is_on(config: pytest.Config) -> bool:
 
 
 def resolve(config: pytest.Config) -> Options:
-    """Read them.
+    """Read the options.
 
     Raises:
-        pytest.UsageError: one of them makes no sense.
+        pytest.UsageError: an option is invalid.
     """
     attach = config.getoption("--neo-daemons-attach")
     if attach is None and config.getini("neo_daemons_attach"):
@@ -90,13 +101,13 @@ def resolve(config: pytest.Config) -> Options:
     keep = config.getoption("--neo-daemons-keep") or config.getini("neo_daemons_keep")
     if attach is not None and urls:
         raise pytest.UsageError(
-            "--neo-daemons-url together with --neo-daemons-attach: name the external daemon in the configuration "
-            "of that serve instead"
+            "--neo-daemons-url and --neo-daemons-attach are mutually exclusive; define the external daemon in the "
+            "configuration of the attached supervisor"
         )
     named = [_url(text) for text in urls]
     for name, _ in named:
         if len({url for other, url in named if other == name}) > 1:
-            raise pytest.UsageError(f"--neo-daemons-url {name}: given twice, with different URLs; give one")
+            raise pytest.UsageError(f"--neo-daemons-url {name}: given with different URLs; pass one URL per daemon")
     return Options(
         config=stated_configuration(config),
         keep_s=_duration_s(keep) if keep else 0.0,
@@ -109,12 +120,12 @@ def resolve(config: pytest.Config) -> Options:
 def _duration_s(text: str) -> float:
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
     if match is None or not any(match.groups()):
-        raise pytest.UsageError(f"--neo-daemons-keep {text:.80}: not a duration; write such as 90s, 10m or 1h30m")
+        raise pytest.UsageError(f"--neo-daemons-keep {text:.80}: invalid duration; use e.g. 90s, 10m or 1h30m")
     hours, minutes, seconds = (float(group or 0) for group in match.groups())
     duration_s = 3600.0 * hours + 60.0 * minutes + seconds
     if duration_s > LONGEST_S:
         raise pytest.UsageError(
-            f"--neo-daemons-keep {text:.80}: longer than a week; use serve and --neo-daemons-attach"
+            f"--neo-daemons-keep {text:.80}: longer than a week; use neo-daemons up and --neo-daemons-attach"
         )
     return duration_s
 
@@ -122,7 +133,7 @@ def _duration_s(text: str) -> float:
 def _url(text: str) -> tuple[str, str]:
     name, separator, url = text.partition("=")
     if not separator or not name or not url:
-        from neo_daemons.urls import redacted  # a run without daemons imports nothing of it
+        from neo_daemons.urls import redacted  # a run without daemons must not import it
 
-        raise pytest.UsageError(f"--neo-daemons-url {redacted(text)}: write NAME=URL, such as chroma=http://host:8000")
+        raise pytest.UsageError(f"--neo-daemons-url {redacted(text)}: expected NAME=URL, e.g. chroma=http://host:8000")
     return name.strip(), url.strip()

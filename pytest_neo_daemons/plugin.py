@@ -1,6 +1,6 @@
-"""What pytest loads: options, hook specifications, and fixtures that skip. The rest comes with ``--neo-daemons``.
+"""The plugin that pytest loads: options, hook specifications, and fixtures that skip.
 
-Installed and unused, this module and those that it imports at its top are all of ours that is imported.
+Everything else is loaded with ``--neo-daemons``. Without it, only this module and its top-level imports are imported.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from .off import skip_what_needs_daemons
 from .options import add_options, is_on
 
 MARKER_HELP = (
-    f"{MARKER}(*names, isolated=False): the test uses these daemons; "
-    "with isolated=True their fixtures are new_daemon(name), so that it may kill, pause or stop them"
+    f"{MARKER}(*names, isolated=False): start these daemons for the test; with isolated=True, give it its own "
+    "instances (as new_daemon does), which it may kill, pause or stop"
 )
 OLDEST = (8, 4)
 
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
         skip_what_needs_daemons(config)
         return
     if pytest.version_tuple < OLDEST:
-        raise pytest.UsageError(f"--neo-daemons needs pytest 8.4 or newer, and this is {pytest.__version__}")
+        raise pytest.UsageError(f"--neo-daemons requires pytest 8.4 or newer, but this is {pytest.__version__}")
     _import_from_installed_packages()
     from .hooks import activate
 
@@ -43,8 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _import_from_installed_packages() -> None:
-    """Import what a run needs, and not what a project has that is called alike: pytest puts the directories of tests
-    first on the import path, and ``python -m pytest`` the working directory."""
+    """Import what a run needs from the installed packages, not from project modules of the same names: pytest puts
+    test directories first on the import path, and ``python -m pytest`` the working directory."""
     from neo_daemons.interpreter import installed_first
 
     path, sys.path[:] = sys.path[:], installed_first()

@@ -1,4 +1,4 @@
-"""On a terminal, what daemons do that take their time to start."""
+"""Shows on a terminal what daemons that are slow to start are doing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ON_THEIR_WAY = frozenset({"starting", "running", "backoff"})
 
 
 class Progress:
-    """Looks once a second, in a thread of its own, and writes a line for each change. Does nothing where standard
-    output is no terminal."""
+    """Checks once a second, in a background thread, and prints a line for each change. Does nothing if standard output
+    is not a terminal."""
 
     def __init__(self, config: pytest.Config, client: Client) -> None:
         self._client = client
@@ -29,7 +29,7 @@ class Progress:
         self._shown: dict[str, str] = {}
         self._thread: threading.Thread | None = None
         if config.pluginmanager.has_plugin("terminalreporter") and sys.stdout.isatty():
-            # A copy: while a test runs, pytest captures the descriptor itself.
+            # A duplicate: while a test runs, pytest captures the original descriptor.
             self._terminal = os.dup(sys.stdout.fileno())
             self._thread = threading.Thread(target=self._watch, name="neo-daemons progress", daemon=True)
             self._thread.start()
@@ -50,7 +50,7 @@ class Progress:
                         os.write(self._terminal, f"\nneo-daemons: {daemon.name} is {now}\n".encode())
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._thread is not None:
             self._over.set()
             self._thread.join()

@@ -1,6 +1,6 @@
-"""Gives the daemons of a session to tests, and repairs what tests do to them.
+"""Provides the daemons of a session to tests, and repairs what tests do to them.
 
-Tests share a daemon, or have one of their own (`isolation`).
+Tests share a daemon or get their own instance (`isolation`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .selection import Selection
 from .sessions import Session, suppress_unavailable
 from .watch import WATCH, Watcher
 
-PARALLEL = "other workers may be using it; have one of the test's own: new_daemon({name!r})"
+PARALLEL = "other workers may be using it; use a daemon of your own: new_daemon({name!r})"
 
 
 class Provider:
@@ -30,12 +30,12 @@ class Provider:
 
     Args:
         session: where they run.
-        selection: what the tests use.
-        watcher: learns when a test begins to use them.
-        worker: in whose name those of one test's own are made.
-        parallel: other processes use the shared ones at the same time, and tests may not hurt them.
-        export_env: set the variables that the programs that use a daemon need, from when it is ready until `close`.
-        ready: called with each shared daemon that is ready for the first time.
+        selection: which daemons the tests use.
+        watcher: is notified when a test begins to use a daemon.
+        worker: the name of the process; part of the names of isolated daemons.
+        parallel: other processes use the shared daemons at the same time, so tests must not disturb them.
+        export_env: set the environment variables that a daemon's clients need, from when it is ready until `close`.
+        ready: called with each shared daemon when it is ready for the first time.
     """
 
     def __init__(
@@ -56,38 +56,38 @@ class Provider:
         self._export_env = export_env
         self._ready = ready
         self.isolation = Isolation(session, worker)
-        """The daemons of the present test's own."""
+        """The isolated daemons of the current test."""
         self.handles: dict[str, Daemon] = {}
-        """Shared daemon → its handle, once a test has asked for it."""
+        """Shared daemon → its handle, once a test has requested it."""
         self._touched: set[str] = set()
-        """Shared daemons whose handles the present test has looked at, however it came by them."""
+        """Shared daemons whose handles the current test has accessed, however it got them."""
         self._unavailable: set[str] = set()
-        """Daemons that were not available to the present test."""
+        """Daemons that were not available to the current test."""
         self._fixtures: dict[str, tuple[pytest.FixtureDef[Any], Any]] = {}
         """Fixture of a daemon → its definition and the latest request for it."""
         self._exported: dict[str, str | None] = {}
-        """What the environment had before."""
+        """The previous values of the environment variables."""
 
     # For fixtures
 
     def daemons(self, request: pytest.FixtureRequest) -> Daemons:
-        """All of them, for the fixture ``neo_daemons``."""
+        """Return all daemons, for the fixture ``neo_daemons``."""
 
         def get(name: str) -> Daemon:
-            # Only pytest knows whose definition of it counts.
+            # Only pytest knows which definition of the fixture applies.
             made: Daemon = self.handles.get(name) or request.getfixturevalue(shared_fixture_name(name))
             return made
 
         return Daemons(self.session.names, get, self.session.state_dir.path)
 
     def definition_for(self, name: str, request: pytest.FixtureRequest) -> Definition | None:
-        """What a daemon is to be for a test, where a fixture says so; None if nobody but the session says so."""
+        """Return the definition that a fixture states for a daemon; None if the session's definition applies."""
         fixture = fixture_name(name)
         if fixture is None:
             return None
         if self.session.ours:
             self._unavailable.add(name)
-            definitions.read(self.session, name)  # the fixture would fail for the rest of the run, and this does not
+            definitions.read(self.session, name)  # unlike this, the fixture would fail for the rest of the run
             self._unavailable.discard(name)
         elif not self._selection.is_overridden(name, request.session.items):
             return None
@@ -95,9 +95,9 @@ class Provider:
         return stated
 
     def obtain(self, name: str, definition: Definition | None) -> Daemon:
-        """The shared daemon of that name, ready; changed to this definition, if there is one.
+        """Return the shared daemon of that name when it is ready, after changing it to `definition`, if given.
 
-        The test fails, without a traceback, if it cannot be had.
+        The test fails, without a traceback, if the daemon is not available.
         """
         definitions.check_stated(definition, name)
         if definition is not None and definition != self.session.definition(name):
@@ -114,9 +114,9 @@ class Provider:
         return handle
 
     def isolate(self, name: str, definition: Definition | None, handle: Daemon | None = None) -> Daemon:
-        """A new daemon, like the shared one of that name, for the present test; `handle` is made to lead to it.
+        """Start a new instance of the shared daemon of that name for the current test, and point `handle` to it.
 
-        The test fails, without a traceback, if it cannot be had.
+        The test fails, without a traceback, if the instance is not available.
         """
         definitions.check_stated(definition, name)
         self._watcher.note_use()
@@ -125,7 +125,7 @@ class Provider:
         return daemon
 
     def is_isolated(self, daemon: Daemon) -> bool:
-        """Whether it is one test's own, which ends with it."""
+        """Return whether the daemon belongs to one test, with which it ends."""
         return any(handle is daemon for handle in self.isolation.handles)
 
     def _change(self, name: str, definition: Definition) -> None:
@@ -147,7 +147,7 @@ class Provider:
                 os.environ[variable] = value
 
     def _touch(self, name: str) -> None:
-        """The present test looks at the handle of a shared daemon, which may have been restarted on another port."""
+        """Note that the current test accesses the handle of a shared daemon, which may have moved to another port."""
         if name in self._touched:
             return
         self._touched.add(name)
@@ -161,7 +161,7 @@ class Provider:
     # From test to test
 
     def begin_test(self, item: pytest.Item) -> None:
-        """Have the daemons that a test uses ready for it, as far as they were given to one before."""
+        """Wait until the daemons that a test uses are ready, if an earlier test has used them already."""
         for handle in self.isolation.handles:
             self._watcher.logs.pop(handle.name, None)
         self.isolation.handles.clear()
@@ -172,7 +172,7 @@ class Provider:
         self._watcher.journal.read()
         for name in self._selection.used_by(item):
             if name in self.handles and self._watcher.has_news(name):
-                # A daemon that died between two tests is no reason for the second to fail.
+                # A daemon that died between two tests must not make the second one fail.
                 begin(self.handles[name])
                 self._watcher.seen_ready(name)
         if not hasattr(item, "fixturenames"):
@@ -181,39 +181,39 @@ class Provider:
         self._watcher.note_use()
 
     def set_up(self, name: str, fixture: pytest.FixtureDef[Any], request: Any) -> None:
-        """Note that pytest sets up a fixture of a daemon. Start a daemon of the test's own if the test has a handle on
-        one in place of the fixture."""
+        """Note that pytest sets up a fixture of a daemon. Start an isolated daemon if the test has a handle for one
+        instead of the fixture."""
         self._fixtures[fixture.argname] = (fixture, request)
         promised = getattr(request, "param", None)
         if isinstance(promised, Daemon):
             self.isolate(name, self.definition_for(name, request), promised)
 
     def concerning(self, item: pytest.Item) -> frozenset[str]:
-        """The daemons that may have to do with how a test ends."""
+        """Return the daemons that may affect the outcome of a test."""
         if "neo_daemons" in getattr(item, "fixturenames", ()):
             return frozenset({*self.session.names, *self.isolation.names})
         return frozenset({*self._selection.used_by(item), *self._touched, *self.isolation.names})
 
     def repair(self, item: pytest.Item) -> None:
-        """Before the fixtures of a test are torn down: that may need the daemons, as the next test will."""
+        """Repair the daemons before the fixtures of a test are torn down: both these and the next test need them."""
         for handle in self.isolation.handles:
             with suppress_unavailable():
-                handle.unpause()  # it ends with the test: no more is done for it
+                handle.unpause()  # it ends with the test and needs no further repair
         self._repair_shared()
         watch = item.stash.get(WATCH, None)
         incidents = watch.incidents() if watch is not None else []
         for name in {incident.daemon for incident in incidents}:
             used = name in self._touched or name in self._selection.used_by(item)
             if used and name in self.handles:
-                # So that the report can say, too, after how long it was back, and where it is now.
+                # Lets the report say when the daemon was back and where it is now.
                 with suppress_unavailable():
                     self.handles[name].wait_ready()
 
     def end_test(self) -> None:
-        """After the fixtures of a test were torn down."""
+        """Clean up after the fixtures of a test were torn down."""
         self._retry_unavailable()
         self.isolation.end()
-        self._repair_shared()  # once more: a fixture may have used a fault, too
+        self._repair_shared()  # again, because a fixture may have injected a fault, too
 
     def _repair_shared(self) -> None:
         for handle in self.handles.values():
@@ -222,7 +222,7 @@ class Provider:
                     handle.repair()
 
     def _retry_unavailable(self) -> None:
-        """Have pytest ask again for a daemon that was not available: the supervisor knows whether that is of use."""
+        """Make pytest request a daemon again that was not available: the supervisor decides whether to retry."""
         for name in self._unavailable:
             for fixture in (fixture_name(name), shared_fixture_name(name)):
                 if fixture in self._fixtures:
@@ -231,7 +231,7 @@ class Provider:
         self._unavailable.clear()
 
     def close(self) -> None:
-        """Give the environment its variables back."""
+        """Restore the environment variables."""
         for variable, value in self._exported.items():
             if value is None:
                 os.environ.pop(variable, None)
@@ -243,5 +243,5 @@ PROVIDER = pytest.StashKey[Provider]()
 
 
 def provider_of(request: pytest.FixtureRequest) -> Provider:
-    """The provider of this run; there whenever a test runs."""
+    """Return the provider of this run, which exists whenever a test runs."""
     return request.config.stash[PROVIDER]

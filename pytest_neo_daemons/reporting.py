@@ -1,4 +1,4 @@
-"""What is added to the reports of tests."""
+"""Adds sections and properties to the reports of tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TITLE = "neo-daemons"
 
 
 def add_section(report: pytest.TestReport | pytest.CollectReport, title: str, text: str) -> None:
-    """Add to a failing report, where the terminal, JUnit XML and a controller of workers find it."""
+    """Add a section to a failing report, where the terminal, JUnit XML and an xdist controller find it."""
     longrepr: Any = report.longrepr
     if hasattr(longrepr, "addsection"):
         longrepr.addsection(title, text, "-")
@@ -25,7 +25,7 @@ def add_section(report: pytest.TestReport | pytest.CollectReport, title: str, te
 
 
 def set_properties(item: pytest.Item, report: pytest.TestReport, incidents: Iterable[Incident]) -> None:
-    """Say in the report's properties what happened to the daemons."""
+    """Set the incidents as properties of a report."""
     others = [entry for entry in item.user_properties if entry[0] != PROPERTY]
     item.user_properties[:] = [*others, *((PROPERTY, str(incident)) for incident in incidents)]
     report.user_properties = list(item.user_properties)

@@ -1,4 +1,4 @@
-"""What the collected tests use, as far as their fixtures, markers and parameters say."""
+"""Determines which daemons the collected tests use, from their fixtures, markers and parameters."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ USES = pytest.StashKey[tuple[str, ...]]()
 
 
 class Selection:
-    """The uses of the daemons of one run.
+    """Which tests use which daemons of one run.
 
     Args:
-        names: of the daemons.
-        config: of the run.
+        names: the names of the daemons.
+        config: pytest's configuration.
     """
 
     def __init__(self, names: tuple[str, ...], config: pytest.Config) -> None:
@@ -27,11 +27,11 @@ class Selection:
         self._by_fixture |= {shared_fixture_name(name): name for name in names}
 
     def daemon_of(self, fixture: str) -> str | None:
-        """The daemon that a fixture of this name gives; None if it gives none."""
+        """Return the daemon that the fixture of this name provides; None if it provides none."""
         return self._by_fixture.get(fixture)
 
     def used_by(self, item: pytest.Item) -> tuple[str, ...]:
-        """The shared daemons that a test uses."""
+        """Return the shared daemons that a test uses."""
         if USES not in item.stash:
             fixtures: Iterable[str] = getattr(item, "fixturenames", ())
             names = [self._by_fixture[name] for name in fixtures if name in self._by_fixture]
@@ -43,12 +43,12 @@ class Selection:
         return item.stash[USES]
 
     def marked(self, item: pytest.Item) -> dict[str, None]:
-        """The shared daemons that a test's markers name, in order."""
+        """Return the shared daemons that a test's markers name, in order."""
         markers = [marker for marker in item.iter_markers(MARKER) if not marker.kwargs.get("isolated")]
         return dict.fromkeys(name for marker in markers for name in marker.args if name in self.names)
 
     def isolated_for(self, node: pytest.Item) -> dict[str, None]:
-        """The daemons that a test is to have for itself, in order. It fails if a marker of it makes no sense."""
+        """Return the daemons of which a test gets its own instance, in order. An invalid marker fails the test."""
         names: dict[str, None] = {}
         for marker in node.iter_markers(MARKER):
             self._check(marker)
@@ -60,25 +60,25 @@ class Selection:
         unknown = [name for name in marker.args if name not in self.names]
         if unknown:
             pytest.fail(
-                f"@pytest.mark.{MARKER}({unknown[0]!r}): no such daemon; configured: {', '.join(self.names)}",
+                f"@pytest.mark.{MARKER}({unknown[0]!r}): unknown daemon; configured daemons: {', '.join(self.names)}",
                 pytrace=False,
             )
         if not marker.args or set(marker.kwargs) - {"isolated"}:
-            pytest.fail(f'@pytest.mark.{MARKER}: write ("NAME", …) or ("NAME", …, isolated=True)', pytrace=False)
+            pytest.fail(f'@pytest.mark.{MARKER}: expected ("NAME", …) or ("NAME", …, isolated=True)', pytrace=False)
 
     def to_be_started(self, items: Sequence[pytest.Item]) -> Iterable[str]:
-        """The daemons that these tests will use, but for those that a project has a fixture for: it says first what
-        they are, or takes their place."""
+        """Return the daemons that these tests will use, except those for which a project has a fixture: that may first
+        change or replace them."""
         used: dict[str, None] = {}
         for item in items:
             if self.used_by(item) and not is_left_out(item):
-                values = parameters(item)  # may be values, and no fixtures
+                values = parameters(item)  # may be plain values instead of fixtures
                 used |= dict.fromkeys(name for name in self.used_by(item) if fixture_name(name) not in values)
         return (name for name in used if not self.is_overridden(name, items, itself=True))
 
     def is_overridden(self, name: str, items: Iterable[pytest.Item], *, itself: bool = False) -> bool:
-        """Whether a project has a definition fixture of its own, or one in the place of the daemon's `itself`: then
-        starting the daemon waits for that."""
+        """Return whether a project overrides the definition fixture or, with `itself`, the daemon's fixture: then the
+        daemon is only started when that fixture is set up."""
         fixture = str(fixture_name(name))
         attributes = [definition_fixture_name(fixture), *([fixture] if itself else [])]
         holders: set[Any] = set()
@@ -89,13 +89,13 @@ class Selection:
 
 
 def parameters(item: pytest.Item) -> dict[str | None, Any]:
-    """The parameters of a test, by name."""
+    """Return the parameters of a test, by name."""
     values: dict[str | None, Any] = getattr(getattr(item, "callspec", None), "params", {})
     return values
 
 
 def is_left_out(item: pytest.Item) -> bool:
-    """Whether a test's marks say, whatever else is so, that it will not run."""
+    """Return whether a test's marks alone rule out that it runs."""
     if any(item.iter_markers("skip")):
         return True
     if any(condition for mark in item.iter_markers("skipif") for condition in mark.args if isinstance(condition, bool)):

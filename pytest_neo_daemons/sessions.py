@@ -1,4 +1,4 @@
-"""A test process and its supervisor: one that it owns, one that another process of the run owns, or a ``serve``."""
+"""Connects a test process to its supervisor: its own, that of another process of the run, or a ``serve``."""
 
 from __future__ import annotations
 
@@ -23,33 +23,38 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FOREVER_S = 86_400.0 * 365
-"""How long a daemon may take to start is for its definition to say, and the supervisor's to watch."""
+"""The supervisor enforces the start timeout in a daemon's definition, so the plugin needs none of its own."""
 RECOVERY_S = 30.0
-"""A supervisor that was killed is replaced within a fraction of this."""
+"""How long to wait for the replacement of a killed supervisor; it takes a fraction of this."""
 TRY_AGAIN_S = 5.0
-"""To start another supervisor, where that fails."""
+"""How long to keep trying to start another supervisor."""
 ASK_AGAIN_S = 15.0
 POLL_S = 0.02
 MAX_DEATHS = 5
-"""Supervisors that die one after the other, without ever answering."""
+"""The number of consecutive supervisors that may die without ever answering."""
 CLOSE_S = 5.0
 
 
 class Unavailable(Exception):
-    """A daemon, or the supervisor, cannot be had; ``str()`` says why, with the end of the log."""
+    """A daemon or the supervisor is not available; ``str()`` says why, with the end of the log."""
+
+
+def not_available(name: str) -> str:
+    """Return how every message about an unavailable daemon begins; reports are searched for it."""
+    return f"{name} is not available"
 
 
 def suppress_unavailable() -> contextlib.suppress:
-    """Pass over a daemon that cannot be reached at the end of a test or a run: the next use of it fails with that."""
+    """Ignore an unavailable daemon at the end of a test or a run: its next use reports it."""
     return contextlib.suppress(Unavailable, ControlError)
 
 
 class Keeper:
-    """Holds a lease, in a thread that sleeps, and takes another one when the supervisor has been replaced.
+    """Holds a lease in a background thread, and takes a new one when the supervisor has been replaced.
 
     Args:
-        lost: called in that thread while there is no lease, again and again, with whether there has been one since
-            the call before; may raise `Unavailable`.
+        lost: called repeatedly in that thread while there is no lease, with whether there has been one since the
+            previous call; may raise `Unavailable`.
     """
 
     def __init__(
@@ -94,17 +99,14 @@ class Keeper:
                 self._lost(held)
                 failing_since = None
             except Exception as error:
-                # Whatever it is: a test may have put anything in the place of what this needs, and will be over soon.
+                # Any error: a test may have patched whatever this needs, and will end soon.
                 now = Unpatched.monotonic()
                 failing_since = now if failing_since is None else failing_since
                 if not isinstance(error, Unavailable) and now - failing_since < TRY_AGAIN_S:
                     Unpatched.sleep(POLL_S)
                     continue
                 with self._changed:
-                    self.fault = (
-                        f"the supervisor has died, and another one cannot be started in its place: {error}; "
-                        "run pytest again"
-                    )
+                    self.fault = f"the supervisor died and could not be restarted: {error}; run pytest again"
                     self._changed.notify_all()
                 return
             Unpatched.sleep(POLL_S)
@@ -121,19 +123,19 @@ class Keeper:
             self._lease.forget()
 
     def wait(self, timeout_s: float) -> None:
-        """Until there is a lease. Waiting in vain once is enough: later calls fail at once.
+        """Wait until there is a lease. After one timeout, later calls fail immediately.
 
         Raises:
-            Unavailable: there is none, and will be none.
+            Unavailable: there is no lease, and there will be none.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._lease is not None or self.fault is not None, timeout_s)
             if self._lease is None:
-                self.fault = self.fault or f"the supervisor has not answered for {timeout_s:g} s"
+                self.fault = self.fault or f"no response from the supervisor for {timeout_s:g} s"
                 raise Unavailable(self.fault)
 
     def close(self) -> bool:
-        """Give the lease up; False if there was none just then."""
+        """Give up the lease. Return False if there was none."""
         self._closing.set()
         lease = self._lease
         if lease is not None:
@@ -143,48 +145,48 @@ class Keeper:
 
 
 class Session(abc.ABC):
-    """What the plugin needs of a supervisor."""
+    """What the plugin needs from a supervisor."""
 
     ours = True
-    """Whether it is the tests' own, so that they may start, change and hurt its daemons."""
+    """Whether the supervisor belongs to the run, so that tests may start, change and disturb its daemons."""
 
     def __init__(self, state_dir: StateDir, names: Iterable[str]) -> None:
         self.state_dir = state_dir
-        """Where it keeps its files."""
+        """The state directory of the supervisor."""
         self.client = Client(state_dir)
         self.names = tuple(names)
         """The names of the daemons."""
 
     @abc.abstractmethod
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
-        """The daemon, ready; or on its way, when `wait_s` has passed.
+        """Start the daemon if needed. Return it when it is ready, or in its current state after `wait_s`.
 
         Raises:
-            Unavailable: it cannot be had.
+            Unavailable: it is not available.
         """
 
     @abc.abstractmethod
     def need_supervisor(self) -> None:
-        """Wait until it answers.
+        """Wait until the supervisor answers.
 
         Raises:
-            Unavailable: there is none, and will be none.
+            Unavailable: there is none, and there will be none.
         """
 
     @abc.abstractmethod
     def definition(self, name: str) -> Definition | None:
-        """What a daemon was defined as; None if that is not for us to know.
+        """Return the definition of a daemon; None if the session does not provide it.
 
         Raises:
-            Unavailable: the supervisor has not been asked yet, and cannot be.
+            Unavailable: the definitions are not known yet, and the supervisor cannot be asked.
         """
 
     def ask(self, request: Callable[[Client], T]) -> T:
-        """What the supervisor answers, also when it is just being replaced.
+        """Return the supervisor's answer to a request. Waits while a killed supervisor is being replaced.
 
         Raises:
-            ControlError: it refuses.
-            Unavailable: there is none, and will be none.
+            ControlError: the supervisor refused the request.
+            Unavailable: there is none, and there will be none.
         """
         deadline = Unpatched.monotonic() + RECOVERY_S
         while True:
@@ -198,7 +200,7 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Let go of it."""
+        """Release the supervisor."""
 
 
 class _LeasedSession(Session):
@@ -211,7 +213,7 @@ class _LeasedSession(Session):
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
         end = Unpatched.monotonic() + wait_s
         while True:
-            # In pieces, so that a supervisor that hangs is found out.
+            # In pieces, to notice a supervisor that hangs.
             piece_s = max(min(end - Unpatched.monotonic(), ASK_AGAIN_S), 0.0)
             needed = self.ask(functools.partial(Client.need, name=name, wait_s=piece_s))
             if needed.failure is not None or needed.daemon.ready or Unpatched.monotonic() >= end:
@@ -219,33 +221,33 @@ class _LeasedSession(Session):
         if needed.failure is None:
             return needed.daemon
         tail = "".join(f"\n    {line}" for line in needed.log_tail)
-        nothing = "" if needed.daemon.state == "external" else "\nit wrote nothing to its log"
+        nothing = "" if needed.daemon.state == "external" else "\nits log is empty"
         log = f"\nthe end of its log:{tail}" if tail else nothing
-        raise Unavailable(f"{name} cannot be had: {needed.failure}{log}")
+        raise Unavailable(f"{not_available(name)}: {needed.failure}{log}")
 
     def definition(self, name: str) -> Definition | None:
-        if self._definitions is None:  # asked once: they hold as long as the run does
+        if self._definitions is None:  # asked once: they do not change during the run
             settings = self.ask(Client.settings)
             self._definitions = {definition.name: definition for definition in settings.definitions}
-        # A copy: a project's fixture may change what it gets in place, and that must be seen to be a change.
+        # A copy: a project's fixture may modify it in place, and that must still be recognised as a change.
         return copy.deepcopy(self._definitions.get(name))
 
 
 class OwnSession(_LeasedSession):
-    """A session that this process has started, or found warm."""
+    """A session that this process started or found kept warm."""
 
     def __init__(self, owned: Owned, names: Iterable[str], *, found: bool) -> None:
         super().__init__(owned.state_dir, names)
         self.reused = found
         self.changes: list[Change] = []
-        """What a warm session had to change to be what this run wants."""
+        """What a warm session had to change for this run."""
         self.replaced = 0
-        """Supervisors that were killed during the run."""
+        """The number of supervisors that were killed during the run."""
         self._owned = owned
         self._set_up = not found
         self._deaths = 0
         self._answered = False
-        os.register_at_fork(after_in_child=owned.release)  # our lock is for us alone
+        os.register_at_fork(after_in_child=owned.release)  # a forked child must not hold our lock
         self._keeper = Keeper(self.client, f"pytest, pid {Unpatched.getpid()}", self._lost, owner=True)
 
     def need_supervisor(self) -> None:
@@ -260,22 +262,22 @@ class OwnSession(_LeasedSession):
         if self._owned.supervisor_lives():
             return
         if self._deaths + 1 >= MAX_DEATHS:
-            raise Unavailable(f"it ends again and again; its last words: {self._owned.last_words()}")
+            raise Unavailable(f"it keeps exiting; the end of its log: {self._owned.last_words()}")
         self._owned.spawn()
         self._deaths += 1
-        self.replaced += self._answered  # one that never answered had not begun
+        self.replaced += self._answered  # a supervisor that never answered does not count
 
     def close(self) -> None:
         self._owned.release()
         if not self._keeper.close():
             self._take_leave()
         if self._owned.keep_s == 0:
-            with contextlib.suppress(KeyboardInterrupt):  # it ends all the same
+            with contextlib.suppress(KeyboardInterrupt):  # it exits anyway
                 self._owned.wait_until_gone()
 
     def _take_leave(self) -> None:
-        """Have a supervisor that has only just been started know that we do not need it: it counts us as long as we
-        live, or until we have held a lease."""
+        """Tell a supervisor that has only just been started that we do not need it: it counts our process as a lease
+        until we have held one."""
         deadline = Unpatched.monotonic() + RECOVERY_S
         while self._owned.supervisor_lives() and Unpatched.monotonic() < deadline:
             try:
@@ -284,11 +286,11 @@ class OwnSession(_LeasedSession):
             except Unreachable:
                 Unpatched.sleep(POLL_S)
             except ControlError:
-                return  # it is ending
+                return  # it is exiting
 
 
 class JoinedSession(_LeasedSession):
-    """The session of another process of this run, seen from an xdist worker."""
+    """The session of another process of this run, used from an xdist worker."""
 
     def __init__(self, state_dir: StateDir, names: Iterable[str], worker: str) -> None:
         super().__init__(state_dir, names)
@@ -299,7 +301,7 @@ class JoinedSession(_LeasedSession):
 
 
 class AttachedSession(Session):
-    """The daemons of a ``serve``: used, and otherwise left alone."""
+    """The daemons of a ``serve``, which tests use but must not disturb."""
 
     ours = False
 
@@ -319,8 +321,8 @@ class AttachedSession(Session):
             if daemon.settled and daemon.state != "degraded":  # which may yet answer again
                 why = f"it is {daemon.state}{f' ({daemon.detail})' if daemon.detail else ''}"
                 raise Unavailable(
-                    f"{name} cannot be had: in {self.state_dir.path} {why}, and that is not for tests to change; "
-                    f"see: neo-daemons why {name} --state-dir {self.state_dir.path}"
+                    f"{not_available(name)}: {why} in {self.state_dir.path}, and tests must not change an attached "
+                    f"supervisor; see: neo-daemons why {name} --state-dir {self.state_dir.path}"
                 )
             Unpatched.sleep(POLL_S)
 

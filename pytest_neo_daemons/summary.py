@@ -1,4 +1,4 @@
-"""What a run says of its daemons: in its header, and in its summary."""
+"""Reports the daemons of a run in its header and its summary."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from neo_daemons.urls import redacted
 from . import workers
 from .choose import Choice
 from .dependencies import describe, not_up, with_needs
-from .guard import Mishaps, guarded
+from .guard import HookFailures, guarded
 from .incidents import JournalReader
 from .reporting import PROPERTY, TITLE
 from .sessions import OwnSession, suppress_unavailable
 
 WARM = (
-    "kept warm by an earlier run, and running the code of that time; a run without --neo-daemons-keep starts the "
-    "present one"
+    "kept warm by an earlier run and still running the code it was started with; run without --neo-daemons-keep to "
+    "start the current code"
 )
 
 
 @guarded
 class Summary:
-    """Collects what is to be said, in each process; the controller says it."""
+    """Collects the lines of the summary in each process; the controller prints them."""
 
-    def __init__(self, config: pytest.Config, choice: Choice, journal: JournalReader | None, mishaps: Mishaps) -> None:
-        self.mishaps = mishaps
+    def __init__(
+        self, config: pytest.Config, choice: Choice, journal: JournalReader | None, hook_failures: HookFailures
+    ) -> None:
+        self.hook_failures = hook_failures
         self._config = config
         self._is_worker = workers.worker_id(config) is not None
         self._names = choice.names
@@ -38,7 +40,7 @@ class Summary:
         self._journal = journal
         self._remarks = [choice.remark] if choice.remark is not None else []
         self._tests_hit: dict[str, list[str]] = {}
-        """Incident → the tests during which it was."""
+        """Incident → the tests during which it occurred."""
         self._final: list[DaemonStatus] = []
 
     def pytest_report_header(self) -> str | None:
@@ -47,7 +49,7 @@ class Summary:
         names = ", ".join(self._names)
         if not self._session.ours:
             down = "".join(f"; {line}" for line in not_up(self._names, self._session.client.status()))
-            return f"neo-daemons: {names}, of the serve in {self._session.state_dir.path}{down}"
+            return f"neo-daemons: {names}, attached to the supervisor of {self._session.state_dir.path}{down}"
         reused = isinstance(self._session, OwnSession) and self._session.reused
         return f"neo-daemons: {names}, started on demand{f'; {WARM}' if reused else ''}"
 
@@ -67,8 +69,8 @@ class Summary:
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
         result = yield
-        # The session's fixtures have been torn down, the workers are gone, and the summary is yet to come.
-        workers.send_remarks(self._config, [*self._remarks, *self.mishaps.lines()])
+        # Session fixtures have been torn down and the workers have exited, but the summary has not been printed yet.
+        workers.send_remarks(self._config, [*self._remarks, *self.hook_failures.lines()])
         if self._journal is not None:
             self._journal.read()
         if self._session is not None and not self._is_worker:
@@ -77,7 +79,7 @@ class Summary:
         return result
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        lines = [*self._lines(), *self._remarks, *self.mishaps.lines()]
+        lines = [*self._lines(), *self._remarks, *self.hook_failures.lines()]
         if lines:
             terminalreporter.section(TITLE)
             for line in lines:
@@ -94,14 +96,15 @@ class Summary:
                 yield f"{incident}; during {during}"
         if isinstance(session, OwnSession):
             if session.replaced:
-                yield f"the supervisor was killed and replaced {_times(session.replaced)}; its daemons were taken over"
+                times = _times(session.replaced)
+                yield f"the supervisor was killed and replaced {times}; the new one adopted its daemons"
             for change in session.changes:
                 yield f"{change.name}, kept warm by an earlier run, was changed: {change.reason}"
         yield from (f"reaped: {what}" for what in journal.reaped)
         yield from (f"{what}: {detail}" for what, detail in journal.faults.items())
 
     def _daemons(self, journal: JournalReader, *, ours: bool) -> Iterable[str]:
-        """A line for each daemon that was used, then for each that these need and that was not."""
+        """Yield a line for each daemon that was used, then one for each unused daemon that these need."""
         shown = []
         for daemon in self._final:
             starts = journal.starts.get(daemon.name, 0)
@@ -123,7 +126,7 @@ def _line(daemon: DaemonStatus, starts: int, *, ours: bool) -> str:
     if daemon.state == "external":
         parts.append("observed only")
     elif not ours:
-        parts.append("of a serve")
+        parts.append("attached")
     elif not starts:
         parts.append("reused")
     elif daemon.ready_after_s is not None:

@@ -1,4 +1,4 @@
-"""What the present test can see of its daemons: their logs, and what the journal says happened to them meanwhile."""
+"""Collects what happens to the daemons of the current test: their logs, and their incidents in the journal."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .incidents import Incident, JournalReader
 from .sessions import Session
 
 ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
-"""Control sequences, ECMA-48: CSI, OSC, and the short ones."""
+"""Control sequences of ECMA-48: CSI, OSC, and the short ones."""
 MAX_SLICE_BYTES = 65_536
 MAX_SLICE_LINES = 200
 
 
 class Watch:
-    """Where the logs and the journal, which has just been read, were when a test began to use daemons."""
+    """The positions of the logs and the journal, just read, when a test began to use daemons."""
 
     def __init__(self, journal: JournalReader, logs: dict[str, Path]) -> None:
         self._journal = journal
@@ -30,12 +30,12 @@ class Watch:
         self._sizes = {name: _size(path) for name, path in logs.items()}
 
     def incidents(self) -> list[Incident]:
-        """What happened since then, and what was down then."""
+        """Return the incidents since then, and those of daemons that were down then."""
         self._journal.read()
         return [*self._incidents, *self._journal.incidents[self._known :]]
 
     def slices(self, logs: dict[str, Path]) -> Iterable[tuple[str, str]]:
-        """What each daemon of `logs` has written since."""
+        """Yield what each daemon of `logs` has written since."""
         for name, path in logs.items():
             text = _since(path, self._sizes.get(name, 0))
             if text:
@@ -46,40 +46,40 @@ WATCH = pytest.StashKey[Watch]()
 
 
 class Watcher:
-    """Begins a `Watch` as soon as a test uses a daemon: most use none.
+    """Begins a `Watch` when a test first uses a daemon. Most tests use none.
 
     Args:
-        session: of the daemons.
-        journal: what has happened to them.
+        session: the session of the daemons.
+        journal: the journal of that session.
     """
 
     def __init__(self, session: Session, journal: JournalReader) -> None:
         self.journal = journal
         self.logs = {name: session.state_dir.daemon_log(name) for name in session.names}
-        """Daemon → its log; also of those of the present test's own."""
+        """Daemon → its log, including the isolated daemons of the current test."""
         self._item: pytest.Item | None = None
-        """The present test."""
+        """The current test."""
         self._seen_ready: dict[str, int] = {}
-        """Where the journal was when each daemon was last seen to be ready."""
+        """Daemon → the position in the journal when it was last seen to be ready."""
 
     def begin_test(self, item: pytest.Item) -> None:
-        """Make this the present test."""
+        """Make this the current test."""
         self._item = item
-        if WATCH in item.stash:  # it is run again
+        if WATCH in item.stash:  # it is being rerun
             del item.stash[WATCH]
 
     def note_use(self) -> None:
-        """Begin a watch for the present test, which uses a daemon, unless it has one."""
+        """Begin a watch for the current test, which uses a daemon, unless it has one."""
         if self._item is not None and WATCH not in self._item.stash:
             self.journal.read()
             self._item.stash[WATCH] = Watch(self.journal, self.logs)
 
     def has_news(self, name: str) -> bool:
-        """Whether anything has happened since a daemon was last seen to be ready."""
+        """Return whether anything has happened since a daemon was last seen to be ready."""
         return self._seen_ready.get(name) != self.journal.position
 
     def seen_ready(self, name: str) -> None:
-        """Note that a daemon is ready, as far as the journal has been read."""
+        """Note that a daemon is ready at the current position of the journal."""
         self._seen_ready[name] = self.journal.position
 
 
@@ -91,7 +91,7 @@ def _size(path: Path) -> int:
 
 
 def _since(path: Path, start: int) -> str:
-    """The end of a log from `start` on; of all of it, if it was rotated meanwhile."""
+    """Return the end of a log after `start`, or of the whole log if it has been rotated since."""
     size = _size(path)
     start = start if start <= size else 0
     try:
@@ -110,6 +110,6 @@ def _since(path: Path, start: int) -> str:
 
 
 def _printable(line: str) -> str:
-    """A line without colours, that cannot move the cursor, or be no XML."""
+    """Return a line without colours, cursor movements and characters that are invalid in XML."""
     line = ESCAPE.sub("", line)
     return "".join(character if character.isprintable() or character == "\t" else "�" for character in line)

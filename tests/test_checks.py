@@ -223,7 +223,7 @@ def test_a_number_is_read_and_nothing_else(tmp_path: Path) -> None:
         assert read_number(path) == number
     for wrong in (b"", b"words", b"\xff\xfe", b"1.5", b"9" * 30, b"1" * 5000, "٣".encode()):
         path.write_bytes(wrong)
-        with pytest.raises(ValueError, match="number holds '"):
+        with pytest.raises(ValueError, match="number contains '"):
             read_number(path)
     path.unlink()
     assert read_number(path / "in-no-directory") is None

@@ -1,7 +1,7 @@
-"""An MCP server that keeps notes in chroma, says how chroma is, and can neither start nor stop it.
+"""An MCP server that keeps notes in chroma and reports its health, but can neither start nor stop it.
 
-It finds chroma by the project that it is started in, anew for each call: chroma may come, go and move to another port
-while it runs.
+It finds chroma through the project in which it is started, again for each call: chroma may start, stop and move to
+another port while the server runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from neo_daemons.health import ChromaObserver, DatabaseLifecycleService
 
-os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"  # chroma is on this machine, and there is nobody else to ask
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"  # chroma is on this machine, so no proxy is needed
 server = MCPServer("notes")
 chroma = ChromaObserver()
 
@@ -26,47 +26,47 @@ chroma = ChromaObserver()
 async def remember(text: str) -> str:
     """Keep a note."""
     key = uuid.uuid4().hex
-    # Notes are not looked for by their meaning here, which would need a model; any vector will do.
+    # This example does not search notes by meaning, which would need a model, so any vector will do.
     await with_notes(lambda notes: notes.add(ids=[key], documents=[text], embeddings=[[1.0]]))
     return key
 
 
 @server.tool()
 async def recall() -> list[str]:
-    """All notes."""
+    """Return all notes."""
     found: list[str] = await with_notes(lambda notes: notes.get(include=["documents"])["documents"])
     return found
 
 
 @server.tool()
 async def healthcheck() -> dict[str, Any]:
-    """How chroma is, as it is seen now."""
+    """Check the health of chroma."""
     return (await chroma.acheck()).as_dict()
 
 
 @server.tool()
 def start_database() -> dict[str, Any]:
-    """Starts nothing: says whether chroma runs, and else the command that asks the orchestrator for it."""
+    """Report whether chroma is running; if not, with the command that starts it. This tool starts nothing."""
     return DatabaseLifecycleService(chroma).start_database()
 
 
 async def with_notes(use: Callable[[Any], Any]) -> Any:
-    """What `use` makes of the collection, where chroma is now."""
+    """Call `use` with the collection of the current chroma, and return its result."""
     try:
         seen = await chroma.aensure_healthy()
         return await asyncio.to_thread(_with_notes_at, str(seen.url), use)
     except Exception as error:
-        # It is not healthy, or was gone after all. Of other errors than this one the SDK may tell its client no more
-        # than that there was one.
+        # chroma is not healthy, or went away after the check. For any other exception type, the SDK may hide the
+        # message from its client.
         raise ToolError(str(error)) from error
 
 
 def _with_notes_at(url: str, use: Callable[[Any], Any]) -> Any:
-    import chromadb  # takes seconds, which the start of the server need not wait for
+    import chromadb  # takes seconds, which should not delay the start of the server
     from chromadb.config import Settings
 
     class Stated(Settings):
-        """What is stated here, and nothing of CHROMA_* variables and .env files, which are about another chroma."""
+        """Settings from the arguments only: CHROMA_* variables and .env files are for another chroma."""
 
         @classmethod
         def settings_customise_sources(cls, *_: Any, init_settings: Any, **others: Any) -> Any:
@@ -74,7 +74,7 @@ def _with_notes_at(url: str, use: Callable[[Any], Any]) -> Any:
 
     settings = Stated(anonymized_telemetry=False, chroma_server_ssl_verify=False)
     client: Any = chromadb.HttpClient(host=url, settings=settings)
-    with client:  # closed each time: a connection that idles would delay chroma's end
+    with client:  # closed each time: an idle connection would delay chroma's exit
         return use(client.get_or_create_collection("notes", embedding_function=None))
 
 

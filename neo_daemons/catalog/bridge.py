@@ -1,4 +1,4 @@
-"""bridge: the wake daemon of neo.mjs. It has no port: it tails the log of a SQLite graph and delivers messages."""
+"""Locates bridge, the wake daemon of neo.mjs. It has no port: it tails the log of a SQLite graph and sends messages."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from . import neo_mjs
 
 
 def locate(definition: Definition, project: Project) -> Launch | CannotRun:
-    """Find a checkout, or the provision that makes one."""
+    """Find a checkout, or the provision that creates one."""
     found = neo_mjs.find(neo_mjs.WAKE_SCRIPTS, definition, project)
     if isinstance(found, CannotRun):
         return found
     database = bridge_database(definition.options)
     init = Step(
-        title="making the graph database",
+        title="creating the graph database",
         command=(*(escape(str(path)) for path in (found.node, neo_mjs.INIT_GRAPH, found.home)), database),
         creates=database,
         telling=neo_mjs.NODE_TELLS,
@@ -30,7 +30,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
         note=found.note,
         provisions=found.provisions,
         before=(init,),
-        # After a kill it would take whoever has its old pid for its predecessor and, where it cannot tell, end it;
-        # and a garbled file stops it for ever.
+        # After a kill it would mistake the process with its old pid for its predecessor and, if unsure, kill it;
+        # and a damaged file would keep it from ever starting.
         stale_files=tuple(f"{BRIDGE_DIR}/{name}" for name in PID_FILES),
     )

@@ -1,4 +1,4 @@
-"""chroma: the vector database, as ``chroma run`` of the chromadb beside us."""
+"""Locates chroma, the vector database: ``chroma run`` of the installed chromadb."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     script = find_script("chroma", project)
     if script is None:
         return CannotRun(
-            reason="chromadb is not installed in this environment, and there is no chroma on PATH",
+            reason="chromadb is not installed in this environment, and chroma is not on PATH",
             remedy=pip_install("chroma"),
         )
-    # The host is always named: "localhost" is IPv4 on one machine and IPv6 on the next.
+    # Always pass the host: "localhost" is IPv4 on one machine and IPv6 on the next.
     arguments = ("run", "--path", "${data_dir}", "--host", "${host}", "--port", "${port}")
     return Launch(
         command=(escape(str(script)), *arguments),
-        # It goes by its arguments, but does not run if the project's own, or that of a .env, is no port.
+        # chroma uses its arguments, but fails if this variable of the project or of a .env file is not a port.
         env={"CHROMA_SERVER_HTTP_PORT": "${port}"},
         version=installed_version("chromadb", script),
     )

@@ -3,11 +3,11 @@
     python hub_model.py fetch REPOSITORY DIRECTORY
     python hub_model.py check DIRECTORY
 
-`fetch` makes DIRECTORY/model a link to the snapshot, and uses no network if that is there and whole. `check` looks
-whether the files of DIRECTORY/model, or of DIRECTORY itself, are whole, without loading them. Both say what is wrong in
-their last line, and exit 1.
+`fetch` makes DIRECTORY/model a link to the snapshot, and uses no network if that is complete. `check` checks that the
+files of DIRECTORY/model, or of DIRECTORY itself, are complete, without loading them. Both report an error in their last
+line and exit with code 1.
 
-It is run by file, with the interpreter that has mlx-lm, which need not have this package.
+The interpreter that has mlx-lm runs this file as a script, and may not have this package.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from pathlib import Path
 LINK = "model"
 WEIGHTS = "model*.safetensors"
 ASK_S = 15.0
-"""For the hub's answer to what the repository holds."""
+"""The timeout for the hub's list of the repository's files."""
 PROGRESS_S = 2.0
 PROGRESS_LINES = 50
 STALLED_S = 180.0
-"""Nothing has come for so long: it will not come. Longer than the hub client's own tries of one file."""
+"""After so long without data, no more is expected. Longer than the hub client's own retries for one file."""
 GIGABYTE = 1e9
 
 
 class NotUsableError(Exception):
-    """Why there is no model; ``str()`` is one line with a remedy."""
+    """The model is not usable; ``str()`` is one line with the reason and a remedy."""
 
 
 def wanted_patterns() -> list[str]:
-    """The files that the server loads, as its own version names them."""
+    """Return the patterns of the files that the installed server loads."""
     try:
         from mlx_lm.utils import DEFAULT_ALLOW_PATTERNS
     except ImportError:  # an older one
@@ -47,10 +47,10 @@ def wanted_patterns() -> list[str]:
 
 
 def check(model: Path) -> None:
-    """Whether the files of a model are there and whole.
+    """Check that the files of a model exist and are complete.
 
     Raises:
-        NotUsableError: they are not.
+        NotUsableError: they are missing or damaged.
     """
     try:
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
@@ -58,7 +58,7 @@ def check(model: Path) -> None:
                 json.loads((model / name).read_bytes())
         weights = sorted(model.glob(WEIGHTS))
         if not weights:
-            raise NotUsableError(f"{model} holds no {WEIGHTS}")
+            raise NotUsableError(f"{model} contains no {WEIGHTS}")
         for path in weights:
             with path.open("rb") as file:
                 # A safetensors file: 8 bytes of length, a JSON header of that length, the data that it describes.
@@ -73,27 +73,27 @@ def check(model: Path) -> None:
 
 
 def fetch(repository: str, directory: Path) -> str:
-    """Have the repository's snapshot in the hub's cache, and a link to it; what was done.
+    """Fetch the repository's snapshot into the hub's cache and link to it. Return a description of what was done.
 
     Raises:
-        NotUsableError: that cannot be.
+        NotUsableError: the model cannot be fetched or used.
     """
     from huggingface_hub import constants, snapshot_download
 
     damaged = False
     if not _place(Path(constants.HF_HUB_CACHE), repository).is_dir():
-        _ask_hub(repository)  # first of all, as what the server loads takes a while to find out
+        _ask_hub(repository)  # first, because finding out what the server loads takes a while
     patterns = wanted_patterns()
     try:
         found = Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
         check(found)
     except NotUsableError:
         damaged = True
-    except Exception as error:  # it is not there, or not all of it: then it is fetched
+    except Exception as error:  # it is missing or incomplete: then it is fetched
         _refuse_bad_name(error, repository)
     else:
         _link(directory, found)
-        return f"{repository} is in the cache already: {found}"
+        return f"{repository} is already in the cache: {found}"
     total = _size(_ask_hub(repository), repository, patterns)
     cache = Path(constants.HF_HUB_CACHE)
     stop = threading.Event()
@@ -116,7 +116,7 @@ def _link(directory: Path, found: Path) -> None:
 
 
 def _ask_hub(repository: str) -> dict[str, int]:
-    """The sizes of the repository's files. Asked first: the hub says at once, and without retries, what is wrong."""
+    """Return the sizes of the repository's files. This comes first: it fails immediately, without retries."""
     from huggingface_hub import HfApi
 
     try:
@@ -126,14 +126,14 @@ def _ask_hub(repository: str) -> dict[str, int]:
     sizes = {file.rfilename: file.size or 0 for file in files}
     if "config.json" not in sizes or not any(fnmatch(name, WEIGHTS) for name in sizes):
         raise NotUsableError(
-            f"{repository} is no model that mlx_lm can load: it has no config.json with {WEIGHTS}; "
-            "set daemons.mlx.model to another repository, such as one of mlx-community"
+            f"mlx_lm cannot load {repository}: it has no config.json with {WEIGHTS}; "
+            "set daemons.mlx.model to another repository, e.g. one from mlx-community"
         )
     return sizes
 
 
 def _size(sizes: dict[str, int], repository: str, patterns: list[str]) -> int:
-    """Bytes of the files to fetch, for which there must be room."""
+    """Return the bytes of the files to fetch, after checking that there is enough space."""
     from huggingface_hub import constants
 
     total = sum(size for name, size in sizes.items() if any(fnmatch(name, pattern) for pattern in patterns))
@@ -143,14 +143,14 @@ def _size(sizes: dict[str, int], repository: str, patterns: list[str]) -> int:
     free = shutil.disk_usage(place).free
     if missing > free:
         raise NotUsableError(
-            f"{repository} needs {missing / GIGABYTE:.1f} GB more, and {cache} has {free / GIGABYTE:.1f} GB free; "
+            f"{repository} needs {missing / GIGABYTE:.1f} GB more, but {cache} has only {free / GIGABYTE:.1f} GB free; "
             "free space there, or set HF_HOME to another directory"
         )
     return total
 
 
 def _why(error: BaseException, repository: str) -> str:
-    """An error of the hub's client, in one line with a remedy."""
+    """Describe an error of the hub's client in one line with a remedy."""
     from huggingface_hub import constants
 
     endpoint, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
@@ -168,24 +168,24 @@ def _why(error: BaseException, repository: str) -> str:
     if "RepositoryNotFoundError" in kinds or status == 404:
         return (
             f"{endpoint} has no repository {repository}, or it is private; "
-            "correct daemons.mlx.model, or set HF_TOKEN to a token that may read it"
+            "correct daemons.mlx.model, or set HF_TOKEN to a token that can read it"
         )
     if "OfflineModeIsEnabled" in kinds:
-        return f"{repository} is not in {cache}, and HF_HUB_OFFLINE is set; unset it for the first start"
+        return f"{repository} is not in {cache}, and HF_HUB_OFFLINE prevents the download; unset it for the first start"
     full = next((one for one in chain if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT)), None)
     if full is not None:
-        return f"no space is left in {cache}; free some, or set HF_HOME to another directory"
+        return f"no space left in {cache}; free some space, or set HF_HOME to another directory"
     denied = next((one for one in chain if isinstance(one, PermissionError)), None)
     if denied is not None:
-        return f"{cache} cannot be written: {denied.strerror}: {denied.filename}; set HF_HOME to another directory"
+        return f"cannot write to {cache}: {denied.strerror}: {denied.filename}; set HF_HOME to another directory"
     root = str(chain[-1]).strip().partition("\n")[0] or type(chain[-1]).__name__
     if status in (401, 403):
         return f"{endpoint} refuses access to {repository} (status {status}); check HF_TOKEN"
     if status is not None:
-        return f"{endpoint} answers with status {status} for {repository}; try again later, or check HF_ENDPOINT"
+        return f"{endpoint} returned status {status} for {repository}; try again later, or check HF_ENDPOINT"
     if kinds & {"TransportError", "RequestException", "LocalEntryNotFoundError", "TimeoutError", "ConnectionError"}:
         return (
-            f"{endpoint} cannot be reached ({root}), and {repository} is not in {cache}; check the network, "
+            f"cannot reach {endpoint} ({root}), and {repository} is not in {cache}; check the network, "
             "HTTPS_PROXY or HF_ENDPOINT, or set daemons.mlx.model to a model's directory"
         )
     return f"cannot fetch {repository}: {type(error).__name__}: {root}"
@@ -194,7 +194,7 @@ def _why(error: BaseException, repository: str) -> str:
 def _refuse_bad_name(error: BaseException, repository: str) -> None:
     if type(error).__name__ in ("HFValidationError", "HfUriError"):
         raise NotUsableError(
-            f"{repository!r} is no repository id (OWNER/NAME), and no such directory exists; correct daemons.mlx.model"
+            f"{repository!r} is not a repository id (OWNER/NAME) or an existing directory; correct daemons.mlx.model"
         ) from None
 
 
@@ -206,16 +206,16 @@ def _bytes_of(directory: Path) -> int:
     total = 0
     try:
         for path in directory.iterdir():
-            # What is being written may have been given its whole size at once.
+            # A file that is being written may already have its final size.
             found = path.lstat()
             total += min(found.st_size, found.st_blocks * 512)
-    except OSError:  # it is not there yet, or a file has just been renamed
+    except OSError:  # it does not exist yet, or a file has just been renamed
         pass
     return total
 
 
 def _watch(cache: Path, repository: str, total: int, stop: threading.Event) -> None:
-    """Say how far it is; end this process when nothing comes any more."""
+    """Print the progress; end this process when no more data arrives."""
     seen, since, said = -1, time.monotonic(), -total
     while not stop.wait(PROGRESS_S):
         size = _bytes_of(_place(cache, repository))
@@ -225,14 +225,14 @@ def _watch(cache: Path, repository: str, total: int, stop: threading.Event) -> N
                 print(f"{size / GIGABYTE:.2f} of {total / GIGABYTE:.2f} GB", flush=True)
                 said = size
         elif time.monotonic() - since > STALLED_S:
-            print(f"nothing of {repository} has come for {STALLED_S:.0f} s; check the network, and start again")
+            print(f"no data received for {repository} in {STALLED_S:.0f} s; check the network and start it again")
             sys.stdout.flush()
             os._exit(1)
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out one command; the exit code."""
-    # The client's own bars would fill the log with terminal sequences.
+    """Run one command. Return the exit code."""
+    # The client's progress bars would fill the log with terminal sequences.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         match arguments:
@@ -250,14 +250,14 @@ def main(arguments: list[str]) -> int:
     except ImportError as error:
         print(f"cannot fetch the model: {error}; install mlx-lm for {sys.executable}", flush=True)
         return 1
-    except Exception as error:  # whatever another version of the client makes of it
+    except Exception as error:  # other versions of the client may raise anything
         print(f"cannot fetch the model: {type(error).__name__}: {' '.join(str(error).split())}", flush=True)
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    # Run by file, Python looks for modules beside it first, and there `mlx` is this package's own.
+    # For a script, Python searches its directory for modules first, and there `mlx` is this package's module.
     here = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
     sys.exit(main(sys.argv[1:]))

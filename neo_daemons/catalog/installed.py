@@ -15,7 +15,7 @@ from neo_daemons.environment import search_path
 
 
 def find_script(name: str, project: Project) -> Path | None:
-    """A console script: of this interpreter's environment first, then on PATH."""
+    """Find a console script: first in this interpreter's environment, then on PATH."""
     beside = Path(sysconfig.get_path("scripts")) / name
     if beside.is_file():
         return beside
@@ -23,13 +23,14 @@ def find_script(name: str, project: Project) -> Path | None:
 
 
 def find_program(name: str, project: Project) -> Path | None:
-    """A program on PATH, absolute: PATH may hold relative directories, and a daemon's working directory is its own."""
+    """Find a program on PATH. The path is absolute: PATH may contain relative directories, and daemons have their own
+    working directory."""
     found = shutil.which(name, path=search_path(project.environ.get("PATH")))
     return Path(found).absolute() if found else None
 
 
 def installed_version(distribution: str, script: Path) -> str | None:
-    """Version of a distribution, if `script` belongs to this interpreter's environment."""
+    """Return the version of a distribution, if `script` belongs to this interpreter's environment."""
     if script.parent != Path(sysconfig.get_path("scripts")):
         return None
     try:
@@ -39,9 +40,9 @@ def installed_version(distribution: str, script: Path) -> str | None:
 
 
 def pip_install(extra: str) -> str:
-    """The command that adds what an extra of ours needs to this interpreter's environment.
+    """Return the command that installs the packages of one of our extras into this interpreter's environment.
 
-    It names the packages, as our own metadata has them, and not the extra: we may have been installed from a checkout.
+    It names the packages from our metadata instead of the extra, because we may have been installed from a checkout.
     """
     from packaging.requirements import Requirement
 

@@ -1,4 +1,4 @@
-"""mlx: the OpenAI-compatible server of mlx_lm, with a model of the user's or the built-in tiny one."""
+"""Locates mlx, the OpenAI-compatible server of mlx_lm, with the user's model or the built-in tiny one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from neo_daemons.references import escape
 from .installed import find_script, installed_version, pip_install
 
 TINY_MODEL = "tiny-model-1"
-"""Name in the cache; the number changes with what `tiny_model` makes."""
+"""Its name in the cache; the number changes with the output of `tiny_model`."""
 TINY_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 HUB_VARIABLES = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HOME")
-"""Those that say from where, and where to, models are fetched."""
+"""The variables that determine from where models are fetched, and where they are stored."""
 TRIAL_S = 300.0
-"""Bounds what takes seconds on an idle machine."""
+"""The time limit of a step that takes seconds on an idle machine."""
 
 
 def is_path(model: str) -> bool:
-    """Whether a model is named by its directory; the loader has made such a name absolute."""
+    """Return whether a model is given by its directory, which the loader has made absolute."""
     return model.startswith("/")
 
 
@@ -31,7 +31,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     script = find_script("mlx_lm.server", project)
     if script is None:
         return CannotRun(
-            reason="mlx-lm is not installed in this environment, and there is no mlx_lm.server on PATH",
+            reason="mlx-lm is not installed in this environment, and mlx_lm.server is not on PATH",
             remedy=pip_install("mlx"),
         )
     model = definition.options.get("model")
@@ -41,10 +41,10 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     if model is None:
         provisions = (_tiny_model(project, _interpreter(script)),)
         model = provisions[0].target
-        # Compiling kernels for it costs more than it ever saves, and wants a g++. Without a cache directory of the
-        # hub the server answers /v1/models with an empty body.
+        # Compiling kernels for it costs more than it ever saves, and requires g++. Without a cache directory of the
+        # hub, the server answers /v1/models with an empty body.
         env = {"MLX_DISABLE_COMPILE": "1", "HF_HUB_CACHE": escape(model)}
-        note = "built-in tiny model: its answers are noise; set daemons.mlx.model for a real one"
+        note = "using the built-in tiny model, whose answers are meaningless; set daemons.mlx.model to use a real one"
     elif is_path(model) and not Path(model).is_dir():
         return CannotRun(
             reason=f"the model directory {model} does not exist",
@@ -52,7 +52,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
         )
     elif not is_path(model):
         provisions = (_model_of_hub(model, definition, project, _interpreter(script)),)
-    # What it serves is there. Without this it would ask the hub at each start, and hang where that does not answer.
+    # The model exists locally. Without this, the server would contact the hub at each start, and hang without a reply.
     env["HF_HUB_OFFLINE"] = "1"
     return Launch(
         command=(escape(str(script)), "--model", escape(model), "--host", "${host}", "--port", "${port}"),
@@ -64,7 +64,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
 
 
 def _interpreter(script: Path) -> str:
-    """That which has mlx_lm, and need not be ours: so what it runs is run by file, not by module."""
+    """Return the interpreter that has mlx_lm. It may not have this package, so it runs our scripts by file."""
     beside = (script.parent / "python", script.resolve().parent / "python")
     return str(next((path for path in beside if path.exists()), sys.executable))
 
@@ -74,8 +74,8 @@ def _tiny_model(project: Project, interpreter: str) -> Provision:
     return Provision(
         target=str(project.cache / TINY_MODEL),
         steps=(
-            Step(title="making the tiny model", command=(*program, ".")),
-            Step(title="trying the tiny model", command=(*program, "--try", "."), timeout_s=TRIAL_S),
+            Step(title="creating the tiny model", command=(*program, ".")),
+            Step(title="testing the tiny model", command=(*program, "--try", "."), timeout_s=TRIAL_S),
         ),
         trial=_check(interpreter, "checking the tiny model"),
         holds=TINY_FILES,
@@ -84,13 +84,13 @@ def _tiny_model(project: Project, interpreter: str) -> Provision:
 
 
 def _check(interpreter: str, title: str) -> Step:
-    """Looks whether the files are whole: in milliseconds, whatever their size."""
+    """Return a step that checks that the files are complete. It takes milliseconds, whatever their size."""
     program = str(Path(__file__).with_name("hub_model.py"))
     return Step(title=title, command=(interpreter, "-IS", program, "check"), timeout_s=TRIAL_S)
 
 
 def _model_of_hub(model: str, definition: Definition, project: Project, interpreter: str) -> Provision:
-    """A link to the model's snapshot in the hub's cache, made when that is whole."""
+    """Return a provision that links to the model's snapshot in the hub's cache when that is complete."""
     program = (interpreter, str(Path(__file__).with_name("hub_model.py")))
     stated = {**project.environ, **definition.env}
     where = [(name, stated[name]) for name in HUB_VARIABLES if name in stated]
@@ -101,7 +101,7 @@ def _model_of_hub(model: str, definition: Definition, project: Project, interpre
             Step(
                 title=f"fetching the model {model}",
                 command=(*program, "fetch", model, "."),
-                # The server's own setting is not for this; the user's is.
+                # Use the user's setting here, not the server's.
                 env={"HF_HUB_OFFLINE": stated.get("HF_HUB_OFFLINE", "0")},
                 shows_progress=True,
             ),

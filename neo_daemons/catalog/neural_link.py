@@ -1,4 +1,4 @@
-"""neural-link: the WebSocket bridge of neo.mjs. Off by default: it listens on all interfaces."""
+"""Locates neural-link, the WebSocket bridge of neo.mjs. It is off by default because it listens on all interfaces."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from . import neo_mjs
 
 
 def locate(definition: Definition, project: Project) -> Launch | CannotRun:
-    """Find a checkout, or the provision that makes one."""
+    """Find a checkout, or the provision that creates one."""
     found = neo_mjs.find(neo_mjs.NEURAL_LINK_SCRIPTS, definition, project)
     if isinstance(found, CannotRun):
         return found
-    note = "it listens on all interfaces, whatever its host setting"
+    note = "listens on all interfaces, regardless of the host setting"
     return Launch(
         command=(escape(str(found.node)), escape(str(found.script))),
         env={"NEO_NL_PORT": "${port}"},

@@ -1,13 +1,13 @@
-"""Make a tiny language model on the spot, so that `mlx_lm.server` has something to serve without a download.
+"""Create a tiny language model locally, so that `mlx_lm.server` has something to serve without a download.
 
     python -m neo_daemons.catalog.tiny_model [--try] DIRECTORY
 
 writes a one-layer Llama with random weights (about 100 kB) and a byte-level tokenizer into DIRECTORY, which must exist.
-With ``--try`` it loads the one that is there by mlx_lm, and has it answer. It may also be run by file, with an
-interpreter that has mlx-lm but not this package.
+With ``--try`` it loads the existing model with mlx_lm and lets it answer. An interpreter that has mlx-lm but not this
+package may run this file as a script.
 
-Its answers are noise: one small letter for each token, as many as the request allows. All around them is real: loading,
-the chat template, token limits, streaming. It uses no network, and makes the same model each time.
+Its answers are noise: one small letter for each token, as many as the request allows. Everything else is real: loading,
+the chat template, token limits, streaming. It uses no network and creates the same model each time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HIDDEN_SIZE = 32
 MLP_SIZE = 64
 HEADS = 4
 SEED = 1
-# With weights of the usual size so small a model repeats one letter for ever.
+# With weights of the usual size, such a small model repeats one letter for ever.
 GAIN = 4.0
 
 START = "<s>"
@@ -46,7 +46,7 @@ def load_library(name: str) -> Any:
 
 
 def make_tokenizer() -> Any:
-    """One token for each byte and no merges, so that any text can be encoded."""
+    """Create a tokenizer with one token for each byte and no merges, so that it can encode any text."""
     tokenizers = load_library("tokenizers")
     byte_level = tokenizers.pre_tokenizers.ByteLevel
     vocabulary = {token: index for index, token in enumerate([START, END, *sorted(byte_level.alphabet())])}
@@ -79,7 +79,7 @@ def make_config(vocabulary: dict[str, int]) -> dict[str, Any]:
 
 
 def make_weights(vocabulary: dict[str, int]) -> dict[str, list[Any]]:
-    """Random weights, but for one channel that keeps the answers to `WANTED`.
+    """Create random weights, except for one channel that restricts the answers to `WANTED`.
 
     Llama has no output bias. So every token enters with the same value in channel 0, the layer adds nothing to it, and
     the output weights of that channel rule out the other tokens.
@@ -115,7 +115,7 @@ def make_weights(vocabulary: dict[str, int]) -> dict[str, list[Any]]:
 
 
 def make_model(directory: Path) -> str:
-    """Write the model, and answer what was made. Raises ImportError without mlx-lm, OSError if it cannot write."""
+    """Write the model and return a description. Raises ImportError without mlx-lm, OSError if it cannot write."""
     mlx, tokenizer = load_library("mlx.core"), make_tokenizer()
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     tokenizer_config = {
@@ -133,18 +133,18 @@ def make_model(directory: Path) -> str:
     # Given a path, mlx reports that it cannot open it as a RuntimeError.
     with path.open("wb") as file:
         mlx.save_safetensors(file, weights, metadata={"format": "mlx"})
-    return f"made a tiny model: {len(vocabulary)} tokens, 1 layer, {path.stat().st_size} bytes of random weights"
+    return f"created a tiny model: {len(vocabulary)} tokens, 1 layer, {path.stat().st_size} bytes of random weights"
 
 
 def try_model(directory: Path) -> str:
-    """Load the model and have it answer with one token. Raises whatever mlx_lm raises."""
+    """Load the model and let it answer with one token. Raises whatever mlx_lm raises."""
     mlx_lm = load_library("mlx_lm")
     model, tokenizer = mlx_lm.load(str(directory))
     return f"it answers {mlx_lm.generate(model, tokenizer, 'hello', max_tokens=1)!r}"
 
 
 def main(arguments: list[str]) -> int:
-    doing, act = "make", make_model
+    doing, act = "create", make_model
     if arguments[:1] == ["--try"]:
         doing, act = "use", try_model
         del arguments[0]
@@ -160,7 +160,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"cannot {doing} the tiny model in {arguments[0]}: {error.strerror or error}", file=sys.stderr)
         return 1
-    except Exception as error:  # whatever a library makes of a damaged file
+    except Exception as error:  # a library may raise anything for a damaged file
         reason = str(error).strip().partition("\n")[0]
         print(f"cannot {doing} the tiny model: {type(error).__name__}: {reason}", file=sys.stderr)
         return 1
@@ -168,7 +168,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # Run by file, Python looks for modules beside it first, and there `mlx` is this package's own.
+    # For a script, Python searches its directory for modules first, and there `mlx` is this package's module.
     here = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
     sys.exit(main(sys.argv[1:]))

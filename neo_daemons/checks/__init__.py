@@ -1,4 +1,4 @@
-"""Asking an endpoint, a file or a database: what the supervisor's probes and the health observers share.
+"""Queries endpoints, files and databases, for both the supervisor's probes and the health observers.
 
-Nothing here judges what it finds, and nothing here knows supervision, health or configuration.
+This package judges nothing that it finds, and does not know supervision, health or configuration.
 """

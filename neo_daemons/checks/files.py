@@ -1,4 +1,4 @@
-"""Asking a file for the number that a program keeps in it."""
+"""Reads the number that a program keeps in a file."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from neo_daemons.files import read_regular
 
 MAX_BYTES = 100
-"""Of a file that holds one number."""
+"""The maximum size of a file that contains one number."""
 LIMIT = 2**63
-"""What SQLite counts up to, and JSON can hold."""
+"""The limit of SQLite's integers."""
 SHOWN = 20
-"""Characters of another content that are quoted."""
+"""The number of characters of other content that are quoted."""
 
 
 def read_number(path: Path) -> int | None:
-    """The number in a file; None if there is no such file.
+    """Return the number in a file; None if the file does not exist.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: it contains something else.
         OSError: it cannot be read.
     """
     try:
@@ -29,14 +29,14 @@ def read_number(path: Path) -> int | None:
     with contextlib.suppress(ValueError):
         if len(data) <= MAX_BYTES and -LIMIT <= (number := int(data)) < LIMIT:
             return number
-    raise ValueError(f"{path} holds {data.decode('utf-8', 'replace').strip()[:SHOWN]!r}")
+    raise ValueError(f"{path} contains {data.decode('utf-8', 'replace').strip()[:SHOWN]!r}")
 
 
 def is_there(path: Path) -> bool:
-    """Whether something has this name, be it a link that leads nowhere.
+    """Return whether a file of this name exists, even a broken symbolic link.
 
     Raises:
-        OSError: that cannot be seen, as in a directory of another user.
+        OSError: that cannot be checked, e.g. in a directory of another user.
     """
     try:
         path.lstat()

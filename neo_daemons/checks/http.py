@@ -1,6 +1,6 @@
-"""Asking by HTTP: no proxy, no cookies, no connection that is kept, and no more of an answer than is wanted.
+"""Sends HTTP requests without proxies, cookies or kept connections, and reads only as much of a response as needed.
 
-httpx is imported with the first request: to load it takes longer than all else here.
+httpx is imported with the first request, because loading it takes longer than everything else here.
 """
 
 from __future__ import annotations
@@ -19,56 +19,56 @@ if TYPE_CHECKING:
 
 
 class Response(Struct, frozen=True):
-    """What came back."""
+    """The response to a request."""
 
     status: int
     body: bytes
-    """At most one byte more than was wanted: then there was more of it."""
+    """At most one byte more than the limit, which shows that it was longer."""
     server: str | None
-    """What it calls itself."""
+    """The name that the server reports."""
     packed: bool
-    """Compressed, although that was not asked for."""
+    """Whether it is compressed, although the request did not allow that."""
 
 
 class NoAnswer(Exception):
-    """There was none. ``str()`` says why."""
+    """There was no response; ``str()`` says why."""
 
 
 class NoConnection(NoAnswer):
-    """Nobody could be connected to."""
+    """The connection failed."""
 
     @property
     def refused(self) -> bool:
-        """Nobody listens there."""
+        """Whether nothing listens there."""
         return is_refused(self)
 
 
 class NotHttp(NoAnswer):
-    """What answers does not speak HTTP."""
+    """The server does not speak HTTP."""
 
 
 class Unsendable(NoAnswer):
-    """The request cannot be sent to anybody."""
+    """The request is malformed and cannot be sent."""
 
 
 def make_client(verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
-    """A client for requests to daemons, without a timeout of its own.
+    """Create a client for requests to daemons, without its own timeout.
 
     Args:
-        verify: what certificates are checked against; False: they are not.
+        verify: the context that verifies certificates; False: do not verify them.
     """
     import httpx
 
-    # Daemons are local: no proxy from the environment, and no connection kept that would delay a daemon's end.
+    # Daemons are local: use no proxy from the environment, and keep no connection that would delay a daemon's exit.
     client = httpx.AsyncClient(
         verify=verify,
         trust_env=False,
-        timeout=None,  # noqa: S113 - whoever asks has one
+        timeout=None,  # noqa: S113 - callers have one
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-        # What is small when it comes must not be large when it is unpacked.
+        # A small response must not become large when it is decompressed.
         headers={"Accept-Encoding": "identity"},
     )
-    # One daemon's cookies are nobody else's.
+    # The cookies of one daemon must not be sent to another.
     client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     return client
 
@@ -86,11 +86,11 @@ async def ask(
     """Send one request.
 
     Args:
-        limit: bytes of the body that are wanted.
-        unpack: read a packed body too, which may be large then; otherwise it is left unread.
+        limit: the maximum number of bytes of the body to return.
+        unpack: also read a compressed body, which may become large; otherwise it is left unread.
 
     Raises:
-        NoAnswer: there is none; or one of its kinds, above.
+        NoAnswer: there is no response; or one of its subclasses above.
     """
     import httpx
 

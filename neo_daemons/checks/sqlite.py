@@ -1,4 +1,4 @@
-"""Asking a SQLite database for a number, for programs that only read it."""
+"""Reads a number from a SQLite database, without modifying it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from pathlib import Path
 from .files import LIMIT
 
 LOCKED_S = 0.1
-"""How long a writer's lock is waited for."""
+"""How long to wait for a writer's lock."""
 STEPS = 10_000
-"""Instructions of SQLite's machine, well below a millisecond, between two looks at the clock."""
+"""Instructions of SQLite's machine between two checks of the clock; they take well below a millisecond."""
 
 
 def read_number(database: Path, query: str, deadline: float, *, without_writing: bool = False) -> int:
-    """The query's single value; 0 if it has none. Given up at `deadline` (monotonic seconds).
+    """Return the query's single value; 0 if it has none. Gives up at `deadline` (monotonic seconds).
 
-    Opened read-only, SQLite still makes the files of a write-ahead log, or writes to them. `without_writing` reads over
-    the log's index, itself read-only, which is there for as long as another process has the database open. And the file
-    is opened by SQLite only: closing any other descriptor of it would drop the locks that this process has on it.
+    Even in read-only mode, SQLite creates the files of a write-ahead log or writes to them. `without_writing` opens the
+    log's index read-only, too; it exists as long as another process has the database open. Only SQLite opens the file:
+    closing any other descriptor of it would drop the locks that this process has on it.
 
     Raises:
-        OSError: the database is not there, or no regular file.
-        sqlite3.Error, sqlite3.Warning: it is no such database, or cannot be read, or not without writing.
-        ValueError, OverflowError: the value is no whole number.
+        OSError: the database does not exist, or is not a regular file.
+        sqlite3.Error, sqlite3.Warning: it is not such a database, or cannot be read, or not without writing.
+        ValueError, OverflowError: the value is not an integer.
     """
-    if not stat.S_ISREG(os.stat(database).st_mode):  # a pipe would keep us waiting
+    if not stat.S_ISREG(os.stat(database).st_mode):  # reading a pipe would block
         raise OSError(errno.EINVAL, "not a regular file", str(database))
     options = "mode=ro"
     if without_writing:
         if not beside(database, "-shm").exists():
-            raise sqlite3.OperationalError("nobody has it open, and to read it now would be to write to it")
+            raise sqlite3.OperationalError("no process has it open, and reading it now would modify it")
         options += "&readonly_shm=1"
     connection = sqlite3.connect(f"{database.absolute().as_uri()}?{options}", uri=True, timeout=LOCKED_S)
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
@@ -49,5 +49,6 @@ def read_number(database: Path, query: str, deadline: float, *, without_writing:
 
 
 def beside(database: Path, suffix: str) -> Path:
-    """A file that SQLite keeps beside the database: its write-ahead log (``-wal``), or the log's index (``-shm``)."""
+    """Return a file that SQLite keeps next to the database: its write-ahead log (``-wal``) or the log's index
+    (``-shm``)."""
     return database.with_name(database.name + suffix)

@@ -1,4 +1,4 @@
-"""Asking whether a TCP port accepts connections."""
+"""Checks whether a TCP port accepts connections."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 
 
 async def connect(host: str, port: int) -> None:
-    """Connect, send nothing, and hang up.
+    """Connect, send nothing, and disconnect.
 
     Raises:
-        OSError: there is no connection.
-        ValueError: the host cannot be one.
+        OSError: the connection failed.
+        ValueError: the host is invalid.
     """
     _, writer = await asyncio.open_connection(host, port)
     writer.transport.abort()

@@ -1,5 +1,6 @@
-"""Supervisors that live for a session, of tests mostly: as long as somebody holds a lease, with nothing of production.
+"""Supervisors for sessions, mostly of tests: they run as long as a process holds a lease, and share nothing with
+production.
 
-`session` is what such a supervisor is told, in a file; `supervise` is the supervisor; `launch` starts one and clears
-away what dead ones left.
+`session` is the file with the supervisor's settings; `supervise` is the supervisor; `launch` starts one; `clear`
+removes what dead ones left behind.
 """

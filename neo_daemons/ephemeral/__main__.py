@@ -1,4 +1,4 @@
-"""``python -m neo_daemons.ephemeral STATE_DIR``: started by `launch`, not by people."""
+"""Runs ``python -m neo_daemons.ephemeral STATE_DIR``, which `launch` starts. Users do not run it."""
 
 import sys
 

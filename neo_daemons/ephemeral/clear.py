@@ -1,4 +1,4 @@
-"""Clearing away sessions whose supervisor and users have died: the processes that are proven theirs, then the files."""
+"""Removes sessions whose supervisor and users have died: first their processes, if proven, then their files."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ PATTERNS = ("run-*", "warm-*")
 
 
 class Cleared(Struct, frozen=True):
-    """A session that is no more, and the processes of it that were ended."""
+    """A removed session, and the processes of it that were stopped."""
 
     state_dir: StateDir
     ended: tuple[Orphan, ...]
 
 
 def clear(base: Path, *, skip: str) -> Iterator[Cleared]:
-    """Clear away every dead session in `base` but that of the name `skip`."""
+    """Remove every dead session in `base` except the one named `skip`."""
     platform = current_platform()
     directories = [path for pattern in PATTERNS for path in base.glob(pattern) if path.is_dir() and path.name != skip]
     for directory in directories:
         state_dir = StateDir(directory)
-        with contextlib.suppress(OSError, StateDirError):  # of one session: the others are cleared all the same
+        with contextlib.suppress(OSError, StateDirError):  # of one session: the others are removed anyway
             lock = platform.lock(lock_of(state_dir))
             if lock is None:
                 continue
             try:
-                # Its users hold its lock while they live; its supervisor may outlive them for a moment, or be warm.
+                # Its users hold its lock while they run; its supervisor may outlive them for a moment, or be warm.
                 if directory.is_dir() and presence(state_dir) is not Presence.RUNNING:
                     yield Cleared(state_dir, end_what_is_left(state_dir, platform))
                     remove(state_dir, lock, platform)
@@ -49,9 +49,9 @@ def clear(base: Path, *, skip: str) -> Iterator[Cleared]:
 
 
 def end_what_is_left(state_dir: StateDir, platform: Platform) -> tuple[Orphan, ...]:
-    """End the processes of a session whose lock the caller holds and whose supervisor is dead, also where its
-    directory is gone; who they were."""
-    from neo_daemons.supervision.reaping import reap  # a test run that finds its session warm has no use for it
+    """Stop the processes of a session whose lock the caller holds and whose supervisor is dead, even if its directory
+    is gone. Return these processes."""
+    from neo_daemons.supervision.reaping import reap  # a test run that finds its session warm does not need it
 
     ended = reap(state_dir, platform).ended
     with contextlib.suppress(OSError, StateDirError):

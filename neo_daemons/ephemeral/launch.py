@@ -1,4 +1,4 @@
-"""Starting the supervisor of a session, by the process that owns it."""
+"""Starts the supervisor of a session, in the process that owns the session."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from .session import Owner, SessionRecord
 
 POLL_S = 0.01
 ENDED_S = 30.0
-"""A supervisor that ends needs its daemons' graces; one that takes longer is left to itself."""
+"""How long to wait for a supervisor to stop. It needs the grace periods of its daemons."""
 LOCK_S = 2.0
-"""A warm session may just be ending; one that stays locked is in use."""
+"""How long to wait for the lock of a warm session, which may just be ending. One that stays locked is in use."""
 
 
 def import_all() -> None:
-    """Import what this module would import when it first needs it: by then a program's own modules may come first."""
+    """Import in advance what this module imports on demand: later a program's own modules may shadow it."""
     current_platform()
 
 
 class Owned:
-    """A session that this process owns: its directory, locked; and its supervisor, while there is one."""
+    """A session that this process owns: its locked directory, and its supervisor while there is one."""
 
     def __init__(self, state_dir: StateDir, lock: Lock, platform: Platform) -> None:
         self.state_dir = state_dir
         self._lock = lock
         self._platform = platform
         self.keep_s = 0.0
-        """How long the supervisor lives on after the run."""
+        """How long the supervisor keeps running after the run, in seconds."""
         self._env: dict[str, str] = {}
         self._record: SessionRecord | None = None
         self._supervisor: Process | None = None
 
     def begin(self, configuration: Configuration, *, keep_s: float) -> bool:
-        """Start the supervisor, without waiting for it; or find one, kept warm, that will do. Whether that was so:
-        then its definitions are still to be set.
+        """Start the supervisor without waiting for it, or find a suitable one that was kept warm. Return whether one
+        was found: then `set_up` must set its definitions.
 
         Raises:
             StateDirError: the session's directory cannot be used.
         """
         self.keep_s = keep_s if sessions.is_warm(self.state_dir) else 0.0
-        # As it is now: a supervisor that takes another's place in the midst of a test gets no more than that one had.
+        # The environment as it is now: a supervisor that replaces another during a test gets the same environment.
         self._env = sessions.environment(os.environ)
         owner = Owner(os.getpid(), self._platform.own_identity())
         self._record = sessions.new(configuration, owner, keep_s=self.keep_s)
@@ -67,8 +67,8 @@ class Owned:
                 end_what_is_left(self.state_dir, self._platform)
                 if not sessions.remove_files(self.state_dir, self._platform):
                     raise StateDirError(
-                        f"a process that an earlier run left in {self.state_dir.path} cannot be ended; "
-                        f"see: neo-daemons doctor --state-dir {self.state_dir.path}"
+                        f"a process that an earlier run left in {self.state_dir.path} cannot be stopped; "
+                        f"run: neo-daemons doctor --state-dir {self.state_dir.path}"
                     )
             self.state_dir.create()
             sessions.write(self.state_dir, self._record)
@@ -76,7 +76,7 @@ class Owned:
         except OSError as error:
             where = error.filename or self.state_dir.path
             raise StateDirError(
-                f"cannot use {where}: {error.strerror}; make room there, or set TMPDIR to another directory"
+                f"cannot use {where}: {error.strerror}; free some space, or set TMPDIR to another directory"
             ) from None
         return False
 
@@ -87,21 +87,21 @@ class Owned:
         while presence(self.state_dir) is Presence.RUNNING:
             if Unpatched.monotonic() > deadline:
                 raise StateDirError(
-                    f"the supervisor that an earlier run kept warm in {self.state_dir.path} is to be replaced, and "
-                    "does not end; try again, or run without --neo-daemons-keep"
+                    f"the supervisor kept warm in {self.state_dir.path} must be replaced but does not stop; "
+                    "try again, or run without --neo-daemons-keep"
                 )
             Unpatched.sleep(POLL_S)
 
     def set_up(self, client: Client) -> list[Change]:
-        """Have a supervisor that was kept warm take the definitions of this session; what changed."""
+        """Give the definitions of this session to a supervisor that was kept warm. Return what changed."""
         assert self._record is not None
         return client.set_up(self._record.definitions, keep_s=self._record.keep_s)
 
     def spawn(self) -> None:
-        """Start a supervisor on the session's directory, in the place of one that died if there was one.
+        """Start a supervisor on the session's directory, replacing one that died, if any.
 
         Raises:
-            OSError: it cannot be started.
+            OSError: the supervisor cannot be started.
         """
         if self._supervisor is not None:
             self._supervisor.close()
@@ -115,32 +115,32 @@ class Owned:
             Unpatched.close(output)
 
     def supervisor_lives(self) -> bool:
-        """Whether the supervisor that was started, or found, runs."""
+        """Return whether the supervisor that was started or found is running."""
         if self._supervisor is not None:
             return self._supervisor.is_alive()
         return presence(self.state_dir) is Presence.RUNNING
 
     def last_words(self) -> str:
-        """What the supervisor wrote last: why it ended."""
+        """Return the last line of the supervisor's log, which shows why it exited."""
         try:
             said = self.state_dir.supervisor_log.read_text(errors="replace").strip().splitlines()
         except OSError:
             said = []
-        return said[-1] if said else "it said nothing"
+        return said[-1] if said else "its log is empty"
 
     def release(self) -> None:
-        """Let others use the session, or its supervisor end it."""
+        """Release the session, so that others can use it or its supervisor can end it."""
         self._lock.release()
 
     def abandon(self) -> None:
-        """Give the session up before it has begun."""
+        """Give up the session before it has begun."""
         if self._supervisor is None and presence(self.state_dir) is not Presence.RUNNING:
             sessions.remove(self.state_dir, self._lock, self._platform)
         self._lock.release()
 
     def wait_until_gone(self) -> None:
-        """After the last lease has been given up: until the supervisor has ended and nothing is left. What it did
-        not get to, because it was killed, is done here."""
+        """Wait until the supervisor has exited after the last lease was given up, and nothing remains. If it was
+        killed, clean up in its place."""
         deadline = Unpatched.monotonic() + ENDED_S
         while self.supervisor_lives() and Unpatched.monotonic() < deadline:
             Unpatched.sleep(POLL_S)
@@ -157,10 +157,10 @@ class Owned:
 
 
 def own(root: Path, source: Path | None, *, warm: bool) -> Owned:
-    """A session of our own; the project's `warm` one, unless that is in use.
+    """Create a new session, or return the project's `warm` one unless that is in use.
 
     Raises:
-        StateDirError: there is no place for it.
+        StateDirError: there is no usable directory for it.
     """
     platform, base = current_platform(), sessions.base()
     if warm:

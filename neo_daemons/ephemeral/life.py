@@ -1,4 +1,4 @@
-"""How long a session lasts: as long as there is a lease, and a while longer if it is to be kept warm."""
+"""Determines how long a session lasts: as long as there is a lease, and longer if it is kept warm."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 
 FIRST_LEASE_S = 10.0
-"""A supervisor whose starter is gone already waits so long for somebody else's lease."""
+"""How long a supervisor waits for a lease if the process that started it is already gone."""
 OWNER = 0
-"""The number of the lease that the starting process holds by being alive; the others are counted from 1."""
+"""The number of the lease that the starting process holds while it is running; the others are counted from 1."""
 
 
 class Life:
-    """Calls `end` when nobody has held a lease for `keep_s` seconds. Begins with the lease of the owner, if
+    """Calls `end` when there has been no lease for `keep_s` seconds. Begins with the lease of the owner if
     `owner_lives`."""
 
     def __init__(self, *, owner_lives: bool, keep_s: float, end: Callable[[], None]) -> None:
@@ -25,18 +25,18 @@ class Life:
 
     @property
     def leases(self) -> int:
-        """How many there are."""
+        """The number of leases."""
         return len(self._leases)
 
     def taken(self, lease: int, *, owner: bool) -> None:
-        """Somebody holds `lease`; the `owner` does so instead of by being alive."""
+        """Note that `lease` is held. The lease of the `owner` replaces the one that it holds while it is running."""
         self._leases.add(lease)
         if owner:
             self._leases.discard(OWNER)
         self._disarm()
 
     def dropped(self, lease: int) -> None:
-        """Nobody holds `lease` any more."""
+        """Note that `lease` is no longer held."""
         self._leases.discard(lease)
         if not self._leases and self._timer is None:
             self._arm(self.keep_s)

@@ -1,4 +1,4 @@
-"""What a session is: its file, and where sessions are kept. No process is started here."""
+"""Defines the file of a session and the directory of all sessions. This module starts no process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FILE = "session.json"
 MAX_BYTES = 1 << 28
 VOLATILE = ("PYTEST_", "COV_CORE_", "COVERAGE_", "TERM", "SSH_", "XDG_SESSION", "NEO_DAEMONS_")
 VOLATILE_NAMES = frozenset({"_", "COLUMNS", "LINES", "OLDPWD", "PWD", "SHLVL", "WINDOWID"})
-"""Variables that differ from one run to the next and that no daemon should go by."""
+"""Variables that differ from run to run and that no daemon should depend on."""
 
 
 class Owner(Struct, frozen=True):
@@ -41,18 +41,18 @@ class Owner(Struct, frozen=True):
 
 
 class SessionRecord(Struct, frozen=True, kw_only=True):
-    """The content of a session's file: what its supervisor works by."""
+    """The content of a session's file: the settings of its supervisor."""
 
     root: str
     cache: str
     source: str | None
     definitions: tuple[Definition, ...]
     changed: tuple[Definition, ...] = ()
-    """What users of the session have added to these, or put in their place."""
+    """Definitions that users of the session have added or changed."""
     parallel: int | None
     owner: Owner
     keep_s: float
-    """How long to live on after the last lease."""
+    """How long to keep running after the last lease, in seconds."""
     version: str = VERSION
     python: str = sys.executable
     environment: str = ""
@@ -60,12 +60,12 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
 
     @property
     def surroundings(self) -> tuple[str | None, ...]:
-        """What must be the same for a supervisor that was kept warm to be of use."""
+        """What must be unchanged for a supervisor that was kept warm to be reused."""
         return (self.root, self.cache, self.source, self.version, self.python, self.environment)
 
 
 def new(configuration: Configuration, owner: Owner, *, keep_s: float = 0.0) -> SessionRecord:
-    """A session for the daemons of a configuration."""
+    """Create a session for the daemons of a configuration."""
     project = configuration.project
     return SessionRecord(
         root=str(project.root),
@@ -80,14 +80,14 @@ def new(configuration: Configuration, owner: Owner, *, keep_s: float = 0.0) -> S
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that daemons of a session inherit."""
+    """Return the variables that daemons of a session inherit."""
     return {
         name: value for name, value in environ.items() if name not in VOLATILE_NAMES and not name.startswith(VOLATILE)
     }
 
 
 def configuration(record: SessionRecord, state_dir: StateDir) -> Configuration:
-    """The configuration that a session was made from."""
+    """Return the configuration from which a session was created."""
     from neo_daemons.config.configuration import Configuration
     from neo_daemons.config.project import Project
 
@@ -102,7 +102,7 @@ def configuration(record: SessionRecord, state_dir: StateDir) -> Configuration:
 
 
 def present(record: SessionRecord) -> dict[str, Definition]:
-    """The definitions that hold, by name."""
+    """Return the current definitions, by name."""
     return {definition.name: definition for definition in (*record.definitions, *record.changed)}
 
 
@@ -112,7 +112,7 @@ def write(state_dir: StateDir, record: SessionRecord) -> None:
 
 
 def read(state_dir: StateDir) -> SessionRecord | None:
-    """The session of a state directory; None if its file is missing or not one of this version."""
+    """Return the session of a state directory; None if its file is missing or from another version."""
     try:
         return msgspec.json.decode(read_regular(state_dir.path / FILE, MAX_BYTES), type=SessionRecord)
     except (OSError, msgspec.DecodeError):
@@ -120,29 +120,33 @@ def read(state_dir: StateDir) -> SessionRecord | None:
 
 
 def base() -> Path:
-    """The directory of all sessions of this user, which nobody else may enter.
+    """Return the directory of all sessions of this user, which no other user may enter.
 
     Raises:
-        StateDirError: it is somebody else's, or a link.
+        StateDirError: it belongs to another user, or is a symbolic link.
     """
     try:
         path = Path(tempfile.gettempdir()).resolve() / f"neo-daemons-{os.geteuid()}"
     except OSError:
-        raise StateDirError("there is no writable directory for temporary files; set TMPDIR to one") from None
+        raise StateDirError(
+            "no directory for temporary files is writable; set TMPDIR to a writable directory"
+        ) from None
     if not is_text(path):
         raise StateDirError(f"{path}: the path is not UTF-8; set TMPDIR to another directory")
     try:
         path.mkdir(mode=0o700, exist_ok=True)
         found = path.lstat()
     except OSError as error:
-        raise StateDirError(f"cannot make {path}: {error.strerror}; set TMPDIR to a writable directory") from None
+        raise StateDirError(f"cannot create {path}: {error.strerror}; set TMPDIR to a writable directory") from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise StateDirError(f"{path} is not a private directory of this user; remove it, or set TMPDIR")
+        raise StateDirError(
+            f"{path} is not a private directory of this user; remove it, or set TMPDIR to another directory"
+        )
     return path
 
 
 def lock_of(state_dir: StateDir) -> Path:
-    """Locked by whoever uses a session, or ends it, or clears it away."""
+    """Return the lock file of a session. Processes lock it while they use, end or remove the session."""
     return state_dir.path.with_name(f"{state_dir.path.name}.lock")
 
 
@@ -156,8 +160,8 @@ def remove(state_dir: StateDir, lock: Lock, platform: Platform) -> None:
 
 
 def remove_files(state_dir: StateDir, platform: Platform) -> bool:
-    """Remove the directory of a session that nobody supervises; False while a process of it lives, which could not be
-    ended: the files prove whose it is."""
+    """Remove the directory of a session without a supervisor. Return False if a process of it is still running and
+    could not be stopped: the files prove to which session it belongs."""
     from neo_daemons.supervision.ownership import Ownership
 
     if Ownership(platform, state_dir).held_locks():
@@ -167,15 +171,15 @@ def remove_files(state_dir: StateDir, platform: Platform) -> bool:
 
 
 def is_warm(state_dir: StateDir) -> bool:
-    """Whether it is one that may be kept warm."""
+    """Return whether a session may be kept warm."""
     return state_dir.path.name.startswith("warm-")
 
 
 def _digest(value: object) -> str:
-    # Not by msgspec: a variable may hold bytes that are not UTF-8.
+    # Not with msgspec: a variable may contain bytes that are not UTF-8.
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def warm_name(root: Path, source: Path | None) -> str:
-    """The name of the one session of a project that may be kept warm."""
+    """Return the name of the one session of a project that may be kept warm."""
     return f"warm-{_digest((str(root), str(source)))}"

@@ -1,4 +1,4 @@
-"""The supervisor of a session: the orchestrator, with daemons on demand and a life as long as its leases."""
+"""The supervisor of a session: an orchestrator that starts daemons on demand and runs as long as it has leases."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from .life import OWNER, Life
 from .session import SessionRecord
 
 SHOWN_LINES = 30
-"""Of the log of a run that failed."""
+"""The number of log lines shown for a failed daemon."""
 RETRY_S = 0.05
 DEPENDANT_TRIES = 3
-"""How often what is built on other daemons is tried in a run: it may have failed because of them."""
+"""How often a run tries a daemon that depends on others: it may have failed because of them."""
 
 
 class SessionOrchestrator(AgentOrchestrator):
@@ -45,12 +45,12 @@ class SessionOrchestrator(AgentOrchestrator):
         self._changed = {definition.name: definition for definition in record.changed}
         """Definitions that users of the session have set."""
         self._inherited: set[str] = set()
-        """Those of them that an earlier run set: they hold until this one asks for the daemon otherwise."""
+        """The names of those that an earlier run set: they apply until this run requests the daemon without them."""
         self._changing = asyncio.Lock()
         self._failed: dict[str, api.Needed] = {}
-        """What could not be had, and was not ready since."""
+        """Daemons that failed and have not been ready since."""
         self._tries: dict[str, int] = {}
-        """How often each of these was tried in vain."""
+        """How often each of these failed to start."""
         self._owner = self._open_owner()
         self._life: Life | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -63,13 +63,13 @@ class SessionOrchestrator(AgentOrchestrator):
             return None
 
     async def supervise(self) -> None:
-        """Until the last lease has ended; then nothing is left.
+        """Supervise the session until the last lease has ended, then remove it.
 
         Raises:
             AlreadyRunning, StateDirError: as `AgentOrchestrator.start`.
         """
         await self.run(started=self._begin)
-        # Ended by a signal, with users: then what it left is theirs to clear away, or another supervisor's to take.
+        # If a signal ends it while it has users, they remove what it left, or another supervisor takes over.
         if self._lock is not None or (self._take_lock() and self._lock is not None):
             sessions.remove(self.configuration.state, self._lock, self.supervisor.platform)
 
@@ -82,11 +82,11 @@ class SessionOrchestrator(AgentOrchestrator):
         self._clearing = faults.reported(clearing, "clearing away what earlier sessions left")
 
     async def _clear_leftovers(self) -> None:
-        """What sessions left whose supervisor and users died at once."""
+        """Remove what sessions left behind whose supervisor and users died at once."""
 
         def tell(cleared: Cleared) -> None:
             for orphan in cleared.ended:
-                detail = f"{orphan.name}, pid {orphan.pid}, which an earlier session left in {orphan.state_dir}"
+                detail = f"{orphan.name}, pid {orphan.pid}, left by an earlier session in {orphan.state_dir}"
                 self.supervisor.journal.add(EventName.REAPED, pid=orphan.pid, detail=detail)
             if not cleared.ended:
                 self.supervisor.journal.add(EventName.CLEARED, detail=str(cleared.state_dir.path))
@@ -102,7 +102,7 @@ class SessionOrchestrator(AgentOrchestrator):
         self._ending = faults.reported(asyncio.create_task(self._end_unless_used()), "ending the session")
 
     async def _end_unless_used(self) -> None:
-        """End, once nobody else is about to use, or to clear away, this session."""
+        """End this session once no other process is about to use or remove it."""
         while self._life is not None and not self._life.leases:
             if self._take_lock():
                 self.ask_to_stop()
@@ -110,15 +110,15 @@ class SessionOrchestrator(AgentOrchestrator):
             await asyncio.sleep(RETRY_S)
 
     def _take_lock(self) -> bool:
-        """Whether nobody else uses this session. Where that cannot be told, because the lock's directory is gone or
-        no descriptor is left, nobody can."""
+        """Return whether no other process uses this session. If that is unknown because the lock's directory is gone or
+        no descriptor is left, no other process can use it."""
         try:
             self._lock = self.supervisor.platform.lock(sessions.lock_of(self.configuration.state))
         except OSError:
             return True
         return self._lock is not None
 
-    # What `control.protocols.OnDemandSession` promises
+    # The methods of `control.protocols.OnDemandSession`
 
     def lease_taken(self, lease: int, *, owner: bool) -> None:
         if self._stop_asked.is_set() or self._life is None:
@@ -162,8 +162,8 @@ class SessionOrchestrator(AgentOrchestrator):
             await daemon.situation.change(left_s)
 
     async def _renounce(self, name: str) -> None:
-        """Have a daemon, and those that it waits for, as they are stated, where only an earlier run wanted it
-        otherwise: this one would have said so before."""
+        """Discard the changes of an earlier run to a daemon and those that it waits for: if this run wanted them, it
+        would have requested them before."""
         ahead, needed = [name], set[str]()
         while ahead:
             needed.add(wanted := ahead.pop())
@@ -178,7 +178,7 @@ class SessionOrchestrator(AgentOrchestrator):
                 await self._reload()
 
     def _try_again(self, daemon: SupervisedDaemon) -> None:
-        """Give a daemon that could not be had another try, where others that it is built on may have been why."""
+        """Retry a failed daemon if those that it depends on may have been the cause."""
         built_on = [*daemon.definition.after, *daemon.definition.requires]
         if daemon.name not in self._failed or daemon.ready or self._tries[daemon.name] >= DEPENDANT_TRIES:
             return
@@ -191,7 +191,7 @@ class SessionOrchestrator(AgentOrchestrator):
                 self.supervisor.order(name, Event.STOP)
 
     def _start(self, daemon: SupervisedDaemon) -> None:
-        """Start a daemon that is down, and before it those that it waits for or refers to."""
+        """Start a daemon that is down, after those that it waits for or refers to."""
         if daemon.name in self.supervisor.fleet.changing or daemon.state not in (State.STOPPED, State.STOPPING):
             return
         for name in (*daemon.definition.after, *daemon.definition.requires):
@@ -209,20 +209,20 @@ class SessionOrchestrator(AgentOrchestrator):
         return failed
 
     def _give_up(self, daemon: SupervisedDaemon) -> None:
-        """Try no more to start it, nor what it waits for: in this run it has failed."""
+        """Stop trying to start a failed daemon and those that it waits for."""
         if daemon.situation.waiting_for in self.supervisor.daemons:
             self._give_up(self.supervisor.daemons[daemon.situation.waiting_for])
         if daemon.state in SETTLING:
             self.supervisor.order(daemon.name, Event.STOP)
 
     def _why_not(self, daemon: SupervisedDaemon) -> str | None:
-        """Why a daemon that was asked for will not be ready; None as long as it may be."""
+        """Return why a requested daemon will not become ready; None as long as it may."""
         if daemon.situation.waiting_for is not None:
             other = self.supervisor.daemons.get(daemon.situation.waiting_for)
             why = self._why_not(other) if other is not None and not other.ready else None
             return f"it waits for {daemon.situation.waiting_for}, which failed: {why}" if why is not None else None
-        # A test run waits for nothing that has failed from the start: only a daemon that worked before, or that lost
-        # the race for its port, gets its further tries.
+        # A test run does not wait for a daemon that failed from the start: only one that worked before, or that lost
+        # the race for its port, is retried.
         patience = PATIENT_FAILURES if daemon.past.has_been_ready or daemon.past.lost_its_port else 1
         tried = daemon.past.failed_starts >= patience
         match daemon.state:
@@ -250,8 +250,8 @@ class SessionOrchestrator(AgentOrchestrator):
                 before = before if before == definition else None
             if before is not None and before != definition:
                 raise Refused(
-                    f"cannot change {name}: in this run it has been changed to something else already, by another "
-                    "worker or conftest.py; let its definition be the same everywhere"
+                    f"cannot change {name}: another worker or conftest.py has already changed it differently in this "
+                    "run; use the same definition everywhere"
                 )
             if before is None:
                 check_order({**self._present(), name: definition}.values())
@@ -262,7 +262,7 @@ class SessionOrchestrator(AgentOrchestrator):
 
     async def remove(self, name: str) -> None:
         daemon = self.supervisor.daemon(name)
-        # Stopped before others have to wait for that.
+        # Stop it first, so that others do not have to wait for that.
         self.supervisor.order(name, Event.STOP)
         await daemon.wait_for(lambda daemon: daemon.state is State.STOPPED or daemon.dropped)
         async with self._changing:
@@ -274,7 +274,9 @@ class SessionOrchestrator(AgentOrchestrator):
         state_dir = self.configuration.state
         if daemon.definition.data_dir == str(state_dir.data_dir(name)):
             await asyncio.to_thread(shutil.rmtree, state_dir.data_dir(name), True)
-        if not is_held(state_dir.daemon_lock(name)):  # else a process could not be ended, and this proves whose it is
+        if not is_held(
+            state_dir.daemon_lock(name)
+        ):  # else a process could not be stopped, and the lock proves whose it is
             for path in (state_dir.daemon_log(name), state_dir.daemon_lock(name)):
                 path.unlink(missing_ok=True)
 
@@ -297,7 +299,7 @@ class SessionOrchestrator(AgentOrchestrator):
             self._tries.clear()
             for daemon in self.supervisor.daemons.values():
                 if daemon.state in (State.BACKOFF, State.PARKED, State.UNAVAILABLE):
-                    # What failed for the user before may work for this one.
+                    # What failed for the previous user may work for this one.
                     self.supervisor.order(daemon.name, Event.STOP)
             return await self._reload()
 
@@ -308,20 +310,20 @@ class SessionOrchestrator(AgentOrchestrator):
         self._record = msgspec.structs.replace(
             self._record, definitions=tuple(self._original.values()), changed=tuple(self._changed.values())
         )
-        # For a supervisor that takes our place.
+        # For a supervisor that replaces this one.
         sessions.write(self.configuration.state, self._record)
         return await self.supervisor.reload(self._present().values())
 
     async def reload(self, *, dry_run: bool = False) -> list[Change]:
-        raise Refused("the daemons of a session are what pytest has it run; there is no file to read again")
+        raise Refused("a pytest session has no configuration file to reload")
 
 
 def main(directory: str) -> int | str:
-    """Supervise the session of a state directory; the exit code, or what went wrong."""
+    """Supervise the session of a state directory. Return the exit code, or an error message."""
     state_dir = StateDir(Path(directory))
     record = sessions.read(state_dir)
     if record is None:
-        return f"{state_dir.path} holds no session of this version"
+        return f"{state_dir.path} does not contain a session of this version"
     faults.write_to_stderr()
     try:
         asyncio.run(SessionOrchestrator(state_dir, record).supervise())

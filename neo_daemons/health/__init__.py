@@ -1,7 +1,7 @@
-"""Read-only observers for programs that use a daemon and must never own it.
+"""Read-only observers for programs that use a daemon but must not manage it.
 
-An observer looks at one daemon and says what it saw. It starts nothing, stops nothing and writes nothing: nothing here
-imports supervision, or a module that could spawn or signal a process.
+An observer checks one daemon and reports what it found. It starts, stops and writes nothing: this package imports
+neither supervision nor a module that could spawn or signal a process.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _PUBLIC = {
 
 
 def __getattr__(name: str) -> Any:
-    # Importing the package costs nothing: the parts come when they are asked for.
+    # Importing the package costs nothing, because its modules are imported on demand.
     if name in _PUBLIC:
         from importlib import import_module
 

@@ -1,7 +1,7 @@
-"""All observers of a process look in one thread, and share its event loop and HTTP clients.
+"""Runs the checks of all observers of a process in one thread, with one event loop and shared HTTP clients.
 
-Callers from any thread or event loop can wait for one look. Each waits as long as it likes, and a caller that gives up
-or is cancelled does not end the look for the others.
+Callers from any thread or event loop can wait for one check. Each waits as long as it likes, and a caller that gives up
+or is cancelled does not end the check for the others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 THREAD = "neo-daemons-health"
 CLOSE_POLL_S = 0.01
 CLOSE_TIMEOUT_S = 5.0
-"""Closing takes milliseconds. A task that has not ended by then ends with the process, and Python warns about it."""
+"""Closing takes milliseconds. A task that is still running after this ends with the process, and Python warns."""
 
 
 def in_thread(work: Callable[[], T]) -> concurrent.futures.Future[T]:
@@ -73,9 +73,9 @@ class SharedClient:
 
 
 def _make_client(*, secure: bool) -> httpx.AsyncClient:
-    # httpx logs every request at INFO: a program that logs would get three lines for each look.
+    # httpx logs every request at INFO: a program that logs would get three lines for each check.
     logging.getLogger("httpx").addFilter(_is_not_observers)
-    # Loading the certificates takes longer than all else, and most daemons do not use TLS.
+    # Loading the certificates takes longer than everything else, and most daemons do not use TLS.
     return http.make_client(ssl.create_default_context() if secure else False)
 
 
@@ -149,11 +149,11 @@ class Background:
 _lock = threading.Lock()
 _current: Background | None = None
 _abandoned: list[Background] = []
-"""Left over from the parent of this forked process, which has their threads and closes their descriptors."""
+"""Left over from the parent of this forked process, which owns their threads and closes their descriptors."""
 
 
 def background() -> Background:
-    """The background thread of this process. The first call starts it."""
+    """Return the background thread of this process. The first call starts it."""
     global _current
     with _lock:
         if _current is None:
@@ -162,7 +162,7 @@ def background() -> Background:
 
 
 def close() -> None:
-    """End the thread. The next look starts another."""
+    """End the thread. The next check starts another."""
     global _current
     with _lock:
         leaving, _current = _current, None

@@ -1,4 +1,4 @@
-"""Looking at the bridge, which has no port: whether its process lives, and keeps up with the log that it tails."""
+"""Checks the bridge, which has no port: whether its process is running and keeps up with the log that it tails."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BridgeDetails(Details, frozen=True, kw_only=True):
     own_pid: int | None = None
     """The pid in its own PID file."""
     position: int | None = None
-    """The log entry that it has reached; None if there has been none since its start."""
+    """The log entry that it has reached; None if it has processed none since its start."""
     log_end: int | None = None
     behind: int | None = None
     """The number of entries between the two."""
@@ -55,16 +55,16 @@ class BridgeDetails(Details, frozen=True, kw_only=True):
 
 
 class BridgeObserver(Observer[BridgeDetails]):
-    """Looks at the bridge, the wake daemon of neo.mjs.
+    """Checks the bridge, the wake daemon of neo.mjs.
 
     Args:
         daemon_dir: its own directory (``NEO_AI_DAEMON_DIR``).
         database: the graph database that it tails (``NEO_MEMORY_DB_PATH``).
-        state_dir: of its supervisor, whose PID record names both; without directories either, the project's, as the
-            command line finds it.
-        name: of the daemon.
-        timeout_s: bound of one look.
-        reuse_s: for how long a healthy result may be answered again; its age is in the answer.
+        state_dir: the state directory of its supervisor, whose PID record contains both paths; by default, without
+            the paths, the project's, as the command line finds it.
+        name: the name of the daemon.
+        timeout_s: the time limit of one check.
+        reuse_s: for how long a healthy result may be reused; the observation contains its age.
 
     Raises:
         ValueError: only one of `daemon_dir` and `database` is given.
@@ -83,7 +83,7 @@ class BridgeObserver(Observer[BridgeDetails]):
         reuse_s: float = 0.0,
     ) -> None:
         if (daemon_dir is None) != (database is None):
-            raise ValueError("give both daemon_dir and database, or a state_dir that records them")
+            raise ValueError("pass both daemon_dir and database, or a state_dir that records them")
         if daemon_dir is None and state_dir is None:
             from neo_daemons.config.locate import find_state_dir
 
@@ -93,7 +93,7 @@ class BridgeObserver(Observer[BridgeDetails]):
         self._behind_since: tuple[int | None, float] | None = None
         """The position at which it was first seen to be behind, and when (monotonic seconds)."""
         self._reading: tuple[Background, concurrent.futures.Future[int]] | None = None
-        """The reader thread's result. It outlasts a look that times out, and there is never more than one."""
+        """The reader thread's result. It outlives a check that times out, and there is never more than one."""
         self._first_end: tuple[int, int] | None = None
         """A pid, and where the log ended when that process was first seen."""
 
@@ -113,12 +113,13 @@ class BridgeObserver(Observer[BridgeDetails]):
         gone = procfs.deleted_file(pid, database.name)
         if gone is not None:
             draft.fault(
-                f"its database was deleted under it: it reads {gone}{procfs.DELETED}, to which nobody writes any more"
+                f"its database was deleted while it runs: it reads {gone}{procfs.DELETED}, which nothing writes to any "
+                "more"
             )
             return
         try:
             draft.doing = f"reading {database}"
-            # In a thread: a database can be slow, and other looks use this loop.
+            # In a thread: a database can be slow, and other checks use this loop.
             owner = background()
             if self._reading is None or self._reading[0] is not owner or self._reading[1].done():
                 deadline = time.monotonic() + self.timeout_s
@@ -130,7 +131,7 @@ class BridgeObserver(Observer[BridgeDetails]):
             return
         except (ValueError, OverflowError, sqlite3.Error, OSError) as error:
             hidden = isinstance(error, PermissionError) or lacking(error) is not None
-            draft.fault(f"where it stands cannot be read: {_with_file(error)}", "unknown" if hidden else "unhealthy")
+            draft.fault(f"its progress cannot be read: {_with_file(error)}", "unknown" if hidden else "unhealthy")
             return
         self._judge_progress(draft, directory, database, pid, position, end)
 
@@ -144,41 +145,41 @@ class BridgeObserver(Observer[BridgeDetails]):
         try:
             return Path(exports[DAEMON_DIR_VARIABLE]), Path(exports[DATABASE_VARIABLE])
         except KeyError as error:
-            draft.fault(f"its PID record does not say {error}: give daemon_dir and database", "unknown")
+            draft.fault(f"its PID record does not contain {error}; pass daemon_dir and database", "unknown")
             return None
 
     @staticmethod
     def _living(draft: Draft, directory: Path) -> int | None:
-        """The process that its own PID file names; None, with a fault in `draft`, if that does not live."""
+        """Return the process that its own PID file names; None, with a fault in `draft`, if that is not running."""
         try:
             file = next((directory / name for name in PID_FILES if is_there(directory / name)), None)
         except OSError as error:
-            draft.fault(f"its own PID file cannot be looked for: {_with_file(error)}", "unknown")
+            draft.fault(f"its own PID file cannot be checked: {_with_file(error)}", "unknown")
             return None
         if file is None:
-            draft.fault(f"it does not run: there is none of {', '.join(PID_FILES)} in {directory}")
+            draft.fault(f"it is not running: {directory} contains none of {', '.join(PID_FILES)}")
             return None
         try:
             pid = read_number(file)
             if pid is None or not 1 < pid < 2**31:
-                raise ValueError(f"{file} names no process")
+                raise ValueError(f"{file} contains no pid")
             draft.details["own_pid"] = pid
             written = file.stat().st_mtime
             started = procfs.started_at(pid)
             living = procfs.identify(pid) is not None
         except ValueError as error:
-            draft.fault(f"its own PID file cannot be used, and it ends at every start because of it: {error}")
+            draft.fault(f"its own PID file is damaged, so it exits at every start: {error}")
             return None
         except (OSError, procfs.ProcfsUnavailable) as error:
             draft.fault(f"{file}: {reason(error)}", "unknown")
             return None
         command = procfs.command(pid)
         if not living or started is None:
-            draft.fault(f"it does not run: pid {pid}, which {file} names, is gone")
+            draft.fault(f"it is not running: pid {pid}, named by {file}, is gone")
         # It started after the file was written, or is another program: the pid has been reused.
         elif started > written + CLOCK_S or not any(part.endswith(SCRIPTS) for part in command):
             what = " ".join(command)[:100]
-            draft.fault(f"it does not run: pid {pid}, which {file} names, is another process now ({what})")
+            draft.fault(f"it is not running: pid {pid}, named by {file}, is another process now ({what})")
         elif procfs.is_stopped(pid):
             draft.fault(f"pid {pid} is stopped by a signal")
             return pid
@@ -192,7 +193,7 @@ class BridgeObserver(Observer[BridgeDetails]):
         now, monotonic = time.time(), time.monotonic()
         started = procfs.started_at(pid) or now
         stepped = max(_modified(directory / POSITION_FILE) or 0.0, started)
-        # Without a position file it is where the log ended at its start, which was no later than the first look.
+        # Without a position file it is where the log ended at its start, which was no later than the first check.
         if self._first_end is None or self._first_end[0] != pid:
             self._first_end = (pid, end)
         behind = max(end - (position if position is not None else self._first_end[1]), 0)
@@ -207,26 +208,28 @@ class BridgeObserver(Observer[BridgeDetails]):
             return
         if self._behind_since is None or self._behind_since[0] != position:
             self._behind_since = (position, monotonic)
-        # It has been behind at least since the latest write, which even the first look knows.
+        # It has been behind at least since the latest write, which even the first check knows.
         wrote = max(_modified(database) or 0.0, _modified(sqlite.beside(database, "-wal")) or 0.0)
         stuck_s = max(monotonic - self._behind_since[1], now - max(stepped, wrote))
         draft.details["stuck_for_s"] = stuck_s
         if stuck_s >= STUCK_S:
-            draft.fault(f"it lives and does not work: at {position}, behind {end}, without a step for {stuck_s:.0f} s")
+            draft.fault(
+                f"it is running but not working: at position {position}, behind {end}, no progress for {stuck_s:.0f} s"
+            )
 
 
 def read_end(database: Path, deadline: float) -> int:
     """Read where the log ends, without writing a byte. Gives up at `deadline` (monotonic seconds).
 
     Raises:
-        OSError: the database is not there.
-        sqlite3.Error, ValueError, OverflowError: it is no such database, or cannot be read without writing.
+        OSError: the database does not exist.
+        sqlite3.Error, ValueError, OverflowError: it is not such a database, or cannot be read without writing.
     """
     return sqlite.read_number(database, LOG_END_QUERY, deadline, without_writing=True)
 
 
 def _with_file(error: Exception) -> str:
-    """The reason of an error, with the file that it concerns."""
+    """Return the reason of an error, with the file that it concerns."""
     where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
     return where + reason(error)
 

@@ -1,4 +1,4 @@
-"""Looking at chroma: its heartbeat and its store. The heartbeat alone stays green when the store is deleted."""
+"""Checks chroma's heartbeat and its store: the heartbeat alone stays green when the store is deleted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ChromaDetails(Details, frozen=True, kw_only=True):
     heartbeat_ns: int | None = None
     """Its clock, in nanoseconds since the epoch."""
     store: Literal["readable", "unreadable", "deleted"] | None = None
-    """`deleted`: its files are gone. It still answers from the files that it has open; writes fail or are lost."""
+    """`deleted`: its files are gone. It still serves data from the files that it has open; writes fail or are lost."""
     collections: int | None = None
     """The number of collections in the database."""
     collection: str | None = None
@@ -50,22 +50,23 @@ class ChromaDetails(Details, frozen=True, kw_only=True):
 
 
 class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
-    """Looks at a chroma server.
+    """Checks a chroma server.
 
     Args:
-        url: of the server, such as ``http://127.0.0.1:8000``; by default what the PID record says.
-        state_dir: of its supervisor; without a URL either, the project's, as the command line finds it.
-        name: of the daemon.
-        data_dir: its data directory on this machine; by default the one on record. Without any, a deleted store is seen
-            if the server runs on this machine under the same user.
-        collection: also say whether it exists, and how much is in it.
-        tenant, database: where the collection is, and where the store is tried.
-        headers: sent with every request, never shown: what a server that wants credentials asks for.
-        timeout_s: bound of one look.
-        reuse_s: for how long a healthy result may be answered again; its age is in the answer.
+        url: the URL of the server, e.g. ``http://127.0.0.1:8000``; by default, the one in the PID record.
+        state_dir: the state directory of its supervisor; by default, without a URL, the project's, as the command
+            line finds it.
+        name: the name of the daemon.
+        data_dir: its data directory on this machine; by default, the recorded one. Without any, a deleted store is
+            detected if the server runs on this machine as the same user.
+        collection: also report whether this collection exists, and its number of records.
+        tenant, database: the database with the collection, in which the store is tested.
+        headers: sent with every request, never shown; for servers that require credentials.
+        timeout_s: the time limit of one check.
+        reuse_s: for how long a healthy result may be reused; the observation contains its age.
 
     Raises:
-        ValueError: an argument cannot be used.
+        ValueError: an argument is invalid.
     """
 
     details = ChromaDetails
@@ -116,7 +117,7 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         return content if isinstance(content, str) else None
 
     def _look_for_files(self, draft: Draft, verification: Verification | None) -> None:
-        """Look for its files, by name and among those that the server has open."""
+        """Search for its files, by name and among those that the server has open."""
         record = verification.living if verification is not None else None
         recorded = record.data_dir if record is not None else None
         directory = self._data_dir or (Path(recorded) if recorded is not None else None)
@@ -125,14 +126,14 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         if gone is not None:
             self._deleted(draft, gone)
         elif directory is not None:
-            with contextlib.suppress(OSError):  # a directory that we may not read proves nothing
+            with contextlib.suppress(OSError):  # an unreadable directory proves nothing
                 if not is_there(directory / DATABASE_FILE):
                     self._deleted(draft, str(directory / DATABASE_FILE))
 
     @staticmethod
     def _deleted(draft: Draft, path: str) -> None:
         draft.details["store"] = "deleted"
-        draft.fault(f"its store was deleted under it: {path} is gone; what it still answers is lost when it ends")
+        draft.fault(f"its store {path} was deleted while it runs; the data it still serves is lost when it exits")
 
     async def _read_store(self, draft: Draft, url: str) -> None:
         path = f"{self._database}/collections_count"
@@ -146,7 +147,7 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         if answer is None or draft.details["store"] == "deleted":
             return
         if answer.status == 404:
-            draft.fault(f"it has no such database: {answer}{answer.quoted}", "degraded")
+            draft.fault(f"it does not have this database: {answer}{answer.quoted}", "degraded")
         else:
             draft.fault(f"its store cannot be read: {answer}{answer.quoted}")
 
@@ -173,6 +174,6 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
             return
         elif answer.is_cut:
             draft.details["collection_exists"] = True
-            draft.fault(f"{what}: its description is too large to be read", "unknown")
+            draft.fault(f"{what}: its description is too large to read", "unknown")
             return
         draft.fault(f"{what} cannot be read: {answer}{answer.quoted}", "degraded")

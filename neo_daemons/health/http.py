@@ -1,4 +1,4 @@
-"""Looking at a daemon by asking it over HTTP."""
+"""Checks a daemon over HTTP."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .observer import TIMEOUT_S, Draft, Observer, clean
 from .record import Verification
 
 MAX_BODY_BYTES = 4_000_000
-"""How much of an answer is read."""
+"""The maximum number of bytes of a response that is read."""
 SHORTEST_SECRET = 4
-"""Characters. A shorter word of a header is no secret, and would be found in any text."""
+"""Characters. A shorter word of a header is not treated as a secret, because it could occur in any text."""
 SHOWN = 200
 """How many characters of an answer are quoted."""
 
@@ -34,14 +34,14 @@ D = TypeVar("D", bound=Details)
 
 
 class Answer(http.Response, frozen=True):
-    """A response, with what must not be shown of it."""
+    """A response, and the secrets that must not be shown from it."""
 
     secrets: tuple[str, ...] = ()
-    """Credentials that were sent, and that the answer may repeat."""
+    """Credentials that were sent, and that the response may repeat."""
 
     @property
     def is_cut(self) -> bool:
-        """Whether there was more of it than was read."""
+        """Whether the response was longer than what was read."""
         return len(self.body) > MAX_BODY_BYTES
 
     def json(self) -> Any:
@@ -76,9 +76,9 @@ class HttpDetails(Details, frozen=True, kw_only=True):
 
 
 class HttpDaemonObserver(Observer[D], Generic[D]):
-    """Base of the observers of HTTP daemons, which look at a given URL or at the one on record."""
+    """Base of the observers of HTTP daemons, which check a given URL or the recorded one."""
 
-    kind = "it"
+    kind = "the expected service"
     """The expected service, for messages."""
 
     def __init__(
@@ -95,13 +95,13 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
 
             state_dir = find_state_dir().path
         if url is not None and (not is_url(url) or "?" in url or "#" in url):
-            raise ValueError(f"{redacted(url)!r} is not a URL; write one such as http://127.0.0.1:8000")
+            raise ValueError(f"{redacted(url)!r} is not a URL; use e.g. http://127.0.0.1:8000")
         super().__init__(name, state_dir, timeout_s, reuse_s)
         self._url = url.rstrip("/") if url is not None else None
         self._headers = dict(headers or {})
         for key, value in self._headers.items():
             if not f"{key}{value}".isprintable() or not f"{key}{value}".isascii():
-                raise ValueError(f"header {clean(key)}: cannot be sent: give printable ASCII, without a line's end")
+                raise ValueError(f"header {clean(key)}: cannot be sent; use printable ASCII without line breaks")
         self._listener = Listener()
 
     def _place(self) -> str:
@@ -126,7 +126,7 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
         draft.url = draft.doing = without_credentials(url)
         try:
             await self._converse(draft, verification, url)
-        finally:  # even if it does not answer in time
+        finally:  # even if the daemon does not answer in time
             self._listener.seek(draft, *host_and_port(url))
 
     async def _converse(self, draft: Draft, verification: Verification | None, url: str) -> None:
@@ -135,13 +135,13 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
 
     @staticmethod
     def _recorded(draft: Draft, verification: Verification) -> str | None:
-        """The URL on record; None, with a fault in `draft`, if there is none."""
+        """Return the recorded URL; None, with a fault in `draft`, if there is none."""
         if verification.record is None:
             draft.record_missing(verification)
             return None
         url = verification.record.url
         if url is None or not is_url(url):
-            draft.fault(f"its PID record names no URL ({redacted(str(url))}): give one", "unknown")
+            draft.fault(f"its PID record contains no URL ({redacted(str(url))}); pass one", "unknown")
             return None
         return url.rstrip("/")
 
@@ -150,7 +150,7 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
     ) -> Answer | None:
         """Send one request. Returns None, with a fault in `draft`, if there is no answer.
 
-        `what` names the thing asked for in messages; by default it is the daemon itself.
+        `what` names the requested thing in messages; by default it is the daemon itself.
         """
         draft.doing = without_credentials(url) + path.partition("?")[0]
         about = what or draft.doing
@@ -161,18 +161,18 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
                     client, method, url + path, limit=MAX_BODY_BYTES, headers=self._headers, json=body
                 )
         except http.NotHttp as error:
-            reason = f"what answers does not speak HTTP ({error}){self._holder(draft, url)}"
+            reason = f"the service there does not speak HTTP ({error}){self._holder(draft, url)}"
         except http.Unsendable:
-            reason, status = "cannot be asked: that is no request which can be sent", "unknown"
+            reason, status = "the request cannot be sent: it is malformed", "unknown"
         except http.NoAnswer as error:
             reason = str(error)
             if lacking(error) is not None:
-                reason, status = f"{lacking(error)} (in the process that looks)", "unknown"
+                reason, status = f"{lacking(error)} (in the observing process)", "unknown"
             draft.nobody_listens = isinstance(error, http.NoConnection) and error.refused
         else:
             if not response.packed:
                 return Answer(**msgspec.structs.asdict(response), secrets=self._secrets(url))
-            reason = "the answer is packed, which was not asked for"
+            reason = "the response is compressed, although the request did not allow it"
         draft.fault(f"{about}: {reason}", status)
         return None
 
@@ -183,15 +183,15 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
         return tuple(sorted({word for word in words if len(word) >= SHORTEST_SECRET}, key=len, reverse=True))
 
     def _refuse(self, draft: Draft, url: str, path: str, answer: Answer) -> None:
-        """Note an answer that such a daemon does not give when it is healthy."""
+        """Note a response that a healthy daemon of this kind does not send."""
         where = f"{draft.url}{path.partition('?')[0]}"
         if answer.status in (401, 403):
-            draft.fault(f"{where}: {answer}: it wants credentials; give them as headers")
+            draft.fault(f"{where}: {answer}: it requires credentials; pass them in headers")
         elif answer.status >= 500:
             draft.fault(f"{where}: {answer}{answer.quoted}")
         else:
             holder = self._holder(draft, url)
-            draft.fault(f"{where}: wrong service: what answers is not {self.kind} ({answer}{answer.quoted}){holder}")
+            draft.fault(f"{where}: wrong service: it is not {self.kind} ({answer}{answer.quoted}){holder}")
 
     def _holder(self, draft: Draft, url: str) -> str:
         self._listener.seek(draft, *host_and_port(url))
@@ -201,14 +201,14 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
 
 
 class HttpObserver(HttpDaemonObserver[HttpDetails]):
-    """Asks any HTTP daemon at one path.
+    """Checks one path of any HTTP daemon.
 
     Args:
-        url: of the daemon; by default what its PID record says.
-        path: the path to ask for.
+        url: the URL of the daemon; by default, the one in its PID record.
+        path: the path to request.
         method: GET or HEAD, which change nothing.
-        status: the statuses that count as healthy; by default any 2xx.
-        body: a regular expression that must match somewhere in the answer.
+        status: the statuses that count as healthy; by default, any 2xx.
+        body: a regular expression that must match somewhere in the response.
         headers: sent with every request, never shown.
     """
 
@@ -230,8 +230,8 @@ class HttpObserver(HttpDaemonObserver[HttpDetails]):
     ) -> None:
         super().__init__(url, name, state_dir, headers, timeout_s, reuse_s)
         if path and (not path.startswith("/") or not path.isprintable()):
-            raise ValueError(f"path={clean(path)!r}: write one that begins with /")
-        self.kind = f"{name} as expected"
+            raise ValueError(f"path={clean(path)!r}: expected a path that begins with /")
+        self.kind = f"the expected {name}"
         self._path = path
         self._method = method
         self._status = frozenset(status)

@@ -1,4 +1,4 @@
-"""Finding the process that listens at a local address."""
+"""Finds the process that listens at a local address."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from neo_daemons.addresses import is_loopback
 from .observer import Draft
 
 ASK_AGAIN_S = 5.0
-"""Seconds until the next search after one that found nobody, mostly because the process is another user's."""
+"""Seconds until the next search after one that found no process, mostly because it belongs to another user."""
 
 
 class Listener:
-    """Finds the process that listens at a loopback address, where the system shows it. The search takes milliseconds;
-    to see that it is still the same process takes next to nothing."""
+    """Finds the process that listens at a loopback address, if the system shows it. The search takes milliseconds;
+    confirming that it is still the same process takes almost no time."""
 
     def __init__(self) -> None:
         self._link = ""
@@ -23,7 +23,7 @@ class Listener:
         self._sought_at = -ASK_AGAIN_S
 
     def seek(self, draft: Draft, host: str, port: int) -> None:
-        """Write the process into `draft`, unless it is known already or nobody listens."""
+        """Write the process into `draft`, unless it is already known or nothing listens."""
         if draft.listener is None and not draft.nobody_listens:
             draft.listener = self._find(host, port)
 

@@ -1,4 +1,4 @@
-"""Looking at mlx: whether its server answers, and its model. The model is asked rarely, and never twice at once."""
+"""Checks whether the mlx server and its model answer. The model is queried rarely, and never twice at once."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from .record import Verification
 
 COMPLETIONS = "/v1/chat/completions"
 UNNAMED = "default_model"
-"""What the server calls the model that it was started with."""
+"""The server's name for the model that it was started with."""
 MODEL_OPTION = "--model"
 QUESTION = {"messages": [{"role": "user", "content": "ready?"}], "max_tokens": 1}
 ANSWER_EVERY_S = 60.0
-"""One token a minute is nothing to a model that serves."""
+"""One token per minute is a negligible load."""
 FAILED_EVERY_S = 5.0
-"""After a failure, only the next question shows that the model has recovered."""
+"""After a failure, only the next request shows that the model has recovered."""
 ANSWER_WITHIN_S = 60.0
 """A model that is busy with a long prompt, or still loading, answers late."""
 WAIT_SHARE = 0.9
-"""The share of a look's remaining time that it waits for the model."""
+"""The share of a check's remaining time that it waits for the model."""
 MAX_KEPT = 256
-"""How many servers are remembered."""
+"""The maximum number of servers that are remembered."""
 
 
 class MlxDetails(Details, frozen=True, kw_only=True):
@@ -44,11 +44,11 @@ class MlxDetails(Details, frozen=True, kw_only=True):
     model: str | None = None
     """The model that it serves, as its command line or its answer names it."""
     answers: bool | None = None
-    """Whether the model answered when it was last asked; None if it was not asked, or has not answered yet."""
+    """Whether the model answered the last request; None if none was sent or it is still unanswered."""
     answered_ago_s: float | None = None
     """Seconds since then."""
     asking_for_s: float | None = None
-    """Seconds since the question that is not answered yet; None if there is none."""
+    """Seconds since the unanswered request was sent; None if there is none."""
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ class MlxDetails(Details, frozen=True, kw_only=True):
 
 
 class ModelAnswer(Struct):
-    """What is known of one model. All observers of a process share it, so that the model is not asked more often."""
+    """What is known about one model. All observers of a process share it, so that the model gets no extra requests."""
 
     answers: bool | None = None
     fault: str | None = None
@@ -68,27 +68,28 @@ class ModelAnswer(Struct):
     at: float = 0.0
     """When it answered (monotonic seconds)."""
     since: float = 0.0
-    """When the question that is in flight was asked (monotonic seconds)."""
+    """When the request in flight was sent (monotonic seconds)."""
     pid: int | None = None
     flight: asyncio.Task[None] | None = None
 
 
 class MlxObserver(HttpDaemonObserver[MlxDetails]):
-    """Looks at an mlx_lm server, or another that speaks the OpenAI protocol and has ``/health``.
+    """Checks an mlx_lm server, or another that speaks the OpenAI protocol and has ``/health``.
 
     Args:
-        url: of the server, such as ``http://127.0.0.1:8080``; by default what the PID record says.
-        state_dir: of its supervisor; without a URL either, the project's, as the command line finds it.
-        name: of the daemon.
-        answer_every_s: the model is asked for one token at most this often, by all observers of this process
-            together; None: never, and nothing is said of it.
-        headers: sent with every request, never shown: what a server that wants credentials asks for.
-        timeout_s: bound of one look. An answer of the model that takes longer goes on being awaited, up to
-            `ANSWER_WITHIN_S`: the status is `unknown` meanwhile, unless it has answered before.
-        reuse_s: for how long a healthy result may be answered again; its age is in the answer.
+        url: the URL of the server, e.g. ``http://127.0.0.1:8080``; by default, the one in the PID record.
+        state_dir: the state directory of its supervisor; by default, without a URL, the project's, as the command
+            line finds it.
+        name: the name of the daemon.
+        answer_every_s: all observers of this process together request one token from the model at most this often;
+            None: never, and the model is not checked.
+        headers: sent with every request, never shown; for servers that require credentials.
+        timeout_s: the time limit of one check. If the model takes longer, its answer is awaited for up to
+            `ANSWER_WITHIN_S`: meanwhile the status is `unknown`, unless the model has answered before.
+        reuse_s: for how long a healthy result may be reused; the observation contains its age.
 
     Raises:
-        ValueError: an argument cannot be used.
+        ValueError: an argument is invalid.
     """
 
     details = MlxDetails
@@ -112,7 +113,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         answer = await self._ask(draft, url, "/health")
         content = answer.json() if answer is not None else None
         if answer is None or answer.status != 200 or not isinstance(content, dict) or content.get("status") != "ok":
-            # Once the server is back, its model is asked again.
+            # Query the model again when the server is back.
             asked = self._asked.get(self._key(url))
             if asked is not None:
                 asked.answers = None
@@ -126,7 +127,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         await self._ask_model(draft, url, pid, self._answer_every_s)
 
     def _key(self, url: str) -> Any:
-        """The server and the credentials: an answer to a client with credentials says nothing to one without."""
+        """The server and the credentials, because answers differ between clients with and without them."""
         return (url, frozenset(self._headers.items()))
 
     @property
@@ -163,7 +164,7 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
         if asked.answers is False:
             draft.fault(f"its model does not answer: {asked.fault}")
         elif asked.answers is None:
-            draft.fault(f"its model was asked {now - asked.since:.1f} s ago and has not answered yet", "unknown")
+            draft.fault(f"a request to its model, sent {now - asked.since:.1f} s ago, is still unanswered", "unknown")
 
     async def _question(self, url: str, asked: ModelAnswer) -> None:
         try:
@@ -173,8 +174,8 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
                 async with asyncio.timeout(ANSWER_WITHIN_S):
                     answer = await self._ask(draft, url, COMPLETIONS, method="POST", body=QUESTION)
             except TimeoutError:
-                draft.fault(f"nothing within {ANSWER_WITHIN_S:g} s")
-            except Exception as error:  # without an answer, every look would ask again
+                draft.fault(f"no answer within {ANSWER_WITHIN_S:g} s")
+            except Exception as error:  # without a result, every check would send a request
                 logging.getLogger("neo_daemons").debug("asking the model of %s", url, exc_info=True)
                 draft.fault(f"{type(error).__name__}: {error}")
             content: Any = answer.json() if answer is not None and answer.status == 200 else None
@@ -189,6 +190,6 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
 
 
 def _model_of_command(pid: int | None) -> str | None:
-    """The model that a server was started with, where its command line can be seen."""
+    """Return the model that a server was started with, if its command line can be read."""
     command = procfs.command(pid) if pid is not None else ()
     return next((clean(value) for option, value in pairwise(command) if option == MODEL_OPTION), None)

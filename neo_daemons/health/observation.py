@@ -1,4 +1,4 @@
-"""What observers return: frozen values."""
+"""The frozen values that observers return."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from msgspec import Struct
 
 HealthStatus = Literal["healthy", "degraded", "unhealthy", "unknown"]
 """`healthy`: it can be used. `degraded`: it can be used in part, or something about it is not as it should be.
-`unhealthy`: it cannot be used. `unknown`: nobody could look, or a look is still under way. Unknown is not dead."""
+`unhealthy`: it cannot be used. `unknown`: the check was not possible or has not finished; this does not mean dead."""
 SEVERITY: tuple[HealthStatus, ...] = ("healthy", "degraded", "unknown", "unhealthy")
 """From best to worst. A set of daemons has the status of its worst."""
 RecordStatus = Literal["live", "stale", "starting", "missing", "damaged", "unproven", "elsewhere"]
-"""What a PID record in a state directory is worth: its process lives (`live`), is gone or is another one by now
-(`stale`), is being spawned (`starting`); there is no record (`missing`), it is no valid one (`damaged`), this system
-does not tell (`unproven`), or it is the record of a daemon at another place than the one that is looked at
+"""The status of a PID record in a state directory: its process is running (`live`), is gone or its pid belongs to
+another process (`stale`), or is being spawned (`starting`); there is no record (`missing`), it is invalid (`damaged`),
+its process cannot be verified (`unproven`), or it describes a daemon at another address than the one being checked
 (`elsewhere`)."""
 
 
 class Details(Struct, frozen=True, kw_only=True):
-    """Details of one kind of daemon. A field is None if nobody looked."""
+    """Details of one kind of daemon. A field is None if it was not checked."""
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -32,7 +32,7 @@ D = TypeVar("D", bound=Details, covariant=True)
 
 
 class Observation(Struct, Generic[D], frozen=True, kw_only=True):
-    """One daemon, as it was seen at `observed_at`."""
+    """The state of one daemon at `observed_at`."""
 
     daemon: str
     status: HealthStatus
@@ -42,19 +42,19 @@ class Observation(Struct, Generic[D], frozen=True, kw_only=True):
     """Why it is not healthy, the most important reason first."""
     url: str | None = None
     managed: bool | None = None
-    """Whether a living supervisor keeps this process; None without a state directory, or if that is not known."""
+    """Whether a running supervisor manages this process; None without a state directory, or if that is unknown."""
     pid: int | None = None
-    """The pid of the process on record, if it lives; else of the one that listens at the local address."""
+    """The pid of the recorded process, if it is running; else of the one that listens at the local address."""
     restarts: int | None = None
     """How often the supervisor has restarted it, according to the PID record."""
     record: RecordStatus | None = None
     """The status of the PID record; None without a state directory."""
     latency_ms: float | None = None
-    """How long the look took, in milliseconds."""
+    """How long the check took, in milliseconds."""
     observed_at: float
-    """When the look ended, in seconds since the epoch."""
+    """When the check ended, in seconds since the epoch."""
     age_s: float = 0.0
-    """Seconds between the look and this answer; above zero if the observation is reused."""
+    """Seconds between the check and this result; above zero if the observation is reused."""
     details: D
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The base of all observers: one look at a time, whose result everybody gets who asks meanwhile."""
+"""The base of all observers. It runs one check at a time and gives its result to all callers that wait meanwhile."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from .observation import SEVERITY, Details, HealthStatus, Observation, Transitio
 from .record import Verification, verify
 
 SLACK_S = 0.2
-"""Seconds that callers wait beyond the timeout of a look, for what the machine needs to deliver its result."""
+"""Seconds that callers wait beyond the timeout of a check, for the machine to deliver its result."""
 TIMEOUT_S = 2.0
-"""The default timeout of a look, in seconds."""
+"""The default timeout of a check, in seconds."""
 LONGEST_S = 86_400.0
 LONGEST_REASON = 600
 """The longest reason, in characters."""
 FIRST_PAUSE_S = 0.02
 LAST_PAUSE_S = 0.5
-"""The pause between two looks of a wait grows from the first to the last, in seconds."""
+"""The pause between two checks of a wait grows from the first to the last, in seconds."""
 
 D = TypeVar("D", bound=Details)
 R = TypeVar("R")
 
 
 class Unhealthy(Exception):
-    """A daemon is not healthy. ``str()`` has all reasons and the command that helps."""
+    """A daemon is not healthy. ``str()`` contains all reasons and the command that fixes it."""
 
     def __init__(self, observation: Observation[Any], remedy: str) -> None:
         self.observation = observation
         self.remedy = remedy
-        why = "; ".join(observation.reasons) or "no reason was seen"
+        why = "; ".join(observation.reasons) or "no reason known"
         super().__init__(f"{observation.daemon} is {observation.status}: {why}. {remedy}")
 
     def __reduce__(self) -> Any:
@@ -58,7 +58,7 @@ class NotReady(Unhealthy):
 
 
 class Draft:
-    """The verdict of a look that is under way."""
+    """The result of a check that is in progress."""
 
     def __init__(self, timeout_s: float = 0.0) -> None:
         self._deadline = time.monotonic() + timeout_s
@@ -67,17 +67,17 @@ class Draft:
         self.details: dict[str, Any] = {}
         self.url: str | None = None
         self.listener: int | None = None
-        """The pid of the process that listens at the URL, if it is seen."""
+        """The pid of the process that listens at the URL, if it is known."""
         self.nobody_listens = False
-        self.doing = "looking"
+        self.doing = "checking"
         self.on_timeout: HealthStatus = "unhealthy"
 
     def remaining_s(self) -> float:
-        """The seconds that are left for the look."""
+        """Return the seconds that are left for the check."""
         return max(self._deadline - time.monotonic(), 0.0)
 
     def record_missing(self, verification: Verification) -> None:
-        """Note that no record says where the daemon is."""
+        """Note that no record shows where the daemon is."""
         self.fault(str(verification.fault), "unhealthy" if verification.status == "missing" else "unknown")
 
     def fault(self, reason: str, status: HealthStatus = "unhealthy", *, first: bool = False) -> None:
@@ -87,22 +87,24 @@ class Draft:
 
 
 class Observer(abc.ABC, Generic[D]):
-    """Looks at one daemon. Safe to share between threads and event loops (asyncio's), and meant to be kept.
+    """Checks one daemon. Create it once and keep it; threads and asyncio event loops may share it.
 
     Args:
-        name: of the daemon; that of its PID record.
-        state_dir: of its supervisor. Adds `managed`, `pid` and `restarts` to what is seen.
-        timeout_s: bound of one look.
-        reuse_s: for how long a healthy result may be answered again; its age is in the answer.
+        name: the name of the daemon, as in its PID record.
+        state_dir: the state directory of its supervisor. Adds `managed`, `pid` and `restarts` to observations.
+        timeout_s: the time limit of one check.
+        reuse_s: for how long a healthy result may be reused; the observation contains its age.
     """
 
     details: ClassVar[type[Details]]
 
     def __init__(self, name: str, state_dir: Path | str | None, timeout_s: float, reuse_s: float) -> None:
         if not is_name(name):
-            raise ValueError(f"{clean(name)!r} is not the name of a daemon; use a-z, 0-9, - and _, a letter first")
+            raise ValueError(
+                f"{clean(name)!r} is not a valid daemon name; use a-z, 0-9, - and _, starting with a letter"
+            )
         if not 0 < timeout_s <= LONGEST_S or not reuse_s >= 0:
-            raise ValueError(f"timeout_s={timeout_s:g}, reuse_s={reuse_s:g}: write seconds, the first above zero")
+            raise ValueError(f"timeout_s={timeout_s:g}, reuse_s={reuse_s:g}: expected seconds, the first above zero")
         self.name = name
         self.timeout_s = timeout_s
         self.reuse_s = reuse_s
@@ -115,11 +117,11 @@ class Observer(abc.ABC, Generic[D]):
         return f"<{type(self).__name__} {self.name} {self._place()}>"
 
     def check(self, timeout_s: float | None = None) -> Observation[D]:
-        """Look, and return what was seen. Joins a look that is under way. Nothing that a daemon does makes it raise.
+        """Check the daemon and return an observation. A check in progress is shared. The daemon never makes it raise.
 
         Args:
-            timeout_s: wait no longer than this; a look that has not come back by then is `unknown`. By default a look
-                is waited for until its own bound ends it.
+            timeout_s: wait no longer than this; a check that has not finished by then is `unknown`. By default, wait
+                until the check's own time limit.
         """
         return self.collect(self.begin(timeout_s), timeout_s)
 
@@ -130,7 +132,7 @@ class Observer(abc.ABC, Generic[D]):
     def collect(
         self, looking: concurrent.futures.Future[Observation[D]], timeout_s: float | None = None
     ) -> Observation[D]:
-        """Wait for a look that `begin` has begun, as `check` does."""
+        """Wait for a check that `begin` has begun, as `check` does."""
         try:
             return looking.result(self._patience(timeout_s) + SLACK_S)
         except (TimeoutError, concurrent.futures.CancelledError):
@@ -147,7 +149,7 @@ class Observer(abc.ABC, Generic[D]):
             return self._in_flight(timeout_s)
 
     def is_up(self) -> bool:
-        """Whether a client can use it now."""
+        """Return whether a client can use the daemon now."""
         return self.check().ready
 
     async def ais_up(self) -> bool:
@@ -155,10 +157,10 @@ class Observer(abc.ABC, Generic[D]):
         return (await self.acheck()).ready
 
     def ensure_healthy(self) -> Observation[D]:
-        """Look, and return what was seen if the daemon is healthy.
+        """Check the daemon and return the observation if it is healthy.
 
         Raises:
-            Unhealthy: it is not, with all reasons and the command that mends it.
+            Unhealthy: it is not; the error contains all reasons and the command that fixes it.
         """
         return self._healthy(self.check())
 
@@ -170,7 +172,7 @@ class Observer(abc.ABC, Generic[D]):
         """Wait until a client can use the daemon. This does not start it.
 
         Raises:
-            NotReady: it is not within `timeout_s`.
+            NotReady: the daemon is not ready within `timeout_s`.
         """
         waiting = background().submit(self._wait(self._patience(timeout_s)))
         try:
@@ -188,8 +190,8 @@ class Observer(abc.ABC, Generic[D]):
             raise self._not_ready(self._in_flight(timeout_s)) from None
 
     async def watch(self, interval_s: float = 1.0) -> AsyncIterator[Transition[D]]:
-        """Yield what is seen now, and then every change of status, readiness, process or management. Looks every
-        `interval_s` seconds; a restart between two looks shows by its new pid."""
+        """Yield the current observation, then every change of status, readiness, process or management. Checks every
+        `interval_s` seconds; a restart between two checks shows in the new pid."""
         before: Observation[D] | None = None
         while True:
             after = await self.acheck()
@@ -199,22 +201,22 @@ class Observer(abc.ABC, Generic[D]):
             await asyncio.sleep(interval_s)
 
     def remedy(self, observation: Observation[Any]) -> str:
-        """The command with which a person can fix what was seen. An observer never runs it."""
+        """Suggest a command for the user. The observer never runs it."""
         if observation.status == "healthy":
-            return "There is nothing to be done."
+            return "Nothing to do."
         command = f"{shlex.quote(sys.executable)} -m neo_daemons"
         if self.state is None:
-            return f"Whoever runs it must mend it; if that is neo-daemons: {command} up"
+            return f"Its operator must fix it; if neo-daemons runs it: {command} up"
         where = f" --state-dir {shlex.quote(str(self.state.path))}"
         if verify(self.state, self.name).supervised:
             order = "restart" if observation.record == "live" else "start"
-            tells = f"Its supervisor may be at it: {command} why {self.name}{where} tells."
-            return f"{tells} If it is to be done by hand: {command} {order} {self.name}{where}"
+            explain = f"Its supervisor may already be restarting it; see: {command} why {self.name}{where}"
+            return f"{explain}. To do it yourself: {command} {order} {self.name}{where}"
         if self.state.path.name == DEFAULT_NAME:
-            return f"Start it with: cd {shlex.quote(str(self.state.path.parent))} && {command} up"
-        return f"Start it with: {command} up{where}"
+            return f"Start it: cd {shlex.quote(str(self.state.path.parent))} && {command} up"
+        return f"Start it: {command} up{where}"
 
-    # A look
+    # A check
 
     def _verify_record(self) -> Verification | None:
         """Verify the PID record, if a state directory is given."""
@@ -222,10 +224,10 @@ class Observer(abc.ABC, Generic[D]):
 
     @abc.abstractmethod
     async def _examine(self, draft: Draft, verification: Verification | None) -> None:
-        """Look at the daemon. Names each step that takes time in ``draft.doing`` before it takes it."""
+        """Check the daemon. Implementations name each step that takes time in ``draft.doing`` before they begin it."""
 
     def _place(self) -> str:
-        """Where it looks, for people."""
+        """Return the place of the daemon, for `repr`."""
         return f"of {self.state.path}" if self.state is not None else ""
 
     async def _look(self) -> Observation[D]:
@@ -239,7 +241,7 @@ class Observer(abc.ABC, Generic[D]):
             draft.fault(f"{draft.doing}: no answer within {self.timeout_s:g} s", draft.on_timeout)
         except Exception as error:  # a bug in the observer says nothing about the daemon
             logging.getLogger("neo_daemons").debug("observing %s", self.name, exc_info=True)
-            draft.fault(f"{draft.doing}: cannot be looked at: {type(error).__name__}: {error}", "unknown")
+            draft.fault(f"{draft.doing}: the check failed: {type(error).__name__}: {error}", "unknown")
         latency_ms = (time.monotonic() - began) * 1000
         if verification is not None:
             _add_record(draft, verification)
@@ -300,11 +302,11 @@ class Observer(abc.ABC, Generic[D]):
         if timeout_s is None:
             return self.timeout_s + SLACK_S
         if timeout_s != timeout_s:
-            raise ValueError("timeout_s=nan: write seconds")
+            raise ValueError("timeout_s=nan: expected seconds")
         return min(max(timeout_s, 0.0), LONGEST_S)
 
     def _in_flight(self, timeout_s: float | None) -> Observation[D]:
-        reason = f"a look has not come back within {self._patience(timeout_s):g} s"
+        reason = f"the check did not finish within {self._patience(timeout_s):g} s"
         return Observation(
             daemon=self.name,
             status="unknown",
@@ -328,13 +330,13 @@ class Observer(abc.ABC, Generic[D]):
 
 
 def clean(text: str) -> str:
-    """Make text from outside fit to be shown anywhere: printable, and of limited length."""
+    """Make external text safe to show anywhere: printable and of limited length."""
     shown = "".join(c if c.isprintable() else "�" for c in text[: LONGEST_REASON + 1])
     return shown if len(shown) <= LONGEST_REASON else f"{shown[: LONGEST_REASON - 1]}…"
 
 
 def _add_record(draft: Draft, verification: Verification) -> None:
-    """Add what the PID record says to what was seen of the daemon itself."""
+    """Add what the PID record shows to what the check found."""
     record = verification.record
     answers = draft.status in ("healthy", "degraded")
     match verification.status:
@@ -345,7 +347,7 @@ def _add_record(draft: Draft, verification: Verification) -> None:
             stranger = draft.listener
             if stranger not in (None, record.pid) and procfs.environment_holds(stranger, record.token) is False:
                 what = " ".join(procfs.command(stranger))[:100]
-                reason = f"its port is held by pid {stranger} ({what}), and not by pid {record.pid} on record"
+                reason = f"its port is in use by pid {stranger} ({what}), not by the recorded pid {record.pid}"
                 draft.fault(reason, "degraded")
         case _ if not answers and verification.fault is not None and verification.fault not in draft.reasons:
             draft.reasons.append(verification.fault)

@@ -1,4 +1,4 @@
-"""Looking at a daemon of which only the process can be seen."""
+"""Checks a daemon of which only the process can be seen."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .record import Verification
 
 
 class ProcessObserver(Observer[Details]):
-    """Looks whether the process on record lives. Without a port, there is no more to see from outside.
+    """Checks whether the recorded process is running. Without a port, nothing else can be checked from outside.
 
     Args:
-        name: of the daemon.
-        state_dir: of its supervisor.
+        name: the name of the daemon.
+        state_dir: the state directory of its supervisor.
     """
 
     details = Details

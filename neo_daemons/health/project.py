@@ -1,4 +1,4 @@
-"""Observers of the daemons that a project defines."""
+"""Creates the observers of the daemons that a project defines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .process import ProcessObserver
 from .tcp import TcpObserver
 
 ANSWERS = range(200, 500)
-"""Statuses of a server that is up, where nothing more is known of it."""
+"""The statuses that show that a server is up, if nothing else is known about it."""
 
 
 def project_observers(
@@ -31,15 +31,15 @@ def project_observers(
     directory: Path | None = None,
     urls: Mapping[str, str] | None = None,
 ) -> dict[str, Observer[Any]]:
-    """An observer for each daemon that the project's configuration names, by its name; for the built-in ones where
-    there is none.
+    """Return an observer for each daemon of the project's configuration, by name; without a configuration, for each
+    built-in daemon.
 
     Args:
-        file, state_dir, directory: as `neo_daemons.config.load` takes them.
-        urls: where to look for daemons that somebody else runs, by name; also for such as are not in the configuration.
+        file, state_dir, directory: as in `neo_daemons.config.load`.
+        urls: the URLs of external daemons, by name, including daemons that are not in the configuration.
 
     Raises:
-        ConfigError: the configuration, or a URL, cannot be used.
+        ConfigError: the configuration or a URL is invalid.
     """
     configuration = load(file, state_dir=state_dir, directory=directory, observing=True)
     observers = {
@@ -51,10 +51,11 @@ def project_observers(
 
 
 def observer_at(name: str, url: str) -> Observer[Any]:
-    """An observer of a daemon that somebody else runs: a known one by its name, any other by whether it answers.
+    """Return an observer for an external daemon: one for its kind if the name is known, else one that checks whether it
+    answers.
 
     Raises:
-        ConfigError: that is no URL.
+        ConfigError: the URL is invalid.
     """
     try:
         match name:
@@ -97,7 +98,7 @@ def _observer(definition: Definition, configuration: Configuration) -> Observer[
 
 
 def _external(name: str, url: str, definition: Definition) -> Observer[Any]:
-    """One that looks where the configuration says, if it does."""
+    """Return an observer for the URL that the configured probe uses, if there is one."""
     stated = next((probe for probe in (*definition.ready, *definition.live) if isinstance(probe, HttpProbe)), None)
     where = expand(stated.url, {}) if stated is not None and stated.url and not names(stated.url) else None
     if stated is None or where is None or stated.method == "POST" or where == url:
@@ -109,8 +110,8 @@ def _external(name: str, url: str, definition: Definition) -> Observer[Any]:
 
 
 def _is_readable(probe: AnyProbe) -> bool:
-    """Whether an observer may ask the same: nothing that could change something, and nothing that only the supervisor
-    can resolve."""
+    """Return whether an observer may use this probe: it must change nothing and contain nothing that only the
+    supervisor can resolve."""
     if not isinstance(probe, HttpProbe) or probe.method == "POST" or probe.url is not None or probe.port is not None:
         return False
     return not any(names(text) for text in (probe.path, *probe.headers.values()))

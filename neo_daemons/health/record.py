@@ -1,4 +1,4 @@
-"""Verifying the PID record of a daemon: whether what the state directory says of it is true."""
+"""Verifies the PID record of a daemon: whether the state directory describes it correctly."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from .observation import RecordStatus
 
 
 class Verification(Struct, frozen=True, kw_only=True):
-    """A PID record, and whether it is true."""
+    """A PID record, and whether it is correct."""
 
     status: RecordStatus
     record: DaemonRecord | None = None
     fault: str | None = None
     """Why the record is not `live`."""
     supervised: bool | None = None
-    """Whether a supervisor lives; None if that is not known."""
+    """Whether a supervisor is running; None if that is unknown."""
 
     @property
     def living(self) -> DaemonRecord | None:
-        """The record, if its process lives."""
+        """The record, if its process is running."""
         return self.record if self.status == "live" else None
 
     @property
     def pid(self) -> int | None:
-        """The pid of the daemon's process, if it lives."""
+        """The pid of the daemon's process, if it is running."""
         return self.living.pid if self.living is not None else None
 
     @property
     def managed(self) -> bool | None:
-        """Whether a living supervisor keeps the process."""
+        """Whether a running supervisor manages the process."""
         if self.status in ("live", "starting"):
             return self.supervised
         return None if self.status in ("unproven", "damaged", "elsewhere") else False
 
     def elsewhere(self, recorded: str) -> Verification:
-        """The verification of a record that describes a daemon at another place than the one being looked at."""
-        fault = f"the PID record is of another place ({recorded})"
+        """Return the verification of a record that describes a daemon at another address than the one being checked."""
+        fault = f"the PID record describes a daemon at another address ({recorded})"
         return Verification(status="elsewhere", supervised=self.supervised, fault=fault)
 
 
@@ -56,14 +56,14 @@ def verify(state: StateDir, name: str) -> Verification:
         _check_owner(state.path)
         record = records.read(path, DaemonRecord)
         if record is None:
-            why = "it does not run now" if supervised else "it was not started"
+            why = "it is not running" if supervised else "it was not started"
             return Verification(status="missing", supervised=supervised, fault=f"there is no PID record {path}: {why}")
         origin = records.origin(record, state.path)
         if origin is not None:
-            copied = f"its PID record {path} was copied from {origin}: it says nothing of what runs here"
+            copied = f"the PID record {path} was copied from {origin} and does not apply here"
             return Verification(status="missing", supervised=supervised, fault=copied)
         if record.name != name:
-            raise DamagedRecord(path, f"is the record of {record.name!r}")
+            raise DamagedRecord(path, f"is a record of {record.name!r}")
         if record.pid is None or record.identity is None:
             missing = "it is being started" if supervised else "the supervisor that was starting it is gone"
             return Verification(
@@ -71,7 +71,9 @@ def verify(state: StateDir, name: str) -> Verification:
             )
         fault = _disproof(record.pid, record.identity)
         if fault is None and not _bears_mark(record.pid, record.token, state.daemon_lock(name)):
-            raise ProcfsUnavailable(f"pid {record.pid} on record bears no mark of it: the record may be forged")
+            raise ProcfsUnavailable(
+                f"recorded pid {record.pid} does not carry the daemon's mark; the record may be forged"
+            )
     except (DamagedRecord, ForeignDirectory) as error:
         return Verification(status="damaged", supervised=supervised, fault=f"its PID record cannot be used: {error}")
     except ProcfsUnavailable as error:
@@ -86,17 +88,17 @@ def verify(state: StateDir, name: str) -> Verification:
 
 
 class ForeignDirectory(Exception):
-    """The state directory belongs to another user. ``str()`` says to whom."""
+    """The state directory belongs to another user; ``str()`` says to which one."""
 
 
 def _check_owner(path: Path) -> None:
-    # A record that another user wrote could send us anywhere. Root may look at the records of all users.
+    # A record that another user wrote could send us anywhere. Root may read the records of all users.
     try:
         owner = path.stat().st_uid
     except FileNotFoundError:
         return
     if owner != os.geteuid() and os.geteuid() != 0:
-        raise ForeignDirectory(f"{path} belongs to user id {owner}, and this is {os.geteuid()}")
+        raise ForeignDirectory(f"{path} is owned by user id {owner}, but you are user id {os.geteuid()}")
 
 
 def _is_supervised(state: StateDir) -> bool | None:
@@ -110,17 +112,17 @@ def _is_supervised(state: StateDir) -> bool | None:
 
 
 def _bears_mark(pid: int, token: str, lock: Path) -> bool:
-    """Whether the process belongs to this record: it has the token in its environment, or has the daemon's lock open.
-    True if we may not see that."""
+    """Return whether the process belongs to this record: it has the token in its environment or the daemon's lock open.
+    True if that cannot be read."""
     if token and procfs.environment_holds(pid, token) is not False:
         return True
     return str(lock) in procfs.open_files(pid)
 
 
 def _disproof(pid: int, identity: Identity) -> str | None:
-    """Why the process on record is gone; None if it lives."""
+    """Return why the recorded process is gone; None if it is running."""
     if identity.boot_id != procfs.boot_id():
-        return f"pid {pid} was of another boot"
+        return f"pid {pid} is from an earlier boot"
     found = procfs.identify(pid)
     if found is None:
         return f"pid {pid} is gone"

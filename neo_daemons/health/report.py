@@ -1,4 +1,4 @@
-"""Several daemons at once: as text, as JSON, and in the shape of ``/healthz``."""
+"""Reports on several daemons at once: as text, as JSON, and for ``/healthz``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .observation import SEVERITY, HealthStatus, Observation
 from .observer import Observer
 
 CHECK_STATUS: dict[HealthStatus, str] = {"healthy": "pass", "degraded": "warn", "unhealthy": "fail", "unknown": "fail"}
-"""The words of the health check response format, draft-inadarei-api-health-check-06."""
+"""The statuses of the health check response format, draft-inadarei-api-health-check-06."""
 UNAVAILABLE = 503
 
 
 class HealthReport(Struct, frozen=True, kw_only=True):
-    """What was seen of a set of daemons."""
+    """The observations of a set of daemons."""
 
     status: HealthStatus
     """The status of the worst: unhealthy, then unknown, then degraded."""
@@ -30,16 +30,16 @@ class HealthReport(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def over(cls, daemons: Iterable[Observation[Any]]) -> HealthReport:
-        """Make a report on these observations."""
+        """Create a report on these observations."""
         seen = tuple(daemons)
         worst: HealthStatus = max((one.status for one in seen), key=SEVERITY.index, default="healthy")
         return cls(status=worst, observed_at=time.time(), daemons=seen)
 
     def daemon(self, name: str) -> Observation[Any]:
-        """What was seen of the daemon `name`.
+        """Return the observation of the daemon `name`.
 
         Raises:
-            KeyError: the report does not have it.
+            KeyError: the report does not contain it.
         """
         for observation in self.daemons:
             if observation.daemon == name:
@@ -47,16 +47,16 @@ class HealthReport(Struct, frozen=True, kw_only=True):
         raise KeyError(name)
 
     def text(self) -> str:
-        """One line for each daemon."""
+        """Return the report as text, one line per daemon."""
         return "\n".join(map(str, self.daemons))
 
     def json(self) -> str:
-        """The report as indented JSON. Fields are only ever added."""
+        """Return the report as indented JSON. Later versions only add fields."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
 
     def healthz(self) -> tuple[int, dict[str, Any]]:
-        """The HTTP status and body for an endpoint such as ``/healthz``. The status is 200 if every daemon can be used,
-        else 503; the body is ``application/health+json``."""
+        """Return the HTTP status and body for an endpoint such as ``/healthz``. The status is 200 if every daemon can
+        be used, else 503; the body is ``application/health+json``."""
         checks: dict[str, list[dict[str, Any]]] = {}
         for one in self.daemons:
             check = {
@@ -72,7 +72,7 @@ class HealthReport(Struct, frozen=True, kw_only=True):
 
 
 def check_all(observers: Iterable[Observer[Any]]) -> HealthReport:
-    """Look at all daemons at the same time."""
+    """Check all daemons concurrently."""
     begun = [(observer, observer.begin()) for observer in observers]
     return HealthReport.over([observer.collect(looking) for observer, looking in begun])
 

@@ -1,7 +1,7 @@
-"""The lifecycle services under their old names, for callers that still use them. They only look, and own nothing.
+"""Provides the lifecycle services under their old names, for callers that still use them. They only observe.
 
-Each call returns a dictionary, as it always did. None of them starts or stops a daemon; the supervisor does, from its
-definitions. docs/health.md says what to call instead.
+Each call returns a dictionary, as it always did. None of them starts or stops a daemon; only the supervisor does.
+docs/health.md says what to call instead.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _LifecycleService(Generic[D]):
 
     def _stop(self) -> dict[str, Any]:
         seen = self.observer.check()
-        mine = "this service owns no daemon, and stops none"
+        mine = "this service does not own the daemon and cannot stop it"
         if seen.pid is None and not seen.ready and seen.status != "unknown":
             return {"status": "not_running", "detail": f"{mine}; {seen}"}
         return {"status": "not_owned", "detail": f"{mine}; {seen}", "pid": seen.pid, "managed": seen.managed}
@@ -60,14 +60,14 @@ class _LifecycleService(Generic[D]):
             case "stop":
                 return self._stop()
             case _:
-                return {"error": f"unknown action {action!r}: it is start or stop"}
+                return {"error": f"unknown action {action!r}; expected start or stop"}
 
 
 class DatabaseLifecycleService(_LifecycleService[Any]):
-    """Used to start and stop chroma, and now only reports how it is.
+    """Used to start and stop chroma; now only reports its state.
 
     Args:
-        observer: looks at the database; by default at the project's own.
+        observer: observes the database; by default, the project's.
     """
 
     def __init__(self, observer: ChromaObserver | None = None) -> None:
@@ -79,12 +79,12 @@ class DatabaseLifecycleService(_LifecycleService[Any]):
         return self._start(wait_s)
 
     def stop_database(self) -> dict[str, Any]:
-        """Report whether the database runs, without stopping it. `status` is ``not_running`` or ``not_owned``."""
+        """Report whether the database is running, without stopping it. `status` is ``not_running`` or ``not_owned``."""
         return self._stop()
 
     def get_database_status(self) -> dict[str, Any]:
-        """Look now. Returns `running` (it can be used), `pid`, `managed`, `status`, `detail`, `observed_at` and
-        `age_s`."""
+        """Check the database. Returns `running` (it can be used), `pid`, `managed`, `status`, `detail`, `observed_at`
+        and `age_s`."""
         return self._status()
 
     def manage_database(self, action: str, wait_s: float = 0.0) -> dict[str, Any]:
@@ -92,11 +92,11 @@ class DatabaseLifecycleService(_LifecycleService[Any]):
         return self._manage(action, wait_s)
 
     def is_db_running(self) -> bool:
-        """Whether it can be used now."""
+        """Return whether the database can be used now."""
         return self.observer.is_up()
 
     def wait_for_heartbeat(self, timeout_s: float = HEARTBEAT_S) -> bool:
-        """Whether it can be used within `timeout_s`."""
+        """Wait for the database. Return whether it can be used within `timeout_s`."""
         try:
             return self.observer.wait_until_ready(timeout_s).ready
         except NotReady:
@@ -104,10 +104,10 @@ class DatabaseLifecycleService(_LifecycleService[Any]):
 
 
 class InferenceLifecycleService(_LifecycleService[Any]):
-    """Used to start and stop the inference server, and now only reports how it is.
+    """Used to start and stop the inference server; now only reports its state.
 
     Args:
-        observer: looks at the server; by default at the project's mlx.
+        observer: observes the server; by default, the project's mlx.
     """
 
     def __init__(self, observer: MlxObserver | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Looking at a daemon by connecting to its port."""
+"""Checks a daemon by connecting to its port."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .record import Verification
 
 
 class TcpObserver(Observer[Details]):
-    """Connects to a port, and sends nothing.
+    """Connects to a port and sends nothing.
 
     Args:
         host: a name or an address.
-        port: by default the first port on record.
+        port: by default, the first recorded port.
     """
 
     details = Details
@@ -34,9 +34,9 @@ class TcpObserver(Observer[Details]):
         reuse_s: float = 0.0,
     ) -> None:
         if port is None and state_dir is None:
-            raise ValueError(f"{name}: give a port, or the state directory that records it")
+            raise ValueError(f"{name}: pass a port, or the state directory that records it")
         if port is not None and not 0 < port < 65_536:
-            raise ValueError(f"{name}: port {port}: write one from 1 to 65535")
+            raise ValueError(f"{name}: port {port}: expected a port from 1 to 65535")
         super().__init__(name, state_dir, timeout_s, reuse_s)
         self._host = host
         self._port = port
@@ -61,16 +61,16 @@ class TcpObserver(Observer[Details]):
                 return
             port = next(iter(verification.record.ports.values()), None)
             if port is None:
-                draft.fault("its PID record names no port: give one", "unknown")
+                draft.fault("its PID record contains no port; pass one", "unknown")
                 return
         draft.doing = f"{self._host}:{port}"
         try:
             await tcp.connect(self._host, port)
         except ValueError as error:
-            draft.fault(f"{draft.doing}: cannot be connected to: {reason(error)}", "unknown")
+            draft.fault(f"{draft.doing}: cannot connect: {reason(error)}", "unknown")
         except OSError as error:
             if lacking(error) is not None:
-                draft.fault(f"{draft.doing}: {lacking(error)} (in the process that looks)", "unknown")
+                draft.fault(f"{draft.doing}: {lacking(error)} (in the observing process)", "unknown")
             else:
                 draft.fault(f"{draft.doing}: {reason(error)}")
             draft.nobody_listens = is_refused(error)

@@ -20,7 +20,7 @@ from neo_daemons.definitions import (
 
 PIP = f"{shlex.quote(sys.executable)} -m pip install"
 LINK_SCRIPT = "ai/mcp/server/neural-link/run-bridge.mjs"
-LISTENS = "it listens on all interfaces, whatever its host setting"
+LISTENS = "listens on all interfaces, regardless of the host setting"
 
 
 def program(path: Path) -> Path:

@@ -40,7 +40,7 @@ def test_a_version_that_is_not_recorded_is_not_made_up(machine: Machine) -> None
 def test_without_chroma_the_remedy_installs_it_here(machine: Machine) -> None:
     (machine.path / "chroma").write_text("not executable")
     assert machine.locate("chroma") == CannotRun(
-        reason="chromadb is not installed in this environment, and there is no chroma on PATH",
+        reason="chromadb is not installed in this environment, and chroma is not on PATH",
         remedy=f'{PIP} "{needed("chroma", "chromadb")}"',
     )
 

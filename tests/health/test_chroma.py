@@ -24,8 +24,8 @@ def test_chroma_is_judged_by_its_store(serve: Callable[[Handler], Server]) -> No
     assert (seen.details.version, seen.details.heartbeat_ns) == ("1.0.0", 7)
     for broken, status, reason in (
         ({"collections_count": says(500, b"disk I/O error")}, "unhealthy", "store cannot be read: 500.*disk I/O"),
-        ({"collections_count": says(404, b"no database")}, "degraded", "no such database"),
-        ({"heartbeat": says(410)}, "unhealthy", "wrong service: what answers is not chroma .410 Gone"),
+        ({"collections_count": says(404, b"no database")}, "degraded", "does not have this database"),
+        ({"heartbeat": says(410)}, "unhealthy", "wrong service: it is not chroma .410 Gone"),
         ({"heartbeat": says(200, {"status": "ok"})}, "unhealthy", "wrong service"),
         ({"heartbeat": says(200, b"\xff\xfe")}, "unhealthy", "wrong service"),
         ({"heartbeat": says(200, [])}, "unhealthy", "wrong service"),

@@ -42,7 +42,7 @@ def test_an_answer_is_not_unpacked(serve: Callable[[Handler], Server]) -> None:
     server = serve(says(200, packed, **{"Content-Encoding": "gzip, gzip"}))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seen = HttpObserver(server.url, name="api").check()
-    assert (seen.status, "packed" in seen.reasons[0]) == ("unhealthy", True)
+    assert (seen.status, "compressed" in seen.reasons[0]) == ("unhealthy", True)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000, "kilobytes"
 
 

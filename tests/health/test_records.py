@@ -161,7 +161,7 @@ def test_a_stranger_on_the_port_of_a_living_daemon_is_told(
     pid = project.reaches("api", "ready").pid
     seen = HttpObserver(name="api", state_dir=project.state.path).check()
     assert (seen.status, seen.record, seen.pid) == ("degraded", "live", pid)
-    assert f"its port is held by pid {os.getpid()} (" in seen.reasons[0]
+    assert f"its port is in use by pid {os.getpid()} (" in seen.reasons[0]
 
 
 def test_a_record_of_another_place_says_nothing_of_a_url(

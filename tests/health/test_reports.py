@@ -84,7 +84,7 @@ def test_the_services_of_old_look_and_own_nothing(serve: Callable[[Handler], Ser
         inference.manage_inference("stop"),
     ):
         assert stopped["status"] == "not_owned"
-        assert "owns no daemon" in stopped["detail"]
+        assert "does not own the daemon" in stopped["detail"]
     for status in (database.get_database_status(), inference.get_status()):
         assert (status["running"], status["status"], status["pid"]) == (True, "healthy", os.getpid())
     assert "unknown action 'purge'" in database.manage_database("purge")["error"]

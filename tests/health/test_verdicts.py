@@ -36,7 +36,7 @@ from .answers import Handler, Server, says
         (says(500), "unhealthy", "500 Internal Server Error"),
         (says(404, b"no such page"), "unhealthy", "wrong service.*404 Not Found.*no such page.*listens there"),
         (says(301, Location="http://elsewhere.invalid/"), "unhealthy", "wrong service.*301"),
-        (says(401), "unhealthy", "wants credentials"),
+        (says(401), "unhealthy", "requires credentials"),
         (lambda request: request.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n"), "unhealthy", "does not speak HTTP"),
         (lambda request: None, "unhealthy", "does not speak HTTP|cut"),
     ],
@@ -97,7 +97,7 @@ def test_credentials_are_used_and_never_shown(serve: Callable[[Handler], Server]
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://127.0.0.1/", "http://127.0.0.1:70000", "http://[::1"])
 def test_what_is_no_url_is_refused_at_once(url: str) -> None:
     for make in (ChromaObserver, MlxObserver, lambda url: HttpObserver(url, name="api")):
-        with pytest.raises(ValueError, match="is not a URL; write one such as"):
+        with pytest.raises(ValueError, match="is not a URL; use e"):
             make(url)
 
 
@@ -106,13 +106,13 @@ def test_arguments_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
         ChromaObserver("http://127.0.0.1:1", timeout_s=0)
     with pytest.raises(ValueError, match="both daemon_dir and database"):
         BridgeObserver(tmp_path)
-    with pytest.raises(ValueError, match="give a port"):
+    with pytest.raises(ValueError, match="pass a port"):
         TcpObserver(name="db")
 
 
 @pytest.mark.parametrize("name", ["", "../../x", "a\0b", "\udcff", "A", "a" * 64])
 def test_what_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is not the name of a daemon"):
+    with pytest.raises(ValueError, match="is not a valid daemon name"):
         ProcessObserver(name, tmp_path)
 
 
@@ -124,7 +124,7 @@ def test_what_the_looking_process_lacks_condemns_no_daemon(monkeypatch: pytest.M
     for observer in (HttpObserver("http://127.0.0.1:1", name="api"), TcpObserver(port=1, name="api")):
         seen = observer.check()
         assert (seen.status, seen.ready) == ("unknown", False)
-        assert seen.reasons[0].endswith(": Too many open files (in the process that looks)"), seen
+        assert seen.reasons[0].endswith(": Too many open files (in the observing process)"), seen
 
 
 def test_a_host_that_cannot_be_reached_is_not_called_refused(monkeypatch: pytest.MonkeyPatch) -> None:

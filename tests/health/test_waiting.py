@@ -33,7 +33,7 @@ def test_a_wait_in_vain_ends_in_time_says_why_and_starts_nothing(project: Projec
     project.configure(api=toy())
     observer = HttpObserver(name="api", state_dir=project.state.path)
     before = time.monotonic()
-    with pytest.raises(NotReady, match=r"api is unhealthy: there is no PID record .*: it was not started. Start it"):
+    with pytest.raises(NotReady, match=r"api is unhealthy: there is no PID record .*: it was not started. Start it: "):
         observer.wait_until_ready(0.3)
     assert 0.3 <= time.monotonic() - before < PATIENCE_S / 4
     assert not project.state.path.exists()
@@ -60,7 +60,7 @@ def test_the_command_of_the_error_is_the_one_that_mends_it(project: Project) -> 
     os.kill(pid, signal.SIGSTOP)
     mend()  # it hangs: restart
     assert project.run("down").returncode == 0
-    with pytest.raises(Unhealthy, match="Whoever runs it must mend it"):
+    with pytest.raises(Unhealthy, match="Its operator must fix it"):
         HttpObserver(f"http://127.0.0.1:{free_port()}", name="api").ensure_healthy()
 
 

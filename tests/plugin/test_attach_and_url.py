@@ -34,7 +34,7 @@ def test_attached_tests_use_the_daemons_of_a_serve_and_leave_them_alone(
 
         @pytest.mark.parametrize("fault", ["kill", "pause", "stop", "restart"])
         def test_refused(api, fault):
-            with pytest.raises(FaultRefused, match=f"cannot {fault} api: it belongs to a serve"):
+            with pytest.raises(FaultRefused, match=f"cannot {fault} api: it belongs to an attached supervisor"):
                 getattr(api, fault)()
 
         @pytest.mark.neo_daemons("api", isolated=True)
@@ -56,11 +56,13 @@ def test_attached_tests_use_the_daemons_of_a_serve_and_leave_them_alone(
     wanted |= dict.fromkeys(("test_isolated", "test_changed", "test_down"), "error")
     assert results(outcome) == wanted, outcome.text
     said = messages(outcome)
-    assert "api cannot be isolated: it belongs to a serve" in said["test_isolated"]
+    assert "api cannot be isolated: it belongs to an attached supervisor" in said["test_isolated"]
     assert "it is stopped" in said["test_down"]
-    assert "not for tests to change" in said["test_down"]
+    assert "tests must not change an attached supervisor" in said["test_down"]
     project.stop()
-    assert "cannot change the definition of changed: it belongs to a serve" in said["test_changed"], outcome.text
+    assert "cannot change the definition of changed: it belongs to an attached supervisor" in said["test_changed"], (
+        outcome.text
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_a_daemon_given_by_its_url_is_used_and_never_signalled(inner: Inner) -> 
             process.kill()
     assert outcome.counts() == {"error": 2, "passed": 6}, outcome.text
     said = messages(outcome)
-    assert "api cannot be isolated: it is external" in said["test_isolated"]
+    assert "api cannot be isolated because it is external" in said["test_isolated"]
     assert f"http://127.0.0.1:{dead} is not usable" in said["test_dead"]
     assert inner.starts() == 1
 

@@ -132,7 +132,7 @@ def test_a_client_of_a_daemon_that_is_not_configured_says_so_beside_a_projects_o
     outcome = inner.run()
     assert outcome.counts() == {"passed": 1, "error": 3}, outcome.text
     for name in ("chroma", "mlx", "bridge"):
-        assert f"no daemon '{name}' is configured here; configured: api" in outcome.text
+        assert f"unknown daemon '{name}'; configured daemons: api" in outcome.text
 
 
 @pytest.mark.real

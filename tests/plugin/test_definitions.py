@@ -161,6 +161,6 @@ def test_definitions_that_differ_from_worker_to_worker_are_refused(inner: Inner)
     outcome = inner.run(*PARALLEL)
     assert outcome.counts() == {"error": 2, "passed": 2}, outcome.text
     told = [text for text in messages(outcome).values() if text]
-    assert all("cannot change api" in text and "the same everywhere" in text for text in told)
+    assert all("cannot change api" in text and "same definition everywhere" in text for text in told)
     assert "Traceback" not in outcome.text
     assert inner.starts() == 1

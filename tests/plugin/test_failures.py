@@ -1,4 +1,4 @@
-"""Daemons that cannot be had: each test that needs one says why, and the run is not held up."""
+"""Daemons that are not available: each test that needs one says why, and the run does not wait for them."""
 
 from __future__ import annotations
 

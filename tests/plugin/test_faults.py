@@ -264,5 +264,5 @@ def test_what_dead_runs_left_is_reaped_and_mentioned(inner: Inner) -> None:
     inner.env["FAULT"] = "none"
     second = inner.run("test_1.py")
     assert not is_alive(pid)
-    assert f"reaped: api, pid {pid}, which an earlier session left in" in second.text
+    assert f"reaped: api, pid {pid}, left by an earlier session in" in second.text
     assert inner.left() == []

@@ -53,4 +53,4 @@ def test_ready_that_fails_is_a_line_of_the_summary(inner: Inner, statement: str)
     outcome = inner.run()
     assert outcome.counts() == {"passed": 2}, outcome.text
     assert "pytest_neo_daemons_ready failed: " in outcome.text
-    assert "of the project; the run went on" in outcome.text
+    assert "of the project; the run continued" in outcome.text

@@ -137,8 +137,8 @@ def test_new_daemons_are_a_tests_own_and_end_with_it(inner: Inner, mode: tuple[s
     )
     outcome = inner.run(*mode)
     assert outcome.counts() == {"passed": 5, "failed": 2}, outcome.text
-    assert "new_daemon('nope'): no daemon 'nope' is configured here; configured: api, cache" in outcome.text
-    assert "new_daemon(['api']): no daemon ['api'] is configured" in outcome.text
+    assert "new_daemon('nope'): unknown daemon 'nope'; configured daemons: api, cache" in outcome.text
+    assert "new_daemon(['api']): unknown daemon ['api']; configured" in outcome.text
     assert not (inner.root / "data").exists()
 
 
@@ -170,7 +170,7 @@ def test_a_new_daemon_that_cannot_be_had_fails_its_test_with_the_cause(inner: In
     inner.write("test_new.py", "def test_new(new_daemon): new_daemon('api')")
     outcome = inner.run("--neo-daemons-url", "other=http://127.0.0.1:9")
     assert outcome.counts() == {"failed": 1}, outcome.text
-    assert "cannot be had: exit code 3" in outcome.text
+    assert "is not available: exit code 3" in outcome.text
     assert "Traceback" not in outcome.text
 
 
@@ -179,7 +179,7 @@ def test_an_external_daemon_has_no_instance_of_a_tests_own(inner: Inner) -> None
     inner.write("test_new.py", "def test_new(new_daemon): new_daemon('other')")
     outcome = inner.run("--neo-daemons-url", "other=http://127.0.0.1:9")
     assert outcome.counts() == {"failed": 1}, outcome.text
-    assert "other cannot be isolated: it is external" in outcome.text
+    assert "other cannot be isolated because it is external" in outcome.text
 
 
 def test_new_daemon_without_the_flag_skips(inner: Inner) -> None:
@@ -211,4 +211,4 @@ def test_a_wider_fixture_beside_the_mark_is_an_error_that_says_what_to_do(inner:
     )
     outcome = inner.run()
     assert outcome.counts() == {"passed": 2, "error": 1}, outcome.text
-    assert 'use new_daemon("NAME") in the test' in outcome.text
+    assert 'call new_daemon("NAME") in the test' in outcome.text

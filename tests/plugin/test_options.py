@@ -44,7 +44,7 @@ def test_looking_starts_nothing_and_leaves_nothing(inner: Inner, arguments: tupl
         ("--neo-daemons-keep=-1s", ("--neo-daemons-keep", "-1s")),
         ("--neo-daemons-keep 99999h", ("--neo-daemons-keep", "99999h", "week")),
         pytest.param(f"--neo-daemons-keep {'9' * 5000}", ("--neo-daemons-keep", "week"), id="keep-long"),
-        ("--neo-daemons-url x=http://y --neo-daemons-url x=http://z", ("--neo-daemons-url", "x", "twice")),
+        ("--neo-daemons-url x=http://y --neo-daemons-url x=http://z", ("--neo-daemons-url", "x", "different URLs")),
         ("--neo-daemons-url chroma", ("--neo-daemons-url", "chroma", "NAME=URL")),
         ("--neo-daemons-url x=ftp://y", ("--neo-daemons-url", "ftp://y")),
         ("--neo-daemons-url Bad!=http://x", ("--neo-daemons-url", "Bad!")),

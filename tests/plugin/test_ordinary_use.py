@@ -63,7 +63,7 @@ def test_a_stopped_daemon_is_not_started_by_waiting_for_it(inner: Inner) -> None
         def test_waits(daemon, neo_daemons):
             daemon.stop()
             for timeout_s in (0.1, 60):
-                with pytest.raises(Unavailable, match=r"was stopped, and stays down until start\\(\\)"):
+                with pytest.raises(Unavailable, match=r"was stopped and stays stopped until start\\(\\)"):
                     daemon.wait_ready(timeout_s)
             assert (daemon.pid, daemon.state) == (None, "stopped")
             daemon.start()
@@ -193,7 +193,7 @@ def test_options_that_need_the_flag_imply_it(inner: Inner, project: Project) -> 
     warm = inner.run("--neo-daemons-keep", "1m", on=False)
     inner.end_warm()
     assert warm.counts() == {"passed": 1}, warm.text
-    assert "kept warm by an earlier run, and running the code of that time" in warm.text
+    assert "kept warm by an earlier run and still running the code it was started with" in warm.text
     for setting in ("neo_daemons_keep=1m", f"neo_daemons_url=api={url}", "neo_daemons_attach=.neo-daemons"):
         assert inner.run("-o", setting, on=False).counts() == {"skipped": 1}, inner.output()
 
@@ -223,7 +223,7 @@ def test_with_several_configurations_a_missing_fixture_names_the_one_beside_it(i
     assert outcome.counts() == {"error": 2}, outcome.text
     for name in ("orders", "billing"):
         near = f"services/{name}/neo-daemons.toml"
-        assert f"{near} configures {name}-api, and this run does not use it" in outcome.text
+        assert f"{near} defines {name}-api, but this run uses " in outcome.text
         assert f"or with --neo-daemons-config {near}" in outcome.text
         assert inner.run("--neo-daemons-config", near, f"services/{name}").counts() == {"passed": 1}, inner.output()
 

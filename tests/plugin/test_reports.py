@@ -195,7 +195,7 @@ def test_a_failure_while_a_daemon_was_dead_says_so(inner: Inner, mode: tuple[str
     assert outcome.counts() == {"failed": 1, "passed": 1}, outcome.text
     told = failures(outcome)["test_killed"]
     assert "killed by SIGKILL" in told
-    assert "This failure may be the daemon's, not the test's." in told
+    assert "The daemon, not the test, may have caused this failure." in told
     assert "during test_dies.py::test_killed" in outcome.text
 
 

@@ -128,12 +128,12 @@ def test_a_plain_marker_starts_a_daemon_without_its_fixture(inner: Inner) -> Non
 def test_a_wrong_marker_is_a_clear_error_of_the_collection(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     wrong = {
-        "unknown": ('neo_daemons("nope")', "api", "no such daemon; configured: api"),
-        "unused": ('neo_daemons("api", isolated=True)', "", "does not use the fixture 'api'"),
-        "keyword": ('neo_daemons("api", alone=True)', "api", 'write ("NAME", …)'),
-        "empty": ("neo_daemons(isolated=True)", "api", 'write ("NAME", …)'),
-        "nameless": ("neo_daemons", "api", 'write ("NAME", …)'),
-        "type": ("neo_daemons(1)", "api", "no such daemon"),
+        "unknown": ('neo_daemons("nope")', "api", "unknown daemon; configured daemons: api"),
+        "unused": ('neo_daemons("api", isolated=True)', "", "requires the test to use the fixture 'api'"),
+        "keyword": ('neo_daemons("api", alone=True)', "api", 'expected ("NAME", …)'),
+        "empty": ("neo_daemons(isolated=True)", "api", 'expected ("NAME", …)'),
+        "nameless": ("neo_daemons", "api", 'expected ("NAME", …)'),
+        "type": ("neo_daemons(1)", "api", "unknown daemon"),
     }
     for name, (marker, fixture, _) in wrong.items():
         inner.write(
@@ -201,7 +201,7 @@ def test_names_and_ports_hide_nothing_and_collide_with_nothing(inner: Inner) -> 
                 assert isinstance(neo_daemons, collections.abc.Mapping)
                 assert list(neo_daemons) == ["api", "cache", "my-api", "tmp-path"] and len(neo_daemons) == 4
                 assert neo_daemons["api"] is api and "nope" not in neo_daemons
-                with pytest.raises(KeyError, match="no daemon 'nope'; configured: api, cache, my-api, tmp-path"):
+                with pytest.raises(KeyError, match="unknown daemon 'nope'; configured daemons: api, cache, my-api"):
                     neo_daemons["nope"]
 
             def test_chroma(chroma):
@@ -210,7 +210,7 @@ def test_names_and_ports_hide_nothing_and_collide_with_nothing(inner: Inner) -> 
         )
         outcome = inner.run("-p", "cacheprovider")
     assert outcome.counts() == {"error": 1, "passed": 4}, outcome.text
-    assert "configured: api, cache, my-api, tmp-path" in messages(outcome)["test_chroma"]
+    assert "configured daemons: api, cache, my-api, tmp-path" in messages(outcome)["test_chroma"]
 
 
 def test_two_daemons_with_the_same_fixture_are_a_usage_error_that_leaves_nothing(inner: Inner) -> None:

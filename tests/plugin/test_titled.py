@@ -63,7 +63,7 @@ def test_the_next_run_ends_it_where_run_and_supervisor_were_killed(
     assert is_alive(daemon)
     outcome = inner.run("-k", "short")
     assert outcome.counts() == {"passed": 1}, outcome.text
-    assert f"reaped: titled, pid {daemon}, which an earlier session left in" in outcome.text
+    assert f"reaped: titled, pid {daemon}, left by an earlier session in" in outcome.text
     assert not is_alive(daemon)
 
 

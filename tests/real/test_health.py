@@ -210,7 +210,7 @@ def test_the_wrong_service_on_the_port(real: Project, watched: Watched, name: st
     other = real.daemon("mlx" if name == "chroma" else "chroma")
     seen = watched.look(KINDS[name], other.url)
     assert (seen["status"], seen["pid"]) == ("unhealthy", other.pid)
-    assert f"wrong service: what answers is not {'chroma' if name == 'chroma' else 'an mlx server'}" in said(seen)
+    assert f"wrong service: it is not {'chroma' if name == 'chroma' else 'an mlx server'}" in said(seen)
     assert f"pid {other.pid} listens there" in said(seen)
 
 
@@ -304,7 +304,7 @@ def test_the_data_directory_deleted_under_chroma(real: Project, watched: Watched
         seen = watched.look("ChromaObserver", **options)
         assert (seen["status"], seen["ready"], seen["details"]["store"]) == ("unhealthy", False, "deleted"), seen
         assert seen["details"]["heartbeat_ns"] is not None, "which is green all the while"
-        assert "its store was deleted under it" in said(seen)
+        assert "was deleted while it runs" in said(seen)
     shutil.copytree(kept, daemon.data_dir)
     seen = watched.look("ChromaObserver", state_dir=real.state.path)
     assert (seen["status"], seen["details"]["store"]) == ("unhealthy", "deleted"), "the files there are not its own"

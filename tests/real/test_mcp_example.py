@@ -74,7 +74,7 @@ def session(project: Project) -> Iterator[Session]:
 
 
 def test_one_session_sees_chroma_and_its_orchestrator_come_and_go(project: Project, session: Session) -> None:
-    start = f"Start it with: cd {shlex.quote(str(project.root))} && {shlex.quote(sys.executable)} -m neo_daemons up"
+    start = f"Start it: cd {shlex.quote(str(project.root))} && {shlex.quote(sys.executable)} -m neo_daemons up"
 
     # Nobody has started anything, and the server does not either.
     seen = session.call("healthcheck")

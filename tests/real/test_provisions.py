@@ -103,7 +103,7 @@ def test_a_model_of_a_hub_is_fetched_served_and_needs_no_network_then(project: P
         ("gated", f"{REPOSITORY} is gated: accept its terms on "),
         ("status=404", f" has no repository {REPOSITORY}, or it is private; correct daemons.mlx.model"),
         ("status=401", f" refuses access to {REPOSITORY} (status 401); check HF_TOKEN"),
-        ("status=503", f" answers with status 503 for {REPOSITORY}; try again later"),
+        ("status=503", f" returned status 503 for {REPOSITORY}; try again later"),
     ],
 )
 def test_what_the_hub_refuses_is_said_in_one_line(tmp_path: Path, hub: tuple[Hub, str], fault: str, said: str) -> None:
@@ -118,9 +118,9 @@ def test_what_the_hub_refuses_is_said_in_one_line(tmp_path: Path, hub: tuple[Hub
 @pytest.mark.parametrize(
     ("repository", "env", "said"),
     [
-        (REPOSITORY, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "http://127.0.0.1:9 cannot be reached ("),
-        (REPOSITORY, {"HF_HUB_OFFLINE": "1"}, "and HF_HUB_OFFLINE is set; unset it for the first start"),
-        ("a/b/c", {}, "'a/b/c' is no repository id (OWNER/NAME), and no such directory exists"),
+        (REPOSITORY, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot reach http://127.0.0.1:9 ("),
+        (REPOSITORY, {"HF_HUB_OFFLINE": "1"}, "and HF_HUB_OFFLINE prevents the download; unset it for the first start"),
+        ("a/b/c", {}, "'a/b/c' is not a repository id (OWNER/NAME) or an existing directory"),
     ],
     ids=["no network", "offline", "no name"],
 )
@@ -141,7 +141,7 @@ def test_a_repository_without_a_model_for_mlx_is_refused_before_anything_is_fetc
     (served.directory / "model.gguf").write_bytes(b"GGUF")
     code, line = fetch(tmp_path / "made", {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"})
     assert code == 1
-    assert line.startswith(f"{REPOSITORY} is no model that mlx_lm can load: ")
+    assert line.startswith(f"mlx_lm cannot load {REPOSITORY}: ")
 
 
 def test_a_damaged_file_in_the_hub_s_cache_is_fetched_again(tmp_path: Path, hub: tuple[Hub, str]) -> None:
@@ -165,7 +165,7 @@ def test_pytest_says_at_once_why_a_model_cannot_be_had(project: Project) -> None
     command = [sys.executable, "-m", "pytest", "-q", "--neo-daemons", "-p", "no:cacheprovider"]
     ended = subprocess.run(command, cwd=project.root, env=env, text=True, capture_output=True, timeout=240, check=False)
     assert ended.returncode == 1
-    assert "fetching the model org/no-such-model: http://127.0.0.1:9 cannot be reached" in ended.stdout
+    assert "fetching the model org/no-such-model: cannot reach http://127.0.0.1:9" in ended.stdout
 
 
 @pytest.mark.parametrize("by", ["npmrc", "environment"])
@@ -224,7 +224,7 @@ def test_the_trial_of_neo_mjs_says_what_npm_has_not_built(tmp_path: Path) -> Non
         binding.unlink()
     code, line = trial(copy)
     assert code == 1
-    assert line.startswith("its SQLite binding was not built, as npm has run no install script: see ignore-scripts in")
+    assert line.startswith("its SQLite binding was not built because npm ran no install scripts; see ignore-scripts in")
     shutil.rmtree(copy / "node_modules" / "better-sqlite3")
     code, line = trial(copy)
     assert (code, "better-sqlite3" in line) == (1, True)

@@ -244,10 +244,17 @@ class World:
         if signum not in (signal.SIGTERM, signal.SIGKILL) or not unasked or not proc.ports or self._worn_out(proc):
             return
         silent_s = now - proc.silent_since
-        if proc.hung and silent_s < (FAILURES - 1) * INTERVAL_S:
+        if proc.hung and silent_s < (FAILURES - 1) * INTERVAL_S and not self._is_late(proc):
             self.violated(f"impatience: {proc} has been silent for {silent_s:.2f} s only")
         if not (proc.stopped or proc.hung) and now - proc.unwell_at > UNWELL_S:
             self.violated(f"I4: signal {signum} to {proc}, which is healthy, and nobody asked for it")
+
+    def _is_late(self, proc: Proc) -> bool:
+        """Whether it has not been ready in its time, and so may be ended at its first silence."""
+        made = self.serving
+        run = made.daemons[proc.name].run if made is not None and proc.name in made.daemons else None
+        grace_s = next(made.start_grace_s for made in self.definitions if made.name == proc.name)
+        return run is not None and not run.was_ready and self.kernel.now - proc.identity.start_time > grace_s
 
     def _worn_out(self, proc: Proc) -> bool:
         """Whether it may be recycled."""

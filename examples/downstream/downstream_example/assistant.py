@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import openai
 
 MODEL = "default_model"
-"""What mlx_lm.server calls the model that it was started with."""
+"""mlx_lm.server's name for the model that it was started with."""
 
 
 class Unreachable(Exception):
@@ -15,17 +15,17 @@ class Unreachable(Exception):
 
 
 class Assistant:
-    """Asks a model."""
+    """Sends questions to a model."""
 
     def __init__(self, client: openai.OpenAI, *, max_tokens: int = 16) -> None:
         self._client = client
         self._max_tokens = max_tokens
 
     def ask(self, question: str) -> str:
-        """The answer.
+        """Return the answer.
 
         Raises:
-            Unreachable: there is none.
+            Unreachable: the server does not answer.
         """
         try:
             answer = self._client.chat.completions.create(
@@ -36,7 +36,7 @@ class Assistant:
         return answer.choices[0].message.content or ""
 
     def stream(self, question: str) -> Iterator[str]:
-        """The answer, piece by piece."""
+        """Yield the answer piece by piece."""
         with self._client.chat.completions.create(
             model=MODEL, max_tokens=self._max_tokens, messages=[{"role": "user", "content": question}], stream=True
         ) as pieces:

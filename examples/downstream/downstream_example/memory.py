@@ -1,4 +1,4 @@
-"""Notes that are found by what they are about."""
+"""Finds notes by their content."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Memory:
         self._notes = client.get_or_create_collection(collection, embedding_function=None)
 
     def remember(self, key: str, note: str) -> None:
-        """Keep a note, in place of the one of the same key."""
+        """Keep a note, replacing the one with the same key."""
         self._notes.upsert(ids=[key], documents=[note], embeddings=[embed(note)])
 
     def recall(self, question: str) -> str | None:
-        """The note that has most to do with a question; None if there are no notes."""
+        """Return the note most relevant to a question; None if there are no notes."""
         found = self._notes.query(query_embeddings=[embed(question)], n_results=1)["documents"]
         return found[0][0] if found and found[0] else None
 

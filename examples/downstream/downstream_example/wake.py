@@ -1,4 +1,4 @@
-"""Sleeping until the bridge says that there is a message."""
+"""Sleeps until the bridge delivers a message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Sleeper:
         self._position = self._log.stat().st_size if self._log.exists() else 0
 
     def is_woken(self) -> bool:
-        """Whether something has been delivered since."""
+        """Return whether a message has been delivered since."""
         if not self._log.exists():
             return False
         with self._log.open("rb") as file:
@@ -26,10 +26,10 @@ class Sleeper:
         return any("Delivered" in line and f"for {self._agent}:" in line for line in lines)
 
     def sleep(self, timeout_s: float) -> None:
-        """Until woken.
+        """Wait until woken.
 
         Raises:
-            TimeoutError: not in time.
+            TimeoutError: nothing woke the agent in time.
         """
         deadline = time.monotonic() + timeout_s
         while not self.is_woken():

@@ -1,4 +1,4 @@
-"""What the tests share."""
+"""Fixtures that the tests share."""
 
 import msgspec
 import pytest
@@ -7,11 +7,11 @@ from downstream_example.memory import Memory
 
 
 def pytest_neo_daemons_definitions(definitions):
-    """In tests mlx has its tiny built-in model: no download, noise for answers."""
+    """Use the built-in tiny model of mlx in tests: no download, meaningless answers."""
     definitions["mlx"] = msgspec.structs.replace(definitions["mlx"], options={}, start_grace_s=120.0)
 
 
 @pytest.fixture
 def memory(chroma_client):
-    """An empty memory."""
+    """Return an empty memory."""
     return Memory(chroma_client)

@@ -1,4 +1,4 @@
-"""The model is the tiny one: that there is an answer can be tested, not what it says."""
+"""The tests use the tiny model, so they check that there is an answer, not what it says."""
 
 import pytest
 

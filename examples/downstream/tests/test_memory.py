@@ -1,4 +1,4 @@
-"""Each test has a database of its own in the one chroma: the same collection is a new one each time."""
+"""Each test has its own database in the shared chroma, so its collection is always new."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What becomes of the program when a daemon does not work. Each test hurts a daemon that is its own."""
+"""How the program behaves when a daemon fails. Each test disturbs its own instance."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The bridge looks for messages every three seconds."""
+"""The bridge checks for messages every three seconds."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""neo.mjs on this machine: Node, a checkout that is ready to run, or the provision that makes one."""
+"""Finds neo.mjs on this machine: Node.js, and a checkout that is ready to run or the provision that creates one."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ HERE = Path(__file__).parent
 INIT_GRAPH = HERE / "init_graph.mjs"
 TRY = HERE / "try.mjs"
 WAKE_SCRIPTS = bridge_files.SCRIPTS
-"""Where the wake daemon has been, newest first."""
+"""The paths of the wake daemon in different versions, newest first."""
 NEURAL_LINK_SCRIPTS = ("ai/mcp/server/neural-link/run-bridge.mjs",)
 SETUP = "ai/scripts/setup/initServerConfigs.mjs"
-"""Makes the configuration files that the package leaves out."""
+"""Creates the configuration files that the package leaves out."""
 NPM_SETTINGS = {
     "audit": "false",
     "fund": "false",
@@ -42,8 +42,8 @@ NPM_SETTINGS = {
     "json": "false",
     "color": "false",
 }
-"""Settings that a user's projects may need otherwise and that would break this installation, or hide why it failed.
-Those that say where and how packages are fetched (registry, proxy, certificates, offline, cache) are the user's."""
+"""Settings for which a user may have other values that would break this installation or hide why it failed. Those
+that control how packages are fetched (registry, proxy, certificates, offline, cache) remain the user's."""
 _NPM_LINE = r"^npm (?:error|ERR!) (?!code |errno |syscall |path |dest |command |signal |gyp |A complete log)"
 NPM_TELLS = (
     r"(.*(?:ENOSPC:|No space left).*)",
@@ -52,7 +52,7 @@ NPM_TELLS = (
 )
 NODE_TELLS = (r"^\w*Error(?: \[\w+\])?: (.*)",)
 TRIAL_S = 120.0
-"""Bounds what takes a tenth of a second on an idle machine."""
+"""The time limit of a step that takes a tenth of a second on an idle machine."""
 
 
 class Node(Struct, frozen=True):
@@ -63,7 +63,7 @@ class Node(Struct, frozen=True):
 
 
 class Checkout(Struct, frozen=True):
-    """A neo.mjs that can be run, once `provisions` are made."""
+    """A neo.mjs that can run once its `provisions` are complete."""
 
     home: Path
     script: Path
@@ -74,7 +74,7 @@ class Checkout(Struct, frozen=True):
 
 
 def find_node(project: Project) -> Node | CannotRun:
-    """Node.js from PATH, else from the ``bridge`` extra."""
+    """Find Node.js on PATH, else in the ``bridge`` extra."""
     node, npm = find_program("node", project), find_program("npm", project)
     if node and npm:
         return Node(node, (str(npm),))
@@ -84,14 +84,14 @@ def find_node(project: Project) -> Node | CannotRun:
         packaged, cli = home / "bin" / "node", home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         if packaged.is_file() and cli.is_file():
             return Node(packaged, (str(packaged), str(cli)))
-    return CannotRun(reason="there is no Node.js (node and npm) on PATH", remedy=pip_install("bridge"))
+    return CannotRun(reason="Node.js (node and npm) is not on PATH", remedy=pip_install("bridge"))
 
 
 def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> Checkout | CannotRun:
-    """A checkout that has one of `scripts`: the one that is configured (``home``, ``NEO_HOME``), else the project's own
-    tree or its ``node_modules``, else a provision in the cache.
+    """Find a checkout with one of `scripts`: the configured one (``home``, ``NEO_HOME``), else the project's own tree
+    or its ``node_modules``, else a provision in the cache.
 
-    A configured one that cannot run is an error; one that was merely come across is passed over, and said so.
+    A configured checkout that cannot run is an error; one that was merely found is ignored, with a note.
     """
     node = find_node(project)
     if isinstance(node, CannotRun):
@@ -108,7 +108,7 @@ def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> 
         script = _script(found, scripts)
         if script is None:
             return CannotRun(
-                reason=f"{found} is no neo.mjs checkout: none of {', '.join(scripts)} is there", remedy=remedy
+                reason=f"{found} is not a neo.mjs checkout: it contains none of {', '.join(scripts)}", remedy=remedy
             )
         missing = _missing(found)
         if missing:
@@ -124,7 +124,7 @@ def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> 
             missing = _missing(found)
             if not missing:
                 return Checkout(found, script, node.node, _version(found), note)
-            note = f"{found} is passed over: {missing} is missing there"
+            note = f"{found} is ignored because {missing} is missing"
     provision = _provision(node, project)
     home_ = Path(provision.target) / "node_modules" / "neo.mjs"
     pinned = json.loads((HERE / "package.json").read_text())["dependencies"]["neo.mjs"]
@@ -136,13 +136,13 @@ def _script(home: Path, scripts: tuple[str, ...]) -> Path | None:
 
 
 def _missing(home: Path) -> str | None:
-    """What a checkout lacks to run."""
+    """Return what a checkout lacks to run; None if it is complete."""
     if (home / "ai/config.template.mjs").is_file() and not (home / "ai/config.mjs").is_file():
         return "ai/config.mjs"
     for directory in (home, *home.parents):
         package = directory / "node_modules" / "better-sqlite3"
         if package.is_dir():
-            # With ignore-scripts in npm's settings its binding has not been built.
+            # With ignore-scripts in npm's settings, its binding has not been built.
             unbuilt = (package / "binding.gyp").is_file() and not any(package.rglob("*.node"))
             return "the binding of better-sqlite3" if unbuilt else None
     return "better-sqlite3"
@@ -164,11 +164,11 @@ def _provision(node: Node, project: Project) -> Provision:
     # The SQLite binding is compiled for one Node.js.
     key = hashlib.sha256(repr((sorted(files.items()), str(binary), found.st_size, found.st_mtime_ns)).encode())
     headers = binary.parent.parent / "include" / "node" / "node.h"
-    # With headers at hand nothing needs to be fetched to compile.
+    # With local headers, compiling needs no download.
     env = {"npm_config_nodedir": str(binary.parent.parent)} if headers.is_file() else {}
     env["PATH"] = f"{node.node.parent}:{project.environ.get('PATH', '')}"
-    env |= {"NODE_OPTIONS": "", "NODE_PATH": ""}  # a shell's own, such as a debugger's, which may be gone
-    env["npm_config_workspace"] = ""  # of an npm that runs us; as an argument it cannot be taken back
+    env |= {"NODE_OPTIONS": "", "NODE_PATH": ""}  # a shell may set them, e.g. for a debugger that is gone
+    env["npm_config_workspace"] = ""  # an npm that runs us sets it, and an argument cannot unset it
     settings = tuple(f"--{name}={value}" for name, value in NPM_SETTINGS.items())
     steps = (
         Step(
@@ -178,14 +178,14 @@ def _provision(node: Node, project: Project) -> Provision:
             telling=NPM_TELLS,
         ),
         Step(
-            title="building its SQLite binding (about a minute where it has to be compiled)",
-            # Whatever the user wants of scripts of others: this one, of a package that is pinned, is asked for.
+            title="building its SQLite binding (takes about a minute if it must be compiled)",
+            # Whatever the user's setting for install scripts: this one, of a pinned package, is required.
             command=(*node.npm, "rebuild", "better-sqlite3", "--ignore-scripts=false", *settings),
             env=env,
             telling=NPM_TELLS,
         ),
         Step(
-            title="making its configuration",
+            title="creating its configuration",
             command=(str(node.node), f"node_modules/neo.mjs/{SETUP}"),
             env=env,
             telling=NODE_TELLS,
@@ -195,8 +195,8 @@ def _provision(node: Node, project: Project) -> Provision:
         target=str(project.cache / f"neo.mjs-{key.hexdigest()[:12]}"),
         steps=steps,
         files=files,
-        trial=Step(title="trying neo.mjs", command=(str(node.node), str(TRY)), env=env, timeout_s=TRIAL_S),
+        trial=Step(title="testing neo.mjs", command=(str(node.node), str(TRY)), env=env, timeout_s=TRIAL_S),
         holds=tuple(f"node_modules/neo.mjs/{script}" for script in (WAKE_SCRIPTS[0], *NEURAL_LINK_SCRIPTS)),
-        # A node that a version manager puts on PATH may be another one from one day, or directory, to the next.
+        # A version manager may put a different node on PATH on another day or in another directory.
         always_tried=True,
     )

@@ -19,5 +19,5 @@ const storage = Neo.create(SQLite, {dbPath: making});
 await storage.ready();
 storage.db.close();
 fs.renameSync(making, dbPath);
-console.log(`made the graph database ${dbPath}`);
+console.log(`created the graph database ${dbPath}`);
 process.exit(0);

@@ -11,11 +11,11 @@ function say(error) {
     const text = String(error?.message ?? error);
 
     if (text.includes('Could not locate the bindings file')) {
-        return "its SQLite binding was not built, as npm has run no install script: see ignore-scripts in npm's settings";
+        return "its SQLite binding was not built because npm ran no install scripts; see ignore-scripts in npm's settings";
     }
 
     return text.includes('NODE_MODULE_VERSION')
-        ? `its SQLite binding was built for another Node.js than ${process.version} (${process.execPath})`
+        ? `its SQLite binding was built for a different Node.js than ${process.version} (${process.execPath})`
         : text.split('\n')[0];
 }
 
