@@ -46,10 +46,10 @@ def test_the_exit_code_says_how_the_worst_is(project: Project, serve: Callable[[
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nope",), "there is no daemon 'nope' here; enabled are api"),
-        (("--url", "http://127.0.0.1:1"), "of which daemon? write --url NAME=http://127.0.0.1:1"),
+        (("nope",), "unknown daemon 'nope'; enabled daemons: api"),
+        (("--url", "http://127.0.0.1:1"), "does not say which daemon; use --url NAME=http://127.0.0.1:1"),
         (("api", "--url", "api=nonsense"), "'nonsense' is not a URL; use e.g."),
-        (("--wait", "soon"), "'soon': write seconds"),
+        (("--wait", "soon"), "invalid value 'soon'; expected seconds"),
         (("--bogus",), "unrecognized arguments: --bogus"),
         (("--config", "/nonexistent.toml"), "cannot be read"),
     ],
