@@ -49,7 +49,7 @@ def test_a_living_supervisors_daemons_are_not_ended_though_its_record_is_damaged
     with unreadable(project):
         reap = project.run("reap")
         assert reap.returncode == 1
-        assert "nothing was ended" in reap.stderr
+        assert "nothing was stopped" in reap.stderr
         assert f"pid {supervisor.pid}" in reap.stderr
         assert "is damaged" in reap.stderr
         doctor = project.run("doctor")

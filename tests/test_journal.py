@@ -77,7 +77,7 @@ def entry(event: EventName, state: str, cause: Cause | None = None, detail: str 
     return JournalEntry(at=1.0, event=event, daemon="api", state=state, cause=cause, detail=detail)
 
 
-@pytest.mark.parametrize("detail", ["stopping", "stop by an operator", "adopted", "SIGCONT", None])
+@pytest.mark.parametrize("detail", ["stopping", "stop requested by an operator", "adopted", "SIGCONT", None])
 def test_no_words_hide_a_death_or_make_one(tmp_path: Path, detail: str | None) -> None:
     path = tmp_path / "journal.jsonl"
     for cause in Cause:

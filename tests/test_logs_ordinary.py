@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from neo_daemons.definitions import HttpProbe, Log, Port, Restart
-from neo_daemons.supervision.describe import telling_lines
+from neo_daemons.supervision.describe import relevant_lines
 from neo_daemons.supervision.logs import DaemonLog
 
 from .harness import Project, toy, until
@@ -260,7 +260,7 @@ def test_the_lines_shown_are_those_of_the_run_that_failed(tmp_path: Path) -> Non
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.past.last_exit is not None and daemon.run is not None)
         await until_true(lambda: "the next start" in api.slot.log.tail(1))
-        assert telling_lines(api, 5) == (["the cause of it"], api.past.last_exit.pid)
+        assert relevant_lines(api, 5) == (["the cause of it"], api.past.last_exit.pid)
         why = supervisor.explain("api")
         assert (why.log_tail, why.log_pid) == (("the cause of it",), api.past.last_exit.pid)
         assert "last line: the cause of it" in (why.first_cause or "")
@@ -278,7 +278,7 @@ def test_a_run_that_wrote_nothing_but_its_probes_requests_is_not_told_as_silent(
     async def work(supervisor: Any) -> None:
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.past.failed_starts > 0)
-        assert telling_lines(api, 5)[0] == ["GET / 503"]
+        assert relevant_lines(api, 5)[0] == ["GET / 503"]
 
     supervised(
         tmp_path,
@@ -295,7 +295,7 @@ def test_a_start_that_provisioning_failed_shows_what_that_wrote(tmp_path: Path) 
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.past.failed_starts > 0)
         assert "does not exist" in (api.past.history.first_cause or "")
-        assert telling_lines(api, 5) == ([], None)
+        assert relevant_lines(api, 5) == ([], None)
 
     (tmp_path / "state" / "logs").mkdir(parents=True, mode=0o700)
     (tmp_path / "state").chmod(0o700)

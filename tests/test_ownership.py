@@ -93,7 +93,7 @@ def test_serve_in_a_copy_starts_daemons_of_its_own(project: Project, other: Proj
             assert not set(own.values()) & set(pids.values())
             assert all(map(is_alive, pids.values()))
             assert [detail for event, detail in other.events() if event == "state-dir-copied"] == [
-                f"{other.state.path} was copied from {project.state.path}; its daemons are not this one's"
+                f"{other.state.path} was copied from {project.state.path}; its daemons do not belong to this copy"
             ]
             assert "replaced" not in [event for event, _ in other.events()]
             other.stop()

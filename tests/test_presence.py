@@ -115,7 +115,7 @@ def test_a_supervisor_whose_path_has_become_anothers_ends_and_leaves_the_other_a
     os.kill(first.pid, signal.SIGCONT)
     assert first.wait(60) == 1
     said = (project.root / "serve-0.out").read_text()
-    assert "another supervisor has taken its place" in said
+    assert "another supervisor now owns it" in said
     assert old is not None
     assert not is_alive(old)
     assert project.daemon("api").pid == new

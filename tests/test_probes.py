@@ -308,7 +308,7 @@ def test_a_bug_in_a_probe_ends_no_healthy_daemon_and_is_logged(
         rounds = prober.rounds
         await until_true(lambda: prober.rounds > rounds + 5)  # more than it has failures
         assert api.ready
-        assert "cannot be told" in (api.situation.detail or "")
+        assert "unknown: " in (api.situation.detail or "")
         assert [entry.event for entry in supervisor.events(100, "api")].count("probe-unknown") == 1
         prober.broken = False
         await reaches(api, lambda daemon: daemon.situation.detail == detail)

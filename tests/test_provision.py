@@ -171,7 +171,7 @@ def test_a_trial_that_cannot_be_run_condemns_nothing(place: Place) -> None:
 def test_a_trial_that_hangs_is_given_up(place: Place) -> None:
     hanging = Step(title="trying", command=("sh", "-c", "sleep 1000"), timeout_s=0.1)
     provision = Provision(target=str(place.target), steps=place.provision().steps, trial=hanging)
-    assert place.refused(provision) == f"trying: no end within 0.1 s; its output is in {place.log}"
+    assert place.refused(provision) == f"trying: not finished after 0.1 s; its output is in {place.log}"
 
 
 class Unwritable:
@@ -194,15 +194,15 @@ def test_a_cache_of_somebody_else_is_used_if_it_works_and_named_if_it_does_not(p
     with pytest.raises(ProvisionFailed) as caught:
         run(place.runner(platform).provide(place.provision()))
     reason = os.strerror(code)
-    remedy = "set NEO_DAEMONS_CACHE_DIR to a directory that can be written to"
-    assert str(caught.value) == f"cannot make {place.target}: {reason}: {place.target}.lock; {remedy}"
+    remedy = "set NEO_DAEMONS_CACHE_DIR to a writable directory"
+    assert str(caught.value) == f"cannot create {place.target}: {reason}: {place.target}.lock; {remedy}"
     place.provide(place.provision())
     (place.target / TRIED).unlink()
     run(place.runner(platform).provide(place.provision()))
     (place.target / TRIED).unlink()
     (place.target / "product").write_text("bad\n")
     with pytest.raises(
-        ProvisionFailed, match=r"cannot be made anew.* set NEO_DAEMONS_CACHE_DIR to a directory of your"
+        ProvisionFailed, match=r"cannot be recreated.* set NEO_DAEMONS_CACHE_DIR to a directory of your"
     ):
         run(place.runner(platform).provide(place.provision()))
 
@@ -224,7 +224,7 @@ def test_what_a_step_says_of_its_progress_is_shown(place: Place) -> None:
 
 def test_who_only_looks_is_told_and_changes_nothing(place: Place) -> None:
     platform, env = current_platform(), dict(os.environ)
-    assert try_now(place.provision(), platform, env, "/") == "is not there"
+    assert try_now(place.provision(), platform, env, "/") == "does not exist"
     place.provide(place.provision())
     assert try_now(place.provision(), platform, env, "/") is None
     (place.target / "product").write_text("bad\n")

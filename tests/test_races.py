@@ -212,7 +212,7 @@ asyncio.run(Runner(current_platform(), dict(os.environ), output, Path("log"), pr
         said: list[str] = []
         second = asyncio.ensure_future(runner(said).provide(provision))
         await asyncio.to_thread(until, lambda: said, "the second maker to wait")
-        assert said[0] == "waiting: another process is making thing"
+        assert said[0] == "waiting for another process that is creating thing"
         assert log.read_text() == "start\n"
         gate.touch()
         await second
@@ -351,7 +351,7 @@ def test_daemons_are_on_their_way_while_orphans_are_ended(tmp_path: Path) -> Non
         web = second.daemon("web")
         assert web.state is State.STARTING
         await web.wait_for(lambda daemon: daemon.situation.detail is not None)
-        assert web.situation.detail == "waiting for the end of api, which is no longer configured to run"
+        assert web.situation.detail == "waiting until api, no longer configured, has stopped"
         assert second.state_dir.daemon_record("api").exists()
         second.hurry()
         await web.wait_for(lambda daemon: daemon.ready)
@@ -489,7 +489,7 @@ def test_a_hold_that_could_not_be_written_is_written_as_soon_as_it_can_be(
         try:
             monkeypatch.setattr("neo_daemons.supervision.intentions.write_struct", write)
             supervisor.order("api", Event.HOLD)
-            assert "holds are forgotten at exit" in str(supervisor.status().supervisor.warning)
+            assert "holds will be lost at exit" in str(supervisor.status().supervisor.warning)
             full = False
             for _ in range(1000):
                 if supervisor.state_dir.intentions.exists():

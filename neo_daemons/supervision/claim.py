@@ -35,10 +35,10 @@ class AlreadyRunning(Exception):
 
     def __init__(self, state: StateDir, record: SupervisorRecord | None, who: str | None = None) -> None:
         self.record = record
-        who = who or (f"pid {record.pid}" if record is not None else "a supervisor that is just starting")
+        who = who or (f"pid {record.pid}" if record is not None else "a supervisor that is starting")
         super().__init__(
-            f"{state.path} is already supervised by {who}; use it (status, stop, reload), "
-            f"or take over with serve --takeover"
+            f"{state.path} is already supervised by {who}; use that supervisor (status, stop, reload) "
+            f"or replace it with `neo-daemons serve --takeover`"
         )
 
 
@@ -122,7 +122,7 @@ class Claim:
             self._write()
         except OSError as error:
             raise StateDirError(
-                f"cannot write {self.state.record}: {error.strerror}; make room or choose another --state-dir"
+                f"cannot write {self.state.record}: {error.strerror}; free some space or choose another --state-dir"
             ) from None
 
     def _write(self) -> None:
@@ -157,7 +157,7 @@ class Claim:
                 raise
         if self._is_deleted():
             if not path.parent.is_dir():
-                raise StateDirLost(path, "it was deleted together with the directory that it was in")
+                raise StateDirLost(path, "it was deleted together with its parent directory")
             self._retake("it was deleted")
         elif self._is_renumbered():
             self._hold_directory()
@@ -187,7 +187,7 @@ class Claim:
         try:
             self._take(RECLAIM_S)
         except Timeout:
-            taken = f"{why}, and another supervisor has taken its place"
+            taken = f"{why}, and another supervisor now owns it"
             raise StateDirLost(self.state.path, taken, adopted=adopted) from None
 
     def release(self) -> None:

@@ -143,7 +143,7 @@ class SupervisedDaemon:
         try:
             self.slot.pidfile.move()
         except OSError as error:
-            self.slot.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still tells it")
+            self.slot.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still identifies it")
         if self.state in ALIVE and self.slot.has_lost_data():
             self.condemn(Cause.RECYCLED, "its data directory was deleted while it ran")
 
@@ -316,7 +316,9 @@ class SupervisedDaemon:
             self.slot.note(EventName.EXIT_LEARNED, str(status), pid)
 
     def _follow(self, run: Run, process: Process) -> None:
-        self.slot.note(EventName.FOLLOWED, "the command forked and exited; following what it left", process.pid)
+        self.slot.note(
+            EventName.FOLLOWED, "the command forked and exited; supervising the process that it left", process.pid
+        )
         run.follow(process)
         self._begin(run)
         with contextlib.suppress(OSError):  # the intent leads to it all the same

@@ -85,7 +85,7 @@ def _note(daemon: SupervisedDaemon) -> str | None:
     return "; ".join(notes) or None
 
 
-def telling_lines(daemon: SupervisedDaemon, count: int) -> tuple[list[str], int | None]:
+def relevant_lines(daemon: SupervisedDaemon, count: int) -> tuple[list[str], int | None]:
     """The last lines of the run that explains the state, without our own requests: the present one while it is up or
     has not failed yet, else the one that has ended; its process then, if there was one."""
     slot, run, past, state = daemon.slot, daemon.run, daemon.past, daemon.state
@@ -107,7 +107,7 @@ def explain(daemon: SupervisedDaemon, status: DaemonStatus, events: Collection[J
         if holder is not None:
             ours = run is not None and holder.pid == run.process.pid
             holders[str(port)] = "this daemon" if ours else str(holder)
-    lines, log_pid = telling_lines(daemon, EXPLAINED_LINES)
+    lines, log_pid = relevant_lines(daemon, EXPLAINED_LINES)
     return Explanation(
         daemon=status,
         since=daemon.situation.since,

@@ -106,7 +106,7 @@ async def _stop_after_dependants(daemon: SupervisedDaemon, daemons: list[Supervi
             if is_down(daemon):
                 return
         if loop.time() > deadline:
-            daemon.slot.note(EventName.NOT_STOPPED, "it cannot be ended; it is left to the next supervisor")
+            daemon.slot.note(EventName.NOT_STOPPED, "it cannot be stopped; leaving it to the next supervisor")
             given_up.add(daemon.name)
             daemon.situation.notify()
             return

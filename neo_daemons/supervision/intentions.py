@@ -37,9 +37,9 @@ class Holds:
         except DamagedRecord as error:
             aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns()}")
             self._path.replace(aside)
-            return f"{error}; set aside as {aside.name}"
+            return f"{error}; moved aside to {aside.name}"
         except OSError as error:
-            self.warning = f"{self._path} cannot be read: {error.strerror}"
+            self.warning = f"cannot read {self._path}: {error.strerror}"
             return None
         if intentions is not None:
             self._names = set(intentions.held) & set(configured)
@@ -74,7 +74,7 @@ class Holds:
             self._unsaved = False
         except OSError as error:
             self._unsaved = True
-            self.warning = f"{self._path} is not written, holds are forgotten at exit: {error.strerror}"
+            self.warning = f"cannot write {self._path}, holds will be lost at exit: {error.strerror}"
 
     def save_again(self) -> None:
         """Write what could not be written before: the disk was full, most likely."""

@@ -56,14 +56,14 @@ class Journal:
             entries, damaged = read(path)
         except OSError as error:
             entries, damaged = [], 0
-            self.fault = f"the journal {path} cannot be read: {error.strerror}"
+            self.fault = f"cannot read the journal {path}: {error.strerror}"
         self._entries = deque(entries, maxlen=REMEMBERED)
         self._count = len(self._entries)
         self._descriptor = -1
         self._stays = False
         self._cut = _ends_within_a_line(path)
         if damaged:
-            self.add(EventName.JOURNAL_DAMAGED, detail=f"{damaged} lines were not entries and are passed over")
+            self.add(EventName.JOURNAL_DAMAGED, detail=f"skipped {damaged} damaged lines")
 
     def add(
         self,
@@ -110,9 +110,9 @@ class Journal:
             prefix = b"\n" if self._cut else b""
             written = os.write(self._descriptor, prefix + line)
             self._cut = written < len(prefix) + len(line)
-            self.fault = "the journal is not written whole: the disk is full" if self._cut else None
+            self.fault = "the journal is incomplete: the disk is full" if self._cut else None
         except OSError as error:
-            self.fault = f"the journal {self.path} is not written: {error.strerror}"
+            self.fault = f"cannot write the journal {self.path}: {error.strerror}"
 
     def latest(self, count: int, daemon: str | None = None) -> list[JournalEntry]:
         """The last `count` entries, of one daemon or of all."""

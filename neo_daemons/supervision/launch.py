@@ -44,9 +44,9 @@ async def adopt(slot: Slot, launch: Launch | None) -> Run | None:
         try:
             process, stranger = context.ownership.find_living(record)
         except Unverifiable as error:
-            raise StartRefused(f"{error}; end it by hand, then start {slot.name}") from None
+            raise StartRefused(f"{error}; stop it yourself, then run `neo-daemons start {slot.name}`") from None
         if stranger is not None:
-            slot.note(EventName.RECORD_FOREIGN, f"{stranger}; it is left alone")
+            slot.note(EventName.RECORD_FOREIGN, f"{stranger}; not touched")
         if process is None:
             process = _follow_record(slot, record)
     if process is None or record is None:
@@ -78,7 +78,9 @@ def _follow_record(slot: Slot, record: DaemonRecord) -> Process | None:
         if found is None and process.pid in pids:
             found = process
             slot.note(
-                EventName.FOLLOWED, f"pid {record.pid} on record is gone; what it left serves its port", process.pid
+                EventName.FOLLOWED,
+                f"recorded pid {record.pid} is gone, but a process that it left behind still serves its port",
+                process.pid,
             )
         else:
             process.close()
@@ -105,7 +107,7 @@ def find_daemonized(run: Run, status: ExitStatus, *, was_starting: bool) -> Proc
     try:
         left = slot.context.ownership.of_run(record)
     except OSError as error:  # no descriptor is left, say: what cannot be followed is started anew
-        faults.report(f"looking for what {slot.name} has left", error)
+        faults.report(f"searching for the processes that {slot.name} left", error)
         return None
     for other in left[1:]:
         other.close()
@@ -147,7 +149,9 @@ async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], Non
     lock_path = context.state_dir.daemon_lock(slot.name)
     lock = context.platform.lock(lock_path)
     if lock is None:
-        raise StartRefused(f"a process of an earlier run holds {lock_path} and cannot be told; see doctor")
+        raise StartRefused(
+            f"{lock_path} is still locked by an unidentified process of an earlier run; run `neo-daemons doctor`"
+        )
     inherited.append(lock)
     try:
         process, record = _spawn(slot, launch, values, env, mark, inherited)
@@ -158,7 +162,7 @@ async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], Non
     try:
         slot.pidfile.establish(process.pid, process.identity)
     except OSError as error:
-        slot.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still tells it", process.pid)
+        slot.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still identifies it", process.pid)
     return run
 
 
@@ -184,7 +188,7 @@ async def _provide(slot: Slot, launch: Launch, progress: Callable[[str | None], 
     lock = slot.lock_data()
     if isinstance(lock, str):
         raise StartRefused(
-            f"its data directory {data_dir} is in use by {lock}; stop that, or set daemons.{slot.name}.data_dir"
+            f"data directory {data_dir} is in use by {lock}; stop it or set daemons.{slot.name}.data_dir"
         )
     for step in launch.before:
         await runner.run(expand_all(step, values), data_dir)

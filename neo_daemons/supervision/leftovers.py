@@ -35,19 +35,19 @@ class Leftovers:
                 context.journal.add(
                     EventName.ORPHAN,
                     daemon=slot.name,
-                    detail=f"no longer configured to run: ending pid {', '.join(map(str, pids))}",
+                    detail=f"no longer configured; stopping pid {', '.join(map(str, pids))}",
                 )
         if slots:
             self._ending = list(slots)
             self._gone.clear()
             ending = asyncio.get_running_loop().create_task(self._end(context))
-            self._task = faults.reported(ending, "ending leftovers")
+            self._task = faults.reported(ending, "stopping leftovers")
 
     async def _end(self, context: Context) -> None:
         ends = await asyncio.gather(*(slot.end_leftovers() for slot in self._ending), return_exceptions=True)
         for slot, end in zip(self._ending, ends, strict=True):
             if isinstance(end, Exception):
-                faults.report(f"ending {slot.name}, which is not configured any more", end)
+                faults.report(f"stopping {slot.name}, which is no longer configured", end)
                 context.journal.add(EventName.ORPHAN_NOT_ENDED, daemon=slot.name, detail=str(end))
         self._ending = []
         self._gone.set()
@@ -56,7 +56,7 @@ class Leftovers:
         """Until they have ended; `progress` is told who is waited for."""
         if self._ending:
             names = ", ".join(slot.name for slot in self._ending)
-            progress(f"waiting for the end of {names}, which is no longer configured to run")
+            progress(f"waiting until {names}, no longer configured, has stopped")
             await self._gone.wait()
         progress(None)
 

@@ -47,7 +47,7 @@ class LogKeeper:
                 try:
                     soonest_s = min(soonest_s, self._look(slot, interval_s))
                 except OSError as error:
-                    warning = f"{slot.log.path} cannot be rotated: {error.strerror}"
+                    warning = f"cannot rotate {slot.log.path}: {error.strerror}"
                 except Exception as error:  # one daemon's log must not end the care for the others'
                     if (told := (slot.name, faults.kind(error))) not in self._reported:  # not at each look
                         self._reported.add(told)
@@ -64,7 +64,7 @@ class LogKeeper:
             self._cuts[name] = log.cuts
             if log.cuts > before and not log.lost and time.monotonic() > self._noted.get(name, 0.0):
                 self._noted[name] = time.monotonic() + NOTED_AGAIN_S
-                slot.note(EventName.LOG_TRUNCATED, f"{log.path} was emptied or replaced by somebody; {_SELF}")
+                slot.note(EventName.LOG_TRUNCATED, f"{log.path} was emptied or replaced by another program; {_SELF}")
         if log.lost and name not in self._lost:
             self._lost.add(name)
             slot.note(EventName.LOG_DELETED, f"{log.path} {LOST}; restart it to have a log again")
@@ -77,4 +77,4 @@ class LogKeeper:
         return (log.limits.max_bytes - log.size) / growth if growth > 0 else LOOK_MAX_S
 
 
-_SELF = "a daemon does it itself where it opens /dev/stdout or /dev/stderr to write instead of appending"
+_SELF = "a daemon does so itself if it opens /dev/stdout or /dev/stderr for writing instead of appending"

@@ -24,7 +24,7 @@ from .broadcast import Broadcast
 FALLOC_FL_COLLAPSE_RANGE = 0x08
 """fallocate(2), include/uapi/linux/falloc.h."""
 CHUNK = 1 << 16
-LOST = "was deleted or moved away, and its daemon still writes to the file that it had"
+LOST = "was deleted or moved, and its daemon still writes to the old file"
 BLOCK_BYTES = 512
 """The unit of st_blocks."""
 REMEMBERED_BYTES = 64

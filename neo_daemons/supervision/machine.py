@@ -136,7 +136,7 @@ def _alive(**cells: Cell) -> dict[Event, Cell]:
     }
 
 
-_NOT_OURS = Refused("it is external: somebody else starts and stops it")
+_NOT_OURS = Refused("it is external: neo-daemons does not control it")
 _HELD = Refused("it is held; release it first")
 
 TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(

@@ -101,5 +101,5 @@ def _watched(state_dir: StateDir, platform: Platform) -> set[str] | None:
 
 
 def _describe(platform: Platform, process: Process, name: str, state_dir: str, *, own: bool) -> Orphan:
-    command = platform.describe(process.pid) or "ended"
+    command = platform.describe(process.pid) or "exited"
     return Orphan(pid=process.pid, name=name, state_dir=state_dir, command=command, own=own)

@@ -164,7 +164,7 @@ class Ownership:
         try:
             process = platform.open(record.pid, record.identity)
         except NotOurs as error:
-            return None, f"the record names pid {record.pid}, which is not ours: {error}"
+            return None, f"recorded pid {record.pid} is not the daemon: {error}"
         if process is None:
             return None, None
         mark = platform.mark_of(record.pid)
@@ -174,7 +174,7 @@ class Ownership:
             return process, None
         process.close()
         description = platform.describe(record.pid)
-        return None, f"the record names pid {record.pid} ({description}), which bears no mark of ours"
+        return None, f"recorded pid {record.pid} ({description}) does not carry the daemon's mark"
 
     # Files
 

@@ -41,7 +41,7 @@ class PidFile:
             aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
             self.path.replace(aside)
             self.record = None
-            return f"{error}; set aside as {aside.name}"
+            return f"{error}; moved aside to {aside.name}"
         self._token = self.record.token if self.record is not None else None
         if self.record is not None and not self._ownership.counts(self.record):
             self.clear()

@@ -142,10 +142,13 @@ def decide(
     _drop_before(history.restarts, now - restart.window_s)
     history.restarts.append(now)
     if stop_after_attempt(restart.limit + 1)(_attempt(len(history.restarts))):
-        reason = f"{restart.limit} restarts in {restart.window_s:g} s; first: {history.first_cause}"
+        reason = f"{restart.limit} restarts in {restart.window_s:g} s; first cause: {history.first_cause}"
         return Verdict(Event.PARK, revival_s(restart), reason)
     if cause is Cause.PROBE and not may_kill(restart, history, now):
-        reason = f"ended by its probes {len(history.kills)} times within the hour; first: {history.first_cause}"
+        reason = (
+            f"restarted {len(history.kills)} times within an hour because its probes failed; "
+            f"first cause: {history.first_cause}"
+        )
         return Verdict(Event.PARK, revival_s(restart), reason)
     return Verdict(Event.RETRY, delay_s(restart, history.failures, rng), detail)
 

@@ -52,7 +52,7 @@ class Ports:
             number = self.numbers[name]
             if self._platform.port_is_free(definition.host, number):
                 continue
-            holder = self._platform.port_holder(number, definition.host) or "a process that cannot be seen"
+            holder = self._platform.port_holder(number, definition.host) or "an unidentified process"
             if port.fixed is not None:
                 key = "port" if len(self.numbers) == 1 else f"ports.{name}"
                 raise PortHeld(f"port {number} is held by {holder}; stop it or set daemons.{definition.name}.{key}")

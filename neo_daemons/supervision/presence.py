@@ -69,7 +69,7 @@ class FoundSupervisor(Struct):
     """What is wrong with the files by which it is found, if anything is."""
 
     def __str__(self) -> str:
-        return f"pid {self.process.pid}" if self.process is not None else "a process that this system does not name"
+        return f"pid {self.process.pid}" if self.process is not None else "an unidentified process"
 
     @property
     def problem(self) -> str:
@@ -79,7 +79,7 @@ class FoundSupervisor(Struct):
     @property
     def remedy(self) -> str:
         """What to do about `problem`."""
-        return f"stop it, with its daemons: down --state-dir {self.state_dir.path}"
+        return f"stop it and its daemons: neo-daemons down --state-dir {self.state_dir.path}"
 
     def close(self) -> None:
         """Close the process."""
@@ -110,7 +110,7 @@ def find_supervisor(state_dir: StateDir, platform: Platform | None = None) -> Fo
             process, fault = None, f"names another process ({error})"
         if process is not None:
             return FoundSupervisor(state_dir, process, record, None)
-        fault = fault or f"names pid {record.pid}, which has ended"
+        fault = fault or f"names pid {record.pid}, which has exited"
     is_held = seen is Presence.RUNNING
     holders = platform.lock_holders(state_dir.lock, deleted=not is_held)
     if not is_held and not holders:
@@ -118,7 +118,10 @@ def find_supervisor(state_dir: StateDir, platform: Platform | None = None) -> Fo
     for other in holders[1:]:
         other.close()
     if not is_held:
-        fault = f"was deleted while it runs; it is made again within seconds, or {state_dir.path} has become another's"
+        fault = (
+            "was deleted while it runs; it is recreated within seconds, "
+            f"unless {state_dir.path} now belongs to another supervisor"
+        )
     process = holders[0] if holders else None
     return FoundSupervisor(state_dir, process, None, f"{state_dir.record} {fault or 'is missing'}")
 

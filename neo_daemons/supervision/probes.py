@@ -115,7 +115,7 @@ class Prober:
         except TimeoutError:
             return verdict(False, f"{name_of(probe, target)}: no answer in {probe.timeout_s:g} s")
         except re.error as error:
-            return verdict(False, f"{name_of(probe, target)}: {error.pattern!r} is no regular expression: {error}")
+            return verdict(False, f"{name_of(probe, target)}: invalid regular expression {error.pattern!r}: {error}")
         except Exception as error:
             why = f"{lacking(error)} (on the supervisor's side)"
             if lacking(error) is None:
@@ -259,8 +259,8 @@ class Prober:
         target.memory[probe] = (position, since, start)
         if now - since < probe.within_s:
             return verdict(True, f"{what}: {position} of {end}" if end is not None else f"{what}: changed")
-        stuck = f"at {position}, behind {end}," if end is not None else "unchanged"
-        return verdict(False, f"{what}: {stuck} for {now - since:.0f} s")
+        where = f"at {position}, behind {end}, " if end is not None else ""
+        return verdict(False, f"{what}: {where}no progress for {now - since:.0f} s")
 
     async def close(self) -> None:
         """Close the HTTP client."""

@@ -100,14 +100,14 @@ class Runner:
                 return
             if lock is None:
                 raise ProvisionFailed(
-                    f"{target} {fault}, and cannot be made anew, as it cannot be written to; "
-                    "let its owner remove it, or set NEO_DAEMONS_CACHE_DIR to a directory of your own"
+                    f"{target} {fault} and cannot be recreated because it is not writable; "
+                    "ask its owner to remove it, or set NEO_DAEMONS_CACHE_DIR to a directory of your own"
                 )
             await self._make(provision, target, lock.fileno())
             self._trust(provision)
         except OSError as error:
             remedy = "free space there, or set NEO_DAEMONS_CACHE_DIR to another directory"
-            raise ProvisionFailed(f"cannot make {target}: {_why(error)}; {remedy}") from None
+            raise ProvisionFailed(f"cannot create {target}: {_why(error)}; {remedy}") from None
         finally:
             if lock is not None:
                 lock.release()
@@ -132,13 +132,13 @@ class Runner:
             target.parent.mkdir(parents=True, exist_ok=True)
             # The steps inherit it: should we be killed, one that goes on keeps everybody else away.
             while (lock := self._platform.lock(path)) is None:
-                self._progress(f"waiting: another process is making {target.name}")
+                self._progress(f"waiting for another process that is creating {target.name}")
                 await asyncio.sleep(LOCK_POLL_S)
         except OSError as error:
             if error.errno in UNWRITABLE and target.is_dir():
                 return None
-            remedy = "set NEO_DAEMONS_CACHE_DIR to a directory that can be written to"
-            raise ProvisionFailed(f"cannot make {target}: {_why(error)}; {remedy}") from None
+            remedy = "set NEO_DAEMONS_CACHE_DIR to a writable directory"
+            raise ProvisionFailed(f"cannot create {target}: {_why(error)}; {remedy}") from None
         return lock
 
     async def fault(self, provision: Provision) -> str | None:
@@ -149,7 +149,7 @@ class Runner:
         """
         target = Path(provision.target)
         if not target.is_dir():
-            return "is not there"
+            return "does not exist"
         missing = [name for name in provision.holds if not (target / name).exists()]
         if missing:
             return f"lacks {missing[0]}"
@@ -193,7 +193,7 @@ class Runner:
                 stamp.touch()
         missing = [name for name in provision.holds if not (partial / name).exists()]
         if missing:
-            raise _DoesNotWork(f"{provision.steps[-1].title}: it has not made {missing[0]}")
+            raise _DoesNotWork(f"{provision.steps[-1].title}: it did not create {missing[0]}")
         try:
             await self._try(provision, partial)
         except StepFailed as error:
@@ -237,7 +237,7 @@ class Runner:
             await _end(process, ended)
         where = f"its output is in {self._log_path}"
         if status is None:
-            raise ProvisionFailed(f"{step.title}: no end within {step.timeout_s:g} s; {where}")
+            raise ProvisionFailed(f"{step.title}: not finished after {step.timeout_s:g} s; {where}")
         if status.code is None:
             raise ProvisionFailed(f"{step.title}: {status}; {where}")
         if not status.clean:

@@ -52,16 +52,14 @@ def reap(state_dir: StateDir, platform: Platform) -> Reaped:
         if running is not None:
             running.close()
             if running.record is None:
-                raise StateDirError(f"nothing was ended: {running.problem}; {running.remedy}")
+                raise StateDirError(f"nothing was stopped: {running.problem}; {running.remedy}")
         if state_dir.daemons.is_dir() and running is None:
             # Nobody may start to adopt what we are about to end.
             lock.acquire(timeout=LOCK_S, poll_interval=POLL_S)
     except Timeout:
-        raise StateDirError(
-            f"nothing was ended: a supervisor is just starting in {state_dir.path}; try again"
-        ) from None
+        raise StateDirError(f"nothing was stopped: a supervisor is starting in {state_dir.path}; try again") from None
     except OSError as error:
-        raise StateDirError(f"nothing was ended: cannot lock {state_dir.lock}: {error.strerror}") from None
+        raise StateDirError(f"nothing was stopped: cannot lock {state_dir.lock}: {error.strerror}") from None
     ownership = Ownership(platform, state_dir)
     mine: list[tuple[Process, Orphan]] = []
     try:

@@ -42,7 +42,7 @@ def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) 
         action = "start" if new.enabled else "stop"
         return Change(name=new.name, action=action, reason=f"enabled = {str(new.enabled).lower()}")
     if current.state is State.UNAVAILABLE:
-        return Change(name=new.name, action="replace", reason="was unavailable: tried again")
+        return Change(name=new.name, action="replace", reason="was unavailable; trying again")
     differing = ", ".join(field for field in new.__struct_fields__ if getattr(old, field) != getattr(new, field))
     launch = resolve(new)
     if isinstance(launch, Launch):

@@ -74,7 +74,7 @@ class Run:
     def _stranger(self) -> str | None:
         slot = self.slot
         found = slot.ports.stranger(self.process.pid, lambda pid: slot.context.ownership.owns(pid, slot.name))
-        return f"port {found[0]} is answered by {found[1]}, not by {slot.name}" if found is not None else None
+        return f"port {found[0]} is served by {found[1]}, not by {slot.name}" if found is not None else None
 
     def watch(self, on_exit: OnExit, on_learned: OnLearned) -> None:
         """Call `on_exit` once, when the main process has exited. Where it is not known then how, and becomes known
@@ -113,7 +113,9 @@ class Run:
             return False
         process, exited = self.process, self.exited
         cause = Cause.REPAIR if signum == signal.SIGCONT else Cause.FAULT
-        self.slot.note(EventName.SIGNALLED, f"{signal.Signals(signum).name}, as asked", process.pid, cause)
+        self.slot.note(
+            EventName.SIGNALLED, f"{signal.Signals(signum).name}, as requested by a client", process.pid, cause
+        )
         sent = self.slot.tree.signal(process, signum)
         if sent and signum == signal.SIGKILL:
             self.cause = Cause.FAULT
@@ -143,7 +145,7 @@ class Run:
         if status.signal == "SIGKILL":
             kills, before = self.slot.context.platform.oom_kills(), self._oom_kills_before
             if kills is not None and before is not None and kills > before:
-                return f"{status}; the kernel killed for want of memory meanwhile: probably this process"
+                return f"{status}; probably killed by the kernel's OOM killer"
         return str(status)
 
     @property

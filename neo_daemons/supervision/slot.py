@@ -100,7 +100,7 @@ class Slot:
         try:
             fault = self.pidfile.load()
         except OSError as error:
-            fault = f"{self.pidfile.path} cannot be read or set aside: {error.strerror}"
+            fault = f"{self.pidfile.path} cannot be read or moved aside: {error.strerror}"
         if fault is not None:
             self.note(EventName.RECORD_DAMAGED, fault)
         record = self.pidfile.record
@@ -112,7 +112,7 @@ class Slot:
         for name, port in self.definition.ports.items():
             number = self.ports.numbers.get(name)
             if record is None and port.preferred is not None and number not in (None, port.preferred):
-                self.note(EventName.PORT_TAKEN, f"port {port.preferred} is held by somebody; using {number}")
+                self.note(EventName.PORT_TAKEN, f"port {port.preferred} is in use; using {number}")
 
     def note(
         self, event: EventName, detail: str | None = None, pid: int | None = None, cause: Cause | None = None
@@ -134,7 +134,7 @@ class Slot:
             if self.data_lock is None:
                 with contextlib.suppress(OSError):
                     return path.read_text(errors="replace").strip()[:300]
-                return "somebody"
+                return "an unidentified process"
         return self.data_lock
 
     def release_data(self) -> None:

@@ -45,8 +45,8 @@ PARALLEL = max(4, 2 * (os.cpu_count() or 1))
 """Daemons that are starting at once."""
 EXPLAINED_EVENTS = 15
 CAME = {
-    Way.COPIED: (EventName.STATE_DIR_COPIED, "its daemons are not this one's"),
-    Way.MOVED: (EventName.STATE_DIR_MOVED, "its daemons are ours"),
+    Way.COPIED: (EventName.STATE_DIR_COPIED, "its daemons do not belong to this copy"),
+    Way.MOVED: (EventName.STATE_DIR_MOVED, "its daemons still belong to it"),
 }
 
 
@@ -54,7 +54,7 @@ class UnknownDaemon(KeyError):
     """No daemon of that name is configured; ``str()`` names those that are."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        self.message = f"there is no daemon {name!r}; configured: {', '.join(sorted(known)) or 'none'}"
+        self.message = f"unknown daemon {name!r}; configured daemons: {', '.join(sorted(known)) or 'none'}"
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -301,7 +301,7 @@ class Supervisor:
         self._refuse_if_stopping()
         if name in self.fleet.changing:
             return self._order_later(daemon, event)
-        daemon.order(event, f"{event} by an operator", Cause.OPERATOR)
+        daemon.order(event, f"{event} requested by an operator", Cause.OPERATOR)
         if event in (Event.START, Event.RESTART):
             for required in daemon.definition.requires:
                 other = self.daemons.get(required)
@@ -313,7 +313,7 @@ class Supervisor:
 
     def _order_later(self, daemon: SupervisedDaemon, event: Event) -> SupervisedDaemon:
         if event not in (Event.START, Event.RESTART):
-            raise Refused("it is just being changed by a reload; try again when that is done")
+            raise Refused("a reload is changing it; try again when the reload is done")
         self.fleet.changing[daemon.name] = True
         return daemon
 

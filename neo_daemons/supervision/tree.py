@@ -66,7 +66,7 @@ class Tree:
             self.signal(process, signal.SIGCONT)  # a stopped process takes its signal only then
             if not await self._gone(exited, stop.grace_s):
                 why = f"still there {stop.grace_s:g} s after {stop.signal}: SIGKILL"
-                self._note(EventName.KILLED, "asked to hurry: SIGKILL" if self._hurry.is_set() else why, process.pid)
+                self._note(EventName.KILLED, "stop forced: SIGKILL" if self._hurry.is_set() else why, process.pid)
                 self.signal(process, signal.SIGKILL)
                 await exited
         # What is left of its group after the main process: nothing in it has anything to live for.
@@ -102,8 +102,8 @@ class Tree:
                 left = self._ownership.lock_holders(self._name)
             force = loop.time() >= deadline or self._hurry.is_set()
             if loop.time() >= deadline + GIVE_UP_S:
-                pids = ", ".join(str(process.pid) for process in left) or "a process that cannot be told"
-                self._note(EventName.NOT_SWEPT, f"{pids} cannot be ended", None)
+                pids = ", ".join(str(process.pid) for process in left) or "an unidentified process"
+                self._note(EventName.NOT_SWEPT, f"{pids} cannot be stopped", None)
                 for process in left:
                     process.close()
                 return  # the lock stays held: the next start will say so
@@ -114,7 +114,7 @@ class Tree:
                     self.signal(process, signal.SIGKILL)
                 elif process.pid not in asked:
                     asked.add(process.pid)
-                    self._note(EventName.SWEPT, f"pid {process.pid} was left by this daemon", process.pid)
+                    self._note(EventName.SWEPT, f"pid {process.pid} was left behind by this daemon", process.pid)
                     self.signal(process, signal.SIGTERM, alone=True)
                     self.signal(process, signal.SIGCONT, alone=True)
                 process.close()
@@ -140,4 +140,4 @@ class Tree:
 
     def _not_permitted(self, process: Process, error: PermissionError) -> None:
         """A daemon that has become another user's may not be ours to signal any more."""
-        self._note(EventName.NOT_PERMITTED, f"pid {process.pid} may not be signalled: {error.strerror}", process.pid)
+        self._note(EventName.NOT_PERMITTED, f"pid {process.pid} cannot be signalled: {error.strerror}", process.pid)

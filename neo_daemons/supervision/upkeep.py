@@ -111,7 +111,7 @@ class Upkeep:
                 self.announce(self._socket)
                 on_remade()
                 self._claim.remade = False
-                detail = f"{self.state_dir.path} was deleted, wholly or in part"
+                detail = f"{self.state_dir.path} was deleted, fully or partly"
                 journal.add(EventName.STATE_DIR_REMADE, detail=detail)
             self.warning = None
         except StateDirLost as error:
@@ -121,7 +121,7 @@ class Upkeep:
             raise
         except (OSError, StateDirError) as error:  # it may be possible later
             why = error.strerror if isinstance(error, OSError) else error
-            self.warning = f"{self.state_dir.path} cannot be kept up: {why}"
+            self.warning = f"cannot restore {self.state_dir.path}: {why}"
 
     def missing_records(self, slots: Iterable[Slot]) -> list[Slot]:
         """The daemons whose records somebody has deleted while they run.

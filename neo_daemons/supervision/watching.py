@@ -50,9 +50,9 @@ async def await_ready(run: Run, watcher: Watcher) -> None:
             probes = tuple(probe for probe in probes if not isinstance(probe, LogProbe))
             continue
         if result.ok:
-            watcher.passed("adopted, and answers" if run.adopted else f"ready after {elapsed:.2f} s")
+            watcher.passed("adopted; its probes pass" if run.adopted else f"ready after {elapsed:.2f} s")
             return
-        watcher.situation.progress(_told(result))
+        watcher.situation.progress(_shown(result))
         if elapsed > grace_s and result.answer is Answer.FAILED:
             watcher.condemn(Cause.PROBE, f"not ready after {grace_s:g} s: {result.detail}")
             return
@@ -79,7 +79,7 @@ async def guard(run: Run, watcher: Watcher) -> None:
         if result.answer is Answer.UNKNOWN:
             if not untold:
                 untold, known = True, watcher.situation.detail
-            watcher.situation.progress(_told(result))  # and it stays what it was
+            watcher.situation.progress(_shown(result))  # and it stays what it was
             continue
         if untold:
             untold = False
@@ -93,12 +93,12 @@ async def guard(run: Run, watcher: Watcher) -> None:
         if failures < probe.failures:
             watcher.situation.progress(f"{result.detail} ({failures} of {probe.failures})")
         elif watcher.may_kill():
-            watcher.condemn(Cause.PROBE, f"{failures} failures in a row: {result.detail}")
+            watcher.condemn(Cause.PROBE, f"{failures} consecutive failures: {result.detail}")
             return
         else:
             kills = definition.restart.kills
             watcher.situation.progress(
-                f"{result.detail}; left alone: its probes ended it {kills} times within the hour"
+                f"{result.detail}; not restarted: its probes have already ended it {kills} times within an hour"
             )
 
 
@@ -110,12 +110,12 @@ async def observe(slot: Slot, target: Target, watcher: Watcher) -> None:
         result, _ = await _check(slot, target, probes, watcher)
         if result.answer is not Answer.UNKNOWN:
             watcher.observed(result.detail, ready=result.ok)
-        watcher.situation.progress(_told(result))
+        watcher.situation.progress(_shown(result))
         await asyncio.sleep(interval_s)
 
 
-def _told(result: Result) -> str:
-    return f"cannot be told: {result.detail}" if result.answer is Answer.UNKNOWN else result.detail
+def _shown(result: Result) -> str:
+    return f"unknown: {result.detail}" if result.answer is Answer.UNKNOWN else result.detail
 
 
 async def _check(

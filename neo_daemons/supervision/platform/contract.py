@@ -34,7 +34,7 @@ class ExitStatus(Struct, frozen=True):
     def __str__(self) -> str:
         if self.signal is not None:
             return f"killed by {self.signal}"
-        return "ended (exit code not known)" if self.code is None else f"exit code {self.code}"
+        return "exited (exit code unknown)" if self.code is None else f"exit code {self.code}"
 
 
 class Mark(Struct, frozen=True):

@@ -37,13 +37,13 @@ def fault(command: Sequence[str], env: Mapping[str, str], cwd: str) -> str | Non
     if path is None and "/" in program:
         return f"{os.path.join(cwd, program)} does not exist"
     if path is None:
-        return f"{program} is not found on its PATH; install it, or write where it is"
+        return f"{program} not found on its PATH; install it or use its full path"
     if not Path(path).exists():
         return f"{path} is a link to {os.path.realpath(path)}, which does not exist"
     if Path(path).is_dir():
         return f"{path} is a directory, not a program"
     if not os.access(path, os.X_OK):
-        return f"{path} is not executable; make it so with chmod +x"
+        return f"{path} is not executable; fix: chmod +x {path}"
     return script_fault(path, env, cwd)
 
 
@@ -54,11 +54,11 @@ def script_fault(path: str, env: Mapping[str, str], cwd: str) -> str | None:
         return None
     text = os.fsdecode(line[2:])
     if text.endswith("\r"):
-        return f"{path}: its first line ends in a carriage return; save it with Unix line ends"
+        return f"{path}: its first line ends in a carriage return; save it with Unix line endings"
     words = text.split()
     if not words:
         return None
-    remedy = "install that, or correct the script's first line"
+    remedy = "install it, or correct the script's first line"
     interpreter = os.path.join(cwd, words[0])
     if not Path(interpreter).exists():
         return f"{path}: its interpreter {words[0]} does not exist; {remedy}"
@@ -68,7 +68,7 @@ def script_fault(path: str, env: Mapping[str, str], cwd: str) -> str | None:
         wanted = next((word for word in words[1:] if word != "-S"), None)
         # Other options, and assignments, are left to env.
         if wanted is not None and re.fullmatch(r"[^-=][^=]*", wanted) and find(wanted, env, cwd) is None:
-            return f"{path}: its interpreter {wanted} is not found on its PATH; {remedy}"
+            return f"{path}: its interpreter {wanted} is not on its PATH; {remedy}"
     return None
 
 
@@ -81,13 +81,13 @@ def explain(error: OSError, command: Sequence[str], env: Mapping[str, str], cwd:
     head = _head(path)
     match error.errno:
         case errno.ENOENT if head.startswith(ELF):
-            return f"{path} is built for another system: the loader that it names does not exist"
+            return f"{path} is built for another system: its loader does not exist"
         case errno.ENOEXEC if head.startswith(ELF):
-            return f"{path} is built for another kind of machine"
+            return f"{path} is built for another CPU architecture"
         case errno.ENOEXEC if not head:
             return f"{path} is empty"
         case errno.ENOEXEC:
-            return f"{path} names no interpreter; begin it with a line such as #!/bin/sh"
+            return f"{path} has no interpreter line; start it with e.g. #!/bin/sh"
         case errno.E2BIG:
             return f"{command[0]}: its arguments and environment are too long for this system"
     return f"{path}: {error.strerror}"
