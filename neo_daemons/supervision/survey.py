@@ -63,9 +63,9 @@ def survey(
         findings += _data(definition, platform)
     findings += _records(ownership, supervised=supervisor is not None)
     for orphan in orphans(ownership, platform):
-        remedy = "`neo-daemons serve` adopts it if it can; `neo-daemons reap` stops it"
-            if orphan.own
-            else f"neo-daemons reap --state-dir {orphan.state_dir}"
+        remedy = f"neo-daemons reap --state-dir {orphan.state_dir}"
+        if orphan.own:
+            remedy = "`neo-daemons serve` adopts it if it can; `neo-daemons reap` stops it"
         text = f"pid {orphan.pid} ({orphan.command}) of {orphan.state_dir} has no supervisor"
         level: Level = "problem" if orphan.own else "note"
         findings.append(Finding(level=level, subject=orphan.name, text=text, remedy=remedy))
@@ -85,7 +85,8 @@ def _supervisor(state_dir: StateDir, supervisor: FoundSupervisor | None) -> Find
             text = f"none is running; the files in {state_dir.path} were copied from {source} and are ignored"
             return Finding(level="note", subject="supervisor", text=text, remedy="`neo-daemons up` starts one")
         text = f"none is running; {state_dir.record} was left by a killed supervisor"
-        return Finding(level="note", subject="supervisor", text=text, remedy="`neo-daemons up` starts one, which adopts the running daemons")
+        remedy = "`neo-daemons up` starts one, which adopts the running daemons"
+        return Finding(level="note", subject="supervisor", text=text, remedy=remedy)
     return Finding(level="ok", subject="supervisor", text=f"none is running for {state_dir.path}")
 
 
@@ -160,7 +161,8 @@ def _ports(definition: Definition, ownership: Ownership, platform: Platform) -> 
             continue
         holder = platform.port_holder(number)
         if holder is not None and holder.pid is not None and ownership.owns(holder.pid, definition.name):
-            findings.append(Finding(level="ok", subject=definition.name, text=f"port {number} is in use by this daemon"))
+            text = f"port {number} is in use by this daemon"
+            findings.append(Finding(level="ok", subject=definition.name, text=text))
         elif port.fixed is not None:
             key = "port" if name == "main" else f"ports.{name}"
             findings.append(
