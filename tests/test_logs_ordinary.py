@@ -89,7 +89,7 @@ def test_a_follower_is_told_of_a_deletion_and_goes_on_with_the_next_log(tmp_path
 
     seen = followed(log, log.path.unlink, start_anew)
     assert seen.startswith("one\n[neo-daemons: ")
-    assert seen.count("was deleted or moved away, and its daemon still writes") == 1
+    assert seen.count("was deleted or moved, and its daemon still writes") == 1
     assert seen.endswith("two\nend\n")
 
 
@@ -147,7 +147,7 @@ def test_a_daemon_that_writes_to_a_deleted_log_is_told_everywhere_until_it_is_re
     log = project.state.daemon_log("api")
     loss(log)
     until(lambda: any(event == "log-deleted" for event, _ in project.events("api")), "the journal's entry")
-    told = "was deleted or moved away"
+    told = "was deleted or moved"
     assert told in (project.daemon("api").note or "")
     assert told in project.run("logs", "api").stdout
     assert told in project.run("why", "api").stdout
@@ -226,7 +226,7 @@ def test_that_a_log_could_not_be_rotated_is_told_until_it_can_be(
         with monkeypatch.context() as patch:
             patch.setattr(api.slot.log, "rotate", fail)
             await until_true(lambda: supervisor.status().supervisor.warning is not None)
-            assert "api.log cannot be rotated: No space left" in supervisor.status().supervisor.warning
+            assert "api.log: No space left" in supervisor.status().supervisor.warning
         await until_true(lambda: supervisor.status().supervisor.warning is None)
 
     supervised(tmp_path, work, command=("sleep", "1000"))

@@ -32,13 +32,19 @@ FAULTS = {
     "not executable": ("not executable", "/run is not executable; fix: chmod +x"),
     "missing interpreter": (b"#!/nowhere/bin/sh -e\n", "/run: its interpreter /nowhere/bin/sh does not exist; "),
     "an interpreter that is none": (b"#!/etc/passwd\n", "/run: its interpreter /etc/passwd is not executable; "),
-    "missing interpreter by env": (b"#!/usr/bin/env no-such-sh\n", "/run: its interpreter no-such-sh is not found on "),
-    "missing interpreter by env -S": (b"#!/usr/bin/env -S no-such-sh -x\n", "its interpreter no-such-sh is not found"),
+    "missing interpreter by env": (
+        b"#!/usr/bin/env no-such-sh\n",
+        "/run: its interpreter no-such-sh is not on its PATH",
+    ),
+    "missing interpreter by env -S": (
+        b"#!/usr/bin/env -S no-such-sh -x\n",
+        "its interpreter no-such-sh is not on its PATH",
+    ),
     "line ends of Windows": (b"#!/bin/sh\r\ntrue\r\n", "/run: its first line ends in a carriage return; save it"),
     "no first line": (b"true\n", "/run has no interpreter line; start it with e.g. #!/bin/sh"),
     "empty": (b"", "/run is empty"),
     "another machine": (elf(2), "/run is built for another CPU architecture"),
-    "another system": (elf(int.from_bytes(NATIVE, "little"), MUSL), "/run is built for another system: the loader"),
+    "another system": (elf(int.from_bytes(NATIVE, "little"), MUSL), "/run is built for another system: its loader"),
 }
 
 

@@ -74,7 +74,7 @@ def test_down_and_reap_in_a_copy_end_nothing_of_the_original(project: Project, o
         for command in ("down", "reap"):
             assert other.run(command).returncode == 0
         assert {name: project.daemon(name).pid for name in pids} == pids
-        assert f"was copied from {project.state.path}" in other.run("doctor").stdout
+        assert f"were copied from {project.state.path}" in other.run("doctor").stdout
         # Nor if nobody supervises the original.
         project.kill_supervisor()
         for command in ("down", "reap"):
