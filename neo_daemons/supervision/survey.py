@@ -1,5 +1,5 @@
-"""What ``doctor`` looks at, from outside: what is installed, who has the ports and directories of a project, and what
-was left behind. Nothing is changed here; `reaping` ends what is left."""
+"""The checks of ``doctor``: what is installed, which processes use the ports and directories of a project, and what was
+left behind. Nothing is changed here; `reaping` stops leftovers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Level = Literal["ok", "note", "problem"]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """One thing that `survey` looked at."""
+    """One result of `survey`."""
 
     level: Level
     subject: str
@@ -47,7 +47,7 @@ def survey(
     values: Mapping[str, str],
     env: Mapping[str, str],
 ) -> list[Finding]:
-    """Look at everything that matters to these daemons.
+    """Check everything that matters to these daemons, from outside.
 
     Args:
         resolve, values, env: those of the `Supervisor` that would run them.
@@ -120,7 +120,7 @@ def _installed(
         return [Finding(level="problem", subject=definition.name, text=launch.reason, remedy=launch.remedy)]
     version = f" {launch.version}" if launch.version else ""
     known = {**values, "name": definition.name, "host": definition.host, "data_dir": definition.data_dir or ""}
-    # What is known at the start only (a port) is looked at then.
+    # References that are resolved only at the start (a port) are skipped.
     stated = {**{name: escape(text) for name, text in env.items()}, **launch.env, **definition.env}
     env = {name: expand(text, known) for name, text in stated.items() if known.keys() >= set(names(text))}
     program = launch.command[0]
@@ -191,7 +191,7 @@ def _data(definition: Definition, platform: Platform) -> list[Finding]:
 
 
 def _is_lost(record: DaemonRecord) -> bool:
-    """Whether a daemon writes to a log that is no longer where it was."""
+    """Whether a daemon writes to a log that was deleted or moved."""
     try:
         return record.log_inode not in (None, os.stat(record.log_path).st_ino)
     except FileNotFoundError:

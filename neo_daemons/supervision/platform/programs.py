@@ -1,6 +1,6 @@
-"""Why a program cannot be run. The system's own error names the script even when its interpreter is missing.
+"""Explain why a program cannot be run: the system's error names the script even if its interpreter is missing.
 
-Reads files, runs nothing.
+This reads files and runs nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def find(program: str, env: Mapping[str, str], cwd: str) -> str | None:
 
 
 def fault(command: Sequence[str], env: Mapping[str, str], cwd: str) -> str | None:
-    """Why `command` cannot be run; None if no reason is seen."""
+    """Say why `command` cannot be run; None if no reason is found."""
     program = command[0]
     if not Path(cwd).is_dir():
         return f"its working directory {cwd} does not exist"
@@ -48,7 +48,7 @@ def fault(command: Sequence[str], env: Mapping[str, str], cwd: str) -> str | Non
 
 
 def script_fault(path: str, env: Mapping[str, str], cwd: str) -> str | None:
-    """What is wrong with the interpreter that a script names; None if nothing is, or the file is no script."""
+    """Say what is wrong with the interpreter of a script; None if nothing is, or the file is not a script."""
     line = _head(path).partition(b"\n")[0]
     if not line.startswith(b"#!"):
         return None
@@ -73,7 +73,7 @@ def script_fault(path: str, env: Mapping[str, str], cwd: str) -> str | None:
 
 
 def explain(error: OSError, command: Sequence[str], env: Mapping[str, str], cwd: str) -> str:
-    """Why the system has refused to run `command`, as a line that needs no context."""
+    """Explain in one self-contained line why the system refused to run `command`."""
     seen = fault(command, env, cwd)
     if seen is not None:
         return seen
@@ -96,7 +96,7 @@ def explain(error: OSError, command: Sequence[str], env: Mapping[str, str], cwd:
 def _head(path: str) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # what may be run need not be readable
+    except OSError:  # a program need not be readable to be run
         return b""
     try:
         return os.read(descriptor, FIRST_LINE)
