@@ -110,8 +110,8 @@ class Process(abc.ABC):
     def watch(
         self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
     ) -> None:
-        """Call `on_exit` once, from the running event loop, when the process has exited. If its exit status becomes known
-        only within seconds, call `on_learned` with it, even after `close`."""
+        """Call `on_exit` once, from the running event loop, when the process has exited. If its exit status becomes
+        known only seconds later, call `on_learned` with it, even after `close`."""
 
     @abc.abstractmethod
     def is_alive(self) -> bool:
