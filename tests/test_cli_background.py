@@ -49,7 +49,7 @@ def test_the_daemons_of_a_running_supervisor_with_a_damaged_record_are_not_stopp
     with unreadable(project):
         reap = project.run("reap")
         assert reap.returncode == 1
-        assert "nothing was ended" in reap.stderr
+        assert "nothing was stopped" in reap.stderr
         assert f"pid {supervisor.pid}" in reap.stderr
         assert "is damaged" in reap.stderr
         doctor = project.run("doctor")

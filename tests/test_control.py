@@ -47,12 +47,12 @@ def ask(project: Project, method: str, path: str, body: bytes = b"") -> tuple[in
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "said"),
     [
-        ("GET", "/v1/daemons/nobody/why", b"", 404, "there is no daemon 'nobody'; configured: api"),
+        ("GET", "/v1/daemons/nobody/why", b"", 404, "unknown daemon 'nobody'; configured daemons: api"),
         ("GET", "/v1/events?n=-1", b"", 400, "expected an integer"),
         ("GET", "/v1/events?n=1e9", b"", 400, "expected an integer"),
         ("GET", "/v1/events?n=99999999999999999999", b"", 400, "expected an integer"),
         ("GET", "/v1/events?follow=yes", b"", 400, "expected 0 or 1"),
-        ("GET", "/v1/events?daemon=nobody", b"", 404, "there is no daemon"),
+        ("GET", "/v1/events?daemon=nobody", b"", 404, "unknown daemon"),
         ("POST", "/v1/daemons/api/explode", b"", 404, "unknown path '/v1/daemons/api/explode'; GET /v1/openapi.json"),
         ("POST", "/v1/daemons/api/stop", b"{", 400, "invalid request body"),
         ("POST", "/v1/daemons/api/stop", b'{"wait_s": "1"}', 400, "wait_s"),
@@ -70,7 +70,7 @@ def ask(project: Project, method: str, path: str, body: bytes = b"") -> tuple[in
         ("PUT", "/v1/session", b'{"definitions": [], "keep_s": 0}', 409, "only available in a pytest session"),
         ("POST", "/v1/reload", b" " * 100_000, 400, "larger than"),
         ("POST", "/v1/leases", b"{}", 400, "holder"),
-        ("POST", "/v1/leases", b'{"holder": "x", "inhibit": "nobody"}', 404, "there is no daemon"),
+        ("POST", "/v1/leases", b'{"holder": "x", "inhibit": "nobody"}', 404, "unknown daemon"),
         ("GET", "/", b"", 404, ""),
         ("DELETE", "/v1/status", b"", 405, ""),
         ("POST", "/v1/status", b"", 405, ""),

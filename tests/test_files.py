@@ -195,7 +195,7 @@ def test_a_journal_that_cannot_be_written_says_so_and_remembers(tmp_path: Path) 
     journal = Journal(tmp_path / "missing" / "journal.jsonl")
     journal.add(EventName.READY)
     assert journal.fault is not None
-    assert "is not written" in journal.fault
+    assert "cannot write" in journal.fault
     assert [entry.event for entry in journal.latest(10)] == ["ready"]
 
 

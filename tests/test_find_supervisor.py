@@ -88,7 +88,7 @@ def test_a_supervisor_that_holds_the_lock_is_running_and_its_record_says_who_it_
         (lambda state_dir: state_dir.record.write_text("{"), "is damaged"),
         (lambda state_dir: announce(state_dir, directory=state_dir.logs), "is a copy"),
         (lambda state_dir: announce(state_dir, pid=os.getppid()), "names another process"),
-        (lambda state_dir: announce(state_dir, pid=NO_PID), f"names pid {NO_PID}, which has ended"),
+        (lambda state_dir: announce(state_dir, pid=NO_PID), f"names pid {NO_PID}, which has exited"),
     ],
     ids=["missing", "damaged", "copied", "of-another-process", "of-one-that-ended"],
 )

@@ -1,4 +1,4 @@
-"""The journal as a contract: event names and causes that programs can go by, whatever the words beside them."""
+"""The journal as a contract: event names and causes that programs can rely on, whatever the wording of the details."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ API = SOURCE.parent / "docs" / "api.md"
 
 
 def documented(heading: str) -> set[str]:
-    """The names in the first column of the table with this head."""
+    """Return the names in the first column of the table with this header."""
     table = API.read_text().split(f"| {heading} | |\n|---|---|\n")[1].split("\n\n")[0]
     return {name for line in table.splitlines() for name in re.findall(r"`([a-z-]+)`", line.split("|")[1])}
 
 
-def test_every_event_and_every_cause_is_documented_and_the_other_way_round() -> None:
+def test_the_documented_events_and_causes_are_those_of_the_code() -> None:
     assert documented("event") == set(EventName)
     assert documented("cause") == set(Cause)
 
 
-def test_every_state_that_a_daemon_comes_into_has_an_event() -> None:
+def test_every_state_that_a_daemon_enters_has_an_event() -> None:
     assert {state.public for state in State if state is not State.EXTERNAL} <= set(EventName)
 
 
@@ -77,8 +77,8 @@ def entry(event: EventName, state: str, cause: Cause | None = None, detail: str 
     return JournalEntry(at=1.0, event=event, daemon="api", state=state, cause=cause, detail=detail)
 
 
-@pytest.mark.parametrize("detail", ["stopping", "stop by an operator", "adopted", "SIGCONT", None])
-def test_no_words_hide_a_death_or_make_one(tmp_path: Path, detail: str | None) -> None:
+@pytest.mark.parametrize("detail", ["stopping", "stop requested by an operator", "adopted", "SIGCONT", None])
+def test_the_wording_of_an_entry_does_not_affect_reported_deaths(tmp_path: Path, detail: str | None) -> None:
     path = tmp_path / "journal.jsonl"
     for cause in Cause:
         reader = incidents(path, entry(EventName.STOPPING, "stopping", cause, detail))
@@ -92,7 +92,7 @@ def test_no_words_hide_a_death_or_make_one(tmp_path: Path, detail: str | None) -
         assert reader.incidents[0].asked_for == (cause is Cause.FAULT)
 
 
-def test_a_fault_that_a_test_took_back_does_not_excuse_a_later_death(tmp_path: Path) -> None:
+def test_a_revoked_fault_does_not_excuse_a_later_death(tmp_path: Path) -> None:
     reader = incidents(
         tmp_path / "journal.jsonl",
         entry(EventName.SIGNALLED, "ready", Cause.FAULT),

@@ -165,8 +165,8 @@ def test_a_taken_port_that_is_not_fixed_is_left_for_another(project: Project) ->
     assert any(event == "port-taken" for event, _ in project.events("api"))
 
 
-def test_a_stranger_on_another_address_of_the_same_port_is_none_of_a_daemons_business(project: Project) -> None:
-    """It was taken for who answers, and the healthy daemon ended for that again and again."""
+def test_a_stranger_on_another_address_of_the_same_port_is_ignored(project: Project) -> None:
+    """It was mistaken for the process that answers, and the healthy daemon was repeatedly killed for that."""
     port = free_port()
     with Child([*TOY, f"port={port}", "host=127.0.0.2"]) as stranger:
         try:
@@ -198,7 +198,7 @@ def test_two_state_directories_never_run_two_daemons_on_one_data_directory(
         other.serve()
         refused = other.reaches("api", "parked")
         assert refused.detail is not None
-        assert f"its data directory {data} is in use by daemon api of {project.state.path}" in refused.detail
+        assert f"data directory {data} is in use by daemon api of {project.state.path}" in refused.detail
         assert first.pid is not None
         assert is_alive(first.pid)
     finally:
@@ -228,7 +228,7 @@ def forge(project: Project, **changes: object) -> DaemonRecord:
 
 
 @pytest.mark.parametrize("identity", ["of another process", "its own"])
-def test_a_forged_record_that_names_an_innocent_process_hurts_nobody(project: Project, identity: str) -> None:
+def test_a_forged_record_that_names_an_innocent_process_harms_no_process(project: Project, identity: str) -> None:
     platform = current_platform()
     with Child(["sleep", "600"], start_new_session=True) as innocent:
         try:
@@ -250,8 +250,8 @@ def test_a_forged_record_that_names_an_innocent_process_hurts_nobody(project: Pr
             innocent.kill()
 
 
-def test_a_lock_that_the_daemon_itself_holds_proves_no_stranger_to_be_it(project: Project) -> None:
-    """Found by chaos: a record with a stranger's full identity, while the true daemon lived, had the stranger ended."""
+def test_a_lock_held_by_the_daemon_does_not_prove_that_a_stranger_is_the_daemon(project: Project) -> None:
+    """Found by chaos: a record with a stranger's full identity, while the real daemon ran, had the stranger killed."""
     project.configure(api=toy())
     project.serve()
     true = project.reaches("api", "ready").pid
@@ -283,7 +283,7 @@ def test_a_lock_that_the_daemon_itself_holds_proves_no_stranger_to_be_it(project
     [b"", b'{"format": 1, "name": "api", "tok', b"\xff\xfe\x00", b"12345", b'{"format": 99}', b"[" * 5000],
     ids=["empty", "cut off", "binary", "a bare pid", "another format", "deeply nested"],
 )
-def test_a_damaged_record_is_set_aside_reported_and_survived(project: Project, content: bytes) -> None:
+def test_a_damaged_record_is_moved_aside_and_reported(project: Project, content: bytes) -> None:
     project.state.create()
     project.state.daemon_record("api").write_bytes(content)
     project.configure(api=toy())
@@ -313,7 +313,7 @@ def test_an_exit_with_0_at_once_is_restarted_then_parked_with_its_first_cause(pr
     project.serve()
     parked = project.reaches("api", "parked")
     assert parked.restarts == 3
-    assert parked.detail == "3 restarts in 600 s; first: exit code 0; last line: port 1 is taken"
+    assert parked.detail == "3 restarts in 600 s; first cause: exit code 0; last line: port 1 is taken"
     assert project.run("start", "api").returncode == 1
     assert project.client.status().supervisor.pid
 
@@ -328,7 +328,7 @@ def test_a_daemon_that_ignores_sigterm_is_killed_after_its_grace(project: Projec
     assert ("killed", "still there 0.2 s after SIGTERM: SIGKILL") in project.events("api")
 
 
-def test_a_second_sigint_cuts_the_grace(project: Project) -> None:
+def test_a_second_sigint_skips_the_grace_period(project: Project) -> None:
     project.configure(api=toy("ignore-term", stop={"grace_s": 3000.0}))
     supervisor = project.serve()
     project.reaches("api", "ready")
@@ -385,7 +385,7 @@ def test_strays_in_sessions_of_their_own_end_with_their_daemon(project: Project,
 
 
 LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 1.5, "failures": 2}
-"""Ends a hung daemon soon, and none that is slow because the machine is."""
+"""Kills a hung daemon soon, but not one that is slow because the machine is."""
 
 
 def test_a_stopped_process_is_degraded_then_replaced(project: Project) -> None:
@@ -399,7 +399,7 @@ def test_a_stopped_process_is_degraded_then_replaced(project: Project) -> None:
     assert second.restarts == 1
     events = [event for event, _ in project.events("api")]
     assert "degraded" in events
-    assert any("2 failures in a row" in str(detail) for _, detail in project.events("api"))
+    assert any("2 consecutive failures" in str(detail) for _, detail in project.events("api"))
 
 
 def test_one_failed_probe_is_no_reason_to_kill(project: Project) -> None:
@@ -419,11 +419,11 @@ def test_a_daemon_that_answers_503_is_never_ready_and_parked_by_its_kill_budget(
     assert not seen.ready
     parked = project.reaches("api", "parked")
     assert parked.detail is not None
-    assert "ended by its probes 2 times within the hour" in parked.detail
+    assert "restarted 2 times within an hour because its probes failed" in parked.detail
     assert "status 503" in parked.detail
 
 
-def test_a_probe_that_never_returns_holds_up_nobody(project: Project) -> None:
+def test_a_probe_that_never_returns_delays_no_other_daemon(project: Project) -> None:
     project.configure(mute=toy("mute", ready={"type": "http", "timeout_s": 600.0}), api=toy())
     project.serve()
     project.reaches("api", "ready")
@@ -555,7 +555,7 @@ def test_sighup_reloads_and_a_bad_configuration_changes_nothing(project: Project
     project.reaches("more", "ready")
 
 
-def test_a_configuration_that_is_no_toml_any_more_keeps_nobody_from_stopping(project: Project) -> None:
+def test_an_invalid_configuration_does_not_prevent_a_stop(project: Project) -> None:
     project.configure(api=toy())
     project.serve()
     project.reaches("api", "ready")
@@ -610,7 +610,7 @@ def test_dependants_start_after_and_stop_before_what_they_require(project: Proje
         assert order.index(("stopped", then)) < order.index(("stopping", first))
 
 
-def test_a_start_by_hand_starts_what_is_required_too(project: Project) -> None:
+def test_a_manual_start_also_starts_required_daemons(project: Project) -> None:
     project.configure(web=toy(requires=["store"]), store=toy(requires=["base"]), base=toy(), other=toy())
     project.serve()
     for name in ("web", "store", "base", "other"):
@@ -620,7 +620,7 @@ def test_a_start_by_hand_starts_what_is_required_too(project: Project) -> None:
     assert [project.daemon(name).state for name in ("web", "store", "base", "other")] == [*["ready"] * 3, "stopped"]
 
 
-def test_what_requires_a_daemon_that_never_is_ready_waits_and_says_so(project: Project) -> None:
+def test_a_daemon_waits_for_a_required_one_that_is_never_ready_and_says_so(project: Project) -> None:
     project.configure(web=toy(requires=["store"]), store=toy("exit=3", restart={**FAST, "limit": 2}))
     project.serve()
     project.reaches("store", "parked")
@@ -647,7 +647,7 @@ def test_stop_and_start_by_name(project: Project) -> None:
     assert project.daemon("api").restarts == 0
 
 
-def test_a_daemon_that_does_not_restart_rests(project: Project) -> None:
+def test_a_daemon_that_does_not_restart_stays_stopped(project: Project) -> None:
     project.configure(once=toy("quiet", "exit=0", restart="on-failure"), never=toy("quiet", "exit=3", restart="never"))
     project.serve()
     for name in ("once", "never"):
@@ -655,7 +655,7 @@ def test_a_daemon_that_does_not_restart_rests(project: Project) -> None:
 
 
 def test_a_daemon_that_never_restarts_and_could_not_start_is_parked_with_its_cause(project: Project) -> None:
-    """It read `stopped`, and `up` was content."""
+    """Its state was `stopped`, and `up` succeeded."""
     project.configure(
         missing={"command": ["./no-such-program"], "restart": "never"},
         deaf=toy("mute", start_grace_s=0.1, restart="never", ready={"type": "http", "timeout_s": 0.1}),
@@ -712,7 +712,7 @@ def test_an_external_daemon_is_observed_and_never_controlled(project: Project) -
             until(lambda: project.daemon("theirs").ready, "the external daemon to be ready")
             for order in ("start", "stop", "restart", "hold"):
                 refused = project.run(order, "theirs")
-                assert (refused.returncode, "somebody else" in refused.stderr) == (1, True)
+                assert (refused.returncode, "does not control it" in refused.stderr) == (1, True)
             project.stop()
             assert theirs.poll() is None
         finally:
@@ -724,10 +724,7 @@ def test_what_is_not_installed_is_unavailable_with_reason_and_remedy_and_the_res
     project.serve()
     project.reaches("api", "ready")
     missing = project.reaches("nope", "backoff", "parked")
-    assert (
-        missing.detail
-        == "cannot start nope: no-such-program is not found on its PATH; install it, or write where it is"
-    )
+    assert missing.detail == "cannot start nope: no-such-program not found on its PATH; install it or use its full path"
     mlx = project.reaches("mlx", "unavailable")
     assert mlx.detail
     assert mlx.remedy
@@ -792,7 +789,7 @@ def test_up_reports_what_did_not_become_ready(project: Project) -> None:
 
 
 def told_by_reap(project: Project) -> list[str]:
-    """What `reap` says of this project; it also lists what other tests are just about to leave or to end."""
+    """The output of `reap` about this project; it also lists leftovers of other tests."""
     return [line for line in project.run("reap").stdout.splitlines() if str(project.root) in line]
 
 
@@ -838,7 +835,7 @@ def test_commands_about_an_unknown_daemon_name_the_known_ones(project: Project) 
     for command in (["why", "apj"], ["start", "apj"], ["logs", "apj"]):
         result = project.run(*command)
         assert result.returncode == 1
-        assert "there is no daemon 'apj'; configured: api" in result.stderr
+        assert "unknown daemon 'apj'; configured daemons: api" in result.stderr
     with pytest.raises(ControlError):
         project.client.why("../../status")
 
@@ -952,7 +949,7 @@ def test_reap_leaves_the_provisioning_of_a_running_supervisor_alone(project: Pro
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
-def test_a_host_that_is_not_this_machine_is_one_daemons_trouble(project: Project, host: str) -> None:
+def test_a_host_of_another_machine_affects_only_its_daemon(project: Project, host: str) -> None:
     project.configure(api=toy(host=host), other=toy())
     project.serve()
     project.reaches("other", "ready")
@@ -1011,7 +1008,7 @@ def test_an_embedded_orchestrator_obeys_a_shutdown_and_its_program_goes_on(proje
     assert program.returncode == 0
 
 
-def test_a_state_directory_that_is_deleted_keeps_nobody_from_stopping(project: Project) -> None:
+def test_a_deleted_state_directory_does_not_prevent_a_stop(project: Project) -> None:
     project.configure(api=toy(stop={"grace_s": 1.0}))
     supervisor = project.serve()
     pid = project.reaches("api", "ready").pid
@@ -1022,8 +1019,8 @@ def test_a_state_directory_that_is_deleted_keeps_nobody_from_stopping(project: P
     assert not is_alive(pid)
 
 
-def test_a_stranger_who_got_the_port_is_sent_nothing_and_the_next_start_takes_another(project: Project) -> None:
-    """As mlx does it: it loses the race for its port, says so, and lives on."""
+def test_nothing_is_sent_to_a_stranger_on_the_port_and_the_next_start_takes_another(project: Project) -> None:
+    """Like mlx, it loses the race for its port, says so, and keeps running."""
     port = free_port()
     seen = project.root / "seen"
     listen = f"import socket; s = socket.create_server(('127.0.0.1', {port})); c = s.accept; "
@@ -1042,7 +1039,7 @@ def test_a_stranger_who_got_the_port_is_sent_nothing_and_the_next_start_takes_an
     try:
         parked = project.reaches("api", "parked")
         assert f"port {port} is held by" in str(parked.detail)
-        assert any(f"port {port} is answered by" in str(detail) for _, detail in project.events("api"))
+        assert any(f"port {port} is served by" in str(detail) for _, detail in project.events("api"))
         assert seen.read_bytes() == b""
     finally:
         holder = current_platform().port_holder(port)
@@ -1051,7 +1048,7 @@ def test_a_stranger_who_got_the_port_is_sent_nothing_and_the_next_start_takes_an
 
 
 @pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["why", "api"], ["logs", "api"], ["doctor"]])
-def test_an_output_that_takes_nothing_is_one_clear_error(project: Project, command: list[str]) -> None:
+def test_an_unwritable_output_is_one_clear_error(project: Project, command: list[str]) -> None:
     project.configure(api=toy("write=x"))
     project.serve()
     project.reaches("api", "ready")
@@ -1069,7 +1066,7 @@ def test_an_output_that_takes_nothing_is_one_clear_error(project: Project, comma
     assert result.stderr == "neo-daemons: No space left on device: standard output or the working directory\n"
 
 
-def test_details_stand_below_a_narrow_table(project: Project) -> None:
+def test_details_are_shown_below_a_narrow_table(project: Project) -> None:
     project.configure(api=toy("write=x"))
     project.serve()
     project.reaches("api", "ready")
@@ -1103,7 +1100,7 @@ def test_nohup_is_respected(project: Project) -> None:
     assert {event for event, _ in project.events()}.isdisjoint({"supervisor-stopping", "reload-refused"})
 
 
-def test_a_start_by_hand_brings_back_what_is_just_being_stopped(project: Project) -> None:
+def test_a_manual_start_brings_back_a_daemon_that_is_being_stopped(project: Project) -> None:
     project.configure(api=toy("ignore-term", stop={"grace_s": 1.0}), user=toy(requires=["api"]))
     project.serve()
     project.reaches("user", "ready")

@@ -1,4 +1,4 @@
-"""What the project relies on in filelock's lock, in whatever version is installed."""
+"""The project relies on these properties of filelock's lock, in any installed version."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_supervisors_lock_is_the_kernels(tmp_path: Path) -> None:
     other.release()
 
 
-def test_a_supervisors_lock_ends_with_its_process(tmp_path: Path) -> None:
+def test_a_supervisors_lock_is_freed_when_its_process_exits(tmp_path: Path) -> None:
     path = tmp_path / "supervisor.lock"
     code = (
         "import sys, pathlib; from neo_daemons.locks import supervisor_lock; "
@@ -58,7 +58,7 @@ def test_a_supervisors_lock_ends_with_its_process(tmp_path: Path) -> None:
     assert not is_held(path)
 
 
-def test_to_ask_for_a_lock_makes_no_file_and_follows_no_link(tmp_path: Path) -> None:
+def test_checking_a_lock_creates_no_file_and_follows_no_link(tmp_path: Path) -> None:
     assert not is_held(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "link").symlink_to(tmp_path / "target")

@@ -1,4 +1,4 @@
-"""Logs that somebody empties, deletes or moves, and whose lines are shown when a run has failed."""
+"""Logs that other programs empty, delete or move, and their lines that are shown after a failed run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from neo_daemons.definitions import HttpProbe, Log, Port, Restart
-from neo_daemons.supervision.describe import telling_lines
+from neo_daemons.supervision.describe import relevant_lines
 from neo_daemons.supervision.logs import DaemonLog
 
 from .harness import Project, toy, until
@@ -31,19 +31,19 @@ def empty_and_outgrow(path: Path) -> None:
 
 
 def copy_and_empty(path: Path) -> None:
-    """As logrotate does with copytruncate."""
+    """Empty the log, like logrotate with copytruncate."""
     path.with_name("copy").write_bytes(path.read_bytes())
     path.write_bytes(b"")
 
 
 def replace(path: Path) -> None:
-    """As logrotate does with create, where the daemon opens its log anew."""
+    """Replace the log, like logrotate with create when the daemon reopens its log."""
     path.rename(path.with_name("moved"))
     path.touch()
 
 
 def followed(log: DaemonLog, *steps: Callable[[], Any]) -> str:
-    """What a follower sees after each of the steps, to the line `end`."""
+    """Return what a follower sees after each of the steps, up to the line `end`."""
 
     async def follow() -> str:
         pieces = log.follow(10, poll_s=0.01)
@@ -78,7 +78,7 @@ def test_a_follower_goes_on_after_the_log_was_emptied_and_says_so(tmp_path: Path
     assert ("another text" in seen) == (loss is empty_and_outgrow)
 
 
-def test_a_follower_is_told_of_a_deletion_and_goes_on_with_the_next_log(tmp_path: Path) -> None:
+def test_a_follower_reports_a_deletion_and_continues_with_the_next_log(tmp_path: Path) -> None:
     log = DaemonLog(tmp_path / "api.log", Log())
     log.path.write_text("one\n")
     log.inode = log.path.stat().st_ino
@@ -89,11 +89,11 @@ def test_a_follower_is_told_of_a_deletion_and_goes_on_with_the_next_log(tmp_path
 
     seen = followed(log, log.path.unlink, start_anew)
     assert seen.startswith("one\n[neo-daemons: ")
-    assert seen.count("was deleted or moved away, and its daemon still writes") == 1
+    assert seen.count("was deleted or moved, and its daemon still writes") == 1
     assert seen.endswith("two\nend\n")
 
 
-def test_a_log_that_is_emptied_again_and_again_is_not_told_each_time(tmp_path: Path) -> None:
+def test_a_repeatedly_emptied_log_is_not_reported_each_time(tmp_path: Path) -> None:
     log = DaemonLog(tmp_path / "api.log", Log())
     log.path.write_text("a long first line\n")
     steps = [lambda number=number: log.path.write_text("x" * (9 - number) + "\n") for number in range(5)]
@@ -116,7 +116,7 @@ def test_a_writer_that_does_not_append_is_shown_without_the_hole_that_it_leaves(
         assert not log.rotate()
 
 
-def test_a_rotation_is_not_told_as_somebody_s_doing(tmp_path: Path) -> None:
+def test_a_rotation_is_not_reported_as_the_work_of_another_program(tmp_path: Path) -> None:
     log = DaemonLog(tmp_path / "api.log", Log(max_bytes=8192))
     log.path.write_bytes(b"old\n" * 5000)
     seen = followed(log, lambda: (log.rotate(), add(log.path, "new\nend\n")()))
@@ -138,7 +138,7 @@ def test_what_was_rotated_away_since_is_still_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", [os.unlink, replace], ids=["deleted", "moved"])
-def test_a_daemon_that_writes_to_a_deleted_log_is_told_everywhere_until_it_is_restarted(
+def test_a_daemon_that_writes_to_a_deleted_log_is_reported_until_it_is_restarted(
     project: Project, loss: Callable[[Path], None]
 ) -> None:
     project.configure(api=toy("write=hello"))
@@ -147,7 +147,7 @@ def test_a_daemon_that_writes_to_a_deleted_log_is_told_everywhere_until_it_is_re
     log = project.state.daemon_log("api")
     loss(log)
     until(lambda: any(event == "log-deleted" for event, _ in project.events("api")), "the journal's entry")
-    told = "was deleted or moved away"
+    told = "was deleted or moved"
     assert told in (project.daemon("api").note or "")
     assert told in project.run("logs", "api").stdout
     assert told in project.run("why", "api").stdout
@@ -190,7 +190,7 @@ def test_an_emptied_log_is_noted_once_and_read_on(tmp_path: Path) -> None:
     )
 
 
-def test_a_bug_in_the_care_for_a_log_is_reported_and_the_care_goes_on(
+def test_a_bug_in_the_maintenance_of_a_log_is_reported_and_maintenance_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     times = 0
@@ -214,9 +214,7 @@ def test_a_bug_in_the_care_for_a_log_is_reported_and_the_care_goes_on(
     supervised(tmp_path, work, command=("sleep", "1000"), log=Log(max_bytes=4096))
 
 
-def test_that_a_log_could_not_be_rotated_is_told_until_it_can_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_rotation_is_reported_until_one_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> bool:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -226,13 +224,13 @@ def test_that_a_log_could_not_be_rotated_is_told_until_it_can_be(
         with monkeypatch.context() as patch:
             patch.setattr(api.slot.log, "rotate", fail)
             await until_true(lambda: supervisor.status().supervisor.warning is not None)
-            assert "api.log cannot be rotated: No space left" in supervisor.status().supervisor.warning
+            assert "api.log: No space left" in supervisor.status().supervisor.warning
         await until_true(lambda: supervisor.status().supervisor.warning is None)
 
     supervised(tmp_path, work, command=("sleep", "1000"))
 
 
-def test_a_deleted_journal_is_begun_anew(project: Project) -> None:
+def test_a_deleted_journal_is_recreated(project: Project) -> None:
     project.configure(api=toy())
     project.serve()
     project.reaches("api", "ready")
@@ -260,7 +258,7 @@ def test_the_lines_shown_are_those_of_the_run_that_failed(tmp_path: Path) -> Non
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.past.last_exit is not None and daemon.run is not None)
         await until_true(lambda: "the next start" in api.slot.log.tail(1))
-        assert telling_lines(api, 5) == (["the cause of it"], api.past.last_exit.pid)
+        assert relevant_lines(api, 5) == (["the cause of it"], api.past.last_exit.pid)
         why = supervisor.explain("api")
         assert (why.log_tail, why.log_pid) == (("the cause of it",), api.past.last_exit.pid)
         assert "last line: the cause of it" in (why.first_cause or "")
@@ -274,11 +272,11 @@ def test_the_lines_shown_are_those_of_the_run_that_failed(tmp_path: Path) -> Non
     )
 
 
-def test_a_run_that_wrote_nothing_but_its_probes_requests_is_not_told_as_silent(tmp_path: Path) -> None:
+def test_the_requests_of_probes_are_shown_if_a_run_wrote_nothing_else(tmp_path: Path) -> None:
     async def work(supervisor: Any) -> None:
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.past.failed_starts > 0)
-        assert telling_lines(api, 5)[0] == ["GET / 503"]
+        assert relevant_lines(api, 5)[0] == ["GET / 503"]
 
     supervised(
         tmp_path,
@@ -290,12 +288,12 @@ def test_a_run_that_wrote_nothing_but_its_probes_requests_is_not_told_as_silent(
     )
 
 
-def test_a_start_that_provisioning_failed_shows_what_that_wrote(tmp_path: Path) -> None:
+def test_a_start_that_failed_in_provisioning_shows_its_output(tmp_path: Path) -> None:
     async def work(supervisor: Any) -> None:
         api = supervisor.daemon("api")
         await reaches(api, lambda daemon: daemon.past.failed_starts > 0)
         assert "does not exist" in (api.past.history.first_cause or "")
-        assert telling_lines(api, 5) == ([], None)
+        assert relevant_lines(api, 5) == ([], None)
 
     (tmp_path / "state" / "logs").mkdir(parents=True, mode=0o700)
     (tmp_path / "state").chmod(0o700)

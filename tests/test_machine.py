@@ -42,8 +42,8 @@ def test_every_pair_has_an_outcome(state: State, event: Event) -> None:
 
 
 @pytest.mark.parametrize(("state", "event"), PAIRS)
-def test_what_begins_ends_and_what_waits_is_woken(state: State, event: Event) -> None:
-    """The table's own sense: no state is entered without the action that makes it go on."""
+def test_every_job_ends_and_every_wait_is_woken(state: State, event: Event) -> None:
+    """No state is entered without the action that leads out of it."""
     try:
         after, actions = step(state, event)
     except Refused:
@@ -81,7 +81,7 @@ def test_a_stop_wins_from_everywhere() -> None:
             assert step(State.STOPPING, end) == (State.STOPPED, ())
 
 
-def test_an_external_daemon_obeys_nobody() -> None:
+def test_an_external_daemon_obeys_no_order() -> None:
     for event in (Event.START, Event.STOP, Event.RESTART, Event.HOLD, Event.RELEASE):
         with pytest.raises(Refused):
             step(State.EXTERNAL, event)
@@ -123,7 +123,7 @@ def test_too_many_restarts_park_with_the_first_cause() -> None:
     history = History()
     verdicts = [failure(history, number, detail=f"cause {number}") for number in range(11)]
     assert [verdict.event for verdict in verdicts] == [Event.RETRY] * 10 + [Event.PARK]
-    assert verdicts[-1].reason == "10 restarts in 600 s; first: cause 0"
+    assert verdicts[-1].reason == "10 restarts in 600 s; first cause: cause 0"
     assert verdicts[-1].delay_s == 900
 
 
@@ -151,7 +151,7 @@ def test_the_restart_rule_decides_on_exits(when: Any, clean: bool, event: Event)
     ("cause", "event"), [(Cause.EXIT, Event.REST), (Cause.START_FAILED, Event.PARK), (Cause.PROBE, Event.PARK)]
 )
 def test_never_means_never_and_on_failure_means_any_failure(cause: Cause, event: Event) -> None:
-    """And what never came to run, or was ended by its probes, is not taken for what has done its work."""
+    """A run that never started, or that its probes ended, does not count as finished work."""
     verdict = failure(History(), 0, Restart(when="never"), cause=cause)
     assert (verdict.event, verdict.delay_s) == (event, None)
     assert verdict.reason == "exit code 1; restart = 'never'"
@@ -168,7 +168,7 @@ def test_a_hold_wins_and_an_operators_restart_costs_nothing() -> None:
     assert history.failures == 0
 
 
-def test_the_kill_budget_is_by_the_hour_and_outlasts_a_stable_run() -> None:
+def test_the_kill_budget_is_hourly_and_outlasts_a_stable_run() -> None:
     history = History()
     events = []
     for number in range(5):
@@ -237,7 +237,7 @@ class _Lock(Lock):
 
 
 class World:
-    """A platform whose only trouble is that processes end when `lives` says."""
+    """A platform whose only failures are the exits that `lives` schedules."""
 
     name = "virtual"
 
@@ -311,7 +311,7 @@ DAY_S = 86_400.0
 
 
 def a_day(state: StateDir, world: World, restart: Restart, look: Sequence[float] = ()) -> dict[float, str]:
-    """24 hours of the real supervisor in virtual time; the daemon's state at the times of `look`."""
+    """Run the real supervisor for 24 hours of virtual time; return the daemon's state at the times in `look`."""
     definition = Definition(name="api", command=("api",), restart=restart)
     seen: dict[float, str] = {}
 
@@ -377,10 +377,10 @@ def test_a_parked_daemon_that_is_not_revived_stays_parked(state: StateDir) -> No
     assert seen[DAY_S] == "parked"
 
 
-def test_what_cannot_be_ended_is_given_up_and_holds_up_neither_a_reload_nor_the_stop_of_what_it_requires(
+def test_an_unkillable_daemon_delays_neither_a_reload_nor_the_stop_of_the_daemons_that_it_requires(
     state: StateDir,
 ) -> None:
-    """Both waited for ever."""
+    """Both once waited for ever."""
     world = World(lambda now: None)
     base = Definition(name="base", command=("base",), stop=Stop(grace_s=1.0))
     user = Definition(name="user", command=("user",), requires=("base",), stop=Stop(grace_s=1.0))

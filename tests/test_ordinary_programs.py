@@ -29,16 +29,22 @@ FAULTS = {
     "nothing there": (None, "/run does not exist"),
     "a directory": ("directory", "/run is a directory, not a program"),
     "a dangling link": ("link", "/nowhere/at/all, which does not exist"),
-    "not executable": ("not executable", "/run is not executable; make it so with chmod +x"),
+    "not executable": ("not executable", "/run is not executable; fix: chmod +x"),
     "missing interpreter": (b"#!/nowhere/bin/sh -e\n", "/run: its interpreter /nowhere/bin/sh does not exist; "),
     "an interpreter that is none": (b"#!/etc/passwd\n", "/run: its interpreter /etc/passwd is not executable; "),
-    "missing interpreter by env": (b"#!/usr/bin/env no-such-sh\n", "/run: its interpreter no-such-sh is not found on "),
-    "missing interpreter by env -S": (b"#!/usr/bin/env -S no-such-sh -x\n", "its interpreter no-such-sh is not found"),
+    "missing interpreter by env": (
+        b"#!/usr/bin/env no-such-sh\n",
+        "/run: its interpreter no-such-sh is not on its PATH",
+    ),
+    "missing interpreter by env -S": (
+        b"#!/usr/bin/env -S no-such-sh -x\n",
+        "its interpreter no-such-sh is not on its PATH",
+    ),
     "line ends of Windows": (b"#!/bin/sh\r\ntrue\r\n", "/run: its first line ends in a carriage return; save it"),
-    "no first line": (b"true\n", "/run names no interpreter; begin it with a line such as #!/bin/sh"),
+    "no first line": (b"true\n", "/run has no interpreter line; start it with e.g. #!/bin/sh"),
     "empty": (b"", "/run is empty"),
-    "another machine": (elf(2), "/run is built for another kind of machine"),
-    "another system": (elf(int.from_bytes(NATIVE, "little"), MUSL), "/run is built for another system: the loader"),
+    "another machine": (elf(2), "/run is built for another CPU architecture"),
+    "another system": (elf(int.from_bytes(NATIVE, "little"), MUSL), "/run is built for another system: its loader"),
 }
 
 
@@ -95,7 +101,7 @@ def test_status_probes_and_doctor_name_the_missing_interpreter_of_a_script(proje
     project.serve()
     detail = project.reaches("api", "backoff", "parked").detail
     assert detail is not None
-    assert detail.startswith(f"cannot start api: {said}; install that")
+    assert detail.startswith(f"cannot start api: {said}; install it")
     assert said in project.run("why", "web").stdout
 
 
@@ -113,4 +119,4 @@ def test_doctor_shows_programs_as_they_will_be_run(project: Project) -> None:
         assert f"ok       {name}: {project.root}/run.sh" in lines
     assert f"ok       web: {project.root}/./run.sh" in lines
     assert f"problem  gone: {project.root}/gone.sh does not exist" in lines
-    assert "ok       late: ./run-${port}.sh, known at its start" in lines
+    assert "ok       late: ./run-${port}.sh, resolved when it starts" in lines

@@ -31,7 +31,7 @@ def other(tmp_path: Path) -> Iterator[Project]:
 
 @contextlib.contextmanager
 def running(project: Project, **daemons: dict[str, object]) -> Iterator[dict[str, int]]:
-    """The pids of daemons under a supervisor."""
+    """Return the pids of supervised daemons."""
     project.configure(**daemons)
     project.serve()
     pids = {}
@@ -47,7 +47,7 @@ def without_mark(pid: int) -> bool:
 
 
 def copy(project: Project, to: Project) -> None:
-    """As ``cp -a`` does, of what a project has in it."""
+    """Copy the files of a project, as ``cp -a`` does."""
     to.root.mkdir()
     subprocess.run(
         ["cp", "-a", str(project.state.path), "neo-daemons.toml", str(to.root)], cwd=project.root, check=True
@@ -74,7 +74,7 @@ def test_down_and_reap_in_a_copy_end_nothing_of_the_original(project: Project, o
         for command in ("down", "reap"):
             assert other.run(command).returncode == 0
         assert {name: project.daemon(name).pid for name in pids} == pids
-        assert f"was copied from {project.state.path}" in other.run("doctor").stdout
+        assert f"were copied from {project.state.path}" in other.run("doctor").stdout
         # Nor if nobody supervises the original.
         project.kill_supervisor()
         for command in ("down", "reap"):
@@ -93,7 +93,7 @@ def test_serve_in_a_copy_starts_daemons_of_its_own(project: Project, other: Proj
             assert not set(own.values()) & set(pids.values())
             assert all(map(is_alive, pids.values()))
             assert [detail for event, detail in other.events() if event == "state-dir-copied"] == [
-                f"{other.state.path} was copied from {project.state.path}; its daemons are not this one's"
+                f"{other.state.path} was copied from {project.state.path}; its daemons do not belong to this copy"
             ]
             assert "replaced" not in [event for event, _ in other.events()]
             other.stop()
@@ -129,7 +129,7 @@ def test_an_observer_in_a_copy_does_not_call_the_originals_daemon_managed(projec
         assert (seen.record, seen.managed) == ("missing", False)
 
 
-def test_a_backup_put_back_does_not_speak_for_the_processes_of_before(project: Project) -> None:
+def test_a_restored_backup_does_not_apply_to_running_processes(project: Project) -> None:
     backup = project.root / "backup"
     with running(project, api=toy("quiet")):
         shutil.copytree(project.state.path, backup, ignore=shutil.ignore_patterns("*.sock"))
@@ -166,9 +166,7 @@ def test_a_supervisor_whose_project_was_moved_ends_with_its_daemons_and_says_why
 
 
 @pytest.mark.parametrize("command", ["serve", "down", "reap"])
-def test_what_was_left_in_a_project_that_was_moved_is_still_its_own(
-    project: Project, other: Project, command: str
-) -> None:
+def test_survivors_in_a_moved_project_still_belong_to_it(project: Project, other: Project, command: str) -> None:
     inner = Project(project.root / "inner")
     inner.root.mkdir()
     with running(inner, api=toy(data_dir="data"), titled=toy("titled")) as pids:
@@ -196,7 +194,7 @@ def test_what_was_left_in_a_project_that_was_moved_is_still_its_own(
     until(lambda: not any(map(is_alive, pids.values())), "the end of what was left")
 
 
-def test_a_directory_that_is_mounted_in_two_places_is_one(project: Project) -> None:
+def test_a_directory_mounted_in_two_places_is_one_directory(project: Project) -> None:
     with running(project, api=toy("quiet")) as pids:
         elsewhere = project.root / "elsewhere"
         elsewhere.mkdir()
@@ -246,7 +244,7 @@ def test_reap_beside_a_supervisor_leaves_a_daemon_without_mark_alone(project: Pr
 # Deleted
 
 
-def test_what_was_left_by_a_supervisor_and_a_directory_that_are_both_gone_is_ended(project: Project) -> None:
+def test_survivors_of_a_deleted_supervisor_and_directory_are_stopped(project: Project) -> None:
     with running(project, api=toy()) as pids:
         project.kill_supervisor()
     shutil.rmtree(project.state.path)
@@ -261,7 +259,7 @@ def test_what_was_left_by_a_supervisor_and_a_directory_that_are_both_gone_is_end
 def test_a_mark_of_another_directory_proves_nothing_though_path_or_inode_are_the_same(
     project: Project, other: str
 ) -> None:
-    """A directory that is made may get the inode of one that was deleted elsewhere."""
+    """A new directory may get the inode of one that was deleted elsewhere."""
     with running(project, api=toy("quiet")):
         project.stop()
     here = Directory.of(project.state.path)

@@ -1,4 +1,4 @@
-"""The platform contract, fulfilled by pidfds and by psutil alike; and a supervisor on each."""
+"""The platform contract, for pidfds and for psutil, and a supervisor on each."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def spawn(platform: Platform, *command: str, **env: str) -> Process:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM])
 def test_a_process_does_not_inherit_that_we_ignore_a_signal(platform: Platform, signum: signal.Signals) -> None:
-    """Under ``nohup``, or in a script's background: its stop signal is not lost on it."""
+    """Under ``nohup``, or in the background of a script, its stop signal still works."""
 
     async def work() -> None:
         process = spawn(platform, "sleep", "600")
@@ -89,7 +89,7 @@ async def end_of(process: Process) -> ExitStatus:
         ("import os; os.kill(os.getpid(), 40)", ExitStatus(signal="signal 40")),
     ],
 )
-def test_a_childs_end_is_told_as_it_was(platform: Platform, code: str, status: ExitStatus) -> None:
+def test_the_exit_status_of_a_child_is_reported(platform: Platform, code: str, status: ExitStatus) -> None:
     async def work() -> None:
         process = spawn(platform, sys.executable, "-IS", "-c", code)
         assert await end_of(process) == status
@@ -115,7 +115,7 @@ def test_the_end_of_a_process_that_is_not_a_child_is_seen(platform: Platform) ->
 
 
 def adopt(platform: Platform, pid: int) -> Process:
-    """A process by its identity, as a record would have it."""
+    """Open a process by its identity, as from a record."""
     claimed = platform._claim(pid, lambda: True)  # type: ignore[attr-defined]
     assert claimed is not None
     process = platform.open(pid, claimed.identity)
@@ -220,7 +220,7 @@ while True:
 
 
 def test_a_lock_holder_is_found_whatever_it_opens_and_closes_meanwhile(tmp_path: Path) -> None:
-    """A descriptor that was closed in the middle of a look ended the look: the lock's holder was taken for nobody."""
+    """A descriptor closed during the search ended the search, and the lock holder was missed."""
     platform = LinuxPlatform()
     path = tmp_path / "lock"
     lock = platform.lock(path)
@@ -266,8 +266,8 @@ LISTEN = (
 )
 
 
-def test_who_holds_a_port_is_told_by_the_address(platform: Platform) -> None:
-    """A stranger on another address of the same number was taken for who answers."""
+def test_the_holder_of_a_port_is_found_by_address(platform: Platform) -> None:
+    """A stranger on the same port of another address was mistaken for the process that answers."""
     port = free_port()
     command = (sys.executable, "-IS", "-c", LISTEN)
 
@@ -301,7 +301,7 @@ def test_who_holds_a_port_is_told_by_the_address(platform: Platform) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_who_listens_on_every_address_holds_the_port_of_each(platform: Platform, host: str) -> None:
+def test_a_listener_on_every_address_holds_the_port_of_each(platform: Platform, host: str) -> None:
     port = free_port()
     dual = host == "::"
     if dual and not socket.has_dualstack_ipv6():
@@ -314,7 +314,7 @@ def test_who_listens_on_every_address_holds_the_port_of_each(platform: Platform,
             assert found.pid == os.getpid()
 
 
-def test_the_age_of_a_process_is_told_by_its_identity(platform: Platform) -> None:
+def test_the_age_of_a_process_follows_from_its_identity(platform: Platform) -> None:
     age_s = platform.age_s(platform.own_identity())
     assert age_s == pytest.approx(time.time() - psutil.Process().create_time(), abs=1.5)
 

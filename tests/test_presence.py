@@ -1,4 +1,4 @@
-"""A supervisor can be found for as long as it lives, whatever happens to the files by which it is found."""
+"""A supervisor can be found as long as it runs, whatever happens to its files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def supervised(project: Project) -> tuple[Project, int, int]:
 @pytest.mark.parametrize(
     "lost", ["control.sock", "supervisor.json", "supervisor.lock", "control.token", "daemons", "daemons/api.json", "."]
 )
-def test_what_a_supervisor_is_found_by_is_made_again(supervised: tuple[Project, int, int], lost: str) -> None:
+def test_lost_files_of_a_supervisor_are_recreated(supervised: tuple[Project, int, int], lost: str) -> None:
     project, supervisor, pid = supervised
     path = project.state.path / lost
     token = project.state.token.read_text()
@@ -65,7 +65,7 @@ def test_what_a_supervisor_is_found_by_is_made_again(supervised: tuple[Project, 
     assert project.run("status").returncode == 3
 
 
-def test_a_supervisor_killed_after_its_directory_was_made_again_leaves_what_the_next_one_adopts(
+def test_daemons_of_a_killed_supervisor_with_a_recreated_directory_are_adopted(
     supervised: tuple[Project, int, int],
 ) -> None:
     project, supervisor, pid = supervised
@@ -77,7 +77,7 @@ def test_a_supervisor_killed_after_its_directory_was_made_again_leaves_what_the_
     assert project.daemon("api").adopted
 
 
-def test_a_daemon_whose_data_was_deleted_under_it_is_started_anew(project: Project) -> None:
+def test_a_daemon_whose_data_was_deleted_is_restarted(project: Project) -> None:
     project.configure(api=toy(data_dir=str(project.state.data_dir("api"))))
     project.serve()
     pid = project.reaches("api", "ready").pid
@@ -102,7 +102,7 @@ def test_a_supervisor_whose_project_was_deleted_ends(project: Project) -> None:
     assert not inner.root.exists()
 
 
-def test_a_supervisor_whose_path_has_become_anothers_ends_and_leaves_the_other_alone(project: Project) -> None:
+def test_a_supervisor_that_lost_its_path_exits_and_leaves_the_new_one_alone(project: Project) -> None:
     project.configure(api=toy())
     first = project.serve()
     old = project.reaches("api", "ready").pid
@@ -115,7 +115,7 @@ def test_a_supervisor_whose_path_has_become_anothers_ends_and_leaves_the_other_a
     os.kill(first.pid, signal.SIGCONT)
     assert first.wait(60) == 1
     said = (project.root / "serve-0.out").read_text()
-    assert "another supervisor has taken its place" in said
+    assert "another supervisor now owns it" in said
     assert old is not None
     assert not is_alive(old)
     assert project.daemon("api").pid == new
@@ -123,7 +123,7 @@ def test_a_supervisor_whose_path_has_become_anothers_ends_and_leaves_the_other_a
     project.stop()
 
 
-def test_cannot_be_reached_is_not_told_as_does_not_run(supervised: tuple[Project, int, int]) -> None:
+def test_unreachable_is_not_reported_as_not_running(supervised: tuple[Project, int, int]) -> None:
     project, supervisor, pid = supervised
     os.kill(supervisor, signal.SIGSTOP)
     (project.state.path / "control.sock").unlink()
@@ -156,8 +156,8 @@ def runtime() -> Iterator[Path]:
         yield Path(directory)
 
 
-def test_the_directory_of_a_short_socket_may_go_and_come_back(project: Project, runtime: Path) -> None:
-    """As at the end of a login session."""
+def test_the_directory_of_a_short_socket_may_be_deleted_and_recreated(project: Project, runtime: Path) -> None:
+    """This happens at the end of a login session."""
     project.env |= {"XDG_RUNTIME_DIR": str(runtime)}
     project.configure(api=toy("quiet"))
     where = ("--state-dir", str(project.root / ("long-name-" * 10) / "state"))
@@ -188,7 +188,7 @@ asyncio.run(main())
 """
 
 
-def test_down_does_not_end_a_program_that_a_supervisor_is_embedded_in(project: Project) -> None:
+def test_down_does_not_kill_a_program_that_embeds_a_supervisor(project: Project) -> None:
     project.configure(api=toy("quiet"))
     command = [sys.executable, "-c", EMBEDDED]
     with Child(command, cwd=project.root, env=project.env, stdin=PIPE, stdout=PIPE, text=True) as program:
@@ -204,7 +204,7 @@ def test_down_does_not_end_a_program_that_a_supervisor_is_embedded_in(project: P
         assert program.wait(60) == 0
 
 
-def test_a_supervisor_under_which_everything_was_deleted_is_found_though_it_does_not_look(
+def test_a_stopped_supervisor_whose_files_were_deleted_is_found(
     supervised: tuple[Project, int, int],
 ) -> None:
     project, supervisor, pid = supervised
@@ -226,7 +226,7 @@ def test_a_supervisor_under_which_everything_was_deleted_is_found_though_it_does
     assert not is_alive(pid)
 
 
-def test_what_a_client_asked_that_has_given_up_is_not_done_later(supervised: tuple[Project, int, int]) -> None:
+def test_an_order_of_a_client_that_gave_up_is_not_carried_out_later(supervised: tuple[Project, int, int]) -> None:
     project, supervisor, pid = supervised
     os.kill(supervisor, signal.SIGSTOP)
     try:

@@ -1,4 +1,4 @@
-"""Probes: a line that was written stays written, and what goes wrong on our side is no verdict on a daemon."""
+"""Probes: a written line counts for the whole run, and errors on our side are no verdict on a daemon."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def supervised(
     detach: bool = False,
     **settings: Any,
 ) -> None:
-    """`work` with a supervisor of the daemon ``api``, which is stopped afterwards."""
+    """Run `work` with a supervisor of the daemon ``api``, and stop it afterwards."""
     definition = Definition(name="api", cwd=str(root), **settings)
 
     async def run() -> None:
@@ -146,7 +146,7 @@ def test_each_log_probe_keeps_its_own_place(tmp_path: Path) -> None:
     assert check(LogProbe(pattern="^one$"), aimed).ok, "the same probe, given twice"
 
 
-def test_a_line_is_found_although_the_log_was_emptied_or_rotated_before_it_was_looked_for(tmp_path: Path) -> None:
+def test_a_line_is_found_even_if_the_log_was_emptied_or_rotated_before_the_check(tmp_path: Path) -> None:
     aimed = target(tmp_path)
     aimed.log.path.write_text("a rather long first line\n")
     assert not check(LINE, aimed).ok
@@ -161,7 +161,7 @@ def test_a_line_is_found_although_the_log_was_emptied_or_rotated_before_it_was_l
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n", ""], ids=["lines", "progress-bar", "crlf", "one-line"])
-def test_a_long_log_holds_nobody_up(tmp_path: Path, end: str) -> None:
+def test_a_long_log_delays_no_other_daemon(tmp_path: Path, end: str) -> None:
     aimed = target(tmp_path)
     line = "progress 12%" + end
     aimed.log.path.write_text(line * (2_000_000 // len(line)))
@@ -278,7 +278,7 @@ def test_a_daemon_adopted_within_its_start_is_ready_when_its_line_is_written(tmp
 
 
 class Flawed(Prober):
-    """Has a bug, as long as `broken`."""
+    """A prober that has a bug while `broken`."""
 
     broken = False
     rounds = 0
@@ -291,7 +291,7 @@ class Flawed(Prober):
 
 
 @pytest.mark.parametrize("detail", [None, "ready after 0.10 s"])
-def test_a_bug_in_a_probe_ends_no_healthy_daemon_and_is_logged(
+def test_a_bug_in_a_probe_stops_no_healthy_daemon_and_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, detail: str | None
 ) -> None:
     prober = Flawed(current_platform())
@@ -308,7 +308,7 @@ def test_a_bug_in_a_probe_ends_no_healthy_daemon_and_is_logged(
         rounds = prober.rounds
         await until_true(lambda: prober.rounds > rounds + 5)  # more than it has failures
         assert api.ready
-        assert "cannot be told" in (api.situation.detail or "")
+        assert "unknown: " in (api.situation.detail or "")
         assert [entry.event for entry in supervisor.events(100, "api")].count("probe-unknown") == 1
         prober.broken = False
         await reaches(api, lambda daemon: daemon.situation.detail == detail)
@@ -328,7 +328,7 @@ def test_a_bug_in_a_probe_ends_no_healthy_daemon_and_is_logged(
     assert "in _tcp" in caplog.text
 
 
-def test_a_bug_in_a_probe_neither_readies_nor_ends_a_start_and_nobody_waits_for_it(tmp_path: Path) -> None:
+def test_a_bug_in_a_probe_does_not_decide_a_start_and_clients_stop_waiting(tmp_path: Path) -> None:
     prober = Flawed(current_platform())
     prober.broken = True
     port = free_port()
@@ -373,7 +373,7 @@ def test_what_the_supervisor_lacks_is_no_verdict(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("refuses", [(), ("127.0.0.1",)], ids=["no-port-left", "no-ipv6"])
-def test_a_machine_without_local_ports_left_condemns_nobody(
+def test_a_machine_without_free_local_ports_fails_no_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: tuple[str, ...]
 ) -> None:
     async def both(*_: Any, **__: Any) -> list[Any]:
@@ -392,7 +392,7 @@ def test_a_machine_without_local_ports_left_condemns_nobody(
         assert found.answer is (Answer.FAILED if refuses else Answer.UNKNOWN), found
 
 
-def test_a_database_that_we_cannot_look_into_is_no_verdict(tmp_path: Path) -> None:
+def test_an_unreadable_database_is_no_verdict(tmp_path: Path) -> None:
     (tmp_path / "position").write_text("1")
     counting = progress(tmp_path, "SELECT count(*) FROM entries")
     with contextlib.closing(sqlite3.connect(tmp_path / "log.sqlite")) as writer:
@@ -459,7 +459,7 @@ def test_connection_refused_is_said_of_a_port_that_was_open_before(tmp_path: Pat
     assert check(TcpProbe(), aimed).detail == f"connect to {host}:{port}: connection refused"
 
 
-def test_each_port_is_told_by_itself(tmp_path: Path) -> None:
+def test_each_port_is_reported_separately(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=answer_once, args=(listener,)).start()
         first, second = listener.getsockname()[1], free_port()
@@ -469,7 +469,7 @@ def test_each_port_is_told_by_itself(tmp_path: Path) -> None:
     assert found.detail == f"not listening yet on 127.0.0.1:{second}"
 
 
-def test_what_a_probe_tells_holds_no_credentials(tmp_path: Path) -> None:
+def test_probe_results_contain_no_credentials(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     found = check(HttpProbe(url=f"http://me:s3cret@127.0.0.1:{port}"), target(tmp_path))
@@ -484,7 +484,7 @@ def answer_once(listener: socket.socket) -> None:
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
-def test_a_url_that_nobody_serves_yet_is_told_as_that(tmp_path: Path) -> None:
+def test_a_url_that_is_not_served_yet_is_reported_as_such(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/"
     aimed = target(tmp_path)
     assert check(HttpProbe(url=url), aimed).detail == f"GET {url}: not listening yet"

@@ -1,4 +1,4 @@
-"""What daemons need is made once, tried before it counts, and made anew when it has broken."""
+"""Provisions are created once, tested before they count, and recreated when they break."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 
 
 class Place:
-    """A cache, a log, and what was done there."""
+    """A cache, a log, and a record of the steps."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -85,14 +85,14 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def test_what_was_made_counts_once_it_was_tried(place: Place) -> None:
+def test_a_provision_is_trusted_once_it_was_tested(place: Place) -> None:
     place.provide(place.provision())
     assert place.steps == ["made", "tried"]
     place.provide(place.provision())
     assert place.steps == []
 
 
-def test_what_does_not_work_is_not_kept_and_the_reason_is_told(place: Place) -> None:
+def test_a_broken_provision_is_not_kept_and_the_reason_is_reported(place: Place) -> None:
     bad = place.provision("echo bad > product", trial="echo first; echo the product is bad; exit 3")
     assert place.refused(bad) == f"trying: the product is bad; its output is in {place.log}"
     assert [path.name for path in place.target.parent.iterdir()] == ["thing.lock"]
@@ -100,7 +100,7 @@ def test_what_does_not_work_is_not_kept_and_the_reason_is_told(place: Place) -> 
     assert place.product == "good\n"
 
 
-def test_what_an_older_version_made_without_a_trial_is_tried_and_made_anew_if_it_is_broken(place: Place) -> None:
+def test_an_untested_provision_of_an_older_version_is_tested_and_recreated_if_broken(place: Place) -> None:
     place.target.mkdir(parents=True)
     (place.target / "product").write_text("bad\n")
     place.provide(place.provision())
@@ -109,7 +109,7 @@ def test_what_an_older_version_made_without_a_trial_is_tried_and_made_anew_if_it
     assert sorted(path.name for path in place.target.parent.iterdir()) == ["thing", "thing.lock"]
 
 
-def test_steps_that_were_done_before_are_done_again_if_their_product_does_not_work(place: Place) -> None:
+def test_finished_steps_are_repeated_if_their_product_does_not_work(place: Place) -> None:
     partial = place.target.with_name("thing.partial")
     partial.mkdir(parents=True)
     (partial / ".step-1-done").touch()
@@ -117,7 +117,7 @@ def test_steps_that_were_done_before_are_done_again_if_their_product_does_not_wo
     assert place.steps == ["tried", "made", "tried"]
 
 
-def test_what_has_lost_a_file_is_made_anew(place: Place) -> None:
+def test_a_provision_that_lost_a_file_is_recreated(place: Place) -> None:
     provision = place.provision(holds=("product",))
     place.provide(provision)
     (place.target / "product").unlink()
@@ -126,8 +126,8 @@ def test_what_has_lost_a_file_is_made_anew(place: Place) -> None:
     assert place.steps == ["made", "tried", "made", "tried"]
 
 
-def test_what_was_made_stays_until_something_that_works_replaces_it(place: Place) -> None:
-    """The environment of one shell can fail the trial and the steps; what works elsewhere must survive that."""
+def test_a_provision_stays_until_its_replacement_works(place: Place) -> None:
+    """Trial and steps may fail in the environment of one shell; a provision that works elsewhere must survive."""
     place.provide(place.provision(holds=("product",)))
     for make in ("exit 1", "echo bad > product"):
         doubt(place.provision())
@@ -150,7 +150,7 @@ def test_a_quick_trial_is_made_once_by_each_supervisor(place: Place) -> None:
     assert place.product == "good\n"
 
 
-def test_what_is_doubted_is_tried_again_and_kept_if_it_works(place: Place) -> None:
+def test_a_doubted_provision_is_tested_again_and_kept_if_it_works(place: Place) -> None:
     place.provide(place.provision())
     doubt(place.provision())
     place.provide(place.provision())
@@ -158,7 +158,7 @@ def test_what_is_doubted_is_tried_again_and_kept_if_it_works(place: Place) -> No
     assert (place.target / TRIED).exists()
 
 
-def test_a_trial_that_cannot_be_run_condemns_nothing(place: Place) -> None:
+def test_a_trial_that_cannot_run_rejects_nothing(place: Place) -> None:
     place.provide(place.provision())
     for command, said in ((("/nowhere/node",), "does not exist"), (("sh", "-c", "kill -9 $$"), "killed by SIGKILL")):
         trial = Step(title="trying", command=command)
@@ -171,11 +171,11 @@ def test_a_trial_that_cannot_be_run_condemns_nothing(place: Place) -> None:
 def test_a_trial_that_hangs_is_given_up(place: Place) -> None:
     hanging = Step(title="trying", command=("sh", "-c", "sleep 1000"), timeout_s=0.1)
     provision = Provision(target=str(place.target), steps=place.provision().steps, trial=hanging)
-    assert place.refused(provision) == f"trying: no end within 0.1 s; its output is in {place.log}"
+    assert place.refused(provision) == f"trying: not finished after 0.1 s; its output is in {place.log}"
 
 
 class Unwritable:
-    """The system's refusal, as root does not meet it: everything but locks is the real platform's."""
+    """The real platform, except that locks fail, which root never experiences."""
 
     def __init__(self, code: int) -> None:
         self._code = code
@@ -189,20 +189,20 @@ class Unwritable:
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
-def test_a_cache_of_somebody_else_is_used_if_it_works_and_named_if_it_does_not(place: Place, code: int) -> None:
+def test_a_cache_of_another_user_is_used_if_it_works_and_named_if_it_does_not(place: Place, code: int) -> None:
     platform: Any = Unwritable(code)
     with pytest.raises(ProvisionFailed) as caught:
         run(place.runner(platform).provide(place.provision()))
     reason = os.strerror(code)
-    remedy = "set NEO_DAEMONS_CACHE_DIR to a directory that can be written to"
-    assert str(caught.value) == f"cannot make {place.target}: {reason}: {place.target}.lock; {remedy}"
+    remedy = "set NEO_DAEMONS_CACHE_DIR to a writable directory"
+    assert str(caught.value) == f"cannot create {place.target}: {reason}: {place.target}.lock; {remedy}"
     place.provide(place.provision())
     (place.target / TRIED).unlink()
     run(place.runner(platform).provide(place.provision()))
     (place.target / TRIED).unlink()
     (place.target / "product").write_text("bad\n")
     with pytest.raises(
-        ProvisionFailed, match=r"cannot be made anew.* set NEO_DAEMONS_CACHE_DIR to a directory of your"
+        ProvisionFailed, match=r"cannot be recreated.* set NEO_DAEMONS_CACHE_DIR to a directory of your"
     ):
         run(place.runner(platform).provide(place.provision()))
 
@@ -222,9 +222,9 @@ def test_what_a_step_says_of_its_progress_is_shown(place: Place) -> None:
     assert gate.exists()
 
 
-def test_who_only_looks_is_told_and_changes_nothing(place: Place) -> None:
+def test_a_check_reports_and_changes_nothing(place: Place) -> None:
     platform, env = current_platform(), dict(os.environ)
-    assert try_now(place.provision(), platform, env, "/") == "is not there"
+    assert try_now(place.provision(), platform, env, "/") == "does not exist"
     place.provide(place.provision())
     assert try_now(place.provision(), platform, env, "/") is None
     (place.target / "product").write_text("bad\n")
@@ -233,7 +233,7 @@ def test_who_only_looks_is_told_and_changes_nothing(place: Place) -> None:
     assert place.product == "bad\n"
 
 
-def test_who_looks_where_nothing_can_be_written_is_told_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_reports_that_nothing_can_be_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.provide(place.provision())
     gone = place.root / "gone"
     monkeypatch.setattr(tempfile, "tempdir", str(gone))
@@ -248,7 +248,7 @@ def test_a_log_that_cannot_be_written_is_named(place: Place) -> None:
     assert place.refused(place.provision()) == said
 
 
-def test_a_failure_without_a_file_is_told_without_one(place: Place) -> None:
+def test_a_failure_without_a_file_is_reported_without_one(place: Place) -> None:
     class Exhausted:
         def lock(self, path: Path, note: str = "") -> Lock | None:
             raise OSError("no lock to be had")
@@ -259,7 +259,7 @@ def test_a_failure_without_a_file_is_told_without_one(place: Place) -> None:
 
 
 def test_a_daemon_whose_provision_has_broken_is_ready_after_its_next_start(place: Place) -> None:
-    """What no glance shows: its start fails, then it is tried, and made anew."""
+    """Only a failing start shows that it is broken; then it is tested and recreated."""
     provision = place.provision()
     place.provide(provision)
     (place.target / "product").write_text("bad\n")
@@ -319,7 +319,7 @@ npm error A complete log of this run can be found in: /x/y.log
     ],
     ids=["disk full", "no network", "no compiler", "node"],
 )
-def test_of_much_output_the_telling_line_is_told(
+def test_the_relevant_line_of_much_output_is_reported(
     place: Place, telling: tuple[str, ...], output: str, reason: str
 ) -> None:
     program = f"import sys; sys.stdout.write({output!r}); sys.exit(1)"

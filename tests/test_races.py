@@ -34,7 +34,7 @@ from neo_daemons.supervision.supervisor import Supervisor
 from .harness import PATIENCE_S, TOY, Child, Project, toy, until
 
 SLOW = {"grace_s": 3000.0}
-"""It ends when the test ends it."""
+"""A process that runs until the test stops it."""
 
 
 def test_a_reload_that_meets_a_shutdown_starts_nothing(project: Project) -> None:
@@ -77,7 +77,7 @@ def test_a_start_ordered_while_a_reload_stops_the_daemon_does_not_hang_it(projec
 
 
 @pytest.mark.long
-def test_an_operator_who_speaks_while_orphans_are_ended_is_obeyed_and_the_rest_starts(project: Project) -> None:
+def test_orders_given_while_orphans_are_stopped_are_obeyed_and_the_rest_starts(project: Project) -> None:
     project.configure(old=toy("ignore-term", stop=SLOW))
     project.serve()
     old = project.reaches("old", "ready").pid
@@ -92,7 +92,7 @@ def test_an_operator_who_speaks_while_orphans_are_ended_is_obeyed_and_the_rest_s
     assert project.daemon("b").state == "stopped"
 
 
-def test_an_orphan_that_cannot_be_ended_keeps_nobody_down(project: Project) -> None:
+def test_an_unkillable_orphan_keeps_no_daemon_down(project: Project) -> None:
     project.state.create()
     project.state.daemon_lock("old").mkdir()
     project.state.daemon_record("old").write_text("{}")
@@ -106,14 +106,14 @@ def test_an_orphan_that_cannot_be_ended_keeps_nobody_down(project: Project) -> N
     "text",
     ["t:api:/state", f"{'0' * 32}:../../escape:/state", f"{'0' * 32}:api:relative", f"{'0' * 32}:a/b:/s", "", ":::"],
 )
-def test_a_mark_that_somebody_made_up_is_none(text: str) -> None:
+def test_a_forged_mark_is_not_parsed(text: str) -> None:
     assert Mark.parse(text) is None
     assert Mark.parse(f"{'0' * 32}:api:1f.2a:/state:with:colons") == Mark(
         "0" * 32, "api", Directory("/state:with:colons", 0x1F, 0x2A)
     )
 
 
-def test_a_process_with_a_made_up_mark_is_left_alone_and_no_file_is_touched(project: Project) -> None:
+def test_a_process_with_a_forged_mark_and_its_files_are_left_alone(project: Project) -> None:
     project.state.create()
     victim = project.root / "escape.json"
     victim.write_text("mine")
@@ -144,7 +144,7 @@ while time.monotonic() < end:
 """
 
 
-def test_a_chain_that_forks_faster_than_we_look_ends_with_its_daemon(project: Project) -> None:
+def test_a_chain_that_forks_faster_than_we_check_is_stopped_with_its_daemon(project: Project) -> None:
     script = project.root / "chain.py"
     script.write_text(CHAIN.format(setsid=""))
     project.configure(
@@ -163,7 +163,7 @@ def test_a_chain_that_forks_faster_than_we_look_ends_with_its_daemon(project: Pr
 
 
 @pytest.mark.long
-def test_a_stdout_that_nobody_reads_holds_up_nobody(project: Project) -> None:
+def test_an_unread_stdout_does_not_block_the_supervisor(project: Project) -> None:
     fast = {"base_s": 0.001, "ceiling_s": 0.001, "jitter": 0.0, "limit": 100_000}
     project.configure(noisy=toy("exit=1", "write=" + "x" * 150, restart=fast), api=toy())
     reading, writing = os.pipe()
@@ -184,8 +184,8 @@ def test_a_stdout_that_nobody_reads_holds_up_nobody(project: Project) -> None:
         assert supervisor.wait(PATIENCE_S) == 0
 
 
-def test_a_provision_has_one_maker_also_after_a_kill(tmp_path: Path) -> None:
-    """The step of a killed supervisor goes on; nobody else begins before it has ended."""
+def test_only_one_process_creates_a_provision_even_after_a_kill(tmp_path: Path) -> None:
+    """The step of a killed supervisor continues, and no other begins before it has exited."""
     target, log, gate = tmp_path / "thing", tmp_path / "log", tmp_path / "gate"
     script = f"echo start >> {log}; while [ ! -e {gate} ]; do sleep 0.02; done; echo end >> {log}"
     provision = Provision(target=str(target), steps=(Step(title="making", command=("sh", "-c", script)),))
@@ -212,7 +212,7 @@ asyncio.run(Runner(current_platform(), dict(os.environ), output, Path("log"), pr
         said: list[str] = []
         second = asyncio.ensure_future(runner(said).provide(provision))
         await asyncio.to_thread(until, lambda: said, "the second maker to wait")
-        assert said[0] == "waiting: another process is making thing"
+        assert said[0] == "waiting for another process that is creating thing"
         assert log.read_text() == "start\n"
         gate.touch()
         await second
@@ -261,7 +261,7 @@ def test_a_record_with_an_impossible_port_is_damaged(tmp_path: Path) -> None:
         read(tmp_path / "api.json", DaemonRecord)
 
 
-def test_a_pipe_in_the_place_of_a_record_or_a_probed_file_holds_up_nobody(project: Project) -> None:
+def test_a_pipe_in_place_of_a_record_or_a_probed_file_blocks_nothing(project: Project) -> None:
     project.state.create()
     os.mkfifo(project.state.daemon_record("api"))
     os.mkfifo(project.root / "position")
@@ -280,7 +280,7 @@ def test_a_pipe_in_the_place_of_a_record_or_a_probed_file_holds_up_nobody(projec
         assert project.daemon(name).state == "running"
 
 
-def test_a_query_without_end_ends_with_its_probe_and_holds_up_nobody_meanwhile(tmp_path: Path) -> None:
+def test_an_endless_query_ends_with_its_probe_and_blocks_nothing(tmp_path: Path) -> None:
     database = tmp_path / "log.sqlite"
     sqlite3.connect(database).close()
     probe = FileProbe(
@@ -317,7 +317,7 @@ def one(root: Path, **changes: object) -> tuple[Supervisor, Definition]:
     return supervisor, definition
 
 
-def test_nothing_is_begun_after_a_supervisor_has_let_go(tmp_path: Path) -> None:
+def test_nothing_is_started_after_a_supervisor_has_detached(tmp_path: Path) -> None:
     async def work() -> None:
         supervisor, _ = one(tmp_path)
         await supervisor.start()
@@ -334,8 +334,8 @@ def test_nothing_is_begun_after_a_supervisor_has_let_go(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
-def test_daemons_are_on_their_way_while_orphans_are_ended(tmp_path: Path) -> None:
-    """They read `stopped`: `up` was content with nothing started, and `serve --require` gave up."""
+def test_daemons_are_starting_while_orphans_are_stopped(tmp_path: Path) -> None:
+    """Their state was `stopped`: `up` succeeded with nothing started, and `serve --require` gave up."""
 
     async def work() -> None:
         first, definition = one(tmp_path, stop=Stop(grace_s=600.0))
@@ -351,7 +351,7 @@ def test_daemons_are_on_their_way_while_orphans_are_ended(tmp_path: Path) -> Non
         web = second.daemon("web")
         assert web.state is State.STARTING
         await web.wait_for(lambda daemon: daemon.situation.detail is not None)
-        assert web.situation.detail == "waiting for the end of api, which is no longer configured to run"
+        assert web.situation.detail == "waiting until api, no longer configured, has stopped"
         assert second.state_dir.daemon_record("api").exists()
         second.hurry()
         await web.wait_for(lambda daemon: daemon.ready)
@@ -362,10 +362,10 @@ def test_daemons_are_on_their_way_while_orphans_are_ended(tmp_path: Path) -> Non
     asyncio.run(work())
 
 
-def test_an_adopted_daemon_that_is_still_booting_has_the_rest_of_its_grace(
+def test_an_adopted_daemon_that_is_still_booting_keeps_the_rest_of_its_grace_period(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A takeover ended a daemon that was still loading its model."""
+    """A takeover killed a daemon that was still loading its model."""
     monkeypatch.setattr(watching, "ADOPTED_GRACE_S", 0.0)
     loaded = tmp_path / "loaded"
     ready = (ExecProbe(command=("test", "-e", str(loaded))),)
@@ -394,7 +394,7 @@ def test_an_adopted_daemon_that_is_still_booting_has_the_rest_of_its_grace(
     asyncio.run(work())
 
 
-def test_a_fault_of_ours_in_a_watch_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_resumes_after_an_internal_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         supervisor, _ = one(tmp_path)
         await supervisor.start()
@@ -426,7 +426,7 @@ def test_a_fault_of_ours_in_a_watch_is_taken_up_again(tmp_path: Path, monkeypatc
 PTRACE_SEIZE = 0x4206
 
 
-def test_a_tracer_that_keeps_a_dead_daemon_holds_up_nobody_else(project: Project) -> None:
+def test_a_tracer_that_holds_a_dead_daemon_delays_no_other_daemon(project: Project) -> None:
     project.configure(traced=toy("quiet"), other=toy())
     project.serve()
     pid = project.reaches("traced", "ready").pid
@@ -448,8 +448,8 @@ def test_a_tracer_that_keeps_a_dead_daemon_holds_up_nobody_else(project: Project
     project.back("traced", pid)
 
 
-def test_a_launcher_that_forked_while_nobody_supervised_is_adopted(project: Project) -> None:
-    """The record names the launcher, which has ended since; the daemon that it left serves the port."""
+def test_a_daemon_that_forked_without_a_supervisor_is_adopted(project: Project) -> None:
+    """The record names the launcher, which has exited; the daemon that it left serves the port."""
     project.configure(api=toy("fork"))
     project.serve()
     pid = project.reaches("api", "ready").pid
@@ -489,7 +489,7 @@ def test_a_hold_that_could_not_be_written_is_written_as_soon_as_it_can_be(
         try:
             monkeypatch.setattr("neo_daemons.supervision.intentions.write_struct", write)
             supervisor.order("api", Event.HOLD)
-            assert "holds are forgotten at exit" in str(supervisor.status().supervisor.warning)
+            assert "holds will be lost at exit" in str(supervisor.status().supervisor.warning)
             full = False
             for _ in range(1000):
                 if supervisor.state_dir.intentions.exists():

@@ -1,4 +1,4 @@
-"""What holds the suite together: a test that fails, hangs or is interrupted harms no neighbour and leaves nothing."""
+"""A test that fails, hangs or is interrupted harms no other test and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ while time.monotonic() < end:
     os.setsid()
     time.sleep(0.002)
 """
-"""Forks on and on, each time into a session and a group of its own."""
+"""Forks repeatedly, each time into its own session and group."""
 CONFTEST = """
 import tests.conftest
 
@@ -45,7 +45,7 @@ def start(*command, **options):
 
 
 class Run:
-    """A test run of its own, with this suite's conftest.py."""
+    """A separate test run, with this suite's conftest.py."""
 
     def __init__(self, root: Path, tests: str) -> None:
         self.root = root
@@ -84,7 +84,7 @@ if importlib.util.find_spec("xdist") is None:
     del MODES["n2"]
 
 
-def test_what_a_failed_test_leaves_in_its_process_is_not_its_neighbours_fault(tmp_path: Path) -> None:
+def test_leftovers_of_a_failed_test_in_its_process_do_not_fail_its_neighbours(tmp_path: Path) -> None:
     run = Run(
         tmp_path,
         """
@@ -119,7 +119,7 @@ def test_beside_the_thread():
     assert "FAILED test_it.py::test_thread" in text
 
 
-def test_a_test_that_leaves_a_process_fails_by_that_and_ends_it(tmp_path: Path) -> None:
+def test_a_test_that_leaves_a_process_fails_and_the_process_is_stopped(tmp_path: Path) -> None:
     run = Run(
         tmp_path,
         """
@@ -147,8 +147,8 @@ ENDS = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", ENDS)
-def test_the_end_of_a_run_is_the_end_of_all_that_its_tests_have_started(tmp_path: Path, way: str, mode: str) -> None:
-    """By group, session and descent: none of these carries anything by which it could be told."""
+def test_everything_that_tests_started_is_stopped_with_the_run(tmp_path: Path, way: str, mode: str) -> None:
+    """They are found by group, session and descent, as they carry no other mark."""
     last, code = ENDS[way]
     run = Run(tmp_path, f"\nCHAIN = {CHAIN!r}\n\ndef test_it():\n    start('sleep', '600')\n    "
                         f"start(sys.executable, '-c', CHAIN)\n    time.sleep(0.1)\n    {last}\n")  # fmt: skip
@@ -162,7 +162,7 @@ def test_the_end_of_a_run_is_the_end_of_all_that_its_tests_have_started(tmp_path
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
-def test_a_run_that_is_interrupted_leaves_nothing_either(tmp_path: Path, how: signal.Signals, mode: str) -> None:
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, how: signal.Signals, mode: str) -> None:
     run = Run(tmp_path, "\ndef test_it():\n    start('sleep', '600')\n    time.sleep(600)\n")
     process = run.popen(*MODES[mode])
     until(lambda: process.poll() is not None or run.left(), "what the test has started")
@@ -176,7 +176,7 @@ def test_a_run_that_is_interrupted_leaves_nothing_either(tmp_path: Path, how: si
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_signals_that_the_run_ignores_are_not_ignored_by_what_the_tests_start(tmp_path: Path, mode: str) -> None:
+def test_processes_of_tests_do_not_inherit_ignored_signals(tmp_path: Path, mode: str) -> None:
     run = Run(
         tmp_path,
         """

@@ -17,7 +17,7 @@ from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change, EventName
 from neo_daemons.supervision import faults
 from neo_daemons.supervision.daemon import SupervisedDaemon
-from neo_daemons.supervision.describe import PATIENT_FAILURES, telling_lines
+from neo_daemons.supervision.describe import PATIENT_FAILURES, relevant_lines
 from neo_daemons.supervision.machine import SETTLING, Event, Refused, State
 from neo_daemons.supervision.platform import Lock, NotOurs, Process, Unverifiable
 from neo_daemons.urls import redacted
@@ -200,7 +200,7 @@ class SessionOrchestrator(AgentOrchestrator):
         self.supervisor.order(daemon.name, Event.START)
 
     def _fail(self, daemon: SupervisedDaemon, why: str) -> api.Needed:
-        lines, _ = telling_lines(daemon, SHOWN_LINES)
+        lines, _ = relevant_lines(daemon, SHOWN_LINES)
         failed = api.Needed(daemon=self.supervisor.status_of(daemon), failure=why, log_tail=tuple(lines))
         if daemon.state is not State.EXTERNAL:
             self._failed[daemon.name] = failed

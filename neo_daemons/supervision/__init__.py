@@ -1,1 +1,1 @@
-"""The core: it starts, watches and ends daemons, and knows neither configuration files nor command lines."""
+"""The core: it starts, watches and stops daemons. It knows neither configuration files nor command lines."""

@@ -1,4 +1,4 @@
-"""Waiting for a change, by any number of waiters, within one event loop."""
+"""Notify any number of waiters of a change, within one event loop."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 
 
 class Broadcast:
-    """`notify` wakes everybody who waits at that moment. Waiters look at the state that changed for themselves, so
-    that none can be held up or flooded by another."""
+    """`notify` wakes all current waiters. Each waiter reads the changed state itself, so that none can delay or flood
+    another."""
 
     def __init__(self) -> None:
         self._waiter: asyncio.Future[None] | None = None
@@ -19,7 +19,7 @@ class Broadcast:
             waiter.set_result(None)
 
     async def wait(self, timeout_s: float | None = None) -> bool:
-        """Until the next `notify`; False if `timeout_s` passed first."""
+        """Wait until the next `notify`. Returns False if `timeout_s` passed first."""
         if self._waiter is None:
             self._waiter = asyncio.get_running_loop().create_future()
         done, _ = await asyncio.wait([self._waiter], timeout=timeout_s)

@@ -1,8 +1,8 @@
-"""A supervisor's hold on its state directory: the lock, the record that says who it is, and the directory itself.
+"""A supervisor's claim on its state directory: the lock, the supervisor's record, and the directory itself.
 
-The directory can be deleted, moved or replaced while it is supervised (``git clean -fdx``, ``mv``, a backup put back).
-A supervisor that nobody finds would restart daemons for ever; so it looks, makes again what is missing, or learns that
-the path is no longer its own.
+The directory can be deleted, moved or replaced while it is supervised (``git clean -fdx``, ``mv``, a restored backup).
+A supervisor that clients cannot find would restart daemons for ever. So it checks the directory, recreates what is
+missing, and notices when it no longer owns the path.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ from neo_daemons.records import DamagedRecord, Directory, SupervisorRecord
 from neo_daemons.state_dir import StateDir, StateDirError, StateDirLost
 
 CLAIM_S = 1.0
-"""A supervisor that is just letting go, or somebody who looks, may have the lock for a moment."""
+"""A supervisor that is exiting, or a process that checks the lock, may hold it for a moment."""
 RECLAIM_S = 0.1
-"""Somebody who looks has it for microseconds."""
+"""A process that checks the lock holds it for microseconds."""
 POLL_S = 0.02
 DELETED = " (deleted)"
-"""What Linux puts behind the name of an open directory that has been deleted."""
+"""Linux appends this to the name of an open directory that has been deleted."""
 
 
 class AlreadyRunning(Exception):
-    """Another supervisor holds the state directory; `record` says which, where that can be read."""
+    """Another supervisor holds the state directory; `record` identifies it if it can be read."""
 
     def __init__(self, state: StateDir, record: SupervisorRecord | None, who: str | None = None) -> None:
         self.record = record
-        who = who or (f"pid {record.pid}" if record is not None else "a supervisor that is just starting")
+        who = who or (f"pid {record.pid}" if record is not None else "a supervisor that is starting")
         super().__init__(
-            f"{state.path} is already supervised by {who}; use it (status, stop, reload), "
-            f"or take over with serve --takeover"
+            f"{state.path} is already supervised by {who}; use that supervisor (status, stop, reload) "
+            f"or replace it with `neo-daemons serve --takeover`"
         )
 
 
 class Claim:
-    """Held from `take` to `release`."""
+    """The claim on one state directory, held from `take` to `release`."""
 
     def __init__(self, state: StateDir) -> None:
         self.state = state
         self._lock: UnixFileLock | None = None
         self._descriptor = -1
-        """Of the directory."""
+        """The open directory."""
         self._directory: Directory | None = None
         self._lock_file: os.stat_result | None = None
         self._record: SupervisorRecord | None = None
         self._record_file: os.stat_result | None = None
         self.remade = False
-        """The directory, or one in it, had to be made, and what was in it is gone. To be set back once that has been
-        put right."""
+        """Whether the directory, or one in it, had to be recreated, so that its contents are gone. The caller resets
+        this after restoring them."""
 
     def take(self) -> None:
-        """Take the state directory, and make it if there is none.
+        """Take the state directory, creating it if it is missing.
 
         Raises:
-            AlreadyRunning: another supervisor has it. Nothing was written.
+            AlreadyRunning: another supervisor holds it. Nothing was written.
             StateDirError: the directory cannot be used.
         """
         try:
@@ -105,15 +105,15 @@ class Claim:
 
     @property
     def directory(self) -> Directory:
-        """The directory that is held."""
+        """The claimed directory."""
         assert self._directory is not None, "it has not been taken"
         return self._directory
 
     def announce(self, record: SupervisorRecord) -> None:
-        """Write down who supervises, and where it is reached.
+        """Write the supervisor's record, with the address of its control API.
 
         Raises:
-            StateDirError: it cannot be written.
+            StateDirError: the record cannot be written.
         """
         for directory in (self.state.path, self.state.daemons, self.state.logs):
             remove_leftover_temporaries(directory)
@@ -122,7 +122,7 @@ class Claim:
             self._write()
         except OSError as error:
             raise StateDirError(
-                f"cannot write {self.state.record}: {error.strerror}; make room or choose another --state-dir"
+                f"cannot write {self.state.record}: {error.strerror}; free some space or choose another --state-dir"
             ) from None
 
     def _write(self) -> None:
@@ -131,11 +131,11 @@ class Claim:
         self._record_file = self.state.record.stat()
 
     def keep(self) -> None:
-        """Make again what is missing of the things by which the supervisor is found. See `remade`.
+        """Recreate whatever is missing of the directory, the lock and the record. See `remade`.
 
         Raises:
-            StateDirLost: the path is no longer ours.
-            StateDirError, OSError: it cannot be seen or made now; it may be possible later.
+            StateDirLost: we no longer own the path.
+            StateDirError, OSError: it cannot be checked or recreated now; this may be possible later.
         """
         assert self._directory is not None
         self._keep_directory()
@@ -157,7 +157,7 @@ class Claim:
                 raise
         if self._is_deleted():
             if not path.parent.is_dir():
-                raise StateDirLost(path, "it was deleted together with the directory that it was in")
+                raise StateDirLost(path, "it was deleted together with its parent directory")
             self._retake("it was deleted")
         elif self._is_renumbered():
             self._hold_directory()
@@ -170,12 +170,12 @@ class Claim:
         try:
             # A directory of a lower layer of overlayfs keeps its link count.
             return not os.fstat(self._descriptor).st_nlink or _to(self._descriptor).endswith(DELETED)
-        except OSError:  # a file system that is not on this machine
+        except OSError:  # a network file system
             return True
 
     def _is_renumbered(self) -> bool:
-        """Some file systems give a directory another inode number while it is in use: what is at the path is ours if
-        the record there is, and the lock held."""
+        """Whether the directory is ours under a new inode number, which some file systems assign while it is in use:
+        the record there is ours, and the lock is held."""
         try:
             found = records.read(self.state.record, SupervisorRecord)
         except (DamagedRecord, OSError):
@@ -187,13 +187,13 @@ class Claim:
         try:
             self._take(RECLAIM_S)
         except Timeout:
-            taken = f"{why}, and another supervisor has taken its place"
+            taken = f"{why}, and another supervisor now owns it"
             raise StateDirLost(self.state.path, taken, adopted=adopted) from None
 
     def release(self) -> None:
-        """Give the directory back, wherever it is by now."""
+        """Release the directory, even if it was moved."""
         if self._record is not None:
-            # Ours only: another supervisor may have made it anew.
+            # Only our record: another supervisor may have written a new one.
             with contextlib.suppress(OSError, msgspec.DecodeError):
                 descriptor = os.open(self.state.record.name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._descriptor)
                 with open(descriptor, "rb") as file:

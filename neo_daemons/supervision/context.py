@@ -20,32 +20,32 @@ from .probes import Prober
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """One per supervisor, made when it begins to supervise."""
+    """What the daemons of one supervisor share. Created when it begins to supervise."""
 
     platform: Platform
     ownership: Ownership
     token: str
-    """The token in the mark of what the supervisor itself runs for a daemon: provisioning."""
+    """The token in the mark of processes that the supervisor runs for a daemon, such as provisioning steps."""
     journal: Journal
     prober: Prober
     holds: Holds
     resolve: Callable[[Definition], Launch | CannotRun]
-    """Says how a definition is run on this machine."""
+    """Determines how a definition is run on this machine."""
     values: Mapping[str, str]
-    """What references can name besides the daemons' own values."""
+    """Values that references can name, besides the daemons' own."""
     env: Mapping[str, str]
     """The environment that daemons inherit."""
     gate: asyncio.Semaphore
-    """Bounds how many daemons start at once."""
+    """Limits how many daemons start at once."""
     rng: random.Random
     keep_claim: Callable[[], None]
-    """Makes the state directory again if it was deleted; raises `StateDirLost` if it has become another's."""
+    """Recreates the state directory if it was deleted. Raises `StateDirLost` if another supervisor now owns it."""
     is_inhibited: Callable[[str], bool]
-    """Tells whether a client asks for no recycling of this daemon."""
+    """Whether a client has asked that this daemon not be recycled."""
     changed: Broadcast = field(default_factory=Broadcast)
-    """Notified when anything changes about any daemon. To wait for one daemon, wait for its own event."""
+    """Notified when any daemon changes. To wait for one daemon, wait for its own event."""
     tried: set[str] = field(default_factory=set)
-    """Targets of provisions that have been seen to work."""
+    """Targets of provisions that are known to work."""
 
     @property
     def state_dir(self) -> StateDir:

@@ -1,7 +1,7 @@
-"""Drives one daemon: feeds what happens to the lifecycle table and carries out its actions.
+"""Drive one daemon: feed events to the lifecycle table and carry out its actions.
 
-Events are handled at once and never wait; whatever takes time (a start, an end, probing) is a job that answers with an
-event. At most one start and one end are under way.
+Events are handled at once and never wait. Whatever takes time (starting, stopping, probing) is a job that answers with
+an event. At most one start and one stop are in progress.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .waiting import wait_for_others
 from .watcher import Watcher
 
 GATE_S = 5.0
-"""A start counts as under way for this long at most, so that one slow daemon does not keep others waiting."""
+"""A start counts as in progress for at most this long, so that one slow daemon does not delay the others."""
 REPAIR_S = 1.0
 
 
@@ -39,9 +39,9 @@ class SupervisedDaemon:
     """One daemon under supervision.
 
     Args:
-        slot: its place.
+        slot: what the daemon keeps from run to run.
         others: all daemons of the supervisor, by name.
-        leftovers: what must have ended before anything starts.
+        leftovers: processes that must have stopped before anything starts.
     """
 
     def __init__(self, slot: Slot, others: Mapping[str, SupervisedDaemon], leftovers: Leftovers) -> None:
@@ -50,15 +50,15 @@ class SupervisedDaemon:
         self.situation = Situation(slot.context.changed)
         self.past = Past()
         self.run: Run | None = None
-        """The present life of its process, from the spawn or adoption until nothing of it is left."""
+        """The current run, from the spawn or adoption until all of its processes are gone."""
         self.launch: Launch | None = None
-        """How it was found to be started on this machine, at the latest start."""
+        """How the latest start resolved its definition on this machine."""
         self.attempt_start = 0
-        """Position in the log where the latest attempt to start it begins."""
+        """Position in the log at which the latest start attempt begins."""
         self.dropped = False
-        """Its supervisor has let it go, for good or for another of the same name: its state changes no more."""
+        """Its supervisor has dropped or replaced it, so its state no longer changes."""
         self.delay = Timer()
-        """Until it is tried again, in backoff or parked."""
+        """Time until the next try, in backoff or parked."""
         self._others = others
         self._leftovers = leftovers
         self._verdict: Verdict | None = None
@@ -68,39 +68,39 @@ class SupervisedDaemon:
         self._probing = Job(self._fault)
         self.watcher = Watcher(slot, self.situation, self.past, self.handle, self.condemn)
 
-    # What is known of it
+    # What is known about it
 
     @property
     def definition(self) -> Definition:
-        """What it is."""
+        """The definition of the daemon."""
         return self.slot.definition
 
     @property
     def state(self) -> State:
-        """Where it is in its lifecycle."""
+        """The state in its lifecycle."""
         return self.slot.state
 
     @property
     def held(self) -> bool:
-        """An operator holds it."""
+        """Whether an operator holds it."""
         return self.name in self.slot.context.holds
 
     @property
     def ready(self) -> bool:
-        """Usable now, as far as the last probe says."""
+        """Whether it is usable, according to the last probe."""
         return self.watcher.external_ready if self.state is State.EXTERNAL else self.state is State.READY
 
     async def wait_for(self, reached: Callable[[SupervisedDaemon], bool], timeout_s: float | None = None) -> bool:
-        """Until `reached` holds of this daemon; False if `timeout_s` passed first."""
+        """Wait until `reached` holds for this daemon. Returns False if `timeout_s` passed first."""
         return await self.situation.wait_for(functools.partial(reached, self), timeout_s)
 
-    # What its supervisor asks of it
+    # Requests from its supervisor
 
     def order(self, event: Event, reason: str | None = None, cause: Cause | None = None) -> None:
-        """Carry out a wish: START, STOP, RESTART, HOLD or RELEASE. Returns at once; the outcome shows in `state`.
+        """Carry out START, STOP, RESTART, HOLD or RELEASE. Returns at once; `state` shows the outcome.
 
         Raises:
-            Refused: it cannot be done; says why.
+            Refused: the order is not possible; the message says why.
         """
         if event in (Event.HOLD, Event.RELEASE):
             step(self.state, event)
@@ -112,19 +112,18 @@ class SupervisedDaemon:
         self.handle(event, reason, cause=cause)
 
     async def signal(self, signum: int) -> bool:
-        """Send a signal to its process group, as a fault that somebody asked for; see `Run.signal`."""
+        """Send a signal to its process group, as a requested fault; see `Run.signal`."""
         return self.run is not None and await self.run.signal(signum)
 
     def observe(self) -> None:
-        """Begin to look after an external daemon."""
+        """Begin to observe an external daemon."""
         if not self._probing.is_under_way:
             target = make_target(self.slot, None, 0)
             target.external = True
             self._probing.begin(watching.observe(self.slot, target, self.watcher))
 
     async def detach(self, *, finish: bool = True) -> None:
-        """Let go of the daemon and leave it running, for another supervisor to adopt. An end that is under way is
-        waited for, unless not to `finish` it."""
+        """Leave the daemon running, for another supervisor to adopt. With `finish`, wait for a stop in progress."""
         self.dropped = True
         self._stable.cancel()
         self.delay.cancel()
@@ -138,17 +137,16 @@ class SupervisedDaemon:
         self.situation.notify()
 
     def restore_record(self) -> None:
-        """Write down what runs after the state directory was deleted and made again, and end what runs on data that
-        is gone."""
+        """Rewrite the record after the state directory was recreated, and stop a run whose data directory is gone."""
         try:
             self.slot.pidfile.move()
         except OSError as error:
-            self.slot.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still tells it")
+            self.slot.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still identifies it")
         if self.state in ALIVE and self.slot.has_lost_data():
             self.condemn(Cause.RECYCLED, "its data directory was deleted while it ran")
 
     def apply(self, definition: Definition) -> None:
-        """Take over a definition that differs in policies only: the process is left alone."""
+        """Adopt a definition that differs only in policies, without touching the process."""
         self.slot.definition = definition
         self.slot.log.limits = definition.log
         if self.state is State.EXTERNAL:
@@ -169,10 +167,10 @@ class SupervisedDaemon:
     def handle(
         self, event: Event, detail: str | None = None, remedy: str | None = None, *, cause: Cause | None = None
     ) -> None:
-        """Something has happened: go to the next state, and do what belongs to that.
+        """Handle an event: go to the next state and carry out its actions.
 
         Raises:
-            Refused: an operator asked for what cannot be.
+            Refused: an operator's order is not possible in this state.
         """
         before, slot, run = self.state, self.slot, self.run
         state, actions = step(before, event)
@@ -191,7 +189,7 @@ class SupervisedDaemon:
             run.cause = Cause.OPERATOR
         if state in (State.STOPPED, State.HELD, State.PARKED, State.UNAVAILABLE):
             slot.release_data()
-        if event is not Event.EXITED:  # that is in the journal
+        if event is not Event.EXITED:  # the journal has it already
             slot.note(EventName(state.public), detail, run.process.pid if run is not None else None, cause)
         for action in actions:
             self._act(action)
@@ -216,7 +214,7 @@ class SupervisedDaemon:
                 self.slot.context.holds.release(self.name)
 
     def condemn(self, cause: Cause, why: str) -> None:
-        """A probe or a limit says that this run must end."""
+        """End this run because of a probe or a limit."""
         if self.run is not None:
             self.run.cause = cause
         self.handle(Event.CONDEMN, why, cause=cause)
@@ -226,7 +224,7 @@ class SupervisedDaemon:
             self.handle(Event.DUE)
 
     def _watch(self) -> None:
-        """Look after the run, as its state wants it."""
+        """Watch the run as its state requires."""
         assert self.run is not None
         definition = self.definition
         self._probing.cancel()
@@ -244,7 +242,7 @@ class SupervisedDaemon:
             await self._leftovers.wait(self.situation.progress)
             resolved = slot.context.resolve(slot.definition)
             self.launch = resolved if isinstance(resolved, Launch) else None
-            # Only the first start can find survivors: later ones follow an end that was seen.
+            # Only the first start can find survivors: later ones follow an observed stop.
             first = slot.may_have_survivor
             if first and await self._adopt():
                 return
@@ -268,7 +266,7 @@ class SupervisedDaemon:
             self._start_failed(faults.describe(error))
 
     async def _adopt(self) -> bool:
-        """Whether the daemon runs, as an earlier supervisor left it. One of another definition is ended."""
+        """Adopt a surviving daemon, or stop it if its definition differs. Returns whether it runs."""
         slot = self.slot
         run = await adopt(slot, self.launch)
         if run is not None:
@@ -301,7 +299,7 @@ class SupervisedDaemon:
             run.cause = Cause.SIGNAL
         text = run.how_it_ended(status) if alive else str(status)
         self.past.exited(pid, status, text)
-        # While it is being ended, the cause is that of the order, or verdict, that is being carried out.
+        # While it is being stopped, the cause is that of the order or verdict being carried out.
         self.slot.note(EventName.EXIT, text, pid, run.cause if alive else self.situation.cause)
         self._probing.cancel()
         follower = find_daemonized(run, status, was_starting=self.state is State.RUNNING) if alive else None
@@ -316,10 +314,11 @@ class SupervisedDaemon:
             self.slot.note(EventName.EXIT_LEARNED, str(status), pid)
 
     def _follow(self, run: Run, process: Process) -> None:
-        self.slot.note(EventName.FOLLOWED, "the command forked and exited; following what it left", process.pid)
+        detail = "the command forked and exited; supervising the process that it left"
+        self.slot.note(EventName.FOLLOWED, detail, process.pid)
         run.follow(process)
         self._begin(run)
-        with contextlib.suppress(OSError):  # the intent leads to it all the same
+        with contextlib.suppress(OSError):  # the intended record identifies it too
             self.slot.pidfile.establish(process.pid, process.identity)
         self._watch()
 
@@ -328,7 +327,7 @@ class SupervisedDaemon:
             self._ending.begin(self._finish())
 
     async def _finish(self) -> None:
-        """End whatever there is of this daemon, and say what follows."""
+        """Stop all processes of this daemon, and decide what follows."""
         slot, unprompted = self.slot, self.state is State.ENDING
         self._probing.cancel()
         await self._starting.stop()
@@ -375,10 +374,10 @@ class SupervisedDaemon:
                 doubt_all(self.launch.provisions, self.slot.context.tried)
         if self._verdict.event is Event.RETRY and cause is not Cause.OPERATOR:
             self.slot.restarts += 1
-        told = self.situation.cause or cause if cause is Cause.OPERATOR else cause
-        self.handle(self._verdict.event, self._verdict.reason, cause=told)
+        shown = self.situation.cause or cause if cause is Cause.OPERATOR else cause
+        self.handle(self._verdict.event, self._verdict.reason, cause=shown)
 
-    # A fault of ours must not leave the daemon in a state that nothing will ever change
+    # An internal error must not leave the daemon stuck in a state
 
     def _fault(self, error: Exception) -> None:
         faults.report(f"daemon {self.name}", error)
@@ -389,7 +388,7 @@ class SupervisedDaemon:
             asyncio.get_running_loop().call_later(REPAIR_S, self._repair)
 
     def _repair(self) -> None:
-        """Take up again what a fault (no descriptor left, say) cut off."""
+        """Resume a job that an internal error (no descriptor left, for example) interrupted."""
         if self.dropped:
             return
         if self.state in LEAVING:

@@ -1,4 +1,4 @@
-"""What a supervisor tells of a daemon: its status, the lines that explain it, and whether it has an outcome."""
+"""Describe a daemon: its status, the log lines that explain it, and whether it has an outcome."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .past import Span
 from .platform import Usage
 
 PATIENT_FAILURES = 2
-"""A daemon that has failed this often in a row is reported as failing to those who wait for it, so that they need not
-wait through the whole backoff."""
+"""After this many consecutive failures a daemon counts as failing, so that clients need not wait through the whole
+backoff."""
 EXPLAINED_LINES = 20
 
 Daemons = Mapping[str, SupervisedDaemon]
 
 
 def is_settled(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[str] = ()) -> bool:
-    """Whether a daemon has an outcome: it is ready, or will not be without somebody's help, or keeps failing.
+    """Whether a daemon has an outcome: it is ready, or needs an operator, or keeps failing.
 
     Args:
-        daemons: all of the supervisor.
-        changing: those that a reload is about to stop or to replace.
+        daemons: all daemons of the supervisor.
+        changing: names of daemons that a reload is about to stop or replace.
     """
     if daemon.dropped:
         return True
@@ -45,7 +45,7 @@ def is_settled(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[
 def status_of(
     daemon: SupervisedDaemon, daemons: Daemons, usage: Usage | None = None, changing: Collection[str] = ()
 ) -> DaemonStatus:
-    """What is known of a daemon now; nothing is looked up but what is passed in."""
+    """Return the status of a daemon, without measuring anything: `usage` is passed in."""
     slot, run, definition, situation = daemon.slot, daemon.run, daemon.definition, daemon.situation
     return DaemonStatus(
         name=daemon.name,
@@ -85,20 +85,20 @@ def _note(daemon: SupervisedDaemon) -> str | None:
     return "; ".join(notes) or None
 
 
-def telling_lines(daemon: SupervisedDaemon, count: int) -> tuple[list[str], int | None]:
-    """The last lines of the run that explains the state, without our own requests: the present one while it is up or
-    has not failed yet, else the one that has ended; its process then, if there was one."""
+def relevant_lines(daemon: SupervisedDaemon, count: int) -> tuple[list[str], int | None]:
+    """Return the last log lines of the run that explains the state, without the requests of our probes, and the pid
+    of that run if it is over. It is the current run while that is up or has not failed yet, else the previous one."""
     slot, run, past, state = daemon.slot, daemon.run, daemon.past, daemon.state
     span = Span(None, run.log_start if run is not None else daemon.attempt_start, slot.log.end)
     up = run is not None and state is not State.RUNNING
-    on_its_way = state in (State.STARTING, State.RUNNING) and not past.history.failures
-    if past.ended is not None and not (up or on_its_way or state is State.EXTERNAL):
+    first_try = state in (State.STARTING, State.RUNNING) and not past.history.failures
+    if past.ended is not None and not (up or first_try or state is State.EXTERNAL):
         span = past.ended
     return log_lines.lines(slot, span, count), span.pid
 
 
 def explain(daemon: SupervisedDaemon, status: DaemonStatus, events: Collection[JournalEntry]) -> Explanation:
-    """Why a daemon is in the state it is in."""
+    """Explain the current state of a daemon."""
     slot, run = daemon.slot, daemon.run
     platform, host = slot.context.platform, daemon.definition.host
     holders = {}
@@ -107,7 +107,7 @@ def explain(daemon: SupervisedDaemon, status: DaemonStatus, events: Collection[J
         if holder is not None:
             ours = run is not None and holder.pid == run.process.pid
             holders[str(port)] = "this daemon" if ours else str(holder)
-    lines, log_pid = telling_lines(daemon, EXPLAINED_LINES)
+    lines, log_pid = relevant_lines(daemon, EXPLAINED_LINES)
     return Explanation(
         daemon=status,
         since=daemon.situation.since,

@@ -1,7 +1,7 @@
-"""Faults of our own: bugs, and what we did not foresee. They are no verdict on a daemon.
+"""Internal errors: bugs, and failures that we did not foresee. They say nothing about a daemon.
 
-Each goes with its traceback to the logger ``neo_daemons``: a supervisor writes that to its standard error, which is
-``supervisor.log`` where it runs in the background.
+Each is logged with its traceback to the logger ``neo_daemons``. A supervisor writes that to its standard error, which
+is ``supervisor.log`` when it runs in the background.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ logger = logging.getLogger("neo_daemons")
 
 
 def write_to_stderr() -> None:
-    """Have faults, and the warnings of libraries, written to standard error with their time. For a process that is a
-    supervisor and nothing else."""
+    """Log internal errors, and the warnings of libraries, to standard error with timestamps. Only for a process that
+    does nothing but supervise."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
 
 
@@ -25,15 +25,14 @@ def report(what: str, error: BaseException) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line, with the file that it is about."""
+    """Describe an error in one line, with the file that it concerns."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error) or type(error).__name__
 
 
 def kind(error: BaseException) -> tuple[str, str, int]:
-    """What tells one fault from another: the error's type, and the file and line that raised it. Its text may differ
-    each time."""
+    """Identify an error by its type and by the file and line that raised it. Its text may differ each time."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
@@ -43,7 +42,7 @@ def kind(error: BaseException) -> tuple[str, str, int]:
 
 
 def reported(task: asyncio.Task[Any], what: str) -> asyncio.Task[Any]:
-    """`task`, whose failure is logged as soon as it ends: nobody may ever wait for it."""
+    """Log a failure of `task` as soon as it ends, since no caller may ever await it. Returns `task`."""
 
     def ended(task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

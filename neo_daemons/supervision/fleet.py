@@ -1,4 +1,4 @@
-"""The daemons of one supervisor: adding, beginning, and stopping them in order."""
+"""The daemons of one supervisor: add, start, and stop them in order."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .machine import Event, State
 from .slot import Slot, Slots
 
 UNKILLABLE_S = 60.0
-"""A process that is still there so long after its grace sleeps in the kernel, or is held by a tracer."""
+"""A process that still runs this long after its grace period sleeps in the kernel or is held by a tracer."""
 
 
 class Fleet:
     """The daemons of one supervisor.
 
     Args:
-        leftovers: what must have ended before anything starts.
-        is_stopping: tells whether the supervisor is stopping, so that nothing is begun any more.
+        leftovers: processes that must have stopped before anything starts.
+        is_stopping: whether the supervisor is stopping, so that nothing new may start.
     """
 
     def __init__(self, context: Context, leftovers: Leftovers, is_stopping: Callable[[], bool]) -> None:
@@ -31,8 +31,8 @@ class Fleet:
         self.daemons: dict[str, SupervisedDaemon] = {}
         """The daemons by name, in the order of their definitions."""
         self.changing: dict[str, bool] = {}
-        """Daemons that a reload is stopping or replacing, which nobody starts meanwhile → whether they are to run
-        afterwards by somebody's order."""
+        """Daemons that a reload is stopping or replacing, which cannot be started meanwhile → whether an operator has
+        ordered that they run afterwards."""
         self.is_stopping = is_stopping
         self._leftovers = leftovers
         self._slots = Slots()
@@ -43,11 +43,11 @@ class Fleet:
         return [daemon.slot for daemon in self.daemons.values()]
 
     def make_slot(self, definition: Definition) -> Slot:
-        """A slot that the others do not know yet."""
+        """Create a slot that is not yet known to the others."""
         return Slot(definition, self.context, self._slots)
 
     def add(self, definition: Definition) -> SupervisedDaemon:
-        """Add a daemon, in place of an earlier one of its name, and read what an earlier supervisor has left of it."""
+        """Add a daemon, replacing one of the same name, and read the record that an earlier supervisor left."""
         slot = self.make_slot(definition)
         daemon = SupervisedDaemon(slot, self.daemons, self._leftovers)
         self.daemons[definition.name] = daemon
@@ -56,17 +56,17 @@ class Fleet:
         return daemon
 
     async def remove(self, name: str) -> None:
-        """Forget a daemon that has been stopped."""
+        """Remove a stopped daemon."""
         gone = self.daemons.pop(name)
         await gone.detach(finish=is_down(gone))
         self._slots.remove(gone.slot)
         self.context.holds.forget(name)
 
     def begin(self, daemon: SupervisedDaemon, *, by_hand: bool = False) -> None:
-        """Start a daemon, or look after an external one, unless the configuration does not have it run.
+        """Start a daemon, or observe an external one, unless it is disabled in the configuration.
 
         Args:
-            by_hand: whatever the configuration says.
+            by_hand: start it even if it is disabled.
         """
         if not daemon.definition.enabled and not by_hand:
             daemon.situation.detail = "not enabled in the configuration"
@@ -83,12 +83,12 @@ class Fleet:
 
 
 def is_down(daemon: SupervisedDaemon) -> bool:
-    """Nothing of it runs, or is ours to stop."""
+    """Whether nothing of it runs that we have to stop."""
     return daemon.state in (State.STOPPED, State.HELD, State.EXTERNAL)
 
 
 async def stop_in_order(daemons: list[SupervisedDaemon]) -> None:
-    """Stop daemons, each after those of them that depend on it. Returns when they are down, or cannot be ended."""
+    """Stop daemons, each after its dependants. Returns when they are down or cannot be stopped."""
     given_up: set[str] = set()
     await asyncio.gather(*(_stop_after_dependants(daemon, daemons, given_up) for daemon in daemons))
 
@@ -100,13 +100,13 @@ async def _stop_after_dependants(daemon: SupervisedDaemon, daemons: list[Supervi
     loop = asyncio.get_running_loop()
     deadline = loop.time() + daemon.definition.stop.grace_s + UNKILLABLE_S
     while not is_down(daemon):
-        # Again and again: an operator may have ordered a start meanwhile.
+        # Repeatedly: an operator may have ordered a start meanwhile.
         if daemon.state is not State.STOPPING:
             daemon.order(Event.STOP, "stopping", Cause.SUPERVISOR)
             if is_down(daemon):
                 return
         if loop.time() > deadline:
-            daemon.slot.note(EventName.NOT_STOPPED, "it cannot be ended; it is left to the next supervisor")
+            daemon.slot.note(EventName.NOT_STOPPED, "it cannot be stopped; leaving it to the next supervisor")
             given_up.add(daemon.name)
             daemon.situation.notify()
             return

@@ -1,4 +1,4 @@
-"""What an operator wants to last: the holds. They are on the disk before the order is answered, if the disk lets us."""
+"""The holds of operators, which outlast the supervisor. They are written to disk before the order is answered."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from neo_daemons.state_dir import StateDir
 
 
 class Holds:
-    """The daemons that an operator holds.
+    """The set of daemons that operators hold.
 
     Args:
-        state_dir: where they are kept.
-        may_write: False once the state directory has become another supervisor's.
+        state_dir: where they are stored.
+        may_write: False once another supervisor owns the state directory.
     """
 
     def __init__(self, state_dir: StateDir, may_write: Callable[[], bool] = lambda: True) -> None:
@@ -25,32 +25,32 @@ class Holds:
         self._names: set[str] = set()
         self._unsaved = False
         self.warning: str | None = None
-        """What is wrong with the file, until the holds are saved again."""
+        """What is wrong with the file, until the next successful save."""
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
 
     def load(self, configured: Iterable[str]) -> str | None:
-        """Read the holds of configured daemons. A damaged file is set aside, and the fault returned."""
+        """Read the holds of configured daemons. Move a damaged file aside and return the error."""
         try:
             intentions = records.read(self._path, Intentions)
         except DamagedRecord as error:
             aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns()}")
             self._path.replace(aside)
-            return f"{error}; set aside as {aside.name}"
+            return f"{error}; moved aside to {aside.name}"
         except OSError as error:
-            self.warning = f"{self._path} cannot be read: {error.strerror}"
+            self.warning = f"cannot read {self._path}: {error.strerror}"
             return None
         if intentions is not None:
             self._names = set(intentions.held) & set(configured)
         return None
 
     def hold(self, name: str) -> bool:
-        """Hold a daemon; False if it is held already."""
+        """Hold a daemon. Returns False if it is already held."""
         return self._change(name, held=True)
 
     def release(self, name: str) -> bool:
-        """Release a daemon; False if it is not held."""
+        """Release a daemon. Returns False if it is not held."""
         return self._change(name, held=False)
 
     def _change(self, name: str, *, held: bool) -> bool:
@@ -61,11 +61,11 @@ class Holds:
         return True
 
     def forget(self, name: str) -> None:
-        """Drop the hold of a daemon that is no longer configured; the file follows with the next change."""
+        """Drop the hold of a daemon that is no longer configured. The next change updates the file."""
         self._names.discard(name)
 
     def save(self) -> None:
-        """Write the file. Where that fails `warning` says so, and `save_again` tries again."""
+        """Write the file. If that fails, `warning` says so, and `save_again` retries."""
         if not self._may_write():
             return
         try:
@@ -74,10 +74,10 @@ class Holds:
             self._unsaved = False
         except OSError as error:
             self._unsaved = True
-            self.warning = f"{self._path} is not written, holds are forgotten at exit: {error.strerror}"
+            self.warning = f"cannot write {self._path}, holds will be lost at exit: {error.strerror}"
 
     def save_again(self) -> None:
-        """Write what could not be written before: the disk was full, most likely."""
+        """Retry a failed save; most likely the disk was full."""
         if self._unsaved:
             self.save()
 

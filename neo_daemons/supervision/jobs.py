@@ -1,4 +1,4 @@
-"""Work under way for one daemon: tasks of which there is one at a time, and timers."""
+"""The work in progress for one daemon: tasks, one at a time of each kind, and timers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class Job:
-    """A kind of work of which at most one is under way.
+    """A kind of work of which at most one task runs at a time.
 
     Args:
-        on_fault: called with an error that the work did not expect, when it has ended because of that.
+        on_fault: called with an unexpected error that has ended the work.
     """
 
     def __init__(self, on_fault: Callable[[Exception], None]) -> None:
@@ -20,11 +20,11 @@ class Job:
 
     @property
     def is_under_way(self) -> bool:
-        """The work has begun, and not ended yet."""
+        """Whether the work has begun and not yet finished."""
         return self._task is not None and not self._task.done()
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin, in place of what was under way."""
+        """Begin the work, replacing any in progress."""
         self.cancel()
         self._task = asyncio.get_running_loop().create_task(self._guarded(work))
 
@@ -35,19 +35,19 @@ class Job:
             self._on_fault(error)
 
     def cancel(self) -> None:
-        """Give the work up, unless it is itself what asks for that: then it is about to end."""
+        """Cancel the work, unless the work itself calls this: then it is about to finish."""
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._task = None
 
     async def stop(self) -> None:
-        """Give the work up, and wait until it has ended."""
+        """Cancel the work, and wait until it has finished."""
         task = self._task
         self.cancel()
         await _ended(task)
 
     async def finished(self) -> None:
-        """Wait until the work has ended."""
+        """Wait until the work has finished."""
         await _ended(self._task)
 
 
@@ -57,13 +57,13 @@ async def _ended(task: asyncio.Task[None] | None) -> None:
 
 
 class Timer:
-    """Calls something once, later."""
+    """Call a function once, later."""
 
     def __init__(self) -> None:
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """Call `callback` after `delay_s`, in place of what was to be called."""
+        """Call `callback` after `delay_s`, replacing any pending call."""
         self.cancel()
 
         def due() -> None:
@@ -73,12 +73,12 @@ class Timer:
         self._handle = asyncio.get_running_loop().call_later(delay_s, due)
 
     def cancel(self) -> None:
-        """Call nothing."""
+        """Cancel the pending call."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds until the call; None if there will be none."""
+        """Seconds until the call; None if none is pending."""
         return max(self._handle.when() - asyncio.get_running_loop().time(), 0.0) if self._handle is not None else None

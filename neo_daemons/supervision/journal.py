@@ -1,7 +1,7 @@
-"""What happened: an append-only file, one JSON object a line, and its latest entries in memory.
+"""The journal of events: an append-only file of one JSON object per line, with its latest entries in memory.
 
-A line is written with one write(2) to a descriptor in append mode, so that a crash can cut off the last one at most;
-the reader passes over what is no entry.
+A line is written with one write(2) in append mode, so that a crash can damage only the last one. The reader skips
+damaged lines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_BYTES = 5_000_000
 
 
 def read(path: Path) -> tuple[list[JournalEntry], int]:
-    """The entries of a journal (the latest `REMEMBERED`), and how many lines were none."""
+    """Return the latest `REMEMBERED` entries of a journal, and the number of damaged lines."""
     entries: deque[JournalEntry] = deque(maxlen=REMEMBERED)
     damaged = 0
     decoder = msgspec.json.Decoder(JournalEntry)
@@ -48,7 +48,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fault: str | None = None
-        """Why the file is not being written, if it is not."""
+        """Why the file cannot be written, if it cannot."""
         self._changed = Broadcast()
         try:
             if path.exists() and path.stat().st_size > MAX_BYTES:
@@ -56,14 +56,14 @@ class Journal:
             entries, damaged = read(path)
         except OSError as error:
             entries, damaged = [], 0
-            self.fault = f"the journal {path} cannot be read: {error.strerror}"
+            self.fault = f"cannot read the journal {path}: {error.strerror}"
         self._entries = deque(entries, maxlen=REMEMBERED)
         self._count = len(self._entries)
         self._descriptor = -1
         self._stays = False
         self._cut = _ends_within_a_line(path)
         if damaged:
-            self.add(EventName.JOURNAL_DAMAGED, detail=f"{damaged} lines were not entries and are passed over")
+            self.add(EventName.JOURNAL_DAMAGED, detail=f"skipped {damaged} damaged lines")
 
     def add(
         self,
@@ -75,7 +75,7 @@ class Journal:
         detail: str | None = None,
         cause: Cause | None = None,
     ) -> None:
-        """Write down what happened. A file that cannot be written is reported in `fault`, and tried again."""
+        """Add an entry. If the file cannot be written, `fault` says so, and the next entry tries again."""
         entry = JournalEntry(
             at=time.time(), event=event, daemon=daemon, state=state, pid=pid, detail=detail, cause=cause
         )
@@ -85,11 +85,11 @@ class Journal:
         self._changed.notify()
 
     def stay(self) -> None:
-        """Write to no other file any more: what is at the path is another supervisor's."""
+        """Never open another file: the one at the path now belongs to another supervisor."""
         self._stays = True
 
     def _is_deleted(self) -> bool:
-        """Somebody has deleted or moved the file that is open."""
+        """Whether the open file was deleted or moved."""
         with contextlib.suppress(OSError):
             there, opened = os.stat(self.path), os.fstat(self._descriptor)
             return (there.st_ino, there.st_dev) != (opened.st_ino, opened.st_dev)
@@ -110,18 +110,18 @@ class Journal:
             prefix = b"\n" if self._cut else b""
             written = os.write(self._descriptor, prefix + line)
             self._cut = written < len(prefix) + len(line)
-            self.fault = "the journal is not written whole: the disk is full" if self._cut else None
+            self.fault = "the journal is incomplete: the disk is full" if self._cut else None
         except OSError as error:
-            self.fault = f"the journal {self.path} is not written: {error.strerror}"
+            self.fault = f"cannot write the journal {self.path}: {error.strerror}"
 
     def latest(self, count: int, daemon: str | None = None) -> list[JournalEntry]:
-        """The last `count` entries, of one daemon or of all."""
+        """Return the last `count` entries, of one daemon or of all."""
         found = [entry for entry in self._entries if daemon is None or entry.daemon == daemon]
         return found[-count:] if count else []
 
     async def follow(self, count: int, daemon: str | None = None) -> AsyncIterator[JournalEntry]:
-        """The last `count` entries, then each new one as it comes. A follower that is slower than the journal misses
-        what is no longer remembered."""
+        """Yield the last `count` entries, then each new one. A follower that is too slow misses entries that memory no
+        longer holds."""
         seen = self._count
         for entry in self.latest(count, daemon):
             yield entry
@@ -147,4 +147,4 @@ def _ends_within_a_line(path: Path) -> bool:
             file.seek(-1, os.SEEK_END)
             return file.read(1) != b"\n"
     except OSError:
-        return False  # there is none, or it is empty
+        return False  # it is missing or empty

@@ -1,4 +1,4 @@
-"""How a run begins: a survivor is adopted, or a new process is spawned."""
+"""Begin a run: adopt a survivor or spawn a new process."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from .run import Run
 from .slot import Slot
 
 LAUNCHER_S = 5.0
-"""A command without a readiness probe that exits with 0 within this, and leaves processes, was a launcher."""
+"""A command without a readiness probe that exits with 0 within this time and leaves processes was a launcher."""
 
 
 class StartRefused(Exception):
-    """A start that must not be; ``str()`` says why and what to do."""
+    """The daemon must not be started; ``str()`` says why and how to fix it."""
 
 
 async def adopt(slot: Slot, launch: Launch | None) -> Run | None:
-    """Take over what an earlier supervisor left running. Where that is nothing, what is left of it is ended.
+    """Adopt the run that an earlier supervisor left; without one, stop its leftover processes and return None.
 
     Args:
-        launch: how the daemon would be started now, if it can be.
+        launch: how the daemon would be started now, if it can.
 
     Raises:
-        StartRefused: a process may be ours, and cannot be looked at.
+        StartRefused: a process may be ours but cannot be identified.
     """
     context, record = slot.context, slot.pidfile.record
     process: Process | None = None
@@ -44,9 +44,9 @@ async def adopt(slot: Slot, launch: Launch | None) -> Run | None:
         try:
             process, stranger = context.ownership.find_living(record)
         except Unverifiable as error:
-            raise StartRefused(f"{error}; end it by hand, then start {slot.name}") from None
+            raise StartRefused(f"{error}; stop it yourself, then run `neo-daemons start {slot.name}`") from None
         if stranger is not None:
-            slot.note(EventName.RECORD_FOREIGN, f"{stranger}; it is left alone")
+            slot.note(EventName.RECORD_FOREIGN, f"{stranger}; not touched")
         if process is None:
             process = _follow_record(slot, record)
     if process is None or record is None:
@@ -60,14 +60,14 @@ async def adopt(slot: Slot, launch: Launch | None) -> Run | None:
 
 
 def is_outdated(slot: Slot, launch: Launch | None) -> bool:
-    """Whether the run on record was started from another definition than the present one."""
+    """Whether the recorded run was started from a different definition than the current one."""
     record = slot.pidfile.record
     return launch is not None and record is not None and fingerprint(slot.definition, launch) != record.fingerprint
 
 
 def _follow_record(slot: Slot, record: DaemonRecord) -> Process | None:
-    """The process of the recorded run that serves its port, where the recorded one is gone: a forking daemon has put
-    its real process into the background while nobody supervised."""
+    """Find the process of the recorded run that serves its port when the recorded process is gone: a forking daemon
+    put its real process into the background while no supervisor ran."""
     context = slot.context
     if record.identity is not None and record.identity.boot_id != context.platform.boot_id():
         return None
@@ -78,7 +78,9 @@ def _follow_record(slot: Slot, record: DaemonRecord) -> Process | None:
         if found is None and process.pid in pids:
             found = process
             slot.note(
-                EventName.FOLLOWED, f"pid {record.pid} on record is gone; what it left serves its port", process.pid
+                EventName.FOLLOWED,
+                f"recorded pid {record.pid} is gone, but a process that it left behind still serves its port",
+                process.pid,
             )
         else:
             process.close()
@@ -86,7 +88,7 @@ def _follow_record(slot: Slot, record: DaemonRecord) -> Process | None:
 
 
 def find_daemonized(run: Run, status: ExitStatus, *, was_starting: bool) -> Process | None:
-    """The real process of a forking daemon, whose main process has just exited after it put that into the background.
+    """Find the real process of a forking daemon whose main process has just exited.
 
     Args:
         was_starting: the daemon was not ready yet.
@@ -94,18 +96,18 @@ def find_daemonized(run: Run, status: ExitStatus, *, was_starting: bool) -> Proc
     slot, record = run.slot, run.slot.pidfile.record
     if record is None or status.signal is not None:
         return None
-    # What we followed may have been one more of a launcher's forks; and as it is not our child, its exit code may not
-    # be known yet.
+    # The process that we followed may have been another fork of a launcher. It is not our child, so its exit code may
+    # not be known yet.
     if status.code != 0 and not (run.followed and status.code is None):
         return None
-    # Without a readiness probe it was ready at once; then its age tells a launcher from a daemon that has ended.
+    # Without a readiness probe it was ready at once, so its age distinguishes a launcher from a daemon that exited.
     by_age = run.followed or not slot.definition.ready
     if not was_starting and not (by_age and run.age_s < LAUNCHER_S):
         return None
     try:
         left = slot.context.ownership.of_run(record)
-    except OSError as error:  # no descriptor is left, say: what cannot be followed is started anew
-        faults.report(f"looking for what {slot.name} has left", error)
+    except OSError as error:  # e.g. no descriptor left: what cannot be followed is restarted
+        faults.report(f"searching for the processes that {slot.name} left", error)
         return None
     for other in left[1:]:
         other.close()
@@ -113,15 +115,15 @@ def find_daemonized(run: Run, status: ExitStatus, *, was_starting: bool) -> Proc
 
 
 async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], None]) -> Run:
-    """Make what the daemon needs, make sure that nobody is in its way, and start its process.
+    """Create what the daemon needs, check for conflicts, and start its process.
 
     Args:
-        progress: told what is being done, and None when that is over.
+        progress: called with the current step, and with None when it is done.
 
     Raises:
-        StartRefused: a port, the data directory or an earlier run is in the way.
-        ProvisionFailed: what it needs could not be made.
-        OSError: a file or the process could not be made.
+        StartRefused: a port, the data directory or an earlier run conflicts.
+        ProvisionFailed: a provision could not be created.
+        OSError: a file or the process could not be created.
     """
     context = slot.context
     slot.ports.settle(slot.ports.numbers)
@@ -135,7 +137,7 @@ async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], Non
         Path(expand(stale, values)).unlink(missing_ok=True)
     progress(None)
 
-    # From here to the spawn nothing waits, so that what was found stays true for as short as can be.
+    # From here to the spawn nothing waits, to keep the time between check and use short.
     try:
         for remark in slot.ports.claim():
             slot.note(EventName.PORT_TAKEN, remark)
@@ -147,23 +149,25 @@ async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], Non
     lock_path = context.state_dir.daemon_lock(slot.name)
     lock = context.platform.lock(lock_path)
     if lock is None:
-        raise StartRefused(f"a process of an earlier run holds {lock_path} and cannot be told; see doctor")
+        raise StartRefused(
+            f"{lock_path} is still locked by an unidentified process of an earlier run; run `neo-daemons doctor`"
+        )
     inherited.append(lock)
     try:
         process, record = _spawn(slot, launch, values, env, mark, inherited)
     finally:
-        # Now the daemon's own processes hold it, and it tells when the last of them is gone.
+        # The daemon's own processes hold it now, so it is free when the last of them exits.
         lock.release()
     run = Run(slot, process, record, launch, adopted=False)
     try:
         slot.pidfile.establish(process.pid, process.identity)
     except OSError as error:
-        slot.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still tells it", process.pid)
+        slot.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still identifies it", process.pid)
     return run
 
 
 async def _provide(slot: Slot, launch: Launch, progress: Callable[[str | None], None]) -> list[Lock]:
-    """Make what the daemon needs; the locks that its process is to inherit."""
+    """Create what the daemon needs. Returns the locks that its process inherits."""
     context, definition = slot.context, slot.definition
     values = slot.values()
     runner = Runner(
@@ -184,7 +188,7 @@ async def _provide(slot: Slot, launch: Launch, progress: Callable[[str | None], 
     lock = slot.lock_data()
     if isinstance(lock, str):
         raise StartRefused(
-            f"its data directory {data_dir} is in use by {lock}; stop that, or set daemons.{slot.name}.data_dir"
+            f"data directory {data_dir} is in use by {lock}; stop it or set daemons.{slot.name}.data_dir"
         )
     for step in launch.before:
         await runner.run(expand_all(step, values), data_dir)

@@ -1,6 +1,6 @@
-"""What an earlier supervisor left of daemons that we are not to run: it is ended, as by a reload.
+"""Stop the processes that an earlier supervisor left of daemons that are no longer configured to run.
 
-A leftover may have what our daemons need (ports, directories): none of them is started, or adopted, before that.
+A leftover may hold ports or directories that our daemons need, so none of them is started or adopted before.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .context import Context
 from .slot import Slot
 
 Survivors = dict[str, list[int]]
-"""Daemon → the pids of what lives of it."""
+"""Daemon → the pids of its running processes."""
 
 
 class Leftovers:
-    """The leftovers of one state directory, from `begin` on until they have ended."""
+    """The leftovers of one state directory, from `begin` until they have stopped."""
 
     def __init__(self) -> None:
         self._ending: list[Slot] = []
@@ -29,50 +29,50 @@ class Leftovers:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, context: Context, slots: Collection[Slot], survivors: Survivors) -> None:
-        """Begin to end what lives of these daemons."""
+        """Begin to stop the processes of these daemons."""
         for slot in slots:
             if pids := survivors.get(slot.name):
                 context.journal.add(
                     EventName.ORPHAN,
                     daemon=slot.name,
-                    detail=f"no longer configured to run: ending pid {', '.join(map(str, pids))}",
+                    detail=f"no longer configured; stopping pid {', '.join(map(str, pids))}",
                 )
         if slots:
             self._ending = list(slots)
             self._gone.clear()
             ending = asyncio.get_running_loop().create_task(self._end(context))
-            self._task = faults.reported(ending, "ending leftovers")
+            self._task = faults.reported(ending, "stopping leftovers")
 
     async def _end(self, context: Context) -> None:
         ends = await asyncio.gather(*(slot.end_leftovers() for slot in self._ending), return_exceptions=True)
         for slot, end in zip(self._ending, ends, strict=True):
             if isinstance(end, Exception):
-                faults.report(f"ending {slot.name}, which is not configured any more", end)
+                faults.report(f"stopping {slot.name}, which is no longer configured", end)
                 context.journal.add(EventName.ORPHAN_NOT_ENDED, daemon=slot.name, detail=str(end))
         self._ending = []
         self._gone.set()
 
     async def wait(self, progress: Callable[[str | None], None]) -> None:
-        """Until they have ended; `progress` is told who is waited for."""
+        """Wait until they have stopped; `progress` is called with their names."""
         if self._ending:
             names = ", ".join(slot.name for slot in self._ending)
-            progress(f"waiting for the end of {names}, which is no longer configured to run")
+            progress(f"waiting until {names}, no longer configured, has stopped")
             await self._gone.wait()
         progress(None)
 
     def hurry(self) -> None:
-        """Cut their grace."""
+        """Skip their grace periods."""
         for slot in self._ending:
             slot.tree.hurry()
 
     async def finished(self) -> None:
-        """Wait until the work is done, whatever came of it."""
+        """Wait until the work is done, even if it failed."""
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
 
 def find_survivors(context: Context) -> Survivors:
-    """Everything that belongs to this state directory by its mark, by one look at the process table."""
+    """Find all processes whose mark belongs to this state directory, in one pass over the process table."""
     survivors: Survivors = {}
     for process, mark in context.ownership.marked():
         survivors.setdefault(mark.name, []).append(process.pid)
@@ -81,5 +81,5 @@ def find_survivors(context: Context) -> Survivors:
 
 
 def recorded(context: Context) -> set[str]:
-    """The daemons of which there is a record."""
+    """Return the daemons that have a record."""
     return {path.stem for path in context.state_dir.daemons.glob("*.json") if is_name(path.stem)}

@@ -1,4 +1,4 @@
-"""Keeps the logs of all daemons within their bounds, and notes what others do to them."""
+"""Keep the logs of all daemons within their limits, and note what other programs do to them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from .logs import LOST
 from .slot import Slot
 
 LOOK_MIN_S, LOOK_MAX_S = 0.05, 1.0
-"""Bounds of the time between two looks at the logs; it follows how fast they grow."""
+"""Limits of the time between two checks of the logs, which depends on how fast they grow."""
 NOTED_AGAIN_S = 3600.0
-"""A log that is emptied again and again is noted so often: the journal is no copy of it."""
+"""Minimum time between two journal entries about a log that is repeatedly emptied."""
 
 
 class LogKeeper:
-    """Looks after the logs of daemons.
+    """Maintain the logs of daemons.
 
     Args:
-        slots: yields the slots of all daemons of the moment.
+        slots: returns the slots of all current daemons.
     """
 
     def __init__(self, slots: Callable[[], Iterable[Slot]]) -> None:
         self.warning: str | None = None
-        """What could not be done at the last look at all of them."""
+        """What failed in the last round of checks."""
         self._slots = slots
         self._ends: dict[str, int] = {}
         self._cuts: dict[str, int] = {}
@@ -36,7 +36,7 @@ class LogKeeper:
         self._reported: set[tuple[str, tuple[str, str, int]]] = set()
 
     async def keep(self, each_time: Callable[[], None]) -> None:
-        """Look for ever, more often the faster the logs grow; `each_time` is called at each look."""
+        """Check the logs for ever, more often the faster they grow. Call `each_time` at each check."""
         interval_s = LOOK_MIN_S
         while True:
             await asyncio.sleep(interval_s)
@@ -47,16 +47,16 @@ class LogKeeper:
                 try:
                     soonest_s = min(soonest_s, self._look(slot, interval_s))
                 except OSError as error:
-                    warning = f"{slot.log.path} cannot be rotated: {error.strerror}"
-                except Exception as error:  # one daemon's log must not end the care for the others'
-                    if (told := (slot.name, faults.kind(error))) not in self._reported:  # not at each look
-                        self._reported.add(told)
-                        faults.report(f"looking after {slot.log.path}", error)
+                    warning = f"cannot rotate {slot.log.path}: {error.strerror}"
+                except Exception as error:  # one daemon's log must not stop the maintenance of the others
+                    if (seen := (slot.name, faults.kind(error))) not in self._reported:  # not at each check
+                        self._reported.add(seen)
+                        faults.report(f"maintaining {slot.log.path}", error)
             self.warning = warning
             interval_s = max(soonest_s, LOOK_MIN_S)
 
     def _look(self, slot: Slot, interval_s: float) -> float:
-        """Rotate and note; seconds until the log may have outgrown its bounds."""
+        """Rotate the log if needed. Returns the seconds until it may have outgrown its limit."""
         name, log = slot.name, slot.log
         before = self._cuts.get(name, 0)
         end = log.end
@@ -64,7 +64,7 @@ class LogKeeper:
             self._cuts[name] = log.cuts
             if log.cuts > before and not log.lost and time.monotonic() > self._noted.get(name, 0.0):
                 self._noted[name] = time.monotonic() + NOTED_AGAIN_S
-                slot.note(EventName.LOG_TRUNCATED, f"{log.path} was emptied or replaced by somebody; {_SELF}")
+                slot.note(EventName.LOG_TRUNCATED, f"{log.path} was emptied or replaced by another program; {_SELF}")
         if log.lost and name not in self._lost:
             self._lost.add(name)
             slot.note(EventName.LOG_DELETED, f"{log.path} {LOST}; restart it to have a log again")
@@ -77,4 +77,4 @@ class LogKeeper:
         return (log.limits.max_bytes - log.size) / growth if growth > 0 else LOOK_MAX_S
 
 
-_SELF = "a daemon does it itself where it opens /dev/stdout or /dev/stderr to write instead of appending"
+_SELF = "a daemon does so itself if it opens /dev/stdout or /dev/stderr for writing instead of appending"

@@ -1,9 +1,9 @@
-"""A daemon's log file: written by the daemon itself, kept within bounds and read by us.
+"""A daemon's log file: the daemon writes it, and we rotate and read it.
 
 The daemon's standard output and error are the file, opened for appending, so that it keeps logging when the supervisor
-is gone. Rotation therefore may not rename the file under it: the older part is copied to ``NAME.log.1`` and then cut
-off the front. Where the file system can (ext4, xfs) that loses nothing, whatever is written meanwhile; elsewhere the
-file is truncated after the copy, which can lose what is written between the two.
+is gone. Rotation therefore must not rename the file: it copies the older part to ``NAME.log.1`` and then removes it
+from the start of the file. Some file systems (ext4, xfs) do this without loss, whatever is written meanwhile. On others
+the file is truncated after the copy (copy-truncate), which can lose what is written between the two.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ from .broadcast import Broadcast
 FALLOC_FL_COLLAPSE_RANGE = 0x08
 """fallocate(2), include/uapi/linux/falloc.h."""
 CHUNK = 1 << 16
-LOST = "was deleted or moved away, and its daemon still writes to the file that it had"
+LOST = "was deleted or moved, and its daemon still writes to the old file"
 BLOCK_BYTES = 512
 """The unit of st_blocks."""
 REMEMBERED_BYTES = 64
 SAID_AGAIN_S = 10.0
-"""A file that is emptied again and again (some programs do that to their own log) is not told each time."""
+"""Minimum time between two remarks about a file that is repeatedly emptied, as some programs do to their own log."""
 LONGEST_LINE = 8192
-"""Bytes of a line that a tail shows; the rest of a longer one is left out."""
+"""Maximum length of a line in a tail, in bytes; longer lines are cut."""
 
 
 class DaemonLog:
-    """The log of one daemon. Positions count all bytes that were ever in this file, also those that were rotated
-    away or that somebody removed by emptying the file, so that a follower keeps its place."""
+    """The log of one daemon. Positions count all bytes that were ever in this file, including those that were
+    rotated or emptied away, so that a follower keeps its place."""
 
     def __init__(self, path: Path, limits: Log) -> None:
         self.path = path
         self.limits = limits
         self.removed = 0
-        """Bytes that have gone from this file since this object was made."""
+        """Bytes that were removed from this file since this object was created."""
         self.method: str | None = None
         """How the last rotation was done: ``lossless`` or ``copy-truncate``."""
         self.rotated = Broadcast()
         self.cuts = 0
-        """How often the file was found to have begun anew, and not by us: emptied, or another one in its place."""
+        """How often another program emptied or replaced the file."""
         self.inode: int | None = None
-        """Of the file that the daemon writes to, as far as is known."""
+        """Inode of the file that the daemon writes to, if known."""
         self._kept_to = 0
-        """Position after the last byte of the newest older file."""
+        """Position after the last byte of the newest rotated file."""
         self._seen: tuple[int, int, int] | None = None
-        """Inode, size and time of change, as last looked at."""
+        """Inode, size and modification time at the last check."""
         self._last = b""
-        """The last bytes then: if they are not where they were, the file has begun anew and outgrown its old size."""
+        """The last bytes at that check: if they have changed, the file was emptied and has outgrown its old size."""
         self._missing = False
 
     def open(self) -> int:
-        """A descriptor for a daemon to append to; the caller closes it.
+        """Return a descriptor for a daemon to append to; the caller closes it.
 
         Raises:
             OSError: the file cannot be opened.
@@ -68,7 +68,7 @@ class DaemonLog:
 
     @property
     def size(self) -> int:
-        """Bytes in the file now; 0 if there is none."""
+        """The current size in bytes; 0 if the file is missing."""
         try:
             return self.path.stat().st_size
         except OSError:
@@ -82,14 +82,13 @@ class DaemonLog:
 
     @property
     def lost(self) -> bool:
-        """The daemon, while it lives, writes to a file that is not here any more: it was deleted or moved away. As it
-        was at the last look."""
+        """Whether the daemon, if it runs, writes to a file that was deleted or moved, as of the last check."""
         if self.inode is None or self._seen is None:
             return False
         return self._missing or self._seen[0] != self.inode
 
     def look(self) -> None:
-        """See what others have done to the file: emptied it, deleted it, put another one in its place."""
+        """Check whether another program has emptied, deleted or replaced the file."""
         try:
             found = self.path.stat()
         except FileNotFoundError:
@@ -118,7 +117,7 @@ class DaemonLog:
         return os.pread(descriptor, len(self._last), before[1] - len(self._last)) == self._last
 
     def read(self, position: int, limit: int = CHUNK) -> tuple[bytes, int]:
-        """Up to `limit` bytes from `position`, and the position after them. What is no longer there is skipped."""
+        """Return up to `limit` bytes from `position`, and the position after them. Removed bytes are skipped."""
         self.look()
         path, first = self.path, self.removed
         if position < self._kept_to and self.limits.keep:
@@ -131,7 +130,7 @@ class DaemonLog:
             with path.open("rb") as file:
                 file.seek(start)
                 data = file.read(limit)
-                if data[:1] == b"\0":  # left by a writer that does not append, where the file was emptied under it
+                if data[:1] == b"\0":  # left by a writer that does not append, after the file was emptied
                     file.seek(start := _after_hole(file.fileno(), start))
                     data = file.read(limit)
         except FileNotFoundError:
@@ -139,14 +138,14 @@ class DaemonLog:
         return data.lstrip(b"\0"), first + start + len(data)
 
     def tail(self, lines: int, since: int | None = None, until: int | None = None) -> list[str]:
-        """The last `lines` lines, not from before position `since` nor from after `until`; where the log has just
-        been rotated, they begin in the part before. Bytes that are no UTF-8 are replaced."""
+        """Return the last `lines` lines between the positions `since` and `until`, across a rotation. Bytes that are
+        not UTF-8 are replaced."""
         if not lines:
             return []
         self.look()
         data = self._before(b"", lines, self.path, self.removed, since, until)
         if self.limits.keep and (since is None or since < self._kept_to):
-            # Cut at a block's bounds, not at a line's: only one after the other are the two complete.
+            # Rotation cuts at a block, not at a line, so the two files are only complete when joined.
             older = self._numbered(1)
             data = self._before(data, lines, older, self._kept_to - _size(older), since, until)
         found = data.decode("utf-8", "replace").splitlines()
@@ -154,8 +153,8 @@ class DaemonLog:
 
     @staticmethod
     def _before(data: bytes, lines: int, path: Path, first: int, since: int | None, until: int | None) -> bytes:
-        """`data`, and before it as much of the end of a file, whose first byte has the position `first`, as makes it
-        so many lines."""
+        """Prepend to `data` the end of a file, until it has `lines` lines. The file's first byte has the position
+        `first`."""
         limit = min(lines * LONGEST_LINE, 4_000_000)
         floor = max(since - first, 0) if since is not None else 0
         try:
@@ -173,21 +172,21 @@ class DaemonLog:
         return data
 
     def remark(self) -> str | None:
-        """What a reader must know where the lines are not all that the daemon writes."""
+        """Return a remark for readers if the file does not show all that the daemon writes."""
         self.look()
         if self.lost:
             return f"[neo-daemons: {self.path} {LOST}; restart it to have a log again]"
         return f"[neo-daemons: {self.path} was deleted]" if self._missing else None
 
     async def follow(self, lines: int, poll_s: float = 0.1) -> AsyncIterator[str]:
-        """The last `lines` lines, then what is written as it is written. A line of our own says where the file was
-        emptied, deleted or replaced meanwhile."""
+        """Yield the last `lines` lines, then new output as it is written. A line of our own says where the file was
+        emptied, deleted or replaced."""
         position = self.end
         cuts, said, said_at = self.cuts, self.remark(), -SAID_AGAIN_S
         last = self.tail(lines)
         if last or said:
             yield "".join(f"{line}\n" for line in (*last, *([said] if said else [])))
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a piece may end within a character
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a chunk may end within a character
         begun = False  # within a line
         while True:
             data, position = self.read(position)
@@ -212,10 +211,10 @@ class DaemonLog:
                 await self.rotated.wait(poll_s)
 
     def rotate(self) -> bool:
-        """Rotate if the file has outgrown its bounds; whether it did.
+        """Rotate the file if it has outgrown its limit. Returns whether it did.
 
         Raises:
-            OSError: it could not be rotated (a full disk, for one); the log is as it was.
+            OSError: it could not be rotated (a full disk, for example); the log is unchanged.
         """
         self.look()
         try:
@@ -223,7 +222,7 @@ class DaemonLog:
         except FileNotFoundError:
             return False
         size = found.st_size
-        # What it takes of the disk: a writer that does not append leaves a hole where its file was emptied.
+        # The space on disk counts: a writer that does not append leaves a hole after its file was emptied.
         if min(size, found.st_blocks * BLOCK_BYTES) <= self.limits.max_bytes:
             return False
         descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -249,8 +248,8 @@ class DaemonLog:
         return True
 
     def _keep(self, descriptor: int, length: int) -> None:
-        """Copy the first `length` bytes to the numbered files, in as many pieces as the bounds call for: a flood may
-        have outrun us. A piece is smaller than twice ``max_bytes``."""
+        """Copy the first `length` bytes to the numbered files, in several pieces if a flood has outrun us. A piece is
+        smaller than twice ``max_bytes``."""
         if self.limits.keep == 0:
             return
         count = max(length // self.limits.max_bytes, 1)
@@ -278,13 +277,13 @@ class DaemonLog:
         return self.path.with_name(f"{self.path.name}.{number}")
 
     def is_lossless(self) -> bool:
-        """Whether this file system can cut off the front of a file that is being written."""
+        """Whether this file system can remove the start of a file while it is being written."""
         if self.method is not None:
             return self.method == "lossless"
         return self._can_collapse(os.statvfs(self.path.parent).f_bsize)
 
     def _can_collapse(self, block: int) -> bool:
-        """Tried on a file of our own, in the same directory: a failed attempt must not touch the log."""
+        """Try it on our own file in the same directory: a failed attempt must not touch the log."""
         probe = self.path.with_name(f".{self.path.name}.probe.tmp")
         try:
             with probe.open("wb") as file:

@@ -1,7 +1,7 @@
 """The lifecycle of a daemon as data: (state, event) → (state, actions). Pure and total; no I/O, no clock.
 
-Every state has a row and every row names every event. What decides between several outcomes (is it restarted? when?
-parked?) is settled before the event is chosen: by `policy` for an ended run, by the probes for a living one.
+Every state has a row, and every row names every event. Where several outcomes are possible (restart now, later or
+never), the choice of the event decides: `policy` chooses it after a run, the probes during one.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import NamedTuple
 
 
 class State(StrEnum):
-    """Where a daemon is. The values are those of ``status --json``; `CYCLING` and `ENDING` show as ``stopping``."""
+    """The state of a daemon. The values are those of ``status --json``; `CYCLING` and `ENDING` show as ``stopping``."""
 
     STOPPED = "stopped"
-    STARTING = "starting"  # waiting for others, provisioning, looking for survivors: no process yet
-    RUNNING = "running"  # the process lives and is not ready yet
+    STARTING = "starting"  # waiting for others, provisioning, searching for survivors: no process yet
+    RUNNING = "running"  # the process runs but is not ready yet
     READY = "ready"
-    DEGRADED = "degraded"  # was ready, lives, and fails its probes
-    BACKOFF = "backoff"  # ended, and will be started again when its delay is over
-    PARKED = "parked"  # given up for now: too many restarts, or its start was refused
-    HELD = "held"  # ended, or not started, and an operator holds it
-    ENDING = "ending"  # the process has ended unprompted, and what it left is being ended
-    STOPPING = "stopping"  # being ended, to stay stopped
-    CYCLING = "cycling"  # being ended, to be started again
-    UNAVAILABLE = "unavailable"  # cannot run on this machine as it is
-    EXTERNAL = "external"  # somebody else's: observed only
+    DEGRADED = "degraded"  # was ready, still runs, but fails its probes
+    BACKOFF = "backoff"  # exited, and restarts when its delay is over
+    PARKED = "parked"  # not restarted for now: too many restarts, or its start was refused
+    HELD = "held"  # not running, and held by an operator
+    ENDING = "ending"  # the process exited by itself, and its leftovers are being stopped
+    STOPPING = "stopping"  # being stopped for good
+    CYCLING = "cycling"  # being stopped in order to restart
+    UNAVAILABLE = "unavailable"  # cannot run on this machine at present
+    EXTERNAL = "external"  # run by somebody else; only observed
 
     @property
     def public(self) -> str:
@@ -38,65 +38,65 @@ class State(StrEnum):
 ALIVE = frozenset({State.RUNNING, State.READY, State.DEGRADED})
 """States in which a process of the daemon is watched."""
 LEAVING = frozenset({State.ENDING, State.STOPPING, State.CYCLING})
-"""States in which an end is under way; it answers with an end of run."""
+"""States in which a stop is in progress; it answers with an end-of-run event."""
 SETTLING = frozenset({State.STARTING, State.RUNNING, State.BACKOFF, *LEAVING})
-"""States that a daemon leaves by itself: whoever waits for an outcome waits on."""
+"""States that a daemon leaves by itself, so that clients keep waiting for an outcome."""
 
 
 class Event(StrEnum):
     """What happens to a daemon."""
 
-    # An operator asks, or the supervisor itself:
+    # An operator or the supervisor orders:
     START = "start"
     STOP = "stop"
     RESTART = "restart"
     HOLD = "hold"
     RELEASE = "release"
-    # The start that was prepared came to:
-    SPAWNED = "spawned"  # a process lives, new or adopted
-    REFUSED = "refused"  # it must not be started: port or data held by somebody else
-    MISSING = "missing"  # what it needs is not installed
-    # The probes say:
+    # A prepared start results in:
+    SPAWNED = "spawned"  # a process runs, new or adopted
+    REFUSED = "refused"  # it must not be started: its port or data directory is in use
+    MISSING = "missing"  # a requirement is not installed
+    # The probes report:
     PASS = "pass"  # noqa: S105
     FAIL = "fail"
-    CONDEMN = "condemn"  # not ready in its grace, failed too often, too old, too large
-    # The kernel says:
-    EXITED = "exited"  # the process of the run has ended
-    # The run ended (or could not be begun), nothing of it is left, and the policy says:
+    CONDEMN = "condemn"  # not ready within its grace period, failed too often, too old, too large
+    # The kernel reports:
+    EXITED = "exited"  # the main process has exited
+    # The run is over (or did not begin), nothing of it is left, and the policy decides:
     RETRY = "retry"
     PARK = "park"
-    REST = "rest"  # by its own restart rule it stays down
-    KEEP = "keep"  # an operator's hold keeps it down
+    REST = "rest"  # its restart rule keeps it stopped
+    KEEP = "keep"  # an operator's hold keeps it stopped
     # A delay is over:
     DUE = "due"
 
 
 class Action(StrEnum):
-    """What the driver does on a transition, in the order given."""
+    """What the driver does on a transition, in this order."""
 
-    PREPARE = "prepare"  # begin a start: dependencies, survivors, provisioning, spawn
+    PREPARE = "prepare"  # begin to start: dependencies, survivors, provisioning, spawn
     WATCH = "watch"  # poll for readiness
-    GUARD = "guard"  # ready: probe liveness, count the stable time
-    END = "end"  # give up a start in preparation, or end the whole process tree; answers with an end of run
-    WAIT = "wait"  # arm the delay that the policy gave; answers DUE
-    CANCEL = "cancel"  # disarm it
-    FORGET = "forget"  # an operator starts anew: the past failures no longer count
+    GUARD = "guard"  # ready: probe liveness, measure the stable time
+    END = "end"  # abandon a start, or stop the whole process tree; answers with an end-of-run event
+    WAIT = "wait"  # start the delay that the policy chose; answers DUE
+    CANCEL = "cancel"  # cancel the delay
+    FORGET = "forget"  # an operator starts it: past failures no longer count
     UNHOLD = "unhold"
 
 
 class Refused(Exception):
-    """The event makes no sense in this state; ``str()`` says what to do instead."""
+    """The order is not possible in this state; ``str()`` says what to do instead."""
 
 
 class Transition(NamedTuple):
-    """What a (state, event) pair leads to."""
+    """The result of a (state, event) pair."""
 
     state: State
     actions: tuple[Action, ...] = ()
 
 
 IGNORE = None
-"""The event changes nothing here: a late answer, or a wish already fulfilled."""
+"""The event changes nothing in this state: a late answer, or an order already carried out."""
 
 Cell = Transition | Refused | None
 S, E, A = State, Event, Action
@@ -115,7 +115,7 @@ _PROBES = (E.PASS, E.FAIL, E.CONDEMN)
 _OUTCOMES = (E.SPAWNED, E.REFUSED, E.MISSING)
 _ENDS = (E.RETRY, E.PARK, E.REST, E.KEEP)
 _RUN = (E.EXITED, *_PROBES)
-"""What is said of a run; where there is none it comes too late."""
+"""Events about a run; without a run they come too late."""
 
 
 def _row(cells: Mapping[Event, Cell], *, ignore: Iterable[Event]) -> Mapping[Event, Cell]:
@@ -136,7 +136,7 @@ def _alive(**cells: Cell) -> dict[Event, Cell]:
     }
 
 
-_NOT_OURS = Refused("it is external: somebody else starts and stops it")
+_NOT_OURS = Refused("it is external: neo-daemons does not control it")
 _HELD = Refused("it is held; release it first")
 
 TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
@@ -231,10 +231,10 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
 
 
 def step(state: State, event: Event) -> Transition:
-    """What `event` does to a daemon in `state`; an ignored event leads to the same state with no action.
+    """Return the transition for `event` in `state`; an ignored event leads to the same state without actions.
 
     Raises:
-        Refused: an operator asked for what cannot be.
+        Refused: an operator's order is not possible in this state.
     """
     cell = TABLE[state][event]
     if isinstance(cell, Refused):

@@ -1,14 +1,14 @@
-"""How much of the CPU a daemon uses, as all who ask are told."""
+"""Measure how much CPU a daemon uses, with the same result for all clients."""
 
 from __future__ import annotations
 
 SPAN_S = 1.0
-"""The shortest time over which usage is measured. Whoever asks sooner gets the latest measurement, so that a second
-watcher does not shorten the span of the first: over milliseconds the kernel's clock ticks make 0 % or 200 % of it."""
+"""The shortest time over which usage is measured. Clients that ask sooner get the latest measurement, so that a second
+watcher does not shorten the span of the first: over milliseconds the kernel's clock ticks yield 0 % or 200 %."""
 
 
 class CpuMeter:
-    """Measures one run of a daemon, from what its processes have used so far."""
+    """Measure one run of a daemon from the CPU time that its processes have used so far."""
 
     def __init__(self) -> None:
         self._age_s = 0.0
@@ -16,11 +16,11 @@ class CpuMeter:
         self._percent = 0.0
 
     def percent(self, used_s: float, age_s: float) -> float:
-        """Usage in percent of one CPU.
+        """Return the usage in percent of one CPU.
 
         Args:
-            used_s: CPU time that it has used since it was started.
-            age_s: time since it was started.
+            used_s: CPU time used since the start.
+            age_s: time since the start.
         """
         span_s = age_s - self._age_s
         if span_s >= SPAN_S:

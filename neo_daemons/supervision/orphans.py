@@ -1,4 +1,4 @@
-"""Finds what supervisors have left and nobody supervises. Nothing is ended here: `reaping` does that."""
+"""Find processes of daemons that no supervisor watches. `reaping` stops them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .presence import find_supervisor
 
 
 class Orphan(Struct, frozen=True, kw_only=True):
-    """A process of a daemon that nobody supervises. `own`: it belongs to the state directory that was asked for."""
+    """A process of a daemon without a supervisor. `own`: it belongs to the state directory in question."""
 
     pid: int
     name: str
@@ -29,8 +29,8 @@ class Orphan(Struct, frozen=True, kw_only=True):
 
 
 def orphans(ownership: Ownership, platform: Platform) -> list[Orphan]:
-    """Every process of this user that bears a mark of ours, or holds a lock of this state directory, and has no
-    supervisor."""
+    """Return each process of this user that carries a mark of ours, or holds a lock of this state directory, and has
+    no supervisor."""
     found = []
     for process, orphan in unsupervised(ownership, platform):
         process.close()
@@ -39,15 +39,15 @@ def orphans(ownership: Ownership, platform: Platform) -> list[Orphan]:
 
 
 def unsupervised(ownership: Ownership, platform: Platform, *, locked: bool = False) -> Iterator[tuple[Process, Orphan]]:
-    """The same, each with its process, which the caller closes.
+    """Yield the same orphans, each with its process, which the caller closes.
 
     Args:
-        locked: the caller holds the lock of the state directory, so that nobody supervises it.
+        locked: the caller holds the lock of the state directory, so it has no supervisor.
     """
     supervised: dict[str, set[str] | None] = {str(ownership.state_dir.path): set()} if locked else {}
 
     def tokens(state_dir: str) -> set[str] | None:
-        """The runs that a living supervisor watches; None where one lives that does not say."""
+        """Return the tokens of the runs that a supervisor watches; None if one runs but its runs are unknown."""
         if state_dir not in supervised:
             supervised[state_dir] = _watched(StateDir(Path(state_dir)), platform)
         return supervised[state_dir]
@@ -58,7 +58,7 @@ def unsupervised(ownership: Ownership, platform: Platform, *, locked: bool = Fal
         mine = own.pop(process.pid, None)
         if mine is not None:
             mine.close()
-        # Ours may have been started when this directory was elsewhere.
+        # Our own may have been started when this directory was at another path.
         where = str(ownership.state_dir.path) if mine is not None else mark.state_dir
         watched = tokens(where)
         if watched is None or mark.token in watched:
@@ -69,7 +69,7 @@ def unsupervised(ownership: Ownership, platform: Platform, *, locked: bool = Fal
     for process in own.values():
         process.close()
     if tokens(str(ownership.state_dir.path)) != set():
-        return  # what has lost its mark is its supervisor's to tell
+        return  # processes without a mark may belong to the supervisor
     for path in sorted(ownership.state_dir.daemons.glob("*.lock")):
         if not is_name(path.stem):
             continue
@@ -81,7 +81,7 @@ def unsupervised(ownership: Ownership, platform: Platform, *, locked: bool = Fal
 
 
 def _watched(state_dir: StateDir, platform: Platform) -> set[str] | None:
-    """The runs that the supervisor of a state directory watches; None where one lives that does not say."""
+    """Return the tokens of the runs that a supervisor watches; None if one runs but its runs are unknown."""
     try:
         supervisor = find_supervisor(state_dir, platform)
     except OSError:
@@ -101,5 +101,5 @@ def _watched(state_dir: StateDir, platform: Platform) -> set[str] | None:
 
 
 def _describe(platform: Platform, process: Process, name: str, state_dir: str, *, own: bool) -> Orphan:
-    command = platform.describe(process.pid) or "ended"
+    command = platform.describe(process.pid) or "exited"
     return Orphan(pid=process.pid, name=name, state_dir=state_dir, command=command, own=own)

@@ -1,15 +1,16 @@
-"""Decides what belongs to a state directory: which records, which marks, which processes.
+"""Decide which records, marks and processes belong to a state directory.
 
-Everybody who adopts, ends, reaps, clears or reports asks here. A path proves nothing: a project is copied, moved,
-restored from a backup or mounted elsewhere while its daemons run. These are the proofs, each enough by itself:
+All code that adopts, stops, reaps, clears or reports processes asks here. A path proves nothing: a project may be
+copied, moved, restored from a backup or mounted elsewhere while its daemons run. Each of these is a proof by itself:
 
-* A process holds a lock in a file of this directory: the kernel says so, whatever the process did to its environment.
-* Its mark names this directory by path, device and inode, or a run that a record of this directory names. Device and
-  inode alone do not: the next directory that is made anywhere may get the inode of one that was deleted.
-* Its mark names this path, and it keeps its lock or its log open, which were at this path and have been deleted: then
-  the directory that it was started for is no more, and it is nobody else's.
+* A process holds a lock on a file of this directory. The kernel reports this, whatever the process did to its
+  environment.
+* Its mark names this directory by path, device and inode, or names a run that a record of this directory names. Device
+  and inode alone prove nothing: a new directory anywhere may get the inode of a deleted one.
+* Its mark names this path, and it holds its lock or its log open, which were at this path and have been deleted: then
+  its own directory no longer exists, and no other directory can claim it.
 
-A record counts only in the directory in which it was written.
+A record is valid only in the directory in which it was written.
 """
 
 from __future__ import annotations
@@ -25,30 +26,30 @@ from .platform import Mark, NotOurs, Platform, Process
 
 
 class Ownership:
-    """What belongs to one state directory. The directory need not exist any more."""
+    """Decide what belongs to one state directory, which need not exist any more."""
 
     def __init__(self, platform: Platform, state_dir: StateDir) -> None:
         self._platform = platform
         self.state_dir = state_dir
         self._directories: list[Directory] = []
-        """Where this path has led while we looked: more than one if the directory was deleted and made again."""
+        """All directories seen at this path: more than one if it was deleted and recreated."""
         self._tokens: set[str] = set()
-        """Of the runs that records of this directory name."""
+        """Tokens of the runs that records of this directory name."""
         self.look_again()
 
     @property
     def directory(self) -> Directory:
-        """The state directory as it was last seen.
+        """The state directory as last seen.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: it was never seen.
         """
         if not self._directories:
             raise FileNotFoundError(2, "No such file or directory", str(self.state_dir.path))
         return self._directories[-1]
 
     def look_again(self) -> None:
-        """See which directory the path leads to now, and what its records name."""
+        """Check which directory is at the path now, and read its records."""
         here = Directory.of(self.state_dir.path)
         if here is None:
             return
@@ -67,13 +68,13 @@ class Ownership:
                 yield record
 
     def counts(self, record: DaemonRecord) -> bool:
-        """Whether a record was written here; else it is a copy, and says nothing of what runs here."""
+        """Whether a record was written here; else it is a copy and does not apply here."""
         return record.directory is not None and any(record.directory.is_same(one) for one in self._directories)
 
     # Marks
 
     def mark(self, token: str, name: str) -> Mark:
-        """The mark of a process that is about to be started here."""
+        """Return the mark for a process that is about to be started here."""
         return Mark(token, name, self.directory)
 
     def owns_mark(self, mark: Mark) -> bool:
@@ -90,7 +91,7 @@ class Ownership:
     # Processes
 
     def marked(self, name: str | None = None, known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
-        """The living processes that belong here by their mark: of one daemon, or of all. The caller closes them."""
+        """Return the running processes whose mark belongs here, of one daemon or of all. The caller closes them."""
         path = str(self.state_dir.path)
 
         def may_be_ours(mark: Mark) -> bool:
@@ -105,13 +106,13 @@ class Ownership:
         return found
 
     def lock_holders(self, name: str) -> list[Process]:
-        """The living processes that hold the lock of a daemon. The caller closes them."""
+        """Return the running processes that hold the lock of a daemon. The caller closes them."""
         return self._platform.lock_holders(self.state_dir.daemon_lock(name)) if self.is_here() else []
 
     def is_lock_free(self, name: str) -> bool:
-        """Whether nobody holds the lock of a daemon, so that no process of it lives that has kept it."""
+        """Whether the lock of a daemon is free, so that no process of it runs that inherited the lock."""
         if not self.is_here():
-            return True  # the marks must do
+            return True  # only the marks can tell
         try:
             lock = self._platform.lock(self.state_dir.daemon_lock(name))
         except FileNotFoundError:  # its directory has just been deleted
@@ -121,13 +122,13 @@ class Ownership:
         return lock is not None
 
     def is_here(self) -> bool:
-        """Whether the path still leads to our directory: it may have been deleted, and made anew by somebody else."""
+        """Whether our directory is still at the path: it may have been deleted and replaced by another one."""
         here = Directory.of(self.state_dir.path)
         return here is not None and any(here.is_same(one) for one in self._directories)
 
     def of_run(self, record: DaemonRecord) -> list[Process]:
-        """The living processes of a recorded run, by its mark or, where they have lost that, by the lock that they
-        inherited; the lowest pid first. The caller closes them."""
+        """Return the running processes of a recorded run, lowest pid first: by its mark or, if they have lost that, by
+        the lock that they inherited. The caller closes them."""
         found = [process for process, _ in self._platform.marked(lambda mark: mark.token == record.token)]
         return sorted(found or self.lock_holders(record.name), key=lambda process: process.pid)
 
@@ -142,18 +143,18 @@ class Ownership:
         return any(holder.pid == pid for holder in holders)
 
     def find_living(self, record: DaemonRecord) -> tuple[Process | None, str | None]:
-        """The process that a record of this directory speaks of, if it lives and is proven to be that; else None and,
-        where the record speaks of a process that is not ours, what was found there.
+        """Return the running process that a record of this directory describes, if that is proven; else None and, if
+        the recorded pid belongs to another process, a description of it.
 
         Raises:
-            Unverifiable: a process has that pid and cannot be looked at: unknown is not dead.
+            Unverifiable: the process with that pid cannot be identified. Unknown is not dead.
         """
         origin = records.origin(record, self.state_dir.path)
         if origin is not None:
             return None, f"the record is a copy: it was written in {origin}"
         platform = self._platform
         if record.pid is None or record.identity is None:
-            # A crash between intent and fact: the mark leads to what was spawned, its session's leader first.
+            # A crash before the pid was recorded: the mark leads to the spawned processes, the session leader first.
             found = [marked for marked, _ in platform.marked(lambda mark: mark.token == record.token)]
             found.sort(key=lambda marked: marked.pid)
             for stray in found[1:]:
@@ -164,22 +165,22 @@ class Ownership:
         try:
             process = platform.open(record.pid, record.identity)
         except NotOurs as error:
-            return None, f"the record names pid {record.pid}, which is not ours: {error}"
+            return None, f"recorded pid {record.pid} is not the daemon: {error}"
         if process is None:
             return None, None
         mark = platform.mark_of(record.pid)
-        # A program may overwrite its environment; then the lock that it inherited speaks for it. That somebody holds
-        # the lock proves nothing: it may be the daemon itself, and the record be wrong about who that is.
+        # A program may overwrite its environment; then the lock that it inherited proves it. That some process holds
+        # the lock is not enough: it may be the daemon itself, and the recorded pid wrong.
         if (mark is not None and mark.token == record.token) or self.owns(record.pid, record.name):
             return process, None
         process.close()
         description = platform.describe(record.pid)
-        return None, f"the record names pid {record.pid} ({description}), which bears no mark of ours"
+        return None, f"recorded pid {record.pid} ({description}) does not carry the daemon's mark"
 
     # Files
 
     def held_locks(self) -> list[Path]:
-        """The locks in the state directory that somebody holds: while there is one, nothing here may be deleted, for
-        it proves whose that process is."""
+        """Return the locks in the state directory that are held. While there is one, nothing here may be deleted,
+        because it proves who owns the lock holder."""
         paths = [self.state_dir.lock, *self.state_dir.daemons.glob("*.lock")]
         return [path for path in paths if locks.is_held(path)]

@@ -1,4 +1,4 @@
-"""What the runs of a daemon that are over have left to know."""
+"""What is known about the past runs of a daemon."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from .policy import History
 
 
 class Span(NamedTuple):
-    """What a run has written to the log."""
+    """The part of the log that a run has written."""
 
     pid: int | None
-    """None: no process came of it, and this is what provisioning wrote."""
+    """None if no process was spawned: then provisioning wrote this part."""
     start: int
     end: int
 
 
 @dataclass(kw_only=True)
 class Past:
-    """What the runs of a daemon that are over have left to know."""
+    """What is known about the past runs of a daemon."""
 
     history: History = field(default_factory=History)
     """The failures that still count."""
     last_exit: Exit | None = None
     ended: Span | None = None
-    """What the latest run, or start, that is over wrote to the log."""
+    """The part of the log that the latest past run, or failed start, wrote."""
     failed_starts: int = 0
-    """Runs in a row that have ended before they were ready."""
+    """Consecutive runs that ended before they were ready."""
     has_been_ready: bool = False
-    """Any run has been ready, the present one included."""
+    """Whether any run, including the current one, was ever ready."""
     lost_its_port: bool = False
-    """When the latest run ended unprompted, somebody else had one of its ports."""
+    """Whether another process held one of its ports when the latest run exited by itself."""
     ready_after_s: float | None = None
-    """From the latest spawn by this supervisor to being ready."""
+    """Seconds from the latest spawn by this supervisor until ready."""
 
     def forget(self) -> None:
-        """Start anew, by an operator's word: what failed before says nothing of what comes."""
+        """Reset the failures, on an operator's order."""
         self.history.forget()
         self.failed_starts = 0
 
     def exited(self, pid: int, status: ExitStatus, text: str) -> None:
-        """Keep how a process has ended."""
+        """Remember how a process exited."""
         self.last_exit = Exit(code=status.code, signal=status.signal, at=time.time(), pid=pid, text=text)
 
     def learned(self, pid: int, status: ExitStatus) -> bool:
-        """Keep how the process of the latest run ended, which the kernel has told only after its exit; False if that
-        is known, or of another process."""
+        """Remember how the process of the latest run exited, when the kernel reports it late. Returns False if that is
+        already known or concerns another process."""
         last = self.last_exit
         if last is None or last.pid != pid or last.code is not None or last.signal is not None:
             return False

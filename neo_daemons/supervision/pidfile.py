@@ -1,4 +1,4 @@
-"""Owning a daemon's PID file: intent before the spawn, fact after it."""
+"""Write a daemon's PID file: the intent before the spawn, the pid after it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .ownership import Ownership
 
 
 class PidFile:
-    """The record of one daemon, in the hands of its supervisor.
+    """The record of one daemon, as its supervisor keeps it.
 
-    The lock that goes with it (``NAME.lock``) is held by the daemon's own processes: they inherit it, so the kernel
-    can say whether any of them lives, whatever became of the supervisor.
+    The daemon's own processes inherit and hold its lock (``NAME.lock``), so the kernel can report whether any of them
+    runs, whatever happened to the supervisor.
     """
 
     def __init__(self, path: Path, ownership: Ownership) -> None:
         self.path = path
         self._ownership = ownership
         self._token: str | None = None
-        """Of the record that we have read or written last."""
+        """Token of the record that we read or wrote last."""
         self.record: DaemonRecord | None = None
 
     def load(self) -> str | None:
-        """Read the record that an earlier supervisor left. A damaged one is set aside, and the fault returned; one
-        that was written in another directory is a copy, and removed.
+        """Read the record that an earlier supervisor left. Move a damaged one aside and return the error. Remove a
+        copy, which was written in another directory.
 
         Raises:
             OSError: the file cannot be read.
@@ -41,27 +41,27 @@ class PidFile:
             aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
             self.path.replace(aside)
             self.record = None
-            return f"{error}; set aside as {aside.name}"
+            return f"{error}; moved aside to {aside.name}"
         self._token = self.record.token if self.record is not None else None
         if self.record is not None and not self._ownership.counts(self.record):
             self.clear()
         return None
 
     def intend(self, record: DaemonRecord) -> None:
-        """Write down that a process with this token is about to be spawned.
+        """Record that a process with this token is about to be spawned.
 
         Raises:
-            OSError: it could not be written: there must be no spawn.
+            OSError: it could not be written, so nothing may be spawned.
         """
         write_struct(self.path, record)
         self.record = record
         self._token = record.token
 
     def establish(self, pid: int, identity: Identity) -> DaemonRecord:
-        """Write down which process it became.
+        """Record the spawned process.
 
         Raises:
-            OSError: it could not be written. The intent still leads to the process, by the mark it carries.
+            OSError: it could not be written. The token in the intent still identifies the process by its mark.
         """
         assert self.record is not None
         self.record = msgspec.structs.replace(self.record, pid=pid, identity=identity)
@@ -69,7 +69,7 @@ class PidFile:
         return self.record
 
     def move(self) -> None:
-        """Write the record again, in the directory that has taken the place of a deleted one.
+        """Write the record again, in the directory that replaced a deleted one.
 
         Raises:
             OSError: it could not be written.
@@ -79,14 +79,14 @@ class PidFile:
             write_struct(self.path, self.record)
 
     def clear(self) -> None:
-        """Remove the record: nothing of the daemon lives. Another supervisor's is left alone: the state directory may
-        have become its own."""
+        """Remove the record when nothing of the daemon runs. Keep a record of another supervisor, which may now own
+        the state directory."""
         self.record = None
         if self._ownership.is_here() and not self._is_anothers():
             self.path.unlink(missing_ok=True)
 
     def _is_anothers(self) -> bool:
-        """Another supervisor has taken the directory over, and written a record of its own."""
+        """Whether another supervisor has taken over the directory and written its own record."""
         if self._token is None:
             return False
         try:

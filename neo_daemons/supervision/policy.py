@@ -1,4 +1,4 @@
-"""Restart policy, pure: a daemon's history and how a run ended in, the verdict with its delay and reason out.
+"""The restart policy, a pure function: from a daemon's history and how a run ended to a verdict with delay and reason.
 
 The clock (monotonic seconds) and the randomness are arguments. tenacity supplies the waiting and stopping strategies.
 """
@@ -22,12 +22,12 @@ HOUR_S = 3600.0
 
 
 class Verdict(Struct, frozen=True):
-    """What becomes of a daemon whose run has ended."""
+    """What happens to a daemon after a run."""
 
     event: Event
     """RETRY, PARK, REST or KEEP."""
     delay_s: float | None
-    """Until the next try; None: never by itself."""
+    """Seconds until the next try; None: never by itself."""
     reason: str
 
 
@@ -36,25 +36,25 @@ class History:
 
     def __init__(self) -> None:
         self.failures = 0
-        """In a row: since the last stable run."""
+        """Consecutive failures: since the last stable run."""
         self.first_cause: str | None = None
-        """Of these failures: mostly the telling one."""
+        """The cause of the first of these failures, which is usually the real one."""
         self.restarts: deque[float] = deque()
-        """When they happened, within the window."""
+        """Times of the restarts within the window."""
         self.kills: deque[float] = deque()
-        """When a probe's verdict ended a run, within the last hour."""
+        """Times within the last hour at which a probe's verdict ended a run."""
 
     def forget(self) -> None:
-        """Start anew, by an operator's word or after a stable run. Kills are not forgotten: their budget is by the
-        hour, so that a daemon that is stable for just long enough is not killed for ever."""
+        """Reset the failures, on an operator's order or after a stable run. Kills are kept: their budget is hourly, so
+        that a daemon that is stable for just long enough is not killed for ever."""
         self.failures = 0
         self.first_cause = None
         self.restarts.clear()
 
 
 class wait_jitter(wait_base):
-    """Up to `fraction` of another strategy's wait on top of it, from a generator that is given (tenacity's own
-    takes the global one)."""
+    """Add up to `fraction` of another strategy's wait to it, from a given generator (tenacity's own jitter uses the
+    global one)."""
 
     def __init__(self, wait: wait_base, fraction: float, rng: random.Random) -> None:
         self._wait, self._fraction, self._rng = wait, fraction, rng
@@ -65,7 +65,7 @@ class wait_jitter(wait_base):
 
 
 class wait_first_at_once(wait_base):
-    """No wait before the first retry, then another strategy as if it were the first."""
+    """Do not wait before the first retry; then follow another strategy from its start."""
 
     def __init__(self, wait: wait_base) -> None:
         self._wait = wait
@@ -86,19 +86,19 @@ _RETRYING = Retrying()
 
 
 def delay_s(restart: Restart, failures: int, rng: random.Random) -> float:
-    """Seconds before the restart that follows the `failures`-th failure in a row, counted from 1."""
+    """Return the seconds before the restart after the `failures`-th consecutive failure, counted from 1."""
     exponential = wait_exponential(multiplier=restart.base_s, exp_base=restart.factor, max=restart.ceiling_s)
     return float(wait_first_at_once(wait_jitter(exponential, restart.jitter, rng))(_attempt(failures)))
 
 
 def may_kill(restart: Restart, history: History, now: float) -> bool:
-    """Whether the kill budget of a probe's verdict allows another one."""
+    """Whether the kill budget of the probes allows another kill."""
     _drop_before(history.kills, now - HOUR_S)
     return len(history.kills) < restart.kills
 
 
 def revival_s(restart: Restart) -> float | None:
-    """Seconds until a parked daemon is tried again; None: by hand only."""
+    """Return the seconds until a parked daemon is tried again; None: only by an operator."""
     return None if restart.when == "never" else restart.revive_s or None
 
 
@@ -113,11 +113,11 @@ def decide(
     now: float,
     rng: random.Random,
 ) -> Verdict:
-    """What follows the end of a run; `history` is brought up to date.
+    """Decide what follows the end of a run, and update `history`.
 
     Args:
         clean: the process exited with code 0.
-        detail: how it ended, for the reason.
+        detail: how the run ended, for the reason.
         now: monotonic seconds.
     """
     if cause is Cause.PROBE:
@@ -137,15 +137,18 @@ def decide(
     history.failures += 1
     history.first_cause = history.first_cause or detail
     if restart.when == "never":
-        # It did not do what it was to do: that is no rest.
+        # It failed, so it does not rest as after finished work.
         return Verdict(Event.PARK, None, f"{detail}; restart = {restart.when!r}")
     _drop_before(history.restarts, now - restart.window_s)
     history.restarts.append(now)
     if stop_after_attempt(restart.limit + 1)(_attempt(len(history.restarts))):
-        reason = f"{restart.limit} restarts in {restart.window_s:g} s; first: {history.first_cause}"
+        reason = f"{restart.limit} restarts in {restart.window_s:g} s; first cause: {history.first_cause}"
         return Verdict(Event.PARK, revival_s(restart), reason)
     if cause is Cause.PROBE and not may_kill(restart, history, now):
-        reason = f"ended by its probes {len(history.kills)} times within the hour; first: {history.first_cause}"
+        reason = (
+            f"restarted {len(history.kills)} times within an hour because its probes failed; "
+            f"first cause: {history.first_cause}"
+        )
         return Verdict(Event.PARK, revival_s(restart), reason)
     return Verdict(Event.RETRY, delay_s(restart, history.failures, rng), detail)
 

@@ -1,4 +1,4 @@
-"""The port numbers of a daemon, and the other processes that hold them."""
+"""Choose the port numbers of a daemon, and find other processes that hold them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Ports:
     """The ports of one daemon.
 
     Args:
-        taken: the numbers that the other daemons of this supervisor have.
+        taken: returns the ports of the other daemons of this supervisor.
     """
 
     def __init__(self, platform: Platform, definition: Definition, taken: Callable[[], Collection[int]]) -> None:
@@ -52,7 +52,7 @@ class Ports:
             number = self.numbers[name]
             if self._platform.port_is_free(definition.host, number):
                 continue
-            holder = self._platform.port_holder(number, definition.host) or "a process that cannot be seen"
+            holder = self._platform.port_holder(number, definition.host) or "an unidentified process"
             if port.fixed is not None:
                 key = "port" if len(self.numbers) == 1 else f"ports.{name}"
                 raise PortHeld(f"port {number} is held by {holder}; stop it or set daemons.{definition.name}.{key}")
@@ -64,13 +64,13 @@ class Ports:
         """Whether another process holds one of the ports, while the daemon does not run.
 
         Raises:
-            OSError: its host is no address of this machine.
+            OSError: its host is not an address of this machine.
         """
         return not all(self._platform.port_is_free(self._definition.host, number) for number in self.numbers.values())
 
     def stranger(self, pid: int, owns: Callable[[int], bool]) -> tuple[int, PortHolder] | None:
-        """Another process that has taken a port between `claim` and the daemon's own bind, with the port's number; None
-        if there is none."""
+        """Find another process that has taken a port between `claim` and the daemon's own bind. Returns it with the
+        port's number, or None."""
         for number in self.numbers.values():
             holder = self._platform.port_holder(number, self._definition.host)
             if holder is not None and holder.pid is not None and holder.pid != pid and not owns(holder.pid):

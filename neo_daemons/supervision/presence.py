@@ -1,8 +1,8 @@
-"""Whether a supervisor lives in a state directory, and who it is: whoever wants to know asks here.
+"""Find out whether a supervisor runs in a state directory, and identify it.
 
 The kernel's lock decides, not the supervisor's record: that may be damaged, deleted, or copied from another directory.
-`presence` looks at the lock alone, which costs microseconds. `find_supervisor` also finds a supervisor whose files were
-deleted while it ran, and says who it is.
+`presence` checks only the lock, which costs microseconds. `find_supervisor` also finds a supervisor whose files were
+deleted while it ran, and identifies it.
 
 Importing this module imports no platform: the client of the control API uses it.
 """
@@ -26,21 +26,21 @@ class Presence(Enum):
     """What the lock of a state directory says about its supervisor."""
 
     RUNNING = "running"
-    """A process holds the lock: a supervisor lives, whether or not it can be reached."""
+    """A process holds the lock: a supervisor runs, whether or not it can be reached."""
     ABSENT = "absent"
-    """Nobody holds the lock. A supervisor does not delete it when it ends."""
+    """No process holds the lock. A supervisor does not delete it when it exits."""
     UNUSED = "unused"
-    """The directory holds neither a lock nor a record: most likely no supervisor has ever run in it."""
+    """The directory contains neither a lock nor a record: most likely no supervisor has ever run in it."""
     LOCK_DELETED = "lock deleted"
-    """The lock, or the whole directory, is gone: a supervisor may live that is cut off, and will make it again within
-    seconds. `find_supervisor` tells."""
+    """The lock, or the whole directory, is missing: a supervisor may still run and recreate it within seconds.
+    `find_supervisor` finds it."""
 
 
 def presence(state_dir: StateDir) -> Presence:
-    """What the lock says.
+    """Check the lock of a state directory.
 
     Raises:
-        OSError: the lock cannot be looked at.
+        OSError: the lock cannot be checked.
     """
     if locks.is_held(state_dir.lock):
         return Presence.RUNNING
@@ -58,28 +58,28 @@ def _exists(path: Path) -> bool:
 
 
 class FoundSupervisor(Struct):
-    """A supervisor of a state directory. It lives, whether or not it can be reached."""
+    """The running supervisor of a state directory, whether or not it can be reached."""
 
     state_dir: StateDir
     process: Process | None
-    """None where the system does not say who holds the lock."""
+    """None if the system does not report the lock holder."""
     record: SupervisorRecord | None
-    """None if its files do not say who it is."""
+    """None if its files do not identify it."""
     fault: str | None
-    """What is wrong with the files by which it is found, if anything is."""
+    """What is wrong with the files that identify it, if anything."""
 
     def __str__(self) -> str:
-        return f"pid {self.process.pid}" if self.process is not None else "a process that this system does not name"
+        return f"pid {self.process.pid}" if self.process is not None else "an unidentified process"
 
     @property
     def problem(self) -> str:
-        """Who holds the directory, where `record` is None: the files of the directory do not say."""
+        """Describe the lock holder when `record` is None, and why the files do not identify it."""
         return f"{self.state_dir.path} is held by {self}, and {self.fault}"
 
     @property
     def remedy(self) -> str:
-        """What to do about `problem`."""
-        return f"stop it, with its daemons: down --state-dir {self.state_dir.path}"
+        """How to fix `problem`."""
+        return f"stop it and its daemons: neo-daemons down --state-dir {self.state_dir.path}"
 
     def close(self) -> None:
         """Close the process."""
@@ -88,15 +88,15 @@ class FoundSupervisor(Struct):
 
 
 def find_supervisor(state_dir: StateDir, platform: Platform | None = None) -> FoundSupervisor | None:
-    """Who supervises a state directory; None if nobody does. The caller closes what is found.
+    """Find the supervisor of a state directory; None if none runs. The caller closes the result.
 
-    Where there is no lock, this looks at all processes of this user, which takes milliseconds.
+    If the lock is missing, this checks all processes of this user, which takes milliseconds.
 
     Args:
-        platform: by default that of this machine.
+        platform: the default is that of this machine.
 
     Raises:
-        OSError: a file cannot be read for another reason than that it is missing.
+        OSError: a file exists but cannot be read.
     """
     record, fault = _read(state_dir)
     seen = presence(state_dir)
@@ -110,7 +110,7 @@ def find_supervisor(state_dir: StateDir, platform: Platform | None = None) -> Fo
             process, fault = None, f"names another process ({error})"
         if process is not None:
             return FoundSupervisor(state_dir, process, record, None)
-        fault = fault or f"names pid {record.pid}, which has ended"
+        fault = fault or f"names pid {record.pid}, which has exited"
     is_held = seen is Presence.RUNNING
     holders = platform.lock_holders(state_dir.lock, deleted=not is_held)
     if not is_held and not holders:
@@ -118,13 +118,16 @@ def find_supervisor(state_dir: StateDir, platform: Platform | None = None) -> Fo
     for other in holders[1:]:
         other.close()
     if not is_held:
-        fault = f"was deleted while it runs; it is made again within seconds, or {state_dir.path} has become another's"
+        fault = (
+            "was deleted while it runs; it is recreated within seconds, "
+            f"unless {state_dir.path} now belongs to another supervisor"
+        )
     process = holders[0] if holders else None
     return FoundSupervisor(state_dir, process, None, f"{state_dir.record} {fault or 'is missing'}")
 
 
 def _read(state_dir: StateDir) -> tuple[SupervisorRecord | None, str | None]:
-    """The supervisor's record if it counts here; else None, and what is wrong with it if there is one."""
+    """Return the supervisor's record if it is valid here; else None, and what is wrong with it if it exists."""
     try:
         record = records.read(state_dir.record, SupervisorRecord)
     except DamagedRecord as error:

@@ -1,8 +1,8 @@
-"""Probing a daemon: http, tcp, exec, log line, file progress.
+"""Probe a daemon: http, tcp, exec, log line, file progress.
 
 A probe returns a `Result` within its timeout, and does not raise for anything that the daemon does. A fault of the
-daemon is a verdict. A fault on our side, such as a bug or a lack of descriptors, is none: the answer is unknown. One
-`Prober` serves a whole supervisor. It makes its HTTP client when the first probe needs it.
+daemon is a verdict. A fault on our side, such as a bug or a lack of descriptors, makes the answer unknown. One `Prober`
+serves a whole supervisor. It creates its HTTP client when the first probe needs it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 NOT_YET = "not listening yet"
 MAX_BODY = 1_000_000
-"""How many bytes of an answer a body condition reads."""
+"""Maximum number of bytes of a response that a body condition reads."""
 
 
 class Answer(StrEnum):
@@ -49,7 +49,7 @@ class Answer(StrEnum):
 
 
 class Result(Struct, frozen=True):
-    """What a probe found: its answer, and in a few words the question and the reply."""
+    """What a probe found: its answer, and a short description of the request and the reply."""
 
     answer: Answer
     detail: str
@@ -63,7 +63,7 @@ class Result(Struct, frozen=True):
 
 
 def verdict(passed: bool, detail: str) -> Result:
-    """The result of a probe that could ask."""
+    """Return the result of a probe that could ask the daemon."""
     return Result(Answer.OK if passed else Answer.FAILED, detail)
 
 
@@ -79,9 +79,9 @@ class Target(Struct):
     """The position in the log where this run began."""
     memory: dict[Any, Any]
     heard: set[int | str] = set()
-    """Ports and URLs where somebody has listened during this run."""
+    """Ports and URLs that have accepted a connection during this run."""
     external: bool = False
-    """Somebody else runs the daemon, so it is not just starting while it does not listen."""
+    """The daemon is run by somebody else, so it is not just starting while it does not listen."""
     stranger: Callable[[], str | None] = lambda: None
     """Describes another process that listens on one of the ports. Called before anything is sent there."""
 
@@ -115,18 +115,18 @@ class Prober:
         except TimeoutError:
             return verdict(False, f"{name_of(probe, target)}: no answer in {probe.timeout_s:g} s")
         except re.error as error:
-            return verdict(False, f"{name_of(probe, target)}: {error.pattern!r} is no regular expression: {error}")
+            return verdict(False, f"{name_of(probe, target)}: invalid regular expression {error.pattern!r}: {error}")
         except Exception as error:
             why = f"{lacking(error)} (on the supervisor's side)"
             if lacking(error) is None:
-                if (told := ("bug", faults.kind(error))) not in target.memory:  # not at each look
-                    target.memory[told] = True
+                if (bug := ("bug", faults.kind(error))) not in target.memory:  # not at each check
+                    target.memory[bug] = True
                     faults.report(f"a bug in the probe {probe}", error)
                 why = f"internal error: {type(error).__name__}: {error}; the supervisor's log has its traceback"
             return Result(Answer.UNKNOWN, f"{name_of(probe, target)}: {why}")
 
     async def _http(self, probe: HttpProbe, target: Target) -> Result:
-        # Most of a boot passes before anybody listens; a refused connection costs a tenth of a refused request.
+        # Nothing listens during most of a boot, and a refused connection costs a tenth of a refused request.
         port = target.port(probe.port) if probe.url is None else None
         if port is not None and ("listening", port) not in target.memory:
             connected = await self._connect(target, port)
@@ -209,16 +209,16 @@ class Prober:
 
     @staticmethod
     async def _log(probe: LogProbe, target: Target) -> Result:
-        # A match is kept for the run, whatever becomes of the file. Until there is one, each look reads only what is
-        # new, and the line that the last look saw unfinished.
+        # A match is kept for the run, whatever happens to the file. Until then, each check reads only new output
+        # and the line that was unfinished at the last check.
         matches = re.compile(probe.pattern).search
-        end = target.log.end  # the next look reads what is written meanwhile
+        end = target.log.end  # the next check reads what is written meanwhile
         seen: str | tuple[int, bytes, int] = target.memory.get(probe, (target.log_start, b"", target.log.cuts))
         while not isinstance(seen, str):
             position, rest, cuts = seen
             data, position = target.log.read(position)
             text = (rest if target.log.cuts == cuts else b"") + data
-            # A progress bar ends its lines with \r. What is read again must stay short.
+            # A progress bar ends its lines with \r. The part to read again must stay short.
             unfinished = text[max(text.rfind(b"\n"), text.rfind(b"\r")) + 1 :][-CHUNK:]
             lines = text.decode("utf-8", "replace").splitlines() if data else []
             found = next((line for line in lines if matches(line)), None)
@@ -227,7 +227,7 @@ class Prober:
             )
             if found is None and (not data or position >= end):
                 return verdict(False, f"{name_of(probe, target)}: not written yet")
-            await asyncio.sleep(0)  # a flood must not hold up the others
+            await asyncio.sleep(0)  # a flood must not delay the other daemons
         return verdict(True, f"log: {seen}")
 
     @staticmethod
@@ -249,7 +249,7 @@ class Prober:
             if lacking(error) is not None:
                 raise
             return verdict(False, f"{what}: {reason(error)}")
-        # A daemon that has had nothing to do has written no position, and is where the log ended at its start.
+        # A daemon without work has written no position, so it is where the log ended at its start.
         last, since, start = target.memory.get(probe, (position, now, end))
         if position != last:
             since = now
@@ -259,8 +259,8 @@ class Prober:
         target.memory[probe] = (position, since, start)
         if now - since < probe.within_s:
             return verdict(True, f"{what}: {position} of {end}" if end is not None else f"{what}: changed")
-        stuck = f"at {position}, behind {end}," if end is not None else "unchanged"
-        return verdict(False, f"{what}: {stuck} for {now - since:.0f} s")
+        where = f"at {position}, behind {end}, " if end is not None else ""
+        return verdict(False, f"{what}: {where}no progress for {now - since:.0f} s")
 
     async def close(self) -> None:
         """Close the HTTP client."""
@@ -277,7 +277,7 @@ def url_of(probe: HttpProbe, target: Target) -> str:
 
 
 def name_of(probe: AnyProbe, target: Target) -> str:
-    """Name a probe in a few words."""
+    """Return a short description of a probe."""
     match probe:
         case HttpProbe():
             return f"{probe.method} {redacted_within(url_of(probe, target))}"
@@ -300,6 +300,6 @@ def without_requests_of(probes: Iterable[AnyProbe], lines: Iterable[str]) -> Ite
 
 
 async def _reaped(ended: asyncio.Future[ExitStatus]) -> None:
-    # It was killed, and ends as soon as the kernel gets to it. A probe that timed out must not leave a zombie.
+    # It was killed, and exits as soon as the kernel gets to it. A probe that timed out must not leave a zombie.
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(ended), 5)

@@ -1,4 +1,4 @@
-"""Where the records in a state directory come from: a project is copied, moved, or put back from a backup."""
+"""Find out where the records in a state directory were written: a project may be copied, moved, or restored."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class Way(Enum):
     COPIED = "copied"
     """They were written in a directory elsewhere, which may still be in use."""
     MOVED = "moved"
-    """They were written in this directory when it was elsewhere: they count here."""
+    """They were written in this directory when it was elsewhere, so they are valid here."""
     REPLACED = "replaced"
-    """They were written in an earlier directory at this path: a backup was put back, or the directory made again."""
+    """They were written in an earlier directory at this path: a backup was restored, or the directory recreated."""
 
 
 class Provenance(Struct, frozen=True):
-    """Where records were written, and how they came from there."""
+    """Where records were written, and how they came here."""
 
     way: Way
     directory: Directory
 
 
 def provenance(state_dir: StateDir) -> Provenance | None:
-    """Where the records in a state directory that nobody supervises were written; None if that was here, or if there
-    are none that say so. The supervisor's own comes first."""
+    """Find out where the records in a state directory without a supervisor were written; None if that was here, or
+    is unknown. The supervisor's own record comes first."""
     here = Directory.of(state_dir.path)
     if here is None:
         return None

@@ -1,9 +1,9 @@
-"""Making what a daemon needs before it can run, once for all supervisors of this user.
+"""Create what a daemon needs before it can run, once for all supervisors of this user.
 
-A provision is made in ``TARGET.partial``, tried, and renamed when it has proved to work. Only the holder of
-``TARGET.lock`` works on it; a finished step leaves a stamp and is not done again after a kill. What was made once may
-break later (another Node.js, a cleaner of old files): it is tried again when there is reason to doubt it, and made
-anew if it fails. It stays in its place until what replaces it has proved to work.
+A provision is created in ``TARGET.partial``, tested, and renamed when it works. Only the holder of the lock
+``TARGET.lock`` works on it. A finished step leaves a stamp and is not repeated after a kill. A provision may break
+later (another Node.js, a cleaner of old files): it is tested again when there is reason to doubt it, and recreated if
+it fails. It stays in place until its replacement works.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from .platform import ExitStatus, Lock, Platform, Process, SpawnSpec
 
 LOCK_POLL_S = 0.2
 PROGRESS_S = 1.0
-"""How often what a step says of its progress is looked at."""
+"""Time between two checks of the progress that a step reports."""
 TRIED = ".tried"
-"""In the directory of a provision: its trial has succeeded, and no start from it has failed since."""
+"""This file in the directory of a provision says that its trial succeeded, and that no start has failed since."""
 STAMP = ".step-{}-done"
 MAX_OUTPUT = 100_000
-"""Bytes of a step's output in which the reason of its failure is looked for."""
+"""Bytes of a step's output in which the reason for its failure is searched."""
 MAX_REASON = 300
 UNWRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class ProvisionFailed(Exception):
-    """What a daemon needs could not be made, or does not work; ``str()`` says why, and where the output is."""
+    """A provision could not be created, or does not work; ``str()`` says why, and where the output is."""
 
 
 class StepFailed(ProvisionFailed):
-    """A command has run to its end and said no."""
+    """A command has finished and reported a failure."""
 
 
 class _DoesNotWork(StepFailed):
-    """What was made does not work."""
+    """The created provision does not work."""
 
 
 class Runner:
-    """Runs the commands that come before a daemon's own, in its environment and with its mark.
+    """Run the commands that must finish before a daemon starts, in its environment and with its mark.
 
     Args:
         output: opens the log that the commands write to.
         cwd: the daemon's working directory.
-        tried: targets that this supervisor has seen work, and has no reason to doubt.
+        tried: targets that this supervisor knows to work.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class Runner:
         self._tried = tried if tried is not None else set()
 
     async def provide(self, provision: Provision) -> None:
-        """Make `provision` unless it is there and works.
+        """Create `provision` unless it exists and works.
 
         Raises:
-            ProvisionFailed: a step, or the trial, failed. The steps that were done are kept for the next try.
+            ProvisionFailed: a step or the trial failed. Finished steps are kept for the next try.
             OSError: a file could not be written.
         """
         target = Path(provision.target)
@@ -100,14 +100,14 @@ class Runner:
                 return
             if lock is None:
                 raise ProvisionFailed(
-                    f"{target} {fault}, and cannot be made anew, as it cannot be written to; "
-                    "let its owner remove it, or set NEO_DAEMONS_CACHE_DIR to a directory of your own"
+                    f"{target} {fault} and cannot be recreated because it is not writable; "
+                    "ask its owner to remove it, or set NEO_DAEMONS_CACHE_DIR to a directory of your own"
                 )
             await self._make(provision, target, lock.fileno())
             self._trust(provision)
         except OSError as error:
             remedy = "free space there, or set NEO_DAEMONS_CACHE_DIR to another directory"
-            raise ProvisionFailed(f"cannot make {target}: {_why(error)}; {remedy}") from None
+            raise ProvisionFailed(f"cannot create {target}: {_why(error)}; {remedy}") from None
         finally:
             if lock is not None:
                 lock.release()
@@ -122,34 +122,34 @@ class Runner:
 
     def _trust(self, provision: Provision) -> None:
         self._tried.add(provision.target)
-        with contextlib.suppress(OSError):  # it is somebody else's: then it is tried by each supervisor
+        with contextlib.suppress(OSError):  # it belongs to another user: then each supervisor tests it
             (Path(provision.target) / TRIED).touch()
 
     async def _lock(self, target: Path) -> Lock | None:
-        """The right to work on it; None where that cannot be had because the directory is somebody else's."""
+        """Take the lock of a target; None if its directory exists and is not writable."""
         path = target.with_name(f"{target.name}.lock")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            # The steps inherit it: should we be killed, one that goes on keeps everybody else away.
+            # The steps inherit it: if we are killed, a step that goes on still keeps others out.
             while (lock := self._platform.lock(path)) is None:
-                self._progress(f"waiting: another process is making {target.name}")
+                self._progress(f"waiting for another process that is creating {target.name}")
                 await asyncio.sleep(LOCK_POLL_S)
         except OSError as error:
             if error.errno in UNWRITABLE and target.is_dir():
                 return None
-            remedy = "set NEO_DAEMONS_CACHE_DIR to a directory that can be written to"
-            raise ProvisionFailed(f"cannot make {target}: {_why(error)}; {remedy}") from None
+            remedy = "set NEO_DAEMONS_CACHE_DIR to a writable directory"
+            raise ProvisionFailed(f"cannot create {target}: {_why(error)}; {remedy}") from None
         return lock
 
     async def fault(self, provision: Provision) -> str | None:
-        """What is wrong with what was made; None if it works.
+        """Say what is wrong with an existing provision; None if it works.
 
         Raises:
-            ProvisionFailed: it could not be tried.
+            ProvisionFailed: it could not be tested.
         """
         target = Path(provision.target)
         if not target.is_dir():
-            return "is not there"
+            return "does not exist"
         missing = [name for name in provision.holds if not (target / name).exists()]
         if missing:
             return f"lacks {missing[0]}"
@@ -166,14 +166,16 @@ class Runner:
             await self._run(trial, Path(self._cwd), ())
 
     async def _make(self, provision: Provision, target: Path, lock: int) -> None:
-        for broken in target.parent.glob(f"{target.name}.broken-*"):  # of one who was killed while removing it
+        for broken in target.parent.glob(
+            f"{target.name}.broken-*"
+        ):  # left by a supervisor that was killed while removing it
             await asyncio.to_thread(_remove, broken)
         partial = target.with_name(f"{target.name}.partial")
         resumed = any(partial.glob(STAMP.format("*")))
         try:
             await self._make_in(partial, provision, lock)
         except _DoesNotWork:
-            # The steps that were done have made something that does not work: they are done again.
+            # The finished steps have created something that does not work, so they are repeated.
             await asyncio.to_thread(_remove, _put_aside(partial))
             if not resumed:
                 raise
@@ -193,14 +195,14 @@ class Runner:
                 stamp.touch()
         missing = [name for name in provision.holds if not (partial / name).exists()]
         if missing:
-            raise _DoesNotWork(f"{provision.steps[-1].title}: it has not made {missing[0]}")
+            raise _DoesNotWork(f"{provision.steps[-1].title}: it did not create {missing[0]}")
         try:
             await self._try(provision, partial)
         except StepFailed as error:
             raise _DoesNotWork(str(error)) from None
 
     async def run(self, step: Step, cwd: Path) -> None:
-        """Run one command to its end, unless what it creates is there.
+        """Run one command until it exits, unless what it creates exists.
 
         Raises:
             ProvisionFailed: it did not exit with 0.
@@ -237,14 +239,14 @@ class Runner:
             await _end(process, ended)
         where = f"its output is in {self._log_path}"
         if status is None:
-            raise ProvisionFailed(f"{step.title}: no end within {step.timeout_s:g} s; {where}")
+            raise ProvisionFailed(f"{step.title}: not finished after {step.timeout_s:g} s; {where}")
         if status.code is None:
             raise ProvisionFailed(f"{step.title}: {status}; {where}")
         if not status.clean:
             raise StepFailed(f"{step.title}: {_reason(step, self._written(start)) or status}; {where}")
 
     def _written(self, start: int) -> list[str]:
-        """The lines, not empty, that the log has from `start` on: the latest of them, if there are many."""
+        """Return the latest non-empty lines of the log from `start` on."""
         try:
             with self._log_path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -267,7 +269,7 @@ def _why(error: OSError) -> str:
 
 
 def try_now(provision: Provision, platform: Platform, env: Mapping[str, str], cwd: str) -> str | None:
-    """What is wrong with what was made; None if it works. For who looks and is no supervisor: nothing is changed."""
+    """Say what is wrong with an existing provision; None if it works. Changes nothing; for use outside a supervisor."""
     log = None
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
@@ -283,20 +285,20 @@ def try_now(provision: Provision, platform: Platform, env: Mapping[str, str], cw
 
 
 def doubt_all(provisions: Iterable[Provision], tried: set[str]) -> None:
-    """Have these provisions tried again, though their targets may be among those that this supervisor has `tried`."""
+    """Have these provisions tested again, even if this supervisor has `tried` them."""
     for provision in provisions:
         tried.discard(provision.target)
         doubt(provision)
 
 
 def doubt(provision: Provision) -> None:
-    """Have what was made tried again before the next start from it, by whoever that is."""
+    """Have any supervisor test the provision again before its next start from it."""
     with contextlib.suppress(OSError):
         (Path(provision.target) / TRIED).unlink()
 
 
 def _put_aside(path: Path) -> Path:
-    """Give what is at `path` another name, under which nobody looks for it; that name. Nothing need be there."""
+    """Rename whatever is at `path`, if anything, to an unused name. Returns that name."""
     aside = path.with_name(f"{path.name}.broken-{secrets.token_hex(4)}")
     with contextlib.suppress(FileNotFoundError):
         os.replace(path, aside)
@@ -304,7 +306,7 @@ def _put_aside(path: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """Remove a directory or a file. Programs that have files in it open go on with them."""
+    """Remove a directory or a file. Programs that have files in it open can still use them."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

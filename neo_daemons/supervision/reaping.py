@@ -1,6 +1,6 @@
-"""Ends what supervisors have left and nobody supervises: only what provably belongs to the state directory.
+"""Stop orphaned processes, but only those that provably belong to the state directory.
 
-This module acts: `orphans` finds what is left, and `survey` only tells of it.
+This module acts; `orphans` finds the processes, and `survey` only reports them.
 """
 
 from __future__ import annotations
@@ -23,28 +23,27 @@ from .presence import find_supervisor
 
 GRACE_S = 10.0
 GIVE_UP_S = 5.0
-"""A process that outlives SIGKILL for so long is asleep in the kernel."""
+"""A process that outlives SIGKILL by this much is asleep in the kernel."""
 POLL_S = 0.05
 LOCK_S = 0.5
-"""A process that only looks whether the lock is held has it for a moment, which this outlasts."""
+"""Longer than a process that only checks the lock holds it."""
 
 
 class Reaped(Struct, frozen=True, kw_only=True):
-    """What `reap` ended, and what it saw and left alone."""
+    """What `reap` stopped, and what it found and left alone."""
 
     ended: tuple[Orphan, ...]
     left: tuple[Orphan, ...]
     held: tuple[str, ...] = ()
-    """Lock files of the state directory that are still held, by processes that could not be ended or that this system
-    does not name."""
+    """Lock files of the state directory that are still held, by processes that are unkillable or unidentified."""
 
 
 def reap(state_dir: StateDir, platform: Platform) -> Reaped:
-    """End what belongs to `state_dir` and is supervised by nobody: SIGTERM, a grace, SIGKILL. While a supervisor runs
-    there, only what is not of its daemons' present runs.
+    """Stop the processes of `state_dir` that have no supervisor: SIGTERM, a grace period, SIGKILL. While a supervisor
+    runs there, its daemons' current runs are spared.
 
     Raises:
-        StateDirError: a supervisor holds the directory whose files do not say what it supervises; nothing was ended.
+        StateDirError: a supervisor whose files are unreadable holds the directory; nothing was stopped.
     """
     lock = supervisor_lock(state_dir.lock)
     try:
@@ -52,16 +51,14 @@ def reap(state_dir: StateDir, platform: Platform) -> Reaped:
         if running is not None:
             running.close()
             if running.record is None:
-                raise StateDirError(f"nothing was ended: {running.problem}; {running.remedy}")
+                raise StateDirError(f"nothing was stopped: {running.problem}; {running.remedy}")
         if state_dir.daemons.is_dir() and running is None:
-            # Nobody may start to adopt what we are about to end.
+            # No supervisor may start to adopt what we are about to stop.
             lock.acquire(timeout=LOCK_S, poll_interval=POLL_S)
     except Timeout:
-        raise StateDirError(
-            f"nothing was ended: a supervisor is just starting in {state_dir.path}; try again"
-        ) from None
+        raise StateDirError(f"nothing was stopped: a supervisor is starting in {state_dir.path}; try again") from None
     except OSError as error:
-        raise StateDirError(f"nothing was ended: cannot lock {state_dir.lock}: {error.strerror}") from None
+        raise StateDirError(f"nothing was stopped: cannot lock {state_dir.lock}: {error.strerror}") from None
     ownership = Ownership(platform, state_dir)
     mine: list[tuple[Process, Orphan]] = []
     try:
@@ -87,7 +84,7 @@ def reap(state_dir: StateDir, platform: Platform) -> Reaped:
 
 
 def _end(processes: list[Process]) -> set[int]:
-    """End processes; the pids of those that cannot be ended."""
+    """Stop processes. Returns the pids of those that cannot be stopped."""
     deadline = time.monotonic() + GRACE_S
     for process in processes:
         _signal(process, signal.SIGTERM)
@@ -105,5 +102,5 @@ def _end(processes: list[Process]) -> set[int]:
 
 
 def _signal(process: Process, signum: int) -> None:
-    with contextlib.suppress(PermissionError):  # it has become another user's
+    with contextlib.suppress(PermissionError):  # it now belongs to another user
         process.signal(signum)

@@ -1,4 +1,4 @@
-"""A reload: what is to be changed, and carrying that out."""
+"""Plan a reload, and carry it out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Resolve = Callable[[Definition], Launch | CannotRun]
 
 
 def plan(fleet: Fleet, new: Iterable[Definition]) -> list[Change]:
-    """What is to be done to bring the daemons in line with new definitions, touching only what changed."""
+    """Plan how to bring the daemons in line with new definitions, touching only those that changed."""
     resolve, daemons = fleet.context.resolve, fleet.daemons
     definitions = {definition.name: definition for definition in new}
     return [
@@ -30,10 +30,10 @@ def plan(fleet: Fleet, new: Iterable[Definition]) -> list[Change]:
 
 
 def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) -> Change:
-    """What is to be done about one daemon.
+    """Plan the change of one daemon.
 
     Args:
-        current: the daemon of that name, if there is one.
+        current: the daemon of that name, if it exists.
     """
     if current is None:
         return Change(name=new.name, action="start" if new.enabled else "apply", reason="newly configured")
@@ -42,7 +42,7 @@ def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) 
         action = "start" if new.enabled else "stop"
         return Change(name=new.name, action=action, reason=f"enabled = {str(new.enabled).lower()}")
     if current.state is State.UNAVAILABLE:
-        return Change(name=new.name, action="replace", reason="was unavailable: tried again")
+        return Change(name=new.name, action="replace", reason="was unavailable; trying again")
     differing = ", ".join(field for field in new.__struct_fields__ if getattr(old, field) != getattr(new, field))
     launch = resolve(new)
     if isinstance(launch, Launch):
@@ -56,7 +56,7 @@ def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) 
 
 
 def _fingerprint(daemon: SupervisedDaemon, resolve: Resolve) -> str | None:
-    """Of what runs; where nothing does, of what would be started."""
+    """Return the fingerprint of the current run; without one, of the run that would be started."""
     record = daemon.slot.pidfile.record
     if record is not None:
         return record.fingerprint
@@ -65,7 +65,7 @@ def _fingerprint(daemon: SupervisedDaemon, resolve: Resolve) -> str | None:
 
 
 async def carry_out(fleet: Fleet, new: Mapping[str, Definition]) -> list[Change]:
-    """Reload; what was done. New processes may still be starting."""
+    """Carry out a reload. Returns the changes; new processes may still be starting."""
     changes = plan(fleet, new.values())
     fleet.changing = {c.name: False for c in changes if c.action in ("stop", "replace", "start")}
     for each in changes:
@@ -100,7 +100,7 @@ async def _carry_out(fleet: Fleet, changes: list[Change], new: Mapping[str, Defi
 
 async def _replace(fleet: Fleet, definition: Definition) -> None:
     old = fleet.daemons.get(definition.name)
-    # Down by an operator's word, or by its own restart rule; nobody can give that word for an external one.
+    # Stopped by an operator, or by its restart rule; an external daemon is never ordered to stop.
     down = old is not None and old.state in (State.STOPPED, State.STOPPING)
     disabled = old is not None and not old.definition.enabled
     by_hand = old is not None and disabled and not down and old.state is not State.EXTERNAL
@@ -112,7 +112,7 @@ async def _replace(fleet: Fleet, definition: Definition) -> None:
     daemon = fleet.add(definition)
     if old is not None:
         old.slot.log.limits = definition.log
-        daemon.slot.log = old.slot.log  # its followers keep their place
+        daemon.slot.log = old.slot.log  # followers keep their place
         daemon.past.last_exit = old.past.last_exit
         daemon.slot.ports.settle(old.slot.ports.numbers)
     if by_hand or fleet.changing.get(definition.name):

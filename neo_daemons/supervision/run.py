@@ -1,4 +1,4 @@
-"""One life of a daemon's process: from its spawn, or its adoption, until nothing of it is left."""
+"""One run of a daemon: from the spawn or adoption of its process until all of its processes are gone."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .slot import Slot
 
 STOP_POLL_S = 0.002
 STOPPED_S = 1.0
-"""A process sees SIGSTOP when it is next scheduled, or leaves the kernel."""
+"""Maximum wait for SIGSTOP: a process stops when it is next scheduled, or leaves the kernel."""
 
 OnExit = Callable[[ExitStatus], None]
 OnLearned = Callable[[int, ExitStatus], None]
-"""Called with the pid and how the process ended, where the kernel tells that only after the exit."""
+"""Called with the pid and the exit status if the kernel reports the status only after the exit."""
 
 
 class Run:
-    """One life of a daemon's process. What it knows goes with it.
+    """One run of a daemon, with everything known about it.
 
     Args:
-        slot: the place that it fills.
-        process: the main process, which lives.
-        record: of this run, as it is on the disk.
-        launch: how it was started; None for an adopted one that could not be started on this machine any more.
+        slot: what the daemon keeps from run to run.
+        process: the running main process.
+        record: the record of this run, as on disk.
+        launch: how it was started; None for an adopted run that could no longer be started on this machine.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class Run:
         self.launch = launch
         self.adopted = adopted
         self.followed = False
-        """The process was forked off by the command, which has ended."""
+        """Whether the process was forked by the command, which has exited."""
         self.was_ready = False
         self.cause = Cause.EXIT
-        """Why the run ends, if it does."""
+        """Why the run ends, when it does."""
         self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         """Done when the main process has exited."""
-        # An earlier supervisor counted for itself, and the log may have been rotated or emptied since.
+        # An earlier supervisor wrote the offset, and the log may have been rotated or emptied since.
         self.log_start = 0 if adopted and record.log_offset > slot.log.size else record.log_offset
         """Position in the log where the run begins."""
         self._begun_at = time.monotonic()
@@ -59,7 +59,7 @@ class Run:
         self._oom_kills_before = slot.context.platform.oom_kills()
         self._meter = CpuMeter()
         self.target = self._make_target()
-        """What the probes are aimed at."""
+        """The target of the probes."""
         slot.log.inode = record.log_inode
         slot.tree.begin()
         slot.slots.begun(slot.name, process)
@@ -74,11 +74,11 @@ class Run:
     def _stranger(self) -> str | None:
         slot = self.slot
         found = slot.ports.stranger(self.process.pid, lambda pid: slot.context.ownership.owns(pid, slot.name))
-        return f"port {found[0]} is answered by {found[1]}, not by {slot.name}" if found is not None else None
+        return f"port {found[0]} is served by {found[1]}, not by {slot.name}" if found is not None else None
 
     def watch(self, on_exit: OnExit, on_learned: OnLearned) -> None:
-        """Call `on_exit` once, when the main process has exited. Where it is not known then how, and becomes known
-        in the seconds after, `on_learned` is called with that."""
+        """Call `on_exit` once, when the main process has exited. If its exit status becomes known only in the seconds
+        after, call `on_learned` with it."""
         process, exited = self.process, self.exited
 
         def on_end(status: ExitStatus) -> None:
@@ -89,7 +89,7 @@ class Run:
         process.watch(on_end, functools.partial(on_learned, process.pid))
 
     def follow(self, process: Process) -> None:
-        """Go on with a process that the main one forked off before it exited. It is to be watched anew."""
+        """Continue with a process that the main one forked before it exited. The caller must watch it again."""
         self.process.close()
         self.process = process
         self.followed = True
@@ -97,63 +97,65 @@ class Run:
         self.slot.slots.begun(self.slot.name, process)
 
     def let_go(self) -> None:
-        """Stop watching; the processes live on."""
+        """Stop watching; the processes keep running."""
         self.slot.slots.ended(self.process)
         self.process.close()
 
     async def end(self) -> None:
-        """End the whole process tree, as the definition says; returns when everything is seen to be gone."""
+        """Stop the whole process tree as the definition says. Returns when all of it is gone."""
         await self.slot.tree.end(self.process, self.exited, self.slot.definition.stop)
         self.let_go()
 
     async def signal(self, signum: int) -> bool:
-        """Send a signal to the process group, as a fault that somebody asked for; False if it has no process. When
-        this returns, the exit, or the stop, has been seen."""
+        """Send a signal to the process group, as a requested fault. Returns False if it has no process. When this
+        returns, the exit or the stop has been observed."""
         if self.has_exited:
             return False
         process, exited = self.process, self.exited
         cause = Cause.REPAIR if signum == signal.SIGCONT else Cause.FAULT
-        self.slot.note(EventName.SIGNALLED, f"{signal.Signals(signum).name}, as asked", process.pid, cause)
+        self.slot.note(
+            EventName.SIGNALLED, f"{signal.Signals(signum).name}, as requested by a client", process.pid, cause
+        )
         sent = self.slot.tree.signal(process, signum)
         if sent and signum == signal.SIGKILL:
             self.cause = Cause.FAULT
             await asyncio.wait([exited])
         if sent and signum == signal.SIGSTOP:
             deadline = time.monotonic() + STOPPED_S
-            while process.is_alive() and not process.is_stopped() and time.monotonic() < deadline:  # noqa: ASYNC110 - the kernel tells of no stop
+            while process.is_alive() and not process.is_stopped() and time.monotonic() < deadline:  # noqa: ASYNC110 - the kernel does not report stops
                 await asyncio.sleep(STOP_POLL_S)
         return sent
 
     @property
     def has_exited(self) -> bool:
-        """The main process has exited; what it left may live."""
+        """Whether the main process has exited; processes that it left may still run."""
         return self.exited.done()
 
     @property
     def age_s(self) -> float:
-        """Seconds since the spawn, by an earlier supervisor too. The wall clock, which may be set, has no say in it."""
+        """Seconds since the spawn, also by an earlier supervisor. Changes of the wall clock do not affect it."""
         return self._age_before_s + time.monotonic() - self._begun_at
 
     def cpu_percent(self, used_s: float) -> float:
-        """CPU usage in percent of one CPU, from the CPU time used so far."""
+        """Return the CPU usage in percent of one CPU, from the CPU time used so far."""
         return self._meter.percent(used_s, self.age_s)
 
     def how_it_ended(self, status: ExitStatus) -> str:
-        """How a process that was not being ended has exited, with what caused it, for people."""
+        """Describe how a process exited by itself, with the likely cause."""
         if status.signal == "SIGKILL":
             kills, before = self.slot.context.platform.oom_kills(), self._oom_kills_before
             if kills is not None and before is not None and kills > before:
-                return f"{status}; the kernel killed for want of memory meanwhile: probably this process"
+                return f"{status}; probably killed by the kernel's OOM killer"
         return str(status)
 
     @property
     def span(self) -> Span:
-        """What it has written to the log so far."""
+        """The part of the log that it has written so far."""
         return Span(self.process.pid, self.log_start, self.slot.log.end)
 
 
 def make_target(slot: Slot, launch: Launch | None, log_start: int) -> Target:
-    """What the probes of a daemon are aimed at, with its ports and environment as they are now."""
+    """Return the target for a daemon's probes, with its current ports and environment."""
     definition, context = slot.definition, slot.context
     mark = context.ownership.mark(context.token, slot.name)
     env = slot.environment(launch.env if launch is not None else {}, mark)

@@ -1,4 +1,4 @@
-"""How a daemon stands, as others are told, and the event by which they learn that this has changed."""
+"""The situation of a daemon as clients see it, with notification of changes."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ from .broadcast import Broadcast
 
 
 class Situation:
-    """What is said of a daemon besides the name of its state.
+    """What clients see of a daemon, besides the name of its state.
 
     Args:
-        any_changed: of all daemons together; is notified besides.
+        any_changed: also notified of each change; shared by all daemons.
     """
 
     def __init__(self, any_changed: Broadcast) -> None:
         self.since = time.time()
-        """When it came into its state; seconds since the epoch."""
+        """When it entered its state; seconds since the epoch."""
         self.detail: str | None = None
         self.remedy: str | None = None
         self.cause: Cause | None = None
-        """Of the state, where there is one."""
+        """The cause of the state, if any."""
         self.waiting_for: str | None = None
         """The daemon that must be ready, or started, before this one starts."""
         self.overdue = False
-        """It has used up its grace, and its probes cannot tell whether it is ready: nobody waits for that."""
+        """Whether its grace period is over while its probes cannot determine readiness; clients stop waiting."""
         self._any_changed = any_changed
         self._changed = Broadcast()
 
     def enter(self, detail: str | None, remedy: str | None, cause: Cause | None) -> None:
-        """The daemon comes into a state. Whoever waits is told by `notify`, when that is complete."""
+        """Enter a state. The caller wakes waiters with `notify` when it is complete."""
         self.since = time.time()
         self.detail, self.remedy, self.cause = detail, remedy, cause
         self.overdue = False
 
     def progress(self, detail: str | None) -> None:
-        """Show something while a state lasts; it is not for the journal."""
+        """Show progress within a state; it does not go to the journal."""
         if detail != self.detail:
             self.detail = detail
             self.notify()
 
     def set_overdue(self, overdue: bool) -> None:
-        """Say whether the daemon is overdue: whoever waits for it need not any longer."""
+        """Set whether the daemon is overdue, so that clients stop waiting for it."""
         if overdue != self.overdue:
             self.overdue = overdue
             self.notify()
 
     def notify(self) -> None:
-        """Wake whoever waits for a change of this daemon."""
+        """Wake all waiters for a change of this daemon."""
         self._changed.notify()
         self._any_changed.notify()
 
     async def change(self, timeout_s: float | None = None) -> None:
-        """Until something changes about this daemon, or `timeout_s` has passed."""
+        """Wait until this daemon changes, or `timeout_s` has passed."""
         await self._changed.wait(timeout_s)
 
     async def wait_for(self, reached: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Until `reached` holds; False if `timeout_s` passed first."""
+        """Wait until `reached` holds. Returns False if `timeout_s` passed first."""
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s
         while not reached():

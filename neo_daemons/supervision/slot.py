@@ -22,7 +22,7 @@ from .tree import Tree
 
 
 class Slots:
-    """The slots of all daemons, by name, and which main processes live: the only way from one daemon to another."""
+    """The slots and running main processes of all daemons: the only way from one daemon to another."""
 
     def __init__(self) -> None:
         self._slots: dict[str, Slot] = {}
@@ -32,39 +32,39 @@ class Slots:
         return self._slots[name]
 
     def add(self, slot: Slot) -> None:
-        """Make a slot known to the others, in place of an earlier one of its name."""
+        """Make a slot known to the others, replacing one of the same name."""
         self._slots[slot.name] = slot
 
     def remove(self, slot: Slot) -> None:
-        """Forget a slot, unless another one has taken its place."""
+        """Remove a slot, unless another one has replaced it."""
         if self._slots.get(slot.name) is slot:
             del self._slots[slot.name]
 
     def others(self, slot: Slot) -> Iterator[Slot]:
-        """All but this one."""
+        """Iterate over all slots but this one."""
         return (other for other in self._slots.values() if other is not slot)
 
     def ports_of_others(self, slot: Slot) -> set[int]:
-        """The ports that the other daemons have."""
+        """Return the ports of the other daemons."""
         return {number for other in self.others(slot) for number in other.ports.numbers.values()}
 
     def begun(self, name: str, process: Process) -> None:
-        """Note that a process is the main one of a daemon now."""
+        """Note that a process is now the main process of a daemon."""
         self._mains[process.pid] = (name, process)
 
     def ended(self, process: Process) -> None:
-        """Note that a main process has ended, or is nobody's any more."""
+        """Note that a main process has exited, or is no longer watched."""
         if self._mains.get(process.pid, ("", None))[1] is process:
             del self._mains[process.pid]
 
     def is_main_of_another(self, name: str, pid: int) -> bool:
-        """Whether a pid is that of the living main process of another daemon."""
+        """Whether a pid is that of the running main process of another daemon."""
         owner, process = self._mains.get(pid, (name, None))
         return owner != name and process is not None and process.is_alive()
 
 
 class _OtherMains:
-    """The living main processes of all daemons but one, as a container of pids."""
+    """The running main processes of all daemons but one, as a container of pids."""
 
     def __init__(self, slots: Slots, name: str) -> None:
         self._slots = slots
@@ -75,55 +75,55 @@ class _OtherMains:
 
 
 class Slot:
-    """The place of one daemon, which its runs fill one after the other."""
+    """What one daemon keeps from run to run."""
 
     def __init__(self, definition: Definition, context: Context, slots: Slots) -> None:
         self.definition = definition
         self.name = definition.name
         self.context = context
         self.state = State.EXTERNAL if definition.external else State.STOPPED
-        """Where the daemon is in its lifecycle. Its driver alone changes it."""
+        """The state in its lifecycle. Only its driver changes it."""
         self.restarts = 0
-        """By the supervisor, since the daemon was last started by hand or by `serve`."""
+        """Restarts by the supervisor since the daemon was last started by an operator or by `serve`."""
         self.may_have_survivor = True
-        """Nobody has looked yet whether an earlier supervisor left it running."""
+        """Whether an earlier supervisor may have left it running; False once that was checked."""
         self.log = DaemonLog(context.state_dir.daemon_log(self.name), definition.log)
         self.pidfile = PidFile(context.state_dir.daemon_record(self.name), context.ownership)
         self.ports = Ports(context.platform, definition, lambda: slots.ports_of_others(self))
         self.tree = Tree(context.platform, self.name, context.ownership, self.note, _OtherMains(slots, self.name))
         self.data_lock: Lock | None = None
         self.slots = slots
-        """Of all daemons."""
+        """The slots of all daemons."""
 
     def load(self) -> None:
-        """Read the record of an earlier supervisor and settle the ports. To be called before any start."""
+        """Read the record of an earlier supervisor and settle the ports. Must be called before any start."""
         try:
             fault = self.pidfile.load()
         except OSError as error:
-            fault = f"{self.pidfile.path} cannot be read or set aside: {error.strerror}"
+            fault = f"{self.pidfile.path} cannot be read or moved aside: {error.strerror}"
         if fault is not None:
             self.note(EventName.RECORD_DAMAGED, fault)
         record = self.pidfile.record
         if record is not None:
             self.restarts = record.restarts
-        # A host that is not ours, or a name that leads nowhere: the start will say so.
+        # The host is not of this machine, or its name does not resolve: the start will report that.
         with contextlib.suppress(OSError):
             self.ports.settle(record.ports if record is not None else {})
         for name, port in self.definition.ports.items():
             number = self.ports.numbers.get(name)
             if record is None and port.preferred is not None and number not in (None, port.preferred):
-                self.note(EventName.PORT_TAKEN, f"port {port.preferred} is held by somebody; using {number}")
+                self.note(EventName.PORT_TAKEN, f"port {port.preferred} is in use; using {number}")
 
     def note(
         self, event: EventName, detail: str | None = None, pid: int | None = None, cause: Cause | None = None
     ) -> None:
-        """Write an entry about this daemon into the journal."""
+        """Add an entry about this daemon to the journal."""
         self.context.journal.add(event, daemon=self.name, state=self.state.public, pid=pid, detail=detail, cause=cause)
 
     # Files and locks
 
     def lock_data(self) -> Lock | str:
-        """Take the lock of the data directory, which must exist; who has it, if that is somebody else."""
+        """Take the lock of the data directory, which must exist. Returns a description of the holder if it is taken."""
         if self.data_lock is not None and not self.data_lock.is_at_its_path():
             self.release_data()  # of a directory that was deleted
         if self.data_lock is None:
@@ -134,11 +134,11 @@ class Slot:
             if self.data_lock is None:
                 with contextlib.suppress(OSError):
                     return path.read_text(errors="replace").strip()[:300]
-                return "somebody"
+                return "an unidentified process"
         return self.data_lock
 
     def release_data(self) -> None:
-        """Let go of the data directory; the daemon's processes hold its lock as long as they live."""
+        """Release the data directory; the daemon's processes hold its lock as long as they run."""
         if self.data_lock is not None:
             self.data_lock.release()
             self.data_lock = None
@@ -148,8 +148,8 @@ class Slot:
         return self.data_lock is not None and not self.data_lock.is_at_its_path()
 
     def clear_record(self) -> None:
-        """Remove the record, as nothing of the daemon lives. If something does that could not be ended, the record
-        stays to prove whose it is."""
+        """Remove the record if nothing of the daemon runs. If a process could not be stopped, the record stays to prove
+        who owns it."""
         if not self.context.ownership.is_lock_free(self.name):
             return
         try:
@@ -158,7 +158,7 @@ class Slot:
             self.note(EventName.RECORD_NOT_REMOVED, faults.describe(error))
 
     async def end_leftovers(self) -> None:
-        """End what an earlier supervisor left of a daemon that is no longer configured."""
+        """Stop what an earlier supervisor left of a daemon that is no longer configured."""
         await self.tree.sweep(self.definition.stop.grace_s)
         self.clear_record()
 
@@ -166,7 +166,7 @@ class Slot:
 
     @property
     def url(self) -> str | None:
-        """Where the daemon is reached, as its definition says or by its first port."""
+        """The URL of the daemon, from its definition or its first port."""
         definition = self.definition
         if definition.external:
             return definition.external
@@ -180,15 +180,15 @@ class Slot:
         return f"{scheme}://{url_host(definition.host)}:{next(iter(self.ports.numbers.values()))}"
 
     def values(self) -> Mapping[str, str]:
-        """Everything that this daemon's strings can refer to, as things are when it is looked up."""
+        """Return all values that this daemon's strings can refer to, current at each lookup."""
         return _Values(self)
 
     def values_for_others(self) -> dict[str, str]:
-        """What the strings of other daemons can refer to, as ``daemons.NAME.…``."""
+        """Return the values that the strings of other daemons can refer to, as ``daemons.NAME.…``."""
         return {**self._own_values(), "url": self.url or ""}
 
     def values_of_its_own(self) -> dict[str, str]:
-        """What the daemon's own strings can refer to of itself, and of the project."""
+        """Return the values of the daemon and of the project that its own strings can refer to."""
         url = self.url
         return {**self._values_before_url(), **({"url": url} if url is not None else {})}
 
@@ -199,13 +199,13 @@ class Slot:
         return own_values(self.definition, log_path=str(self.log.path), ports=self.ports.numbers)
 
     def environment(self, launch_env: Mapping[str, str], mark: Mark) -> dict[str, str]:
-        """The environment of the daemon's processes: what all daemons inherit, what its catalog entry and its
-        definition say, and its mark."""
+        """Return the environment of the daemon's processes: the inherited one, its catalog entry, its definition,
+        and its mark."""
         stated = expand_all({**launch_env, **self.definition.env}, self.values())
         return {**self.context.env, **stated, MARK_VARIABLE: str(mark)}
 
     def exports(self) -> dict[str, str]:
-        """What a program that uses the daemon needs in its environment."""
+        """Return the environment variables for programs that use the daemon."""
         with contextlib.suppress(UnknownReference):  # its ports are not settled yet
             exports: dict[str, str] = expand_all(self.definition.exports, self.values())
             return exports
@@ -213,12 +213,12 @@ class Slot:
 
 
 DATA_LOCK = ".neo-daemons.lock"
-"""In a data directory: held by the daemon that uses it, and by the supervisor that started it. A supervisor that has
-adopted the daemon does not hold it until it starts the daemon anew."""
+"""Lock file in a data directory, held by the daemon that uses it and the supervisor that started it. A supervisor that
+adopted the daemon does not hold it until it restarts the daemon."""
 
 
 class _Values(Mapping[str, str]):
-    """A daemon's own values, and those of all others. Of these only what is asked for is made: there may be many."""
+    """A daemon's own values, and those of all others, which are computed on demand: there may be many."""
 
     def __init__(self, slot: Slot) -> None:
         self._own = slot.values_of_its_own()

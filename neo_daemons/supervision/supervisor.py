@@ -42,19 +42,19 @@ from .slot import Slot
 from .upkeep import Upkeep
 
 PARALLEL = max(4, 2 * (os.cpu_count() or 1))
-"""Daemons that are starting at once."""
+"""Maximum number of daemons that start at the same time."""
 EXPLAINED_EVENTS = 15
 CAME = {
-    Way.COPIED: (EventName.STATE_DIR_COPIED, "its daemons are not this one's"),
-    Way.MOVED: (EventName.STATE_DIR_MOVED, "its daemons are ours"),
+    Way.COPIED: (EventName.STATE_DIR_COPIED, "its daemons do not belong to this copy"),
+    Way.MOVED: (EventName.STATE_DIR_MOVED, "its daemons still belong to it"),
 }
 
 
 class UnknownDaemon(KeyError):
-    """No daemon of that name is configured; ``str()`` names those that are."""
+    """No daemon of that name is configured; ``str()`` lists the configured ones."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        self.message = f"there is no daemon {name!r}; configured: {', '.join(sorted(known)) or 'none'}"
+        self.message = f"unknown daemon {name!r}; configured daemons: {', '.join(sorted(known)) or 'none'}"
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -66,11 +66,11 @@ class Supervisor:
 
     Args:
         definitions: the daemons.
-        state_dir: where everything is kept.
-        resolve: how a definition is run on this machine.
-        values: what references can name besides the daemons' own.
+        state_dir: the state directory.
+        resolve: determines how a definition is run on this machine.
+        values: values that references can name, besides the daemons' own.
         env: the environment that daemons inherit.
-        on_demand: start nothing by itself but what an earlier supervisor had running.
+        on_demand: start only daemons that an earlier supervisor had running, until a client asks for others.
     """
 
     def __init__(
@@ -92,13 +92,13 @@ class Supervisor:
         self.platform = platform or current_platform()
         self.config = config
         self.url: str | None = None
-        """Of the control API over TCP, if there is one."""
+        """URL of the control API over TCP, if it is served."""
         self.started_at = time.time()
         self.stopping = False
         self.inhibitors: dict[int, str | None] = {}
-        """Clients that ask for no recycling: of one daemon, or (None) of any."""
+        """Clients that inhibit recycling: of one daemon, or (None) of all."""
         self.on_remade: Callable[[], None] = lambda: None
-        """Called when the state directory was deleted and has been made again."""
+        """Called after a deleted state directory was recreated."""
         self.upkeep = Upkeep(
             state_dir, self.platform, token=(token := secrets.token_hex(16)), config=config, started_at=self.started_at
         )
@@ -132,11 +132,11 @@ class Supervisor:
     # Life
 
     async def start(self, socket: str = "") -> None:
-        """Take the state directory and start (or adopt) every enabled daemon. Returns when all starts are under
-        way, not when they are done.
+        """Take the state directory and start (or adopt) every enabled daemon. Returns when all starts are in
+        progress, not when they are done.
 
         Raises:
-            AlreadyRunning: another supervisor has it. Nothing was written.
+            AlreadyRunning: another supervisor holds it. Nothing was written.
             StateDirError: the directory cannot be used.
         """
         self.upkeep.claim()
@@ -170,7 +170,7 @@ class Supervisor:
                 fleet.begin(daemon)
 
     def _find_leftovers(self, survivors: Survivors) -> Iterator[Slot]:
-        """Daemons that an earlier supervisor left, and that the configuration no longer has us run."""
+        """Find daemons that an earlier supervisor left and that are no longer configured to run."""
         wanted = {
             name
             for name, daemon in self.daemons.items()
@@ -182,7 +182,7 @@ class Supervisor:
 
     @property
     def fleet(self) -> Fleet:
-        """The daemons; there from `launch` on."""
+        """The daemons; available after `launch`."""
         assert self._fleet is not None, "the supervisor has not been started"
         return self._fleet
 
@@ -203,7 +203,7 @@ class Supervisor:
 
     @property
     def journal(self) -> Journal:
-        """What happened."""
+        """The journal of events."""
         return self.context.journal
 
     def _is_inhibited(self, name: str) -> bool:
@@ -211,11 +211,11 @@ class Supervisor:
 
     async def stop(self, *, detach: bool = False) -> None:
         """Stop every daemon, dependants first. With `detach` the daemons are left running, for the next supervisor to
-        adopt. The state directory stays taken until `release`."""
+        adopt. The state directory stays locked until `release`."""
         if self._fleet is None:
             return
         self.stopping = True
-        async with self._reloading:  # what it has begun to start must be stopped too
+        async with self._reloading:  # daemons that a reload is starting must be stopped too
             await self._stop(detach=detach)
 
     async def _stop(self, *, detach: bool) -> None:
@@ -235,22 +235,22 @@ class Supervisor:
         self.journal.close()
 
     def hurry(self) -> None:
-        """Cut every grace: SIGKILL now."""
+        """Skip all grace periods: send SIGKILL now."""
         for daemon in self.daemons.values():
             daemon.slot.tree.hurry()
         self._leftovers.hurry()
 
     def release(self) -> None:
-        """Give the state directory back."""
+        """Release the state directory."""
         self.upkeep.release()
 
     # Being found
 
     def keep_claim(self) -> None:
-        """Make again what is missing of the things by which this supervisor is found.
+        """Recreate whatever is missing of the directory, the lock and the record of this supervisor.
 
         Raises:
-            StateDirLost: the state directory is no longer its own; the supervisor should stop.
+            StateDirLost: it no longer owns the state directory and should stop.
         """
         try:
             self.upkeep.keep(self.journal, self._restore)
@@ -260,7 +260,7 @@ class Supervisor:
             raise
 
     def _restore(self) -> None:
-        """Write again what was in the state directory, which was deleted."""
+        """Restore the contents of a deleted state directory."""
         self.context.ownership.look_again()
         for daemon in self.daemons.values():
             daemon.restore_record()
@@ -268,10 +268,10 @@ class Supervisor:
         self.on_remade()
 
     def keep_records(self) -> None:
-        """Write again the records of running daemons that somebody has deleted.
+        """Rewrite deleted records of running daemons.
 
         Raises:
-            OSError: their directory cannot be looked at now.
+            OSError: their directory cannot be checked at present.
         """
         for slot in self.upkeep.missing_records(self.fleet.slots):
             self.daemons[slot.name].restore_record()
@@ -279,10 +279,10 @@ class Supervisor:
     # Orders
 
     def daemon(self, name: str) -> SupervisedDaemon:
-        """The daemon of that name.
+        """Return the daemon of that name.
 
         Raises:
-            UnknownDaemon: there is none.
+            UnknownDaemon: it is not configured.
         """
         try:
             return self.daemons[name]
@@ -290,18 +290,18 @@ class Supervisor:
             raise UnknownDaemon(name, self.daemons) from None
 
     def order(self, name: str, event: Event) -> SupervisedDaemon:
-        """Carry out an operator's wish; the daemon, whose `state` will tell. With a daemon, those that it requires
-        are started too.
+        """Carry out an operator's order, and return the daemon, whose `state` shows the outcome. Starting a daemon
+        also starts those that it requires.
 
         Raises:
-            UnknownDaemon: there is none of that name.
-            Refused: it cannot be done; says why.
+            UnknownDaemon: it is not configured.
+            Refused: the order is not possible; the message says why.
         """
         daemon = self.daemon(name)
         self._refuse_if_stopping()
         if name in self.fleet.changing:
             return self._order_later(daemon, event)
-        daemon.order(event, f"{event} by an operator", Cause.OPERATOR)
+        daemon.order(event, f"{event} requested by an operator", Cause.OPERATOR)
         if event in (Event.START, Event.RESTART):
             for required in daemon.definition.requires:
                 other = self.daemons.get(required)
@@ -313,7 +313,7 @@ class Supervisor:
 
     def _order_later(self, daemon: SupervisedDaemon, event: Event) -> SupervisedDaemon:
         if event not in (Event.START, Event.RESTART):
-            raise Refused("it is just being changed by a reload; try again when that is done")
+            raise Refused("a reload is changing it; try again when the reload is done")
         self.fleet.changing[daemon.name] = True
         return daemon
 
@@ -321,10 +321,10 @@ class Supervisor:
         if self.stopping:
             raise Refused("the supervisor is stopping")
 
-    # Looking
+    # Status
 
     def status(self) -> Status:
-        """The state of everything, now."""
+        """Return the current status of the supervisor and its daemons."""
         usage = self._usage(self.daemons.values())
         holds, journal = self.context.holds, self.journal
         return Status(
@@ -342,7 +342,7 @@ class Supervisor:
         )
 
     def status_of(self, daemon: SupervisedDaemon, usage: Usage | None = None) -> DaemonStatus:
-        """The state of one daemon, now; nothing is looked up but what is passed in."""
+        """Return the current status of one daemon, without measuring anything: `usage` is passed in."""
         return describe.status_of(daemon, self.daemons, usage, self.fleet.changing)
 
     def is_settled(self, daemon: SupervisedDaemon) -> bool:
@@ -355,29 +355,29 @@ class Supervisor:
         return {name: found[pid] for name, pid in pids.items() if pid in found}
 
     def explain(self, name: str) -> Explanation:
-        """Why a daemon is in the state it is in.
+        """Explain the current state of a daemon.
 
         Raises:
-            UnknownDaemon: there is none of that name.
+            UnknownDaemon: it is not configured.
         """
         daemon = self.daemon(name)
         status = self.status_of(daemon, self._usage([daemon]).get(name))
         return describe.explain(daemon, status, self.events(EXPLAINED_EVENTS, name))
 
     def events(self, count: int, name: str | None = None) -> list[JournalEntry]:
-        """The latest entries of the journal."""
+        """Return the latest entries of the journal."""
         return self.journal.latest(count, name)
 
     # Reload
 
     def plan(self, definitions: Iterable[Definition]) -> list[Change]:
-        """What `reload` with these definitions would do."""
+        """Return what `reload` with these definitions would do."""
         return plan(self.fleet, definitions)
 
     async def reload(self, definitions: Iterable[Definition], *, config: str | None = None) -> list[Change]:
         """Bring the daemons in line with new definitions, touching only what changed. Returns what was done; new
         processes may still be starting."""
-        self._refuse_if_stopping()  # whose stop has the lock until all has ended
+        self._refuse_if_stopping()  # a stop holds the lock until all daemons have stopped
         async with self._reloading:
             self._refuse_if_stopping()
             self.config = config or self.config

@@ -1,5 +1,5 @@
-"""What ``doctor`` looks at, from outside: what is installed, who has the ports and directories of a project, and what
-was left behind. Nothing is changed here; `reaping` ends what is left."""
+"""The checks of ``doctor``: what is installed, which processes use the ports and directories of a project, and what was
+left behind. Nothing is changed here; `reaping` stops leftovers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Level = Literal["ok", "note", "problem"]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """One thing that `survey` looked at."""
+    """One result of `survey`."""
 
     level: Level
     subject: str
@@ -47,7 +47,7 @@ def survey(
     values: Mapping[str, str],
     env: Mapping[str, str],
 ) -> list[Finding]:
-    """Look at everything that matters to these daemons.
+    """Check everything that matters to these daemons, from outside.
 
     Args:
         resolve, values, env: those of the `Supervisor` that would run them.
@@ -63,8 +63,10 @@ def survey(
         findings += _data(definition, platform)
     findings += _records(ownership, supervised=supervisor is not None)
     for orphan in orphans(ownership, platform):
-        remedy = "serve adopts it if it can; reap ends it" if orphan.own else f"reap --state-dir {orphan.state_dir}"
-        text = f"pid {orphan.pid} ({orphan.command}) of {orphan.state_dir} is supervised by nobody"
+        remedy = f"neo-daemons reap --state-dir {orphan.state_dir}"
+        if orphan.own:
+            remedy = "`neo-daemons serve` adopts it if it can; `neo-daemons reap` stops it"
+        text = f"pid {orphan.pid} ({orphan.command}) of {orphan.state_dir} has no supervisor"
         level: Level = "problem" if orphan.own else "note"
         findings.append(Finding(level=level, subject=orphan.name, text=text, remedy=remedy))
     return findings
@@ -80,16 +82,17 @@ def _supervisor(state_dir: StateDir, supervisor: FoundSupervisor | None) -> Find
         found = provenance(state_dir)
         if found is not None and found.way is not Way.MOVED:
             source = found.directory.path
-            text = f"none is running; what is in {state_dir.path} was copied from {source}, and counts for nothing here"
-            return Finding(level="note", subject="supervisor", text=text, remedy="up starts one, with its own daemons")
-        text = f"none is running; {state_dir.record} is left from one that was killed"
-        return Finding(level="note", subject="supervisor", text=text, remedy="up starts one, which adopts what lives")
+            text = f"none is running; the files in {state_dir.path} were copied from {source} and are ignored"
+            return Finding(level="note", subject="supervisor", text=text, remedy="`neo-daemons up` starts one")
+        text = f"none is running; {state_dir.record} was left by a killed supervisor"
+        remedy = "`neo-daemons up` starts one, which adopts the running daemons"
+        return Finding(level="note", subject="supervisor", text=text, remedy=remedy)
     return Finding(level="ok", subject="supervisor", text=f"none is running for {state_dir.path}")
 
 
 def _directory(state_dir: StateDir) -> list[Finding]:
     if not state_dir.path.exists():
-        return [Finding(level="ok", subject="state dir", text=f"{state_dir.path} will be made")]
+        return [Finding(level="ok", subject="state dir", text=f"{state_dir.path} will be created")]
     probe = state_dir.logs / ".doctor.log"
     try:
         descriptor = DaemonLog(probe, Log()).open()
@@ -99,7 +102,7 @@ def _directory(state_dir: StateDir) -> list[Finding]:
     os.close(descriptor)
     lossless = DaemonLog(probe, Log()).is_lossless()
     probe.unlink(missing_ok=True)
-    how = "lossless" if lossless else "by copy and truncate (this file system cannot cut off a file's front)"
+    how = "lossless" if lossless else "by copy-truncate (this file system cannot remove the start of a file)"
     return [Finding(level="ok", subject="state dir", text=f"{state_dir.path}; logs are rotated {how}")]
 
 
@@ -117,27 +120,27 @@ def _installed(
         return [Finding(level="problem", subject=definition.name, text=launch.reason, remedy=launch.remedy)]
     version = f" {launch.version}" if launch.version else ""
     known = {**values, "name": definition.name, "host": definition.host, "data_dir": definition.data_dir or ""}
-    # What is known at the start only (a port) is looked at then.
+    # References that are resolved only at the start (a port) are skipped.
     stated = {**{name: escape(text) for name, text in env.items()}, **launch.env, **definition.env}
     env = {name: expand(text, known) for name, text in stated.items() if known.keys() >= set(names(text))}
     program = launch.command[0]
     if not known.keys() >= set(names(program)) or (env.get("PATH") is None and "PATH" in stated):
-        return [Finding(level="ok", subject=definition.name, text=f"{program}, known at its start{version}")]
+        return [Finding(level="ok", subject=definition.name, text=f"{program}, resolved when it starts{version}")]
     program = expand(program, known)
     fault = programs.fault([program], env, definition.cwd)
     if fault is not None:
-        remedy = f"correct that, or daemons.{definition.name}.command"
+        remedy = f"fix that or daemons.{definition.name}.command"
         return [Finding(level="problem", subject=definition.name, text=fault, remedy=remedy)]
     found = programs.find(program, env, definition.cwd)
     findings = [Finding(level="ok", subject=definition.name, text=f"{found}{version}")]
     for provision in launch.provisions:
         if not Path(provision.target).is_dir():
-            text = f"{provision.target} will be made at the first start: {provision.steps[0].title}"
+            text = f"{provision.target} will be created at the first start: {provision.steps[0].title}"
             findings.append(Finding(level="ok", subject=definition.name, text=text))
         elif (broken := try_now(provision, platform, env, definition.cwd)) is None:
             findings.append(Finding(level="ok", subject=definition.name, text=f"{provision.target} works"))
         else:
-            text, remedy = f"{provision.target} {broken}", "none needed: the next start tries it, and mends it"
+            text, remedy = f"{provision.target} {broken}", "nothing to do: the next start checks and repairs it"
             findings.append(Finding(level="note", subject=definition.name, text=text, remedy=remedy))
     if launch.note:
         findings.append(Finding(level="note", subject=definition.name, text=launch.note))
@@ -158,7 +161,8 @@ def _ports(definition: Definition, ownership: Ownership, platform: Platform) -> 
             continue
         holder = platform.port_holder(number)
         if holder is not None and holder.pid is not None and ownership.owns(holder.pid, definition.name):
-            findings.append(Finding(level="ok", subject=definition.name, text=f"port {number} is its own"))
+            text = f"port {number} is in use by this daemon"
+            findings.append(Finding(level="ok", subject=definition.name, text=text))
         elif port.fixed is not None:
             key = "port" if name == "main" else f"ports.{name}"
             findings.append(
@@ -187,7 +191,7 @@ def _data(definition: Definition, platform: Platform) -> list[Finding]:
 
 
 def _is_lost(record: DaemonRecord) -> bool:
-    """Whether a daemon writes to a log that is no longer where it was."""
+    """Whether a daemon writes to a log that was deleted or moved."""
     try:
         return record.log_inode not in (None, os.stat(record.log_path).st_ino)
     except FileNotFoundError:
@@ -208,12 +212,12 @@ def _records(ownership: Ownership, *, supervised: bool) -> list[Finding]:
                     level="problem",
                     subject=path.stem,
                     text=f"damaged record: {error}",
-                    remedy="none needed: the next start sets it aside",
+                    remedy="nothing to do: the next start moves it aside",
                 )
             )
             continue
         except Unverifiable as error:
-            findings.append(Finding(level="problem", subject=path.stem, text=str(error), remedy="end it by hand"))
+            findings.append(Finding(level="problem", subject=path.stem, text=str(error), remedy="stop it yourself"))
             continue
         if living is not None:
             living.close()
@@ -224,6 +228,6 @@ def _records(ownership: Ownership, *, supervised: bool) -> list[Finding]:
         elif not supervised:
             text = stranger or "stale record: its process is gone"
             findings.append(
-                Finding(level="note", subject=path.stem, text=text, remedy="none needed: the next start clears it")
+                Finding(level="note", subject=path.stem, text=text, remedy="nothing to do: the next start removes it")
             )
     return findings

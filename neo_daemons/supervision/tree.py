@@ -1,4 +1,4 @@
-"""The processes of one daemon: how they are signalled, ended, and swept up."""
+"""Signal, stop and sweep up the processes of one daemon."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .ownership import Ownership
 from .platform import ExitStatus, Platform, Process
 
 SWEEP_GRACE_S = 3.0
-"""Leftovers of a run that has ended get this long between SIGTERM and SIGKILL."""
+"""Grace period between SIGTERM and SIGKILL for the leftovers of a run."""
 SWEEP_POLL_S = 0.02
 GIVE_UP_S = 5.0
-"""What outlives SIGKILL for so long is not ours to end (another user's, or asleep in the kernel)."""
+"""A process that outlives SIGKILL by this much belongs to another user or is asleep in the kernel."""
 
 Note = Callable[[EventName, str | None, int | None], None]
-"""Tells the journal: event, detail, pid."""
+"""Adds a journal entry: event, detail, pid."""
 
 
 class Tree:
-    """The process tree of a daemon, over all its runs.
+    """The process tree of a daemon, across all its runs.
 
     Args:
-        ownership: tells which processes are the daemon's.
-        others: the main processes of other daemons, each alive and in somebody's hand.
+        ownership: decides which processes belong to the daemon.
+        others: pids of the running main processes of other daemons.
     """
 
     def __init__(
@@ -47,29 +47,29 @@ class Tree:
         self._hurry = asyncio.Event()
 
     def begin(self) -> None:
-        """A run begins: nobody has asked to hurry its end yet."""
+        """Note that a run begins, whose grace period is not skipped yet."""
         self._hurry.clear()
 
     def hurry(self) -> None:
-        """Cut the grace of an end that is under way, or comes."""
+        """Skip the grace period of the current or next stop."""
         self._hurry.set()
 
     async def end(self, process: Process, exited: asyncio.Future[ExitStatus], stop: Stop) -> None:
-        """End a run: signal, grace, SIGKILL; returns when everything of it is seen to be gone.
+        """Stop a run: signal, grace period, SIGKILL. Returns when all of its processes are gone.
 
         Args:
-            process: the main one.
-            exited: is done when that has exited.
+            process: the main process.
+            exited: done when it has exited.
         """
         if not exited.done():
             self.signal(process, getattr(signal, stop.signal))
             self.signal(process, signal.SIGCONT)  # a stopped process takes its signal only then
             if not await self._gone(exited, stop.grace_s):
                 why = f"still there {stop.grace_s:g} s after {stop.signal}: SIGKILL"
-                self._note(EventName.KILLED, "asked to hurry: SIGKILL" if self._hurry.is_set() else why, process.pid)
+                self._note(EventName.KILLED, "stop forced: SIGKILL" if self._hurry.is_set() else why, process.pid)
                 self.signal(process, signal.SIGKILL)
                 await exited
-        # What is left of its group after the main process: nothing in it has anything to live for.
+        # Nothing in its group has a purpose after the main process.
         self._signal_group(process, signal.SIGTERM)
         await self.sweep(min(SWEEP_GRACE_S, stop.grace_s), process)
 
@@ -83,12 +83,12 @@ class Tree:
         return exited.done()
 
     async def sweep(self, grace_s: float = SWEEP_GRACE_S, leader: Process | None = None) -> None:
-        """End what bears our mark or holds our lock: strays that left the main process's group, and what an earlier
-        run left.
+        """Stop the processes that carry our mark or hold our lock: strays that left the main process's group, and
+        leftovers of an earlier run.
 
         Args:
-            grace_s: between SIGTERM and SIGKILL.
-            leader: of the group that is killed at once when the grace is over.
+            grace_s: time between SIGTERM and SIGKILL.
+            leader: leads the group that is killed when the grace period is over.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
@@ -98,15 +98,15 @@ class Tree:
             if not left:
                 if self._ownership.is_lock_free(self._name):
                     return
-                # Somebody holds it: one that lost its mark, or a chain that forks faster than we look.
+                # The holder lost its mark, or belongs to a chain that forks faster than we check.
                 left = self._ownership.lock_holders(self._name)
             force = loop.time() >= deadline or self._hurry.is_set()
             if loop.time() >= deadline + GIVE_UP_S:
-                pids = ", ".join(str(process.pid) for process in left) or "a process that cannot be told"
-                self._note(EventName.NOT_SWEPT, f"{pids} cannot be ended", None)
+                pids = ", ".join(str(process.pid) for process in left) or "an unidentified process"
+                self._note(EventName.NOT_SWEPT, f"{pids} cannot be stopped", None)
                 for process in left:
                     process.close()
-                return  # the lock stays held: the next start will say so
+                return  # the lock stays held, and the next start will report it
             if force and leader is not None:
                 self._signal_group(leader, signal.SIGKILL)  # at once for all: a chain cannot outrun it
             for process in left:
@@ -114,15 +114,15 @@ class Tree:
                     self.signal(process, signal.SIGKILL)
                 elif process.pid not in asked:
                     asked.add(process.pid)
-                    self._note(EventName.SWEPT, f"pid {process.pid} was left by this daemon", process.pid)
+                    self._note(EventName.SWEPT, f"pid {process.pid} was left behind by this daemon", process.pid)
                     self.signal(process, signal.SIGTERM, alone=True)
                     self.signal(process, signal.SIGCONT, alone=True)
                 process.close()
             await asyncio.sleep(SWEEP_POLL_S)
 
     def signal(self, process: Process, signum: int, *, alone: bool = False) -> bool:
-        """Send a signal to the group that a process leads; to the process alone if asked, or where it leads none, as
-        one that was forked off and followed. False if nothing got it."""
+        """Send a signal to the group that a process leads, or only to the process if `alone` or if it leads no group.
+        Returns False if no process received it."""
         if not alone and self._signal_group(process, signum):
             return True
         try:
@@ -139,5 +139,5 @@ class Tree:
             return False
 
     def _not_permitted(self, process: Process, error: PermissionError) -> None:
-        """A daemon that has become another user's may not be ours to signal any more."""
-        self._note(EventName.NOT_PERMITTED, f"pid {process.pid} may not be signalled: {error.strerror}", process.pid)
+        """Note that we may not signal a process, e.g. one that changed its user."""
+        self._note(EventName.NOT_PERMITTED, f"pid {process.pid} cannot be signalled: {error.strerror}", process.pid)

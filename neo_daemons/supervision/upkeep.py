@@ -1,4 +1,4 @@
-"""Keeps a supervisor findable: its state directory, its lock, its record, and the records of its daemons."""
+"""Keep a supervisor findable: maintain its state directory, lock and record, and the records of its daemons."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .slot import Slot
 
 
 class Upkeep:
-    """The hold on one state directory, from `claim` to `release`.
+    """Maintain the claim on one state directory, from `claim` to `release`.
 
     Args:
-        token: in the mark of what the supervisor itself runs.
+        token: the token in the mark of processes that the supervisor itself runs.
     """
 
     def __init__(
@@ -30,9 +30,9 @@ class Upkeep:
     ) -> None:
         self.state_dir = state_dir
         self.warning: str | None = None
-        """What cannot be kept up now."""
+        """What cannot be restored at present."""
         self.provenance: Provenance | None = None
-        """How the records in the state directory came here, and from where."""
+        """Where the records in the state directory were written, and how they came here."""
         self._platform = platform
         self._token = token
         self._config = config
@@ -42,23 +42,23 @@ class Upkeep:
         self._announced = False
         self._lost: StateDirLost | None = None
         self._records_changed_at = 0
-        """Of their directory, at the latest look."""
+        """Modification time of their directory at the latest check."""
 
     @property
     def is_lost(self) -> bool:
-        """The path is no longer ours: nothing may be written there."""
+        """Whether we no longer own the path, so that nothing may be written there."""
         return self._lost is not None
 
     def claim(self) -> None:
         """Take the state directory's lock.
 
         Raises:
-            AlreadyRunning: another supervisor has it. Nothing was written.
+            AlreadyRunning: another supervisor holds it. Nothing was written.
             StateDirError: the directory cannot be used.
         """
         state_dir = self.state_dir
         if presence(state_dir) is Presence.LOCK_DELETED:
-            # Under a supervisor that may still live, and is about to make it again.
+            # A supervisor may still run, and be about to recreate it.
             found = find_supervisor(state_dir, self._platform)
             if found is not None:
                 found.close()
@@ -66,10 +66,10 @@ class Upkeep:
         self._claim.take()
 
     def announce(self, socket: str) -> None:
-        """Write down who supervises, and where it is reached.
+        """Write the supervisor's record, with the address of its control API.
 
         Raises:
-            StateDirError: it cannot be written. At the first time the directory is given back then.
+            StateDirError: it cannot be written. The first time, this also releases the directory.
         """
         self._socket = socket
         first, self._announced = not self._announced, True
@@ -93,15 +93,14 @@ class Upkeep:
             raise
 
     def keep(self, journal: Journal, on_remade: Callable[[], None]) -> None:
-        """Make again what is missing of the things by which the supervisor is found: its directory, its lock, its
-        record.
+        """Recreate whatever is missing of the directory, the lock and the record.
 
         Args:
-            on_remade: writes again what was in a directory that was deleted.
+            on_remade: restores the contents of a deleted directory.
 
         Raises:
-            StateDirLost: the directory is no longer ours: it was moved, or another supervisor has taken its place.
-                Nothing is written there any more, and the supervisor should stop.
+            StateDirLost: we no longer own the directory: it was moved, or another supervisor owns the path.
+                Nothing more is written there, and the supervisor should stop.
         """
         if self._lost is not None:
             raise self._lost
@@ -111,7 +110,7 @@ class Upkeep:
                 self.announce(self._socket)
                 on_remade()
                 self._claim.remade = False
-                detail = f"{self.state_dir.path} was deleted, wholly or in part"
+                detail = f"{self.state_dir.path} was deleted, fully or partly"
                 journal.add(EventName.STATE_DIR_REMADE, detail=detail)
             self.warning = None
         except StateDirLost as error:
@@ -121,13 +120,13 @@ class Upkeep:
             raise
         except (OSError, StateDirError) as error:  # it may be possible later
             why = error.strerror if isinstance(error, OSError) else error
-            self.warning = f"{self.state_dir.path} cannot be kept up: {why}"
+            self.warning = f"cannot restore {self.state_dir.path}: {why}"
 
     def missing_records(self, slots: Iterable[Slot]) -> list[Slot]:
-        """The daemons whose records somebody has deleted while they run.
+        """Return the daemons whose records were deleted while they run.
 
         Raises:
-            OSError: the directory of records cannot be looked at now.
+            OSError: the directory of records cannot be checked at present.
         """
         changed_at = self.state_dir.daemons.stat().st_mtime_ns
         if changed_at == self._records_changed_at:
@@ -140,5 +139,5 @@ class Upkeep:
         return directory == self._claim.directory.key
 
     def release(self) -> None:
-        """Give the state directory back."""
+        """Release the state directory."""
         self._claim.release()

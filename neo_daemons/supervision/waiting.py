@@ -1,4 +1,4 @@
-"""Before a daemon starts: waiting for those that it requires, or is to start after."""
+"""Wait, before a daemon starts, for those that it requires or starts after."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Peer(Protocol):
 
     @property
     def state(self) -> State:
-        """Where it is in its lifecycle."""
+        """The state in its lifecycle."""
 
     @property
     def ready(self) -> bool:
-        """Usable now."""
+        """Whether it is usable now."""
 
 
 async def wait_for_others(definition: Definition, situation: Situation, others: Mapping[str, Peer]) -> None:
-    """Until all that a daemon requires are ready, and those that it starts after have begun.
+    """Wait until all daemons that one requires are ready, and those that it starts after have started.
 
     Args:
-        situation: of the daemon that waits.
+        situation: the situation of the waiting daemon.
         others: all daemons of the supervisor, by name.
     """
     try:
@@ -39,14 +39,14 @@ async def wait_for_others(definition: Definition, situation: Situation, others: 
             situation.waiting_for = other.name
             situation.progress(f"waiting for {other.name}, which is {other.state.public} ({why})")
             await other.situation.change()
-            situation.notify()  # whether it is of use to wait for us depends on the other
+            situation.notify()  # whether waiting for us makes sense depends on the other
     finally:
         situation.waiting_for = None
     situation.progress(None)
 
 
 def _unmet(definition: Definition, others: Mapping[str, Peer]) -> tuple[Peer, str] | None:
-    """A daemon that must be ready, or started, before this one, and why."""
+    """Find a daemon that must be ready, or started, before this one, and why."""
     for name in definition.requires:
         other = others.get(name)
         if other is not None and not other.ready:

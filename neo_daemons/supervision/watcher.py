@@ -1,4 +1,4 @@
-"""Takes what watching a daemon finds, and feeds it to its lifecycle."""
+"""Feed the results of watching a daemon to its lifecycle."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Handle(Protocol):
 
 
 class Watcher:
-    """What watching one daemon finds.
+    """Feed the results of watching one daemon to its lifecycle.
 
     Args:
-        handle: feeds an event to its lifecycle.
-        condemn: says that the present run must end.
+        handle: handles an event of its lifecycle.
+        condemn: ends the current run.
     """
 
     def __init__(
@@ -48,27 +48,27 @@ class Watcher:
         self.situation = situation
         self.condemn = condemn
         self.external_ready = False
-        """An external daemon is usable, as far as the last probe says."""
+        """Whether an external daemon is usable, according to the last probe."""
         self.results: deque[tuple[float, Result]] = deque(maxlen=REMEMBERED_RESULTS)
-        """What the probes have found lately: at what time (seconds since the epoch), and what."""
+        """The latest results of the probes, with their times in seconds since the epoch."""
 
     def passed(self, how: str) -> None:
-        """The run is ready, or answers again."""
+        """Report that the run is ready, or answers again."""
         self._handle(Event.PASS, how)
 
     def failed(self, why: str) -> None:
-        """A liveness probe has failed."""
+        """Report that a liveness probe failed."""
         self._handle(Event.FAIL, why, cause=Cause.PROBE)
 
     def observed(self, why: str, *, ready: bool) -> None:
-        """An external daemon is usable, or not."""
+        """Report whether an external daemon is usable."""
         if ready != self.external_ready or self.situation.detail is None:
             self.external_ready = ready
             self._slot.note(EventName.EXTERNAL_READY if ready else EventName.EXTERNAL_NOT_READY, why)
 
     def remember(self, result: Result, target: Target) -> None:
-        """Keep what a probe of this target has found, on change only: ten thousand healthy polls add nothing. The
-        first time in a run that a probe cannot tell, the journal says why."""
+        """Remember a probe's result if it differs from the last: ten thousand healthy polls add nothing. The first
+        unknown result of a run also goes to the journal."""
         if result.answer is Answer.UNKNOWN and "unknown" not in target.memory:
             target.memory["unknown"] = True
             self._slot.note(EventName.PROBE_UNKNOWN, result.detail)
@@ -76,11 +76,11 @@ class Watcher:
             self.results.append((time.time(), result))
 
     def may_recycle(self) -> bool:
-        """Whether the run may be ended now because of its age or size."""
+        """Whether the run may be stopped now because of its age or size."""
         name, context = self._slot.name, self._slot.context
         return name not in context.holds and not context.is_inhibited(name)
 
     def may_kill(self) -> bool:
-        """Whether the budget of kills by probes allows another one."""
+        """Whether the kill budget of the probes allows another kill."""
         now = asyncio.get_running_loop().time()
         return may_kill(self._slot.definition.restart, self._past.history, now)

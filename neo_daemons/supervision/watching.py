@@ -1,6 +1,6 @@
-"""Watching a daemon: a run for readiness, then for liveness and its limits; an external daemon from afar.
+"""Watch a run for readiness, then for liveness and its limits; observe an external daemon.
 
-What is found goes to a `Watcher`.
+The results go to a `Watcher`.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from .slot import Slot
 from .watcher import Watcher
 
 POLL_SHARE = 0.015
-"""Readiness is asked again after this share of the time it has taken so far: detection costs less than 2 % of any
-boot, however long."""
+"""Readiness is probed again after this share of the time elapsed so far, so that detection adds less than 2 % to any
+boot."""
 POLL_FLOOR_S, POLL_CEILING_S = 0.01, 1.0
 ADOPTED_GRACE_S = 30.0
-"""An adopted daemon that has had its time to start must answer within this, or is started anew. One that is younger
-than its grace has the rest of that, if it is more."""
+"""An adopted daemon must answer within this time, or the rest of its start grace period if that is longer. Otherwise it
+is restarted."""
 LIMITS_INTERVAL_S = 10.0
-"""How often max_runtime_s and max_rss_bytes are looked at where no liveness probe sets a pace."""
+"""Interval at which max_runtime_s and max_rss_bytes are checked without a liveness probe."""
 
 
 async def await_ready(run: Run, watcher: Watcher) -> None:
-    """Until the run is ready, or has used up its grace. What cannot be told makes it neither."""
+    """Probe the run until it is ready or its grace period is over. Unknown results decide nothing."""
     loop = asyncio.get_running_loop()
     start = loop.time()
     definition = run.slot.definition
     probes, grace_s = definition.ready, definition.start_grace_s
     if run.adopted:
-        # Health is what counts now. A line that it was to write it has written in its time, or its log was rotated.
+        # Only its health counts now. It has written its log line long ago, and the log may have been rotated.
         over = run.age_s > grace_s
         probes = (*(probe for probe in probes if not (over and isinstance(probe, LogProbe))), *definition.live)
         grace_s = min(grace_s, max(ADOPTED_GRACE_S, grace_s - run.age_s))
     while True:
         result, probe = await _check(run.slot, run.target, probes, watcher)
         if result.stranger:
-            # It lost the race for its port, and may not even end for that: the next start looks again.
+            # It lost the race for its port, and may not even exit because of it. The next start checks again.
             watcher.condemn(Cause.PROBE, result.detail)
             return
         elapsed = loop.time() - start
@@ -50,9 +50,9 @@ async def await_ready(run: Run, watcher: Watcher) -> None:
             probes = tuple(probe for probe in probes if not isinstance(probe, LogProbe))
             continue
         if result.ok:
-            watcher.passed("adopted, and answers" if run.adopted else f"ready after {elapsed:.2f} s")
+            watcher.passed("adopted; its probes pass" if run.adopted else f"ready after {elapsed:.2f} s")
             return
-        watcher.situation.progress(_told(result))
+        watcher.situation.progress(_shown(result))
         if elapsed > grace_s and result.answer is Answer.FAILED:
             watcher.condemn(Cause.PROBE, f"not ready after {grace_s:g} s: {result.detail}")
             return
@@ -61,12 +61,12 @@ async def await_ready(run: Run, watcher: Watcher) -> None:
 
 
 async def guard(run: Run, watcher: Watcher) -> None:
-    """While the run lasts: probe its liveness, and hold it to its limits."""
+    """Probe the liveness of a run and enforce its limits, as long as it lasts."""
     definition = run.slot.definition
     interval_s = min((probe.interval_s for probe in definition.live), default=LIMITS_INTERVAL_S)
     failures = 0
-    untold = False
-    known: str | None = None  # what was shown before it could not be told, if that was anything
+    unknown = False
+    known: str | None = None  # the detail shown before the result became unknown
     while True:
         await asyncio.sleep(interval_s)
         worn_out = _worn_out(run)
@@ -77,12 +77,12 @@ async def guard(run: Run, watcher: Watcher) -> None:
             continue
         result, probe = await _check(run.slot, run.target, definition.live, watcher)
         if result.answer is Answer.UNKNOWN:
-            if not untold:
-                untold, known = True, watcher.situation.detail
-            watcher.situation.progress(_told(result))  # and it stays what it was
+            if not unknown:
+                unknown, known = True, watcher.situation.detail
+            watcher.situation.progress(_shown(result))  # the state does not change
             continue
-        if untold:
-            untold = False
+        if unknown:
+            unknown = False
             watcher.situation.progress(known)
         if probe is None:
             failures = 0
@@ -93,44 +93,44 @@ async def guard(run: Run, watcher: Watcher) -> None:
         if failures < probe.failures:
             watcher.situation.progress(f"{result.detail} ({failures} of {probe.failures})")
         elif watcher.may_kill():
-            watcher.condemn(Cause.PROBE, f"{failures} failures in a row: {result.detail}")
+            watcher.condemn(Cause.PROBE, f"{failures} consecutive failures: {result.detail}")
             return
         else:
             kills = definition.restart.kills
             watcher.situation.progress(
-                f"{result.detail}; left alone: its probes ended it {kills} times within the hour"
+                f"{result.detail}; not restarted: its probes have already ended it {kills} times within an hour"
             )
 
 
 async def observe(slot: Slot, target: Target, watcher: Watcher) -> None:
-    """An external daemon: look, report, and do nothing."""
+    """Probe an external daemon and report, without acting on it."""
     probes = slot.definition.live or slot.definition.ready
     interval_s = min((probe.interval_s for probe in probes), default=LIMITS_INTERVAL_S)
     while True:
         result, _ = await _check(slot, target, probes, watcher)
         if result.answer is not Answer.UNKNOWN:
             watcher.observed(result.detail, ready=result.ok)
-        watcher.situation.progress(_told(result))
+        watcher.situation.progress(_shown(result))
         await asyncio.sleep(interval_s)
 
 
-def _told(result: Result) -> str:
-    return f"cannot be told: {result.detail}" if result.answer is Answer.UNKNOWN else result.detail
+def _shown(result: Result) -> str:
+    return f"unknown: {result.detail}" if result.answer is Answer.UNKNOWN else result.detail
 
 
 async def _check(
     slot: Slot, target: Target, probes: tuple[AnyProbe, ...], watcher: Watcher
 ) -> tuple[Result, AnyProbe | None]:
-    """The first failure, with its probe; without one what could not be told; else the last result."""
+    """Return the first failure with its probe; else an unknown result if any; else the last result."""
     result = Result(Answer.OK, "no probe")
     failed: AnyProbe | None = None
     for probe in probes:
-        # After a failure only the log is looked at: what is written now may be gone by the time the others pass.
+        # After a failure only the log is checked: what is written now may be gone by the time the others pass.
         if result.answer is Answer.FAILED and not isinstance(probe, LogProbe):
             continue
         try:
             expanded = expand_all(probe, slot.values())
-        except (UnknownReference, KeyError) as error:  # another daemon is not configured any more, or has no port yet
+        except (UnknownReference, KeyError) as error:  # another daemon is no longer configured, or has no port yet
             found = Result(Answer.UNKNOWN, str(error))
         else:
             found = await slot.context.prober.check(expanded, target)

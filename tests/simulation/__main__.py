@@ -1,4 +1,4 @@
-"""``python -m tests.simulation --seeds N``: many worlds; the first that breaks an invariant is told with its seed."""
+"""``python -m tests.simulation --seeds N``: run many worlds; report the first violation with its seed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .world import live
 
 
 def main() -> int:
-    """The exit code."""
+    """Run the worlds. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1000, metavar="N", help="how many (default: 1000)")
+    parser.add_argument("--seeds", type=int, default=1000, metavar="N", help="number of worlds (default: 1000)")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first of them (default: 0)")
     parser.add_argument("--trace", action="store_true", help="print all that happened")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A simulated kernel: processes, signals, locks and ports, with pids that are used again as soon as they are free."""
+"""A simulated kernel: processes, signals, locks and ports, with pids that are reused as soon as they are free."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from neo_daemons.supervision.platform.contract import PortHolder, Usage
 from tests.virtual import VirtualLoop
 
 FIRST_PID, PIDS = 300, 40
-"""So few that a pid is soon somebody else's."""
+"""Few, so that pids are soon reused."""
 FIRST_INODE = 10
 FIRST_DESCRIPTOR = 1_000_000
-"""Of simulated locks: far from those of files."""
+"""First descriptor number of simulated locks: far from those of files."""
 
 
 class Killed(BaseException):
-    """The supervisor that is running has been killed: nothing it does from here on has an effect."""
+    """The running supervisor was killed: nothing that it does from here on has an effect."""
 
 
 class Violation(AssertionError):
@@ -44,12 +44,12 @@ running: contextvars.ContextVar[Incarnation | None] = contextvars.ContextVar("ru
 
 
 class Loop(VirtualLoop):
-    """Runs nothing of an incarnation that is dead."""
+    """An event loop that runs no callback of a dead incarnation."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tasks: list[asyncio.Task[Any]] = []
-        """All that there ever were: to forget one that is dead would be to run what it does at its end."""
+        """All incarnations ever: forgetting a dead one would run its cleanup."""
         self.set_task_factory(self._make)
 
     def _make(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
@@ -76,7 +76,7 @@ class Loop(VirtualLoop):
 
 
 class Description:
-    """An open file with a lock on it: held for as long as anybody has it."""
+    """An open file with a lock on it, held as long as any process has it open."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -84,23 +84,23 @@ class Description:
 
 
 class Behaviour:
-    """What a program does: when it is up, how it takes SIGTERM, when and how it ends."""
+    """The behaviour of a program: when it is up, how it handles SIGTERM, when and how it exits."""
 
     def __init__(self) -> None:
         self.boot_s = 0.1
         self.term_s: float | None = 0.05
-        """From SIGTERM to its end; None: it ignores it."""
+        """Seconds from SIGTERM to its exit; None: it ignores SIGTERM."""
         self.ends_after_s: float | None = None
         self.exit = ExitStatus(code=1)
         self.launcher = False
-        """It forks the daemon and exits."""
+        """Whether it forks the daemon and exits."""
         self.stray = False
-        """It leaves a process in a session of its own."""
+        """Whether it leaves a process in its own session."""
         self.stray_term_s: float | None = 0.05
 
 
 class Proc:
-    """A process."""
+    """A simulated process."""
 
     def __init__(self, pid: int, inode: int, boot_id: str, started: float, kind: str, name: str) -> None:
         self.pid = pid
@@ -110,7 +110,7 @@ class Proc:
         self.name = name
         self.group = pid
         self.group_of = inode
-        """What tells this group from another of the same number."""
+        """Distinguishes this group from another one with the same number."""
         self.parent: Incarnation | None = None
         self.mark: str | None = None
         self.locks: set[Description] = set()
@@ -120,15 +120,15 @@ class Proc:
         self.stopped = False
         self.hung = False
         self.unwell_at = started
-        """When it was last something else than up and answering."""
+        """The last time at which it was not up and answering."""
         self.silent_since = started
-        """When it last ceased to answer."""
+        """The last time at which it stopped answering."""
         self.pending_term = False
         self.termed_at: float | None = None
         self.watchers: list[Callable[[], None]] = []
 
     def fall_silent(self, now: float, *, stopped: bool) -> None:
-        """It lives, and answers no more."""
+        """Whether it runs but no longer answers."""
         if not (self.stopped or self.hung):
             self.silent_since = now
         self.stopped, self.hung = self.stopped or stopped, self.hung or not stopped
@@ -143,7 +143,7 @@ class Proc:
 
 
 class Kernel:
-    """The machine."""
+    """The simulated machine."""
 
     def __init__(self, rng: random.Random, trace: Callable[..., None]) -> None:
         self.rng = rng
@@ -169,7 +169,7 @@ class Kernel:
         return f"boot {self._boots}"
 
     def reboot(self) -> None:
-        """All processes are gone, without a word to anybody; pids and inodes begin anew."""
+        """Kill all processes without notice; pids and inodes start from the beginning."""
         for proc in self.table.values():
             proc.status = proc.status or ExitStatus(signal="SIGKILL")
             proc.ports.clear()
@@ -323,7 +323,7 @@ class Kernel:
         return [path for path, description in self._locks.items() if description.holders]
 
     def bury(self, incarnation: Incarnation) -> None:
-        """A supervisor has died: its locks are free, its children are the kernel's to reap."""
+        """Handle the death of a supervisor: free its locks, and let the kernel reap its children."""
         for description in self._locks.values():
             self.drop(description, incarnation)
         for proc in list(self.table.values()):
@@ -332,7 +332,7 @@ class Kernel:
 
 
 class SimProcess(Process):
-    """A handle on a process, as a pidfd is."""
+    """A handle on a process, like a pidfd."""
 
     def __init__(self, platform: SimPlatform, proc: Proc, *, is_child: bool) -> None:
         self.pid = proc.pid
@@ -359,7 +359,7 @@ class SimProcess(Process):
             if self.is_child:
                 self._kernel.reap(self.proc)
             elif self._kernel.rng.random() < 0.5:
-                # The kernel tells nothing yet.
+                # The kernel does not report it yet.
                 if on_learned is not None:
                     loop.call_later(0.1, on_learned, status, context=context)
                 status = ExitStatus()
@@ -405,7 +405,7 @@ class SimProcess(Process):
 
 
 class SimLock(Lock):
-    """A lock in the hands of a supervisor."""
+    """A lock that a supervisor holds."""
 
     def __init__(self, platform: SimPlatform, path: Path, number: int, description: Description) -> None:
         self.path = path
@@ -424,7 +424,7 @@ class SimLock(Lock):
 
 
 class SimPlatform:
-    """See `neo_daemons.supervision.platform.contract.Platform`: that of one incarnation."""
+    """The platform of one incarnation; see `neo_daemons.supervision.platform.contract.Platform`."""
 
     name = "simulated"
 

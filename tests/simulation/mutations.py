@@ -1,4 +1,4 @@
-"""Faults put into the core on purpose, each of which some seed must notice."""
+"""Mutations of the core, each of which some seed must detect."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def no_supervisor_lock() -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def no_identity_check() -> Iterator[None]:
-    """A pid on record is believed."""
+    """Trust a recorded pid."""
 
     def believe(self: Any, record: DaemonRecord) -> tuple[Process | None, str | None]:
         platform: SimPlatform = self._platform
@@ -80,7 +80,7 @@ def no_sweep() -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def written_in_place() -> Iterator[None]:
-    """Without a temporary file that is renamed."""
+    """Write without a temporary file that is renamed."""
 
     def write(path: Path, value: Any, *, sync: bool = False) -> None:
         with path.open("wb") as file:
@@ -149,7 +149,7 @@ def no_data_lock() -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def no_sync() -> Iterator[None]:
-    """What is written is left for the kernel to put on the disk."""
+    """Write without syncing to disk."""
 
     def write(path: Path, value: Any, *, sync: bool = False) -> None:
         write_struct(path, value)
@@ -189,7 +189,7 @@ def age_by_the_wall_clock() -> contextlib.AbstractContextManager[Any]:
 
 
 def an_exit_is_ignored(state: State) -> Mutation:
-    """The table forgets that a process can end in this state."""
+    """Ignore in the table that a process can exit in this state."""
 
     def mutation() -> contextlib.AbstractContextManager[Any]:
         row = {**machine.TABLE[state], Event.EXITED: machine.IGNORE}
@@ -200,7 +200,7 @@ def an_exit_is_ignored(state: State) -> Mutation:
 
 
 def ended_daemons_keep_their_state() -> contextlib.AbstractContextManager[Any]:
-    """The end of a run that has exited leads nowhere."""
+    """Ignore the end of a run that has exited."""
     row = {**machine.TABLE[State.ENDING], Event.RETRY: machine.IGNORE}
     return mock.patch.object(machine, "TABLE", {**machine.TABLE, State.ENDING: row})
 

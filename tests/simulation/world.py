@@ -1,4 +1,4 @@
-"""A world of one seed: what befalls the daemons and their supervisors, and what must hold all the while."""
+"""The world of one seed: what happens to the daemons and their supervisors, and what must hold throughout."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ from .kernel import (
 )
 
 TROUBLE_S = 40.0
-"""How long things go wrong."""
+"""Duration of the trouble."""
 CALM_S = 90.0
-"""By then everything that is wanted must be up, once nothing goes wrong any more."""
+"""Everything wanted must be up within this time after the trouble."""
 GRACE_S = 1.0
 INTERVAL_S = 0.5
 TIMEOUT_S = 0.4
@@ -60,16 +60,16 @@ FAILURES = 3
 REVIVE_S = 25.0
 LIMIT, WINDOW_S = 6, 20.0
 UNWELL_S = FAILURES * (INTERVAL_S + TIMEOUT_S) + 1.0
-"""After so long of answering a daemon counts as healthy, and there is no reason left to end it."""
+"""A daemon that has answered for this long counts as healthy: there is no reason left to stop it."""
 SAVED_S = 1.5
 PATIENCE_S = 30.0
-"""Of a stop."""
+"""Time limit of a stop."""
 MAX_RUNTIME_S = 15.0
 NOTICED_S = 0.1
 
 
 class SimFileLock:
-    """In place of filelock's, in the simulated kernel."""
+    """Replaces filelock's lock by one of the simulated kernel."""
 
     def __init__(self, path: Any) -> None:
         self._path = str(path)
@@ -94,7 +94,7 @@ class SimFileLock:
 
 
 class SimProber:
-    """Asks the simulated processes."""
+    """A prober that asks the simulated processes."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -137,26 +137,26 @@ class World:
         self.wall_offset_s = 0.0
         self.definitions = self._definitions()
         self.cursed = self.rng.choice(("a", "b", None, None, None))
-        """One that hardly ever comes up, while there is trouble."""
+        """A daemon that hardly ever comes up during the trouble."""
         self.licensed: dict[str, float] = {}
-        """Daemon → until when its end is somebody's wish."""
+        """Daemon → until when it may be stopped on request."""
         self.down: set[str] = set()
-        """Those that an operator wants to be down."""
+        """Daemons that an operator has stopped."""
         self.held: set[str] = set()
         self.held_saved = True
         self.spawns: dict[str, list[float]] = {}
         self.disk = Disk(self.rng, (self.state.path, self.state.daemons), self.effect)
         self.unnoticed: dict[Run, float] = {}
-        """Run → since when its process has ended without a consequence."""
+        """Run → the time of an exit that has had no consequence yet."""
         self.leases: list[tuple[Supervisor, int]] = []
         self.rivals: dict[str, tuple[int, Description]] = {}
-        """Daemon → the lock on its data directory, in the hands of another project's supervisor."""
+        """Daemon → the lock on its data directory that another project's supervisor holds."""
         self.violation: Violation | None = None
         self.ended = False
         self.counts: dict[str, int] = {}
         self._graveyard: list[Any] = []
 
-    # What is told
+    # Log and violations
 
     def trace(self, what: str, *about: Any) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -166,7 +166,7 @@ class World:
         if self.violation is None:
             self.violation = Violation(f"seed {self.seed}: {text}")
             self.log.append(f"VIOLATION {text}")
-            # There is nothing more to learn; and what is broken may go round in circles.
+            # There is nothing more to learn, and a broken world may loop for ever.
             asyncio.get_running_loop().stop()
 
     # The daemons
@@ -221,25 +221,25 @@ class World:
     def _judge_spawn(self, proc: Proc) -> None:
         runs = {other.mark for other in self.kernel.living("daemon", "stray") if other.name == proc.name}
         if len(runs) > 1:
-            self.violated(f"I1: {proc.name} has been started while another run of it lives")
+            self.violated(f"I1: {proc.name} was started while another run of it is alive")
         if proc.name in self.rivals:
-            self.violated(f"I1: {proc.name} has been started on data that somebody else has")
+            self.violated(f"I1: {proc.name} was started on a data directory that is in use")
         now = self.kernel.now
         times = [at for at in self.spawns.get(proc.name, []) if at > now - WINDOW_S]
         self.spawns[proc.name] = [*times, now]
-        if len(times) > 2 * LIMIT + 2:  # a stable run in between begins the count anew
-            self.violated(f"limit: {proc.name} has been started {len(times) + 1} times within {WINDOW_S:g} s")
+        if len(times) > 2 * LIMIT + 2:  # a stable run in between resets the count
+            self.violated(f"limit: {proc.name} was started {len(times) + 1} times within {WINDOW_S:g} s")
 
     def _judge_signal(self, proc: Proc, signum: int) -> None:
         if proc.kind == "stranger":
-            self.violated(f"I3: signal {signum} to {proc}, which is nobody's of ours")
+            self.violated(f"I3: signal {signum} to {proc}, which is not ours")
         if not proc.alive or proc.kind != "daemon":
             return
         if signum == signal.SIGTERM:
             proc.termed_at = proc.termed_at if proc.termed_at is not None else self.kernel.now
         now = self.kernel.now
         if signum == signal.SIGKILL and (proc.termed_at is None or now - proc.termed_at < GRACE_S - 0.001):
-            self.violated(f"grace: {proc} was killed without its {GRACE_S:g} s")
+            self.violated(f"grace: {proc} was killed before its grace period of {GRACE_S:g} s")
         unasked = now > self.licensed.get(proc.name, -1.0) and proc.termed_at in (None, now)
         if signum not in (signal.SIGTERM, signal.SIGKILL) or not unasked or not proc.ports or self._worn_out(proc):
             return
@@ -247,7 +247,7 @@ class World:
         if proc.hung and silent_s < (FAILURES - 1) * INTERVAL_S and not self._is_late(proc):
             self.violated(f"impatience: {proc} has been silent for {silent_s:.2f} s only")
         if not (proc.stopped or proc.hung) and now - proc.unwell_at > UNWELL_S:
-            self.violated(f"I4: signal {signum} to {proc}, which is healthy, and nobody asked for it")
+            self.violated(f"I4: signal {signum} to {proc}, which is healthy, without a request")
 
     def _is_late(self, proc: Proc) -> bool:
         """Whether it has not been ready in its time, and so may be ended at its first silence."""
@@ -264,7 +264,7 @@ class World:
         return not inhibited and limits != [None] and self.kernel.now - proc.identity.start_time >= MAX_RUNTIME_S - 0.1
 
     def judge(self) -> None:
-        """What must hold at any time."""
+        """Check what must hold at any time."""
         for name in {definition.name for definition in self.definitions}:
             runs = {proc.mark for proc in self.kernel.living("daemon", "stray") if proc.name == name}
             if len(runs) > 1:
@@ -275,19 +275,19 @@ class World:
             self.violated("I1: two supervisors of one directory")
 
     def _judge_states(self) -> None:
-        """What is stopped stays down; and an exit is noticed by itself, not by a probe that fails for it."""
+        """Check that stopped daemons stay down, and that an exit is noticed directly, not by a failing probe."""
         made, now, before = self.serving, self.kernel.now, self.unnoticed
         self.unnoticed = {}
         for daemon in made.daemons.values() if made is not None else ():
             if daemon.name in self.down and daemon.state in (State.STARTING, State.BACKOFF, *ALIVE):
-                self.violated(f"I4: {daemon.name} is {daemon.state}, and an operator has stopped it")
+                self.violated(f"I4: {daemon.name} is {daemon.state}, although an operator has stopped it")
             if daemon.run is not None and daemon.state in ALIVE and not daemon.run.process.is_alive():
                 since = self.unnoticed[daemon.run] = before.get(daemon.run, now)
                 if now - since > NOTICED_S:
-                    self.violated(f"I4: {daemon.name} is {daemon.state}, and its process has ended")
+                    self.violated(f"I4: {daemon.name} is {daemon.state}, although its process has exited")
 
     def judge_files(self) -> None:
-        """What must hold whenever a supervisor has been killed."""
+        """Check what must hold whenever a supervisor was killed."""
         kinds: list[tuple[Path, Any]] = [(self.state.record, SupervisorRecord), (self.state.intentions, Intentions)]
         kinds += [(path, DaemonRecord) for path in self.state.daemons.glob("[!.]*.json")]
         for path, kind in kinds:
@@ -305,7 +305,7 @@ class World:
     # The supervisors
 
     def effect(self, what: str) -> None:
-        """Something is about to be done, or just was, that outlives its doer."""
+        """Note an action, about to happen or just done, that outlives the supervisor: it may be killed here."""
         owner = running.get()
         if owner is None:
             return
@@ -320,7 +320,7 @@ class World:
                 raise Killed
 
     def die(self, incarnation: Incarnation) -> None:
-        """SIGKILL to a supervisor."""
+        """Kill a supervisor with SIGKILL."""
         if incarnation.dead:
             return
         self.trace("supervisor-killed", incarnation.number)
@@ -329,7 +329,7 @@ class World:
         self.kernel.bury(incarnation)
 
     async def supervise(self) -> None:
-        """Start a supervisor, which lives until it is killed or stopped."""
+        """Start a supervisor, which runs until it is killed or stopped."""
         incarnation = Incarnation(len(self.incarnations) + 1)
         self.incarnations.append(incarnation)
         done = asyncio.get_running_loop().create_future()
@@ -357,7 +357,7 @@ class World:
             self.trace("refused", incarnation.number)
             incarnation.dead = True
         except Exception as error:
-            # A full disk: it says so and gives the directory back.
+            # The disk is full: it says so and releases the directory.
             self.trace("not-started", type(error).__name__)
             if not self.disk.full:
                 self.violated(f"I6: a supervisor did not start: {error!r}")
@@ -369,9 +369,9 @@ class World:
             self.trace("supervisor", incarnation.number)
             held = {daemon.name for daemon in made.daemons.values() if daemon.held}
             if self.held_saved and held != self.held:
-                self.violated(f"a hold does not survive: {self.held} has become {held}")
+                self.violated(f"a hold did not survive: {self.held} became {held}")
             self.held = held
-            # What was stopped by hand is started by the next supervisor.
+            # The next supervisor starts what an operator stopped.
             self.down.clear()
         if not done.done():
             done.set_result(None)
@@ -381,10 +381,10 @@ class World:
         found = [one.supervisor for one in self.incarnations if not one.dead and one.supervisor is not None]
         return found[-1] if found else None
 
-    # What befalls
+    # Events
 
     async def befall(self) -> None:
-        """One thing, at random."""
+        """Cause one random event."""
         rng, kernel = self.rng, self.kernel
         daemons = kernel.living("daemon")
         target = rng.choice(daemons) if daemons else None
@@ -394,7 +394,7 @@ class World:
             case "exit" if target is not None:
                 kernel.exit(target, ExitStatus(code=rng.choice((0, 1))))
             case "crash-and-order" if target is not None:
-                # While what a daemon has left is being ended.
+                # While leftovers of a daemon are being stopped.
                 kernel.exit(target, ExitStatus(signal="SIGKILL"))
                 await asyncio.sleep(rng.choice((0.002, 0.01, 0.03)))
                 self.order(target.name, rng.choice(ORDERS))
@@ -405,7 +405,7 @@ class World:
             case "hang" if target is not None:
                 target.fall_silent(kernel.now, stopped=False)
             case "hiccup" if target is not None:
-                # Shorter than what it takes to condemn it.
+                # Too short to fail its liveness.
                 target.fall_silent(kernel.now, stopped=False)
 
                 def recover() -> None:
@@ -422,7 +422,7 @@ class World:
             case "kill-supervisor":
                 self.kill_now()
             case "recycle" if target is not None:
-                # Nobody looks while a daemon ends, and somebody else gets its pid.
+                # A daemon exits while no supervisor runs, and another process gets its pid.
                 self.kill_now()
                 kernel.exit(target, ExitStatus(code=1))
                 self.trace("stranger", kernel.make("stranger", "stranger", target.pid))
@@ -465,7 +465,7 @@ class World:
         self.judge_files()
 
     def cut_power(self) -> None:
-        """Nothing lives on, and what was not synced may be lost."""
+        """Cut the power: no process survives, and files that were not synced may be lost."""
         for incarnation in self.incarnations:
             self.die(incarnation)
         self.trace("power-cut")
@@ -474,7 +474,7 @@ class World:
         self.disk.cut()
 
     def _forge(self, target: Proc) -> None:
-        """While nobody looks, the record of a daemon comes to name a stranger, truly and in full."""
+        """Let the record of a daemon name a stranger, with its full identity, while no supervisor runs."""
         self.kill_now()
         strangers, path = self.kernel.living("stranger"), self.state.daemon_record(target.name)
         with contextlib.suppress(OSError, DamagedRecord):
@@ -484,7 +484,7 @@ class World:
                 self.trace("forgery", target, stranger)
                 forged = msgspec.structs.replace(record, pid=stranger.pid, identity=stranger.identity)
                 path.write_bytes(msgspec.json.encode(forged))
-                # What lives of it cannot be told from a leftover any more.
+                # Its processes can no longer be distinguished from leftovers.
                 self.licensed[target.name] = self.kernel.now + CALM_S
 
     def _lease(self) -> None:
@@ -503,7 +503,7 @@ class World:
     def _rival(self) -> None:
         definition = self.rng.choice(self.definitions)
         if definition.data_dir is not None:
-            # The name is the contract between projects: not to be changed without a thought for earlier versions.
+            # The name is a contract between projects: changing it affects earlier versions.
             taken = self.kernel.take(str(Path(definition.data_dir) / DATA_LOCK), "rival")
             if taken is not None:
                 self.rivals[definition.name] = taken
@@ -523,14 +523,14 @@ class World:
         self.trace("stranger", proc, port)
 
     def order(self, name: str, event: Event) -> None:
-        """An operator's."""
+        """Give an order as an operator."""
         made = self.serving
         if made is None or self.kill_in is not None:
             return
         self.trace("order", name, event)
         self.spawns.clear()
         for other in self.definitions:
-            # Dependants are not stopped with it, and yet may end for want of it.
+            # Dependants are not stopped with it, but may exit without it.
             if other.name == name:
                 self.licensed[other.name] = self.kernel.now + 10.0
         owner = next(one for one in self.incarnations if one.supervisor is made)
@@ -544,13 +544,13 @@ class World:
         finally:
             running.reset(token)
         self.wanted(made, name, event)
-        # What a hold means in each state is the core's to say; that it survives is what must hold.
+        # The core decides what a hold means in each state; the invariant is that it survives.
         held = {daemon.name for daemon in made.daemons.values() if daemon.held}
         if held != self.held:
             self.held, self.held_saved = held, not self.disk.full
 
     def wanted(self, made: Supervisor, name: str, event: Event) -> None:
-        """What an operator wants by an order that was taken."""
+        """Note what an operator wants by an accepted order."""
         match event:
             case Event.STOP:
                 self.down.add(name)
@@ -560,12 +560,12 @@ class World:
                     if definition.name == name:
                         self.down -= set(definition.requires)
             case Event.RELEASE:
-                # It starts what was kept down by the hold, not what was stopped besides.
+                # It starts what the hold kept down, not what was also stopped.
                 if made.daemons[name].state not in (State.STOPPED, State.STOPPING):
                     self.down.discard(name)
 
     async def reload(self) -> None:
-        """With a definition that another process must take over."""
+        """Reload with a definition that requires a new process."""
         made = self.serving
         if made is None:
             return
@@ -582,7 +582,7 @@ class World:
         self._graveyard.append(task)
 
     async def live(self) -> None:
-        """Trouble, then calm, then the end."""
+        """Run the trouble, then calm, then the stop."""
         await self.supervise()
         loop = asyncio.get_running_loop()
         while loop.time() < TROUBLE_S and self.violation is None:
@@ -655,7 +655,7 @@ class World:
         self.judge_files()
 
     def run(self) -> Self:
-        """Live through it; `violation` tells."""
+        """Run the world; `violation` holds the first violation."""
         World.current = self
         loop = Loop()
         loop.set_exception_handler(self._fault)
@@ -664,7 +664,7 @@ class World:
                 with contextlib.suppress(RuntimeError):  # stopped, by a violation
                     loop.run_until_complete(self.live())
                 if self.violation is None and not self.ended:
-                    raise AssertionError(f"seed {self.seed}: the world has come to a stop")
+                    raise AssertionError(f"seed {self.seed}: the world has stalled")
             finally:
                 for incarnation in self.incarnations:
                     incarnation.dead = True
@@ -680,7 +680,7 @@ class World:
         return self
 
     def _bury_tasks(self, loop: Loop) -> None:
-        """What a dead supervisor was at is dropped where it was: nothing of it may run, or be told, any more."""
+        """Drop the pending work of a dead supervisor: nothing of it may run or be reported any more."""
         token = running.set(self.incarnations[0])
         for task in loop.tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -689,7 +689,9 @@ class World:
         running.reset(token)
 
     def _bury_work(self, work: Any) -> None:
-        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # it was to await what it was given
+        if (
+            inspect.getcoroutinestate(work) == inspect.CORO_CREATED
+        ):  # it was never started, so its argument is still pending
             for given in work.cr_frame.f_locals.values():
                 if inspect.iscoroutine(given):
                     self._bury_work(given)
@@ -738,7 +740,7 @@ ORDERS = (Event.START, Event.STOP, Event.RESTART, Event.HOLD, Event.RELEASE)
 
 
 def live(seed: int) -> World:
-    """The world of a seed, after its end."""
+    """Run the world of a seed and return it."""
     base = "/dev/shm" if os.path.isdir("/dev/shm") else None
     root = Path(tempfile.mkdtemp(prefix="simulated-", dir=base))
     errors = io.StringIO()

@@ -21,7 +21,7 @@ MARK_VARIABLE = "NEO_DAEMONS_MARK"
 
 
 class ExitStatus(Struct, frozen=True):
-    """How a process ended: by an exit code or by a signal. Neither is set where the kernel does not report it."""
+    """How a process exited: by an exit code or by a signal. Neither is set if the kernel does not report it."""
 
     code: int | None = None
     signal: str | None = None
@@ -34,7 +34,7 @@ class ExitStatus(Struct, frozen=True):
     def __str__(self) -> str:
         if self.signal is not None:
             return f"killed by {self.signal}"
-        return "ended (exit code not known)" if self.code is None else f"exit code {self.code}"
+        return "exited (exit code unknown)" if self.code is None else f"exit code {self.code}"
 
 
 class Mark(Struct, frozen=True):
@@ -65,7 +65,7 @@ class Mark(Struct, frozen=True):
 
 
 class SpawnSpec(Struct, frozen=True):
-    """A process to spawn in a session of its own, with no standard input. `output` is a descriptor to append to."""
+    """A process to spawn in its own session, without standard input. `output` is a descriptor to append to."""
 
     command: Sequence[str]
     env: Mapping[str, str]
@@ -76,7 +76,7 @@ class SpawnSpec(Struct, frozen=True):
 
 
 class PortHolder(Struct, frozen=True):
-    """The process that listens on a port. `pid` is None where the system hides it, as for another user's process."""
+    """The process that listens on a port. `pid` is None if the system hides it, e.g. another user's process."""
 
     pid: int | None
     command: str
@@ -93,7 +93,7 @@ class Usage(Struct, frozen=True):
 
 
 class NotOurs(Exception):
-    """The pid belongs to another process than the recorded one."""
+    """The pid belongs to a different process than the recorded one."""
 
 
 class Unverifiable(Exception):
@@ -110,12 +110,12 @@ class Process(abc.ABC):
     def watch(
         self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
     ) -> None:
-        """Call `on_exit` once, from the running event loop, when the process has ended. If its exit status is not known
-        then and becomes known within seconds, call `on_learned` with it, even after `close`."""
+        """Call `on_exit` once, from the running event loop, when the process has exited. If its exit status becomes
+        known only seconds later, call `on_learned` with it, even after `close`."""
 
     @abc.abstractmethod
     def is_alive(self) -> bool:
-        """Whether it has not ended. A process that waits to be reaped has."""
+        """Whether it has not exited. A process that waits to be reaped has exited."""
 
     @abc.abstractmethod
     def is_stopped(self) -> bool:
@@ -131,12 +131,12 @@ class Process(abc.ABC):
 
     @abc.abstractmethod
     def signal_group(self, signum: int) -> bool:
-        """Send a signal to the process group that this process leads, and that may outlive it. Returns False if the
+        """Send a signal to the process group that this process leads, which may outlive it. Returns False if the
         group is empty."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Stop watching and free all descriptors. The process lives on."""
+        """Stop watching and free all descriptors. The process keeps running."""
 
 
 class Lock(Protocol):
@@ -151,14 +151,14 @@ class Lock(Protocol):
         """Whether the locked file is still at `path`, and was not deleted or replaced."""
 
     def release(self) -> None:
-        """Close our descriptor. The lock is free once every process that inherited it has ended."""
+        """Close our descriptor. The lock is free once every process that inherited it has exited."""
 
 
 class Platform(Protocol):
     """What the core uses of the operating system."""
 
     def boot_id(self) -> str:
-        """The id of this boot. No process of another boot lives."""
+        """The id of this boot. No process of another boot is running."""
 
     def own_identity(self) -> Identity:
         """The identity of this process."""
@@ -171,7 +171,7 @@ class Platform(Protocol):
         """
 
     def open(self, pid: int, identity: Identity) -> Process | None:
-        """Open the living process `pid` after proving that it has `identity`. Returns None if it is gone.
+        """Open the running process `pid` after proving that it has `identity`. Returns None if it is gone.
 
         Raises:
             NotOurs: `pid` names another process.
@@ -179,7 +179,7 @@ class Platform(Protocol):
         """
 
     def marked(self, match: Callable[[Mark], bool], known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
-        """Open the living processes whose environment holds a mark that `match` accepts. Skips the pids in `known`:
+        """Open the running processes whose environment contains a mark that `match` accepts. Skips the pids in `known`:
         reading an environment takes time, and many processes may be known to be something else."""
 
     def mark_of(self, pid: int) -> Mark | None:
@@ -187,19 +187,19 @@ class Platform(Protocol):
         another user."""
 
     def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
-        """Open the living processes, except this one, that hold the lock on the file at this path. With `deleted`, the
-        file is one that was at this path and has been deleted. [] where the system does not show it."""
+        """Open the running processes, except this one, that hold the lock on the file at this path. With `deleted`, the
+        file is one that was at this path and has been deleted. Returns [] if the system does not show them."""
 
     def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
         """Whether a process that sees the same file systems as we do has one of these files open after its deletion.
-        False where the system does not show it."""
+        False if the system does not show it."""
 
     def oom_kills(self) -> int | None:
         """How many processes the kernel's OOM killer has killed since the boot; None if that is not reported."""
 
     def lock(self, path: Path, note: str = "") -> Lock | None:
-        """Take the lock on `path`, which is made if it is missing, without waiting. Returns None if another process
-        holds it. Once the lock is won, `note` is written into the file, and tells others who holds it.
+        """Take the lock on `path` without waiting, creating the file if needed. Returns None if another process
+        holds it. Once the lock is taken, `note` is written into the file, to tell others who holds it.
 
         Raises:
             OSError: the file cannot be opened or is a link.
@@ -209,18 +209,18 @@ class Platform(Protocol):
         """Whether a server could listen on the port now."""
 
     def free_port(self, host: str) -> int:
-        """Find a port that nobody listens on now."""
+        """Find a port on which no process listens now."""
 
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
-        """Who answers a connection to TCP `port` of the local `host`: who listens on that very address, else on any
-        address of its kind, else on any of both kinds. Without a host: who listens on the port on any address. None
-        if nobody is seen to."""
+        """Find the process that answers a connection to TCP `port` of the local `host`: the listener on that address,
+        else on any address of its family, else on any of both families. Without a host: a listener on the port on any
+        address. Returns None if none is found."""
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
-        """CPU time and memory of those `pids` that live, each with its descendants."""
+        """CPU time and memory of the running `pids`, each with its descendants."""
 
     def age_s(self, identity: Identity) -> float:
-        """Seconds since the start of the process. Where the system allows it, changes of the clock do not count."""
+        """Seconds since the start of the process. If the system allows it, clock changes do not count."""
 
     def describe(self, pid: int) -> str | None:
         """The shortened command line of `pid`; None if there is no such process."""

@@ -33,7 +33,7 @@ class FileLock(Lock):
 
 
 def take(path: Path, note: str = "") -> Lock | None:
-    """Take the lock on `path` without waiting; None if somebody holds it. `note` is what the winner writes into it.
+    """Take the lock on `path` without waiting; None if another process holds it. The winner writes `note` into it.
 
     Raises:
         OSError: the file cannot be opened or is a link.
@@ -42,7 +42,7 @@ def take(path: Path, note: str = "") -> Lock | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Only the winner writes: the loser must not wipe out who holds it.
+        # Only the winner writes: the loser must not erase the note of the holder.
         if note:
             os.truncate(descriptor, 0)
             os.pwrite(descriptor, note.encode(), 0)

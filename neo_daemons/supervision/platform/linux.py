@@ -1,4 +1,4 @@
-"""Linux: pidfds tell an exit at once, name a process beyond doubt, and carry signals that cannot go astray."""
+"""Linux: pidfds report an exit at once, identify a process reliably, and send signals to no other process."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class LinuxPlatform(PosixPlatform):
             try:
                 numbers = os.listdir(f"/proc/{pid}/fd")
             except OSError:
-                return False  # it ended, or belongs to another user and cannot hold our lock
+                return False  # it exited, or belongs to another user and cannot hold our lock
             return (not deleted or _shares_our_mounts(pid)) and any(holds_by(f"/proc/{pid}", one) for one in numbers)
 
         def holds_by(process: str, number: str) -> bool:
@@ -139,7 +139,7 @@ class LinuxPlatform(PosixPlatform):
                 if deleted:
                     found = link == wanted
                 else:
-                    # The name first: stat hangs where the file system does. The path alone is no proof, since the
+                    # The name first: stat hangs if the file system does. The path alone is no proof, since the
                     # directory may be mounted in several places.
                     found = link.endswith(f"/{lock.name}") and os.path.samestat(os.stat(f"{process}/fd/{number}"), file)
                 if not found:
@@ -215,13 +215,13 @@ class LinuxPlatform(PosixPlatform):
         try:
             threads = os.listdir(f"/proc/{pid}/task")
         except OSError:
-            return children  # it ended while we looked
+            return children  # it exited meanwhile
         for thread in threads:
             try:
                 with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                     children += map(int, file.read().split())
             except OSError:
-                continue  # this thread ended, or the kernel lacks CONFIG_PROC_CHILDREN: the main process counts alone
+                continue  # this thread ended, or the kernel lacks CONFIG_PROC_CHILDREN: only the main process counts
         return children
 
     def become_subreaper(self) -> bool:

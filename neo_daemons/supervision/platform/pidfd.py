@@ -1,4 +1,4 @@
-"""Linux: a process that is held by a pidfd, which reports its end at once and sends signals to no other process."""
+"""Linux: a process held by a pidfd, which reports its exit at once and sends signals to no other process."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ second. After the first delays the exit is reported without a code; during the o
 
 
 def has_ended(pidfd: int) -> bool:
-    """Whether the process has ended, reaped or not."""
+    """Whether the process has exited, reaped or not."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(0))
 
 
 def exit_status_of_adopted(pidfd: int) -> ExitStatus | None:
-    """How a process that is not our child ended; None if the kernel does not report that, or not yet."""
+    """Return how a process that is not our child exited; None if the kernel does not report it, or not yet."""
     buffer = bytearray(PIDFD_INFO.pack(PIDFD_INFO_EXIT, *[0] * 13))
     try:
         fcntl.ioctl(pidfd, PIDFD_GET_INFO, buffer)
@@ -102,7 +102,7 @@ class PidfdProcess(Process):
             self._loop.call_later(delays[0], self._ask_soon, delays[1:])
             return
         if status is None and self._on_learned is not None:
-            # This takes a descriptor of its own, since the process is closed as soon as its end is reported.
+            # This takes its own descriptor, since the process is closed as soon as its exit is reported.
             with contextlib.suppress(OSError):  # without a free descriptor the code stays unknown
                 _ask_until_reaped(self._loop, os.dup(self._pidfd), self._on_learned, REAPED_LATE_S)
         self._deliver(status or ExitStatus())
@@ -111,7 +111,7 @@ class PidfdProcess(Process):
         if self._popen is None or self._loop is None or self._on_exit is None:
             return
         code = self._popen.poll()
-        if code is None:  # it has ended, but a tracer (strace, a debugger) still holds it
+        if code is None:  # it has exited, but a tracer (strace, a debugger) still holds it
             self._loop.call_later(TRACED_POLL_S, self._reap)
         else:
             self._deliver(exit_status(code))

@@ -1,7 +1,7 @@
 """Any POSIX system, by psutil: the last resort where there is no pidfd, and the base of the Linux platform.
 
 It polls for exits, and proves a process's identity right before each signal, which leaves a gap between check and kill.
-`linux` closes both gaps. macOS needs a kqueue watcher here; this has not been run there, and no claim is made.
+`linux` closes both gaps. macOS needs a kqueue watcher here; this was never run there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .contract import (
 )
 
 POLL_S = 0.1
-"""Seconds between two looks for the exit of a process that no event reports."""
+"""Seconds between two checks for the exit of a process that no event reports."""
 
 
 class PosixProcess(Process):
@@ -106,7 +106,7 @@ class PosixProcess(Process):
 
     def signal_group(self, signum: int) -> bool:
         # The id of an empty group can be given to a new process. So a group is signalled by number only while its
-        # leader is seen to be alive.
+        # leader is alive.
         alive = self._popen.poll() is None if self._popen is not None else self._proven()
         if not alive:
             return False
@@ -133,7 +133,7 @@ def _resolve(host: str) -> addresses.Address:
 
 
 def identity_by_psutil(pid: int) -> Identity | None:
-    """The identity of a living process, None if it is gone or a zombie."""
+    """Return the identity of a running process; None if it is gone or a zombie."""
     try:
         process = psutil.Process(pid)
         with process.oneshot():
@@ -148,7 +148,7 @@ class PosixPlatform:
     """See `contract.Platform`."""
 
     def boot_id(self) -> str:
-        # psutil's start times are absolute: they settle what a boot id would.
+        # psutil's start times are absolute, so no boot id is needed.
         return ""
 
     def age_s(self, identity: Identity) -> float:
@@ -244,7 +244,7 @@ class PosixPlatform:
         try:
             connections = psutil.net_connections(kind="tcp")
             wanted = _resolve(host) if host is not None else None
-        except (psutil.AccessDenied, OSError):  # macOS, not root; a name that leads nowhere
+        except (psutil.AccessDenied, OSError):  # macOS without root; a name that does not resolve
             return None
         found: dict[int, int | None] = {}
         for connection in connections:

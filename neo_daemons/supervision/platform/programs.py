@@ -1,6 +1,6 @@
-"""Why a program cannot be run. The system's own error names the script even when its interpreter is missing.
+"""Explain why a program cannot be run: the system's error names the script even if its interpreter is missing.
 
-Reads files, runs nothing.
+This reads files and runs nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def find(program: str, env: Mapping[str, str], cwd: str) -> str | None:
 
 
 def fault(command: Sequence[str], env: Mapping[str, str], cwd: str) -> str | None:
-    """Why `command` cannot be run; None if no reason is seen."""
+    """Say why `command` cannot be run; None if no reason is found."""
     program = command[0]
     if not Path(cwd).is_dir():
         return f"its working directory {cwd} does not exist"
@@ -37,28 +37,28 @@ def fault(command: Sequence[str], env: Mapping[str, str], cwd: str) -> str | Non
     if path is None and "/" in program:
         return f"{os.path.join(cwd, program)} does not exist"
     if path is None:
-        return f"{program} is not found on its PATH; install it, or write where it is"
+        return f"{program} not found on its PATH; install it or use its full path"
     if not Path(path).exists():
         return f"{path} is a link to {os.path.realpath(path)}, which does not exist"
     if Path(path).is_dir():
         return f"{path} is a directory, not a program"
     if not os.access(path, os.X_OK):
-        return f"{path} is not executable; make it so with chmod +x"
+        return f"{path} is not executable; fix: chmod +x {path}"
     return script_fault(path, env, cwd)
 
 
 def script_fault(path: str, env: Mapping[str, str], cwd: str) -> str | None:
-    """What is wrong with the interpreter that a script names; None if nothing is, or the file is no script."""
+    """Say what is wrong with the interpreter of a script; None if nothing is, or the file is not a script."""
     line = _head(path).partition(b"\n")[0]
     if not line.startswith(b"#!"):
         return None
     text = os.fsdecode(line[2:])
     if text.endswith("\r"):
-        return f"{path}: its first line ends in a carriage return; save it with Unix line ends"
+        return f"{path}: its first line ends in a carriage return; save it with Unix line endings"
     words = text.split()
     if not words:
         return None
-    remedy = "install that, or correct the script's first line"
+    remedy = "install it, or correct the script's first line"
     interpreter = os.path.join(cwd, words[0])
     if not Path(interpreter).exists():
         return f"{path}: its interpreter {words[0]} does not exist; {remedy}"
@@ -68,12 +68,12 @@ def script_fault(path: str, env: Mapping[str, str], cwd: str) -> str | None:
         wanted = next((word for word in words[1:] if word != "-S"), None)
         # Other options, and assignments, are left to env.
         if wanted is not None and re.fullmatch(r"[^-=][^=]*", wanted) and find(wanted, env, cwd) is None:
-            return f"{path}: its interpreter {wanted} is not found on its PATH; {remedy}"
+            return f"{path}: its interpreter {wanted} is not on its PATH; {remedy}"
     return None
 
 
 def explain(error: OSError, command: Sequence[str], env: Mapping[str, str], cwd: str) -> str:
-    """Why the system has refused to run `command`, as a line that needs no context."""
+    """Explain in one self-contained line why the system refused to run `command`."""
     seen = fault(command, env, cwd)
     if seen is not None:
         return seen
@@ -81,13 +81,13 @@ def explain(error: OSError, command: Sequence[str], env: Mapping[str, str], cwd:
     head = _head(path)
     match error.errno:
         case errno.ENOENT if head.startswith(ELF):
-            return f"{path} is built for another system: the loader that it names does not exist"
+            return f"{path} is built for another system: its loader does not exist"
         case errno.ENOEXEC if head.startswith(ELF):
-            return f"{path} is built for another kind of machine"
+            return f"{path} is built for another CPU architecture"
         case errno.ENOEXEC if not head:
             return f"{path} is empty"
         case errno.ENOEXEC:
-            return f"{path} names no interpreter; begin it with a line such as #!/bin/sh"
+            return f"{path} has no interpreter line; start it with e.g. #!/bin/sh"
         case errno.E2BIG:
             return f"{command[0]}: its arguments and environment are too long for this system"
     return f"{path}: {error.strerror}"
@@ -96,7 +96,7 @@ def explain(error: OSError, command: Sequence[str], env: Mapping[str, str], cwd:
 def _head(path: str) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # what may be run need not be readable
+    except OSError:  # a program need not be readable to be run
         return b""
     try:
         return os.read(descriptor, FIRST_LINE)

@@ -1,4 +1,4 @@
-"""Spawning a child in a session of its own, and how it ended."""
+"""Spawn a child in its own session, and decode its exit status."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .contract import ExitStatus, SpawnSpec
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in get_args(SignalName) if name != "SIGKILL")
 _disowned: list[subprocess.Popen[bytes]] = []
-"""Children that live on without a `Process`."""
+"""Children that keep running without a `Process`."""
 
 
 def exit_status(returncode: int) -> ExitStatus:
-    """From `subprocess`'s convention: a negative code is a signal."""
+    """Decode the return code of `subprocess`: a negative code is a signal."""
     if returncode >= 0:
         return ExitStatus(code=returncode)
     try:
@@ -31,7 +31,7 @@ def exit_status(returncode: int) -> ExitStatus:
 
 
 def disown(popen: subprocess.Popen[bytes]) -> None:
-    """Stop tracking a child that lives on. If it ends, the next spawn reaps it."""
+    """Stop tracking a child that keeps running. If it exits, the next spawn reaps it."""
     if popen.poll() is None:
         _disowned.append(popen)
 
