@@ -21,6 +21,8 @@ from neo_daemons.supervision.platform import Mark, current_platform
 
 TOY = [sys.executable, "-IS", str(Path(__file__).with_name("toy.py"))]
 PATIENCE_S = 60.0
+FAST = {"base_s": 0.01, "ceiling_s": 0.05, "jitter": 0.0}
+"""Settings of `restart` for a daemon that comes back at once."""
 """For what should come in milliseconds: only a hang is meant to reach it."""
 T = TypeVar("T")
 
@@ -214,3 +216,9 @@ def end_marked(root: str) -> None:
     for process, _ in platform.marked(lambda mark: mark.state_dir.startswith(root)):
         process.signal(signal.SIGKILL)
         process.close()
+
+
+def kill(pid: int | None, signum: int = signal.SIGKILL) -> None:
+    """Send a signal to a process that a status names."""
+    assert pid is not None
+    os.kill(pid, signum)
