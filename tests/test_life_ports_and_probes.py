@@ -134,6 +134,7 @@ def test_one_failed_probe_is_no_reason_to_kill(project: Project) -> None:
     assert project.reaches("api", "ready").pid == first.pid
 
 
+@pytest.mark.long
 def test_a_daemon_that_answers_503_is_never_ready_and_parked_by_its_kill_budget(project: Project) -> None:
     project.configure(api=toy("status=503", start_grace_s=3.0, restart={**FAST, "kills": 2}))
     project.serve()

@@ -408,6 +408,7 @@ def connect(project: Project) -> socket.socket:
     return connection
 
 
+@pytest.mark.long
 def test_a_client_that_never_comes_to_a_request_is_hung_up_on(
     open_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

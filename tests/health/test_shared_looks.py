@@ -100,6 +100,7 @@ def test_a_server_that_never_stops_talking_costs_no_more_either(serve: Callable[
         ended.set()
 
 
+@pytest.mark.long
 def test_ten_thousand_looks_at_a_hung_daemon_leave_nothing(hung: str) -> None:
     observers: list[Any] = [HttpObserver(hung, name=f"api{number}", timeout_s=0.1) for number in range(99)]
     observers.append(ChromaObserver(hung, timeout_s=0.1))

@@ -121,16 +121,14 @@ class Proc:
         self.hung = False
         self.unwell_at = started
         """The last time at which it was not up and answering."""
-        self.silent_since = started
-        """The last time at which it stopped answering."""
+        self.answered_at = started
+        """The last time at which it answered a probe."""
         self.pending_term = False
         self.termed_at: float | None = None
         self.watchers: list[Callable[[], None]] = []
 
     def fall_silent(self, now: float, *, stopped: bool) -> None:
         """Whether it runs but no longer answers."""
-        if not (self.stopped or self.hung):
-            self.silent_since = now
         self.stopped, self.hung = self.stopped or stopped, self.hung or not stopped
         self.unwell_at = now
 

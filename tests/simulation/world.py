@@ -110,6 +110,7 @@ class SimProber:
             await asyncio.sleep(TIMEOUT_S)
             return verdict(False, "no answer")
         await asyncio.sleep(0.001)
+        holder.answered_at = self._world.kernel.now
         return verdict(holder.alive, "answered")
 
     async def close(self) -> None:
@@ -243,18 +244,11 @@ class World:
         unasked = now > self.licensed.get(proc.name, -1.0) and proc.termed_at in (None, now)
         if signum not in (signal.SIGTERM, signal.SIGKILL) or not unasked or not proc.ports or self._worn_out(proc):
             return
-        silent_s = now - proc.silent_since
-        if proc.hung and silent_s < (FAILURES - 1) * INTERVAL_S and not self._is_late(proc):
-            self.violated(f"impatience: {proc} has been silent for {silent_s:.2f} s only")
+        silent_s = now - proc.answered_at
+        if proc.hung and silent_s < (FAILURES - 1) * INTERVAL_S:
+            self.violated(f"impatience: {proc} answered a probe {silent_s:.2f} s ago")
         if not (proc.stopped or proc.hung) and now - proc.unwell_at > UNWELL_S:
             self.violated(f"I4: signal {signum} to {proc}, which is healthy, without a request")
-
-    def _is_late(self, proc: Proc) -> bool:
-        """Whether it has not been ready in its time, and so may be ended at its first silence."""
-        made = self.serving
-        run = made.daemons[proc.name].run if made is not None and proc.name in made.daemons else None
-        grace_s = next(made.start_grace_s for made in self.definitions if made.name == proc.name)
-        return run is not None and not run.was_ready and self.kernel.now - proc.identity.start_time > grace_s
 
     def _worn_out(self, proc: Proc) -> bool:
         """Whether it may be recycled."""
