@@ -24,7 +24,7 @@ def test_reloading_stopping_or_removing_a_starting_required_daemon_does_not_stop
     project.configure(other=toy("quiet"))
     project.client.reload()
     project.reaches("other", "ready")
-    with pytest.raises(ControlError, match="no daemon"):
+    with pytest.raises(ControlError, match="unknown daemon"):
         project.client.why("api")
     assert supervisor.poll() is None
 

@@ -109,7 +109,7 @@ def test_a_variable_that_is_not_set_is_named_before_anything_starts(project: Pro
     ended = project.run("serve")
     assert ended.returncode == 2
     assert "daemons.worker.command[1]" in ended.stderr
-    assert "the environment has no variable NO_SUCH_VARIABLE" in ended.stderr
+    assert "the environment variable NO_SUCH_VARIABLE is not set" in ended.stderr
     assert not project.state.path.exists()
 
 

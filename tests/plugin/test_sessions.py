@@ -265,7 +265,7 @@ def test_daemons_that_wait_for_each_other_are_refused_before_anything_starts(inn
     inner.write("test_a.py", "def test_a(a): pass")
     outcome = inner.run()
     assert outcome.code == 4
-    assert "daemons that wait for each other: a → b → a" in outcome.text
+    assert "dependency cycle: a → b → a" in outcome.text
 
 
 def test_what_a_daemon_refers_to_is_started_with_it(inner: Inner) -> None:
