@@ -71,6 +71,17 @@ def test_every_job_ends_and_every_wait_is_woken(state: State, event: Event) -> N
         assert event is not Event.EXITED or after is State.ENDING
 
 
+@pytest.mark.parametrize("event", [Event.START, Event.RESTART])
+@pytest.mark.parametrize("state", list(State))
+def test_a_start_by_an_operator_forgets_earlier_failures(state: State, event: Event) -> None:
+    """A session took the backoff of a daemon that was stopped and started again for a failure."""
+    try:
+        after, actions = step(state, event)
+    except Refused:
+        return
+    assert after is state or Action.FORGET in actions
+
+
 def test_a_stop_wins_from_everywhere() -> None:
     for state in State:
         if state is State.EXTERNAL:
