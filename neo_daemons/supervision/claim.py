@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from filelock import Timeout, UnixFileLock
 
-from neo_daemons import records
+from neo_daemons import procfs, records
 from neo_daemons.files import remove_leftover_temporaries, write_struct
 from neo_daemons.locks import is_held, supervisor_lock
 from neo_daemons.records import DamagedRecord, Directory, SupervisorRecord
@@ -26,8 +26,6 @@ CLAIM_S = 1.0
 RECLAIM_S = 0.1
 """A process that checks the lock holds it for microseconds."""
 POLL_S = 0.02
-DELETED = " (deleted)"
-"""Linux appends this to the name of an open directory that has been deleted."""
 
 
 class AlreadyRunning(Exception):
@@ -169,7 +167,7 @@ class Claim:
     def _is_deleted(self) -> bool:
         try:
             # A directory of a lower layer of overlayfs keeps its link count.
-            return not os.fstat(self._descriptor).st_nlink or _to(self._descriptor).endswith(DELETED)
+            return not os.fstat(self._descriptor).st_nlink or _to(self._descriptor).endswith(procfs.DELETED)
         except OSError:  # a network file system
             return True
 

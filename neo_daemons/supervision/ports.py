@@ -8,6 +8,9 @@ from neo_daemons.definitions import Definition
 
 from .platform import Platform, PortHolder
 
+UNIDENTIFIED = "an unidentified process"
+"""A port holder that the system does not name."""
+
 
 class PortHeld(Exception):
     """Another process holds a fixed port. ``str()`` names the process and the remedy."""
@@ -52,7 +55,7 @@ class Ports:
             number = self.numbers[name]
             if self._platform.port_is_free(definition.host, number):
                 continue
-            holder = self._platform.port_holder(number, definition.host) or "an unidentified process"
+            holder = self._platform.port_holder(number, definition.host) or UNIDENTIFIED
             if port.fixed is not None:
                 key = "port" if len(self.numbers) == 1 else f"ports.{name}"
                 raise PortHeld(f"port {number} is held by {holder}; stop it or set daemons.{definition.name}.{key}")

@@ -21,6 +21,7 @@ from .logs import LOST, DaemonLog
 from .orphans import orphans
 from .ownership import Ownership
 from .platform import Platform, Unverifiable, programs
+from .ports import UNIDENTIFIED
 from .presence import FoundSupervisor, find_supervisor
 from .provenance import Way, provenance
 from .provision import try_now
@@ -169,12 +170,12 @@ def _ports(definition: Definition, ownership: Ownership, platform: Platform) -> 
                 Finding(
                     level="problem",
                     subject=definition.name,
-                    text=f"port {number} is held by {holder}",
+                    text=f"port {number} is held by {holder or UNIDENTIFIED}",
                     remedy=f"stop it, or set daemons.{definition.name}.{key}",
                 )
             )
         else:
-            text = f"port {number} is held by {holder}; another one will be used"
+            text = f"port {number} is held by {holder or UNIDENTIFIED}; another one will be used"
             findings.append(Finding(level="note", subject=definition.name, text=text))
     return findings
 
