@@ -403,11 +403,11 @@ def test_watching_resumes_after_an_internal_error(tmp_path: Path, monkeypatch: p
         assert api.run is not None
         first = api.run.process.pid
 
-        def broken(match: object) -> list[object]:
+        def broken() -> list[int]:
             raise OSError(24, "Too many open files", "/proc")
 
         with monkeypatch.context() as patch:
-            patch.setattr(supervisor.platform, "marked", broken)
+            patch.setattr(supervisor.platform, "pids", broken)
             os.kill(first, signal.SIGKILL)
             async for entry in supervisor.journal.follow(50):
                 if entry.event == "internal-error":

@@ -16,17 +16,16 @@ from .context import Context
 from .logs import DaemonLog
 from .machine import State
 from .pidfile import PidFile
-from .platform import MARK_VARIABLE, Lock, Mark, Process
+from .platform import MARK_VARIABLE, Lock, Mark
 from .ports import Ports
 from .tree import Tree
 
 
 class Slots:
-    """The slots and running main processes of all daemons: the only way from one daemon to another."""
+    """The slots of all daemons: the only way from one daemon to another."""
 
     def __init__(self) -> None:
         self._slots: dict[str, Slot] = {}
-        self._mains: dict[int, tuple[str, Process]] = {}
 
     def __getitem__(self, name: str) -> Slot:
         return self._slots[name]
@@ -48,31 +47,6 @@ class Slots:
         """Return the ports of the other daemons."""
         return {number for other in self.others(slot) for number in other.ports.numbers.values()}
 
-    def begun(self, name: str, process: Process) -> None:
-        """Note that a process is now the main process of a daemon."""
-        self._mains[process.pid] = (name, process)
-
-    def ended(self, process: Process) -> None:
-        """Note that a main process has exited, or is no longer watched."""
-        if self._mains.get(process.pid, ("", None))[1] is process:
-            del self._mains[process.pid]
-
-    def is_main_of_another(self, name: str, pid: int) -> bool:
-        """Whether a pid is that of the running main process of another daemon."""
-        owner, process = self._mains.get(pid, (name, None))
-        return owner != name and process is not None and process.is_alive()
-
-
-class _OtherMains:
-    """The running main processes of all daemons but one, as a container of pids."""
-
-    def __init__(self, slots: Slots, name: str) -> None:
-        self._slots = slots
-        self._name = name
-
-    def __contains__(self, pid: object) -> bool:
-        return isinstance(pid, int) and self._slots.is_main_of_another(self._name, pid)
-
 
 class Slot:
     """What one daemon keeps from run to run."""
@@ -90,7 +64,7 @@ class Slot:
         self.log = DaemonLog(context.state_dir.daemon_log(self.name), definition.log)
         self.pidfile = PidFile(context.state_dir.daemon_record(self.name), context.ownership)
         self.ports = Ports(context.platform, definition, lambda: slots.ports_of_others(self))
-        self.tree = Tree(context.platform, self.name, context.ownership, self.note, _OtherMains(slots, self.name))
+        self.tree = Tree(context.platform, self.name, context.ownership, self.note, context.census)
         self.data_lock: Lock | None = None
         self.slots = slots
         """The slots of all daemons."""

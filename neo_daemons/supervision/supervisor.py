@@ -25,6 +25,7 @@ from neo_daemons.version import VERSION
 
 from . import describe, faults
 from .broadcast import Broadcast
+from .census import Census
 from .context import Context
 from .daemon import SupervisedDaemon
 from .fleet import Fleet, is_down, stop_in_order
@@ -114,6 +115,7 @@ class Supervisor:
             return Context(
                 platform=self.platform,
                 ownership=Ownership(self.platform, state_dir),
+                census=Census(self.platform),
                 token=token,
                 journal=Journal(state_dir.journal),
                 prober=prober or Prober(self.platform),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Any
 
 from neo_daemons.definitions import Stop
 from neo_daemons.status import EventName
 
+from .census import Census
 from .ownership import Ownership
 from .platform import ExitStatus, Platform, Process
 
@@ -28,7 +29,7 @@ class Tree:
 
     Args:
         ownership: decides which processes belong to the daemon.
-        others: pids of the running main processes of other daemons.
+        census: finds the marked processes.
     """
 
     def __init__(
@@ -37,13 +38,15 @@ class Tree:
         name: str,
         ownership: Ownership,
         note: Note,
-        others: Container[int] = frozenset(),
+        census: Census,
     ) -> None:
         self._platform = platform
         self._name = name
         self._ownership = ownership
         self._note = note
-        self._others = others
+        self._census = census
+        self._only_ours = False
+        """Whether all processes of the daemon that may run were spawned by us, or descend from such a process."""
         self._hurry = asyncio.Event()
 
     def begin(self) -> None:
@@ -94,9 +97,11 @@ class Tree:
         deadline = loop.time() + grace_s
         asked: set[int] = set()
         while True:
-            left = [process for process, _ in self._ownership.marked(self._name, self._others)]
+            marks = await (self._census.among_orphans() if self._only_ours else self._census.everywhere())
+            left = self._ownership.of_daemon(self._name, marks)
             if not left:
                 if self._ownership.is_lock_free(self._name):
+                    self._only_ours = True
                     return
                 # The holder lost its mark, or belongs to a chain that forks faster than we check.
                 left = self._ownership.lock_holders(self._name)

@@ -7,7 +7,7 @@ import contextvars
 import errno
 import random
 import signal
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Incarnation:
     def __init__(self, number: int) -> None:
         self.number = number
         self.dead = False
+        self.is_subreaper = False
         self.supervisor: Any = None
 
 
@@ -112,6 +113,9 @@ class Proc:
         self.group_of = inode
         """Distinguishes this group from another one with the same number."""
         self.parent: Incarnation | None = None
+        """The supervisor that spawned it or, for a subreaper, one of its ancestors."""
+        self.forker: Proc | None = None
+        """The process of the daemon that forked it; None if the supervisor spawned it."""
         self.mark: str | None = None
         self.locks: set[Description] = set()
         self.ports: set[int] = set()
@@ -135,6 +139,11 @@ class Proc:
     @property
     def alive(self) -> bool:
         return self.status is None
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether it, or an ancestor of it, was re-parented."""
+        return self.forker is not None and (not self.forker.alive or self.forker.is_orphan)
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name} pid {self.pid}{'' if self.alive else ' ended'}>"
@@ -235,6 +244,8 @@ class Kernel:
     def fork(self, proc: Proc, kind: str, *, session: bool) -> Proc:
         child = self.make(kind, proc.name)
         child.mark = proc.mark
+        child.forker = proc
+        child.parent = proc.parent if proc.parent is not None and proc.parent.is_subreaper else None
         if not session:
             child.group, child.group_of = proc.group, proc.group_of
         for description in proc.locks:
@@ -268,7 +279,7 @@ class Kernel:
         proc.locks.clear()
         for watcher in proc.watchers:
             watcher()
-        if proc.parent is None or proc.parent.dead:
+        if proc.parent is None or proc.parent.dead or proc.forker is not None:
             self.reap(proc)
 
     def reap(self, proc: Proc) -> None:
@@ -451,13 +462,26 @@ class SimPlatform:
             raise NotOurs(f"pid {pid} is another process now ({proc.kind})")
         return SimProcess(self, proc, is_child=False)
 
-    def marked(self, match: Callable[[Mark], bool], known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
+    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
         found: list[tuple[Process, Mark]] = []
         for proc in self.kernel.living():
             mark = Mark.parse(proc.mark or "")
-            if mark is not None and proc.pid not in known and match(mark):
+            if mark is not None and match(mark):
                 found.append((SimProcess(self, proc, is_child=False), mark))
         return found
+
+    def pids(self) -> Sequence[int]:
+        return list(self.kernel.table)
+
+    def orphans(self) -> Sequence[int] | None:
+        if not self.incarnation.is_subreaper:
+            return None
+        return [proc.pid for proc in self.kernel.living() if proc.parent is self.incarnation and proc.is_orphan]
+
+    def open_marked(self, pid: int, mark: Mark) -> Process | None:
+        proc = self.kernel.table.get(pid)
+        is_it = proc is not None and proc.alive and proc.mark == str(mark)
+        return SimProcess(self, proc, is_child=False) if proc is not None and is_it else None
 
     def mark_of(self, pid: int) -> Mark | None:
         proc = self.kernel.table.get(pid)
@@ -504,7 +528,7 @@ class SimPlatform:
         return repr(proc) if proc is not None else None
 
     def become_subreaper(self) -> bool:
-        return False
+        return self.incarnation.is_subreaper
 
 
 def no_space() -> OSError:

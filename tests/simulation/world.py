@@ -325,6 +325,7 @@ class World:
     async def supervise(self) -> None:
         """Start a supervisor, which runs until it is killed or stopped."""
         incarnation = Incarnation(len(self.incarnations) + 1)
+        incarnation.is_subreaper = incarnation.number % 2 == 1
         self.incarnations.append(incarnation)
         done = asyncio.get_running_loop().create_future()
         token = running.set(incarnation)

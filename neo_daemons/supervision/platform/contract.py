@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -178,9 +178,20 @@ class Platform(Protocol):
             Unverifiable: its identity cannot be read.
         """
 
-    def marked(self, match: Callable[[Mark], bool], known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
-        """Open the running processes whose environment contains a mark that `match` accepts. Skips the pids in `known`:
-        reading an environment takes time, and many processes may be known to be something else."""
+    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
+        """Open the running processes whose environment contains a mark that `match` accepts. This reads the environment
+        of every process; a supervisor asks its `Census`."""
+
+    def pids(self) -> Sequence[int]:
+        """The pids of all processes except this one."""
+
+    def orphans(self) -> Sequence[int] | None:
+        """The pids of the processes that were re-parented to us, and of their descendants. None if the system does not
+        report them, or does not re-parent to us; see `become_subreaper`. May include children that are no daemons, such
+        as provisioning steps."""
+
+    def open_marked(self, pid: int, mark: Mark) -> Process | None:
+        """Open the running process `pid` after proving that it carries `mark`. Returns None if it does not."""
 
     def mark_of(self, pid: int) -> Mark | None:
         """The mark in the environment of `pid`; None if there is none, or it cannot be read, or the process belongs to
