@@ -101,10 +101,12 @@ class Run:
         self.slot.context.census.forget(self.process)
         self.process.close()
 
-    async def end(self) -> None:
-        """Stop the whole process tree as the definition says. Returns when all of it is gone."""
-        await self.slot.tree.end(self.process, self.exited, self.slot.definition.stop)
+    async def end(self) -> bool:
+        """Stop the whole process tree as the definition says. Returns True when all of it is gone, or False if some of
+        it cannot be stopped."""
+        gone = await self.slot.tree.end(self.process, self.exited, self.slot.definition.stop)
         self.let_go()
+        return gone
 
     async def signal(self, signum: int) -> bool:
         """Send a signal to the process group, as a requested fault. Returns False if it has no process. When this

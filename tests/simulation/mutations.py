@@ -57,9 +57,10 @@ def intent_after_the_spawn() -> contextlib.AbstractContextManager[Any]:
 
 
 def finalise_before_the_exit() -> contextlib.AbstractContextManager[Any]:
-    async def end(self: Run) -> None:
+    async def end(self: Run) -> bool:
         self.process.signal(signal.SIGTERM)
         self.let_go()
+        return True
 
     return mock.patch.object(Run, "end", end)
 
@@ -72,8 +73,8 @@ def no_grace() -> contextlib.AbstractContextManager[Any]:
 
 
 def no_sweep() -> contextlib.AbstractContextManager[Any]:
-    async def sweep(self: Tree, grace_s: float = 0.0, leader: Any = None) -> None:
-        pass
+    async def sweep(self: Tree, grace_s: float = 0.0, leader: Any = None) -> bool:
+        return True
 
     return mock.patch.object(Tree, "sweep", sweep)
 
