@@ -25,8 +25,7 @@ from neo_daemons.supervision.slot import Slot
 from neo_daemons.supervision.tree import Tree
 from neo_daemons.supervision.watcher import Watcher
 
-from .kernel import SimPlatform, SimProcess
-from .world import SimFileLock
+from .platform import SimFileLock, SimPlatform, SimProcess
 
 Mutation = Callable[[], contextlib.AbstractContextManager[Any]]
 
