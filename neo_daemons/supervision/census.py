@@ -76,7 +76,7 @@ class Census:
             seen.update(pids)
             for start in range(0, len(pids), SLICE):
                 found.update(self._marked(pids[start : start + SLICE]))
-                await asyncio.sleep(0)
+                await _give_way()
         return found
 
     async def _look_among_orphans(self) -> Marks:
@@ -87,6 +87,11 @@ class Census:
         for pid in pids:
             if pid not in self._known and (mark := self._platform.mark_of(pid)) is not None:
                 yield pid, mark
+
+
+async def _give_way() -> None:
+    """Let other work run."""
+    await asyncio.sleep(0)
 
 
 class _SharedLook:

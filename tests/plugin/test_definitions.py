@@ -10,27 +10,7 @@ from .inner import COLOURED, MODES, OVERRIDE, PARALLEL, Inner, lines, messages, 
 def test_hooks_change_the_definitions_once_and_hear_of_the_daemons(inner: Inner) -> None:
     inner.configure(api=inner.toy(), gone=inner.toy())
     inner.copy("hooks_conftest.py", "conftest.py")
-    inner.write(
-        "test_hooks.py",
-        """
-        import pathlib
-
-        def environ(daemon):
-            return pathlib.Path(f"/proc/{daemon.pid}/environ").read_bytes().split(bytes(1))
-
-        def test_changed(api):
-            assert b"COLOUR=blue" in environ(api)
-
-        def test_added(added):
-            assert b"COLOUR=blue" not in environ(added)
-
-        def test_killed(api):
-            api.kill()
-            api.wait_ready()
-
-        def test_gone(gone): pass
-        """,
-    )
+    inner.copy("hooks.py", "test_hooks.py")
     outcome = inner.run("-n", "1")
     assert results(outcome) == {
         "test_changed": "passed",
@@ -125,30 +105,7 @@ def test_an_overridden_definition_counts_too_where_a_daemon_is_reached_by_a_mark
     inner.write(
         "conftest.py", OVERRIDE.format(colour="'blue'") + OVERRIDE.format(colour="'red'").replace("api", "other")
     )
-    inner.write(
-        "test_over.py",
-        """
-        import pathlib, pytest
-
-        def colour(daemon):
-            lines = pathlib.Path(f"/proc/{daemon.pid}/environ").read_text().split(chr(0))
-            return [line for line in lines if line.startswith("COLOUR=")]
-
-        @pytest.mark.neo_daemons("api", "config")
-        def test_marker(): pass
-
-        @pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.neo_daemons("api"))])
-        def test_parameter(number, request):
-            assert any("api" in name for name in request.fixturenames) == (number == 2)
-
-        def test_marked(neo_daemons):
-            assert colour(neo_daemons["api"]) == ["COLOUR=blue"]
-            assert colour(neo_daemons["config"]) == []
-
-        def test_index(neo_daemons):
-            assert colour(neo_daemons["other"]) == ["COLOUR=red"]
-        """,
-    )
+    inner.copy("overridden.py", "test_over.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 5}, outcome.text
     assert inner.starts() == 3

@@ -43,59 +43,10 @@ ENDED_BY_XDIST = {
 }
 """Fault and mode after which a run does not go on, for no reason of ours."""
 
-CONFTEST = """
-    import contextlib, os, pathlib, signal, time, urllib.request
-    import pytest
-
-    HERE = pathlib.Path(__file__).parent
-    FAULT = os.environ["FAULT"]
-    STRUCK = ("test_0", "test_struck")
-
-    def get(url):
-        with urllib.request.urlopen(url, timeout=20) as answer:
-            return answer.status
-
-    @pytest.fixture
-    def broken():
-        if FAULT == "setup error":
-            raise RuntimeError("broken")
-
-    @pytest.fixture
-    def strike(request, api, neo_daemons):
-        def strike():
-            import json
-            if FAULT == "failing test" or FAULT == "-x":
-                raise AssertionError("failing")
-            if FAULT == "pytest.exit":
-                pytest.exit("enough")
-            if FAULT in ("Ctrl-C", "SIGTERM", "SIGKILL of the controller"):
-                (HERE / "here").touch()
-                time.sleep(300)
-            if FAULT == "SIGKILL of a worker":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if FAULT == "SIGKILL of the supervisor":
-                record = neo_daemons.state_dir / "supervisor.json"
-                os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
-            if FAULT == "SIGKILL of a daemon":
-                os.kill(api.pid, signal.SIGKILL)
-                get(api.url)
-            if FAULT == "SIGSTOP of a daemon":
-                os.kill(api.pid, signal.SIGSTOP)
-                get(api.url)
-        return strike
-"""
 STRUCK = """
-    def test_struck(broken, api, strike):
-        strike()
-"""
-OTHERS = """
-    import pytest
-    from conftest import HERE, get
 
-    @pytest.mark.parametrize("number", range({count}))
-    def test_other(api, number):
-        assert get(api.url) == 200
-        (HERE / f"ran-{file}-{{number}}").touch()
+def test_struck(broken, api, strike):
+    strike()
 """
 
 
@@ -113,10 +64,11 @@ def write(inner: Inner, fault: str) -> None:
     # Only where it is to strike: on a busy machine it could do so elsewhere too.
     live = {"live": LIVE} if fault == "SIGSTOP of a daemon" else {}
     inner.configure(api=inner.toy(**live), other=inner.toy())
-    inner.write("conftest.py", CONFTEST)
+    inner.copy("faults_conftest.py", "conftest.py")
     for file in range(FILES):
-        own = STRUCK if file == 0 else ""
-        inner.write(f"test_{file}.py", OTHERS.format(count=PER_FILE, file=file).rstrip() + "\n" + own)
+        inner.copy("faults_others.py", f"test_{file}.py")
+    with (inner.root / "test_0.py").open("a") as struck:
+        struck.write(STRUCK)
 
 
 def ran(inner: Inner) -> int:
@@ -195,28 +147,8 @@ def test_a_run_that_is_ended(inner: Inner, bystander: int, fault: str, mode: str
 def test_a_worker_that_runs_out_of_tests_leaves_the_daemons_to_the_others(inner: Inner, mode: str) -> None:
     inner.configure(api=inner.toy())
     inner.env["FAULT"] = "none"
-    inner.write("conftest.py", CONFTEST)
-    inner.write(
-        "test_long.py",
-        """
-        import os, time
-        from conftest import HERE, get
-
-        def others():
-            me = os.environ["PYTEST_XDIST_WORKER"]
-            return [path for path in HERE.glob("gone-*") if path.name != f"gone-{me}"]
-
-        def test_short(api):
-            pass
-
-        def test_long(api):
-            deadline = time.monotonic() + 60
-            while os.environ["PYTEST_XDIST_WORKER_COUNT"] != "1" and not others():
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            assert get(api.url) == 200
-        """,
-    )
+    inner.copy("faults_conftest.py", "conftest.py")
+    inner.copy("long_and_short.py", "test_long.py")
     inner.write(
         "plug.py",
         """

@@ -47,26 +47,7 @@ def test_an_isolated_test_has_the_definition_that_is_overridden_beside_it(inner:
 def test_an_isolated_instance_is_called_like_no_other(inner: Inner) -> None:
     names = [f"api-main-{number}" for number in (1, 2)]
     inner.configure(api=inner.toy(), **{name: inner.toy() for name in names})
-    inner.write(
-        "test_names.py",
-        """
-        import pytest
-
-        SEEN = set()
-
-        def test_first(api_main_1, api_main_2):
-            SEEN.update({api_main_1.pid, api_main_2.pid})
-
-        @pytest.mark.neo_daemons("api", isolated=True)
-        @pytest.mark.parametrize("number", [1, 2])
-        def test_isolated(api, number):
-            assert api.name not in SEEN and api.pid not in SEEN
-            SEEN.update({api.pid, api.name})
-
-        def test_last(api_main_1, api_main_2):
-            assert {api_main_1.pid, api_main_2.pid} <= SEEN
-        """,
-    )
+    inner.copy("isolated_names.py", "test_names.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 4}, outcome.text
     assert inner.starts() == 4

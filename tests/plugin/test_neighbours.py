@@ -12,38 +12,13 @@ from .inner import Inner
 
 SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
 """pytest-asyncio warns without it."""
-ASYNC = """
-    import asyncio, urllib.request
-    import pytest, pytest_asyncio
-
-    @pytest_asyncio.fixture(scope="session", loop_scope="session")
-    async def answer(api):
-        return await asyncio.to_thread(lambda: urllib.request.urlopen(api.url).status)
-
-    @pytest.mark.asyncio(loop_scope="session")
-    async def test_async(answer, api):
-        await asyncio.sleep(0)
-        assert answer == 200 and api.pid
-
-    @pytest.mark.timeout(60)
-    def test_sync(api):
-        assert api.state == "ready"
-
-    @pytest.mark.asyncio
-    @pytest.mark.neo_daemons("api", isolated=True)
-    async def test_isolated(api):
-        pid = api.pid
-        api.kill()
-        api.wait_ready()
-        assert api.pid != pid
-"""
 
 
 @pytest.mark.parametrize("mode", [(), ("-n", "2"), ("-p", "no:xdist")], ids=["alone", "n2", "no xdist"])
 def test_beside_pytest_asyncio_and_pytest_timeout_with_warnings_as_errors(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.without = ("cacheprovider",)
     inner.configure(api=inner.toy())
-    inner.write("test_async.py", ASYNC)
+    inner.copy("asynchronous.py", "test_async.py")
     outcome = inner.run(*mode, "--strict-markers", "-W", "error", *SCOPE)
     assert outcome.counts() == {"passed": 3}, outcome.text
 

@@ -16,66 +16,15 @@ pytestmark = pytest.mark.long
 @pytest.mark.parametrize("fault", ["pause", "stop", "kill"])
 def test_a_forgotten_fault_is_repaired_before_fixtures_are_torn_down(inner: Inner, fault: str) -> None:
     inner.configure(api=inner.toy())
-    inner.write(
-        "test_forgets.py",
-        f"""
-        import urllib.request
-        import pytest
-
-        def get(daemon):
-            return urllib.request.urlopen(daemon.url, timeout=5).status
-
-        @pytest.fixture
-        def built(api):
-            yield api
-            assert get(api) == 200
-
-        def test_forgets(api, built):
-            api.{fault}()
-
-        def test_next(built):
-            assert get(built) == 200
-
-        def test_forgets_and_fails(api, built):
-            api.{fault}()
-            raise AssertionError("on purpose")
-
-        def test_last(api):
-            assert get(api) == 200 and api.state == "ready"
-        """,
-    )
+    inner.env["FAULT"] = fault
+    inner.copy("forgets.py", "test_forgets.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 3, "failed": 1}, outcome.text
 
 
 def test_a_stopped_daemon_is_not_started_by_waiting_for_it(inner: Inner) -> None:
     inner.configure(api=inner.toy())
-    inner.write(
-        "test_waits.py",
-        """
-        import pytest
-        from pytest_neo_daemons import Unavailable
-
-        @pytest.fixture(params=["shared", "own"])
-        def daemon(request, api, new_daemon):
-            return api if request.param == "shared" else new_daemon("api")
-
-        def test_waits(daemon, neo_daemons):
-            daemon.stop()
-            for timeout_s in (0.1, 60):
-                with pytest.raises(Unavailable, match=r"was stopped and stays stopped until start\\(\\)"):
-                    daemon.wait_ready(timeout_s)
-            assert (daemon.pid, daemon.state) == (None, "stopped")
-            daemon.start()
-            daemon.wait_ready(0)
-            daemon.stop()
-            daemon.restart()
-            assert daemon.state == "ready"
-
-        def test_next(api):
-            assert api.state == "ready"
-        """,
-    )
+    inner.copy("waits_for_stopped.py", "test_waits.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 3}, outcome.text
 

@@ -205,35 +205,7 @@ def test_a_warm_session_tries_again_what_failed_in_the_run_before(inner: Inner) 
 
 def test_what_is_built_on_an_isolated_daemon_ends_before_it(inner: Inner) -> None:
     inner.configure(api=inner.toy())
-    inner.write(
-        "test_isolated.py",
-        """
-        import urllib.request
-        import pytest
-
-        PIDS = []
-
-        def get(url):
-            return urllib.request.urlopen(url).status
-
-        @pytest.fixture
-        def built(api):
-            yield api.url
-            assert get(api.url) == 200
-
-        @pytest.mark.neo_daemons("api", isolated=True)
-        @pytest.mark.parametrize("number", range(3))
-        def test_isolated(api, built, number):
-            assert get(built) == 200 and api.pid not in PIDS
-            PIDS.append(api.pid)
-
-        def test_shared(api, built):
-            assert built == api.url and api.pid not in PIDS
-
-        @pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.neo_daemons("api", isolated=True))])
-        def test_not_for_parameters(api, number): pass
-        """,
-    )
+    inner.copy("isolated_built.py", "test_isolated.py")
     inner.write(
         "test_unittest.py",
         """
@@ -346,28 +318,7 @@ def test_a_supervisor_that_never_answered_was_not_replaced(inner: Inner) -> None
 def test_supervisors_may_die_again_and_again(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("helpers.py", HTTP)
-    inner.write(
-        "test_dies.py",
-        """
-        import json, os, pytest, signal
-        from helpers import get
-
-        PIDS = set()
-
-        @pytest.mark.parametrize("number", range(2))
-        def test_killed(api, neo_daemons, number):
-            api.wait_ready()
-            pid = json.loads((neo_daemons.state_dir / "supervisor.json").read_text())["pid"]
-            PIDS.add(api.pid)
-            os.kill(pid, signal.SIGKILL)
-            assert get(api.url) == 200
-
-        def test_after(api):
-            api.wait_ready()
-            PIDS.add(api.pid)
-            assert len(PIDS) == 1 and get(api.url) == 200
-        """,
-    )
+    inner.copy("supervisor_dies.py", "test_dies.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 3}, outcome.text
     assert "the supervisor was killed and replaced 2 times; the new one adopted its daemons" in outcome.text
@@ -376,27 +327,7 @@ def test_supervisors_may_die_again_and_again(inner: Inner) -> None:
 
 def test_a_supervisor_that_was_just_killed_is_waited_for_by_whoever_asks_a_handle(inner: Inner) -> None:
     inner.configure(api=inner.toy("write=hello"))
-    inner.write(
-        "test_dies.py",
-        """
-        import json, os, pytest, signal
-
-        @pytest.fixture
-        def killed(api, neo_daemons):
-            api.wait_ready()
-            pid = json.loads((neo_daemons.state_dir / "supervisor.json").read_text())["pid"]
-            os.kill(pid, signal.SIGKILL)
-
-        def test_pid(api, killed):
-            os.kill(api.pid, 0)
-
-        def test_logs(api, killed):
-            assert "hello" in api.logs()
-
-        def test_kill(api, killed):
-            api.kill()
-        """,
-    )
+    inner.copy("supervisor_dies_first.py", "test_dies.py")
     assert inner.run().counts() == {"passed": 3}, inner.output()
 
 
