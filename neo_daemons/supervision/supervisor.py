@@ -108,7 +108,7 @@ class Supervisor:
         self._fleet: Fleet | None = None
         self._leftovers = Leftovers()
         self._reloading = asyncio.Lock()
-        self._log_keeper = LogKeeper(lambda: self.fleet.slots)
+        self._log_keeper = LogKeeper(self.platform, lambda: self.fleet.slots)
         self._keeping_logs: asyncio.Task[None] | None = None
 
         def make_context() -> Context:

@@ -198,6 +198,9 @@ class SimPlatform:
         found = next((proc for proc in self.kernel.living() if port in proc.ports), None)
         return PortHolder(found.pid, found.kind) if found is not None else None
 
+    def file_changes(self) -> None:
+        return None
+
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         return {pid: Usage(0.0, 1_000_000) for pid in pids if pid in self.kernel.table}
 

@@ -19,7 +19,8 @@ from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from . import spawning
-from .contract import MARK_VARIABLE, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
+from .contract import MARK_VARIABLE, FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
+from .inotify import Inotify
 from .pidfd import PidfdProcess, has_ended
 from .posix import PosixPlatform
 
@@ -212,6 +213,12 @@ class LinuxPlatform(PosixPlatform):
             return None
         value = environ[start + len(_MARKED) :].partition(b"\0")[0]
         return Mark.parse(os.fsdecode(value))
+
+    def file_changes(self) -> FileChanges | None:
+        try:
+            return Inotify()
+        except OSError:
+            return None
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         result = {}

@@ -25,6 +25,7 @@ from . import file_lock, spawning
 from .contract import (
     MARK_VARIABLE,
     ExitStatus,
+    FileChanges,
     Lock,
     Mark,
     NotOurs,
@@ -260,6 +261,9 @@ class PosixPlatform:
             return None
         pid = found[min(found)]
         return PortHolder(pid, (self.describe(pid) or "?") if pid else "?")
+
+    def file_changes(self) -> FileChanges | None:
+        return None
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         result = {}
