@@ -14,7 +14,7 @@ from .inner import HTTP, MODES, OVERRIDE, Inner, accepts, messages, results
 
 
 @MODES
-def test_attached_tests_use_the_daemons_of_a_serve_and_leave_them_alone(
+def test_attached_tests_use_the_daemons_of_a_running_supervisor_and_leave_them_alone(
     inner: Inner, project: Project, mode: tuple[str, ...]
 ) -> None:
     inner.configure(api=inner.toy(), changed=inner.toy(), down=inner.toy(exports={"DOWN": "http://${host}:${port}"}))
@@ -53,7 +53,7 @@ def test_attached_tests_use_the_daemons_of_a_serve_and_leave_them_alone(
     ],
     ids=["setting", "root", "config"],
 )
-def test_the_serve_to_attach_to_is_looked_for_where_the_project_is(
+def test_attach_looks_for_the_supervisor_of_the_project(
     inner: Inner, project: Project, setting: str, arguments: list[str]
 ) -> None:
     inner.configure(api=inner.toy())
@@ -70,7 +70,7 @@ def test_the_serve_to_attach_to_is_looked_for_where_the_project_is(
     assert inner.starts() == 1
 
 
-def test_once_the_serve_is_gone_nobody_waits_for_it(inner: Inner, project: Project) -> None:
+def test_nobody_waits_for_an_attached_supervisor_that_has_exited(inner: Inner, project: Project) -> None:
     inner.configure(api=inner.toy())
     serve = project.serve()
     inner.env["SERVE"] = str(serve.pid)
@@ -116,9 +116,7 @@ def test_a_daemon_given_by_its_url_is_used_and_never_signalled(inner: Inner) -> 
         ("chroma", "http://db/$x", {"CHROMA_HOST": "db", "CHROMA_PORT": "80", "CHROMA_URL": "http://db/$$x"}),
     ],
 )
-def test_the_exports_of_an_external_daemon_lead_where_its_url_leads(
-    name: str, url: str, exports: dict[str, str]
-) -> None:
+def test_exports_of_an_external_daemon_point_to_its_url(name: str, url: str, exports: dict[str, str]) -> None:
     assert external(name, url).exports == exports
 
 

@@ -44,7 +44,7 @@ HOSTILE = {
 
 
 @pytest.mark.real
-def test_clients_do_not_go_by_the_developers_environment(inner: Inner) -> None:
+def test_clients_ignore_the_developers_environment(inner: Inner) -> None:
     inner.env |= HOSTILE
     inner.write(".env", "\n".join(f"{name}={value}" for name, value in HOSTILE.items() if name.startswith("CHROMA_")))
     inner.copy("clients.py", "test_clients.py")
@@ -70,7 +70,7 @@ OWN = """
 
 
 @pytest.mark.real
-def test_clients_reach_the_daemon_where_a_project_calls_something_else_like_it(inner: Inner) -> None:
+def test_clients_reach_the_daemon_despite_a_project_fixture_of_the_same_name(inner: Inner) -> None:
     inner.write("conftest.py", OWN)
     inner.write(
         "test_own.py",
@@ -88,7 +88,7 @@ def test_clients_reach_the_daemon_where_a_project_calls_something_else_like_it(i
     assert inner.run(on=False).counts() == {"passed": 1, "skipped": 1}, inner.output()
 
 
-def test_a_client_of_a_daemon_that_is_not_configured_says_so_beside_a_projects_own(inner: Inner) -> None:
+def test_a_client_of_an_unconfigured_daemon_says_so_despite_a_project_fixture_of_that_name(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("conftest.py", OWN.replace("mlx(mlx)", "mlx()").replace("return mlx.url", "return 'http://'"))
     inner.write(
@@ -107,7 +107,7 @@ def test_a_client_of_a_daemon_that_is_not_configured_says_so_beside_a_projects_o
 
 
 @pytest.mark.real
-def test_a_client_of_chroma_leaves_no_descriptor_and_no_database_behind(inner: Inner) -> None:
+def test_the_chroma_client_leaves_no_descriptor_or_database_behind(inner: Inner) -> None:
     inner.configure(chroma={})
     inner.copy("clients_left.py", "test_client.py")
     outcome = inner.run()

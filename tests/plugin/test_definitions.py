@@ -7,7 +7,7 @@ import pytest
 from .inner import COLOURED, MODES, OVERRIDE, PARALLEL, Inner, lines, messages, refused, results
 
 
-def test_hooks_change_the_definitions_once_and_hear_of_the_daemons(inner: Inner) -> None:
+def test_hooks_change_the_definitions_once_and_are_told_about_the_daemons(inner: Inner) -> None:
     inner.configure(api=inner.toy(), gone=inner.toy())
     inner.copy("hooks_conftest.py", "conftest.py")
     inner.copy("hooks.py", "test_hooks.py")
@@ -29,7 +29,7 @@ def test_hooks_change_the_definitions_once_and_hear_of_the_daemons(inner: Inner)
     assert inner.starts() == 3
 
 
-def test_a_hook_that_makes_a_wrong_definition_is_a_usage_error(inner: Inner) -> None:
+def test_a_hook_that_makes_an_invalid_definition_is_a_usage_error(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "conftest.py", "def pytest_neo_daemons_definitions(definitions):\n    definitions['api'] = 'http://x'\n"
@@ -44,7 +44,7 @@ WRONG = pytest.mark.parametrize(
 
 
 @WRONG
-def test_a_hook_that_makes_what_no_supervisor_could_read_is_a_usage_error(
+def test_a_hook_that_makes_a_definition_no_supervisor_can_read_is_a_usage_error(
     inner: Inner, setting: str, field: str
 ) -> None:
     inner.configure(api=inner.toy())
@@ -62,7 +62,7 @@ def test_a_hook_that_makes_what_no_supervisor_could_read_is_a_usage_error(
 
 
 @WRONG
-def test_a_definition_fixture_that_makes_what_no_supervisor_could_read_fails_the_test_and_no_supervisor(
+def test_a_fixture_that_makes_a_definition_no_supervisor_can_read_fails_only_the_test(
     inner: Inner, setting: str, field: str
 ) -> None:
     inner.configure(api=inner.toy())
@@ -89,7 +89,7 @@ def test_a_definition_fixture_that_makes_what_no_supervisor_could_read_fails_the
 
 
 @MODES
-def test_an_overridden_definition_is_all_that_is_ever_started(inner: Inner, mode: tuple[str, ...]) -> None:
+def test_only_the_overridden_definition_is_ever_started(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())
     inner.write("conftest.py", OVERRIDE.format(colour="'blue'"))
     inner.write("test_over.py", COLOURED.format(expected="'COLOUR=blue'"))
@@ -98,7 +98,7 @@ def test_an_overridden_definition_is_all_that_is_ever_started(inner: Inner, mode
     assert inner.starts() == 1
 
 
-def test_an_overridden_definition_counts_too_where_a_daemon_is_reached_by_a_marker_or_by_its_name(
+def test_an_overridden_definition_applies_to_daemons_reached_by_marker_or_name(
     inner: Inner,
 ) -> None:
     inner.configure(api=inner.toy(), other=inner.toy(), config=inner.toy())
@@ -111,7 +111,7 @@ def test_an_overridden_definition_counts_too_where_a_daemon_is_reached_by_a_mark
     assert inner.starts() == 3
 
 
-def test_definitions_that_differ_from_worker_to_worker_are_refused(inner: Inner) -> None:
+def test_definitions_that_differ_between_workers_are_refused(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("conftest.py", OVERRIDE.format(colour="str(tmp_path_factory.getbasetemp())"))
     inner.write("test_over.py", COLOURED.format(expected="'TMPDIR=' + __import__('os').environ['TMPDIR']"))

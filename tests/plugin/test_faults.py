@@ -85,7 +85,7 @@ def ran(inner: Inner) -> int:
         if (fault, mode) not in ENDED_BY_XDIST
     ],
 )
-def test_a_run_goes_on(inner: Inner, bystander: int, fault: str, struck: str, mode: str) -> None:
+def test_a_run_survives_every_fault(inner: Inner, bystander: int, fault: str, struck: str, mode: str) -> None:
     write(inner, fault)
     outcome = inner.run(*MODES[mode])
     assert inner.left() == []
@@ -104,7 +104,7 @@ def test_a_run_goes_on(inner: Inner, bystander: int, fault: str, struck: str, mo
 @pytest.mark.matrix
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", ["-x", "pytest.exit"])
-def test_a_run_that_ends_early(inner: Inner, bystander: int, fault: str, mode: str) -> None:
+def test_a_run_that_ends_early_leaves_nothing(inner: Inner, bystander: int, fault: str, mode: str) -> None:
     write(inner, fault)
     outcome = inner.run(*MODES[mode], *(["-x"] if fault == "-x" else []))
     assert outcome.code in (1, 2)
@@ -114,7 +114,7 @@ def test_a_run_that_ends_early(inner: Inner, bystander: int, fault: str, mode: s
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "alone"])
-def test_a_worker_that_is_killed_and_not_replaced(inner: Inner, bystander: int, mode: str) -> None:
+def test_a_worker_that_is_killed_and_not_replaced_leaves_nothing(inner: Inner, bystander: int, mode: str) -> None:
     write(inner, "SIGKILL of a worker")
     outcome = inner.run(*MODES[mode], "--max-worker-restart", "0")
     assert outcome.code == 1
@@ -125,7 +125,7 @@ def test_a_worker_that_is_killed_and_not_replaced(inner: Inner, bystander: int, 
 @pytest.mark.matrix
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", ["Ctrl-C", "SIGTERM", "SIGKILL of the controller"])
-def test_a_run_that_is_ended(inner: Inner, bystander: int, fault: str, mode: str) -> None:
+def test_an_interrupted_or_killed_run_leaves_nothing(inner: Inner, bystander: int, fault: str, mode: str) -> None:
     write(inner, fault)
     process = inner.popen(*MODES[mode])
     inner.reaches("here")
@@ -144,7 +144,7 @@ def test_a_run_that_is_ended(inner: Inner, bystander: int, fault: str, mode: str
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "alone"])
-def test_a_worker_that_runs_out_of_tests_leaves_the_daemons_to_the_others(inner: Inner, mode: str) -> None:
+def test_daemons_outlive_a_worker_that_runs_out_of_tests(inner: Inner, mode: str) -> None:
     inner.configure(api=inner.toy())
     inner.env["FAULT"] = "none"
     inner.copy("faults_conftest.py", "conftest.py")
@@ -181,7 +181,7 @@ def test_two_runs_at_once_are_independent(inner: Inner) -> None:
     assert inner.starts() == 2
 
 
-def test_what_dead_runs_left_is_reaped_and_mentioned(inner: Inner) -> None:
+def test_leftovers_of_dead_runs_are_reaped_and_reported(inner: Inner) -> None:
     write(inner, "SIGKILL of the controller")
     first = inner.popen("test_0.py")
     inner.reaches("here")

@@ -12,7 +12,7 @@ from pytest_neo_daemons import Daemon
 from .inner import HTTP, Inner, results
 
 
-def test_a_handle_tells_and_does_what_it_says(inner: Inner) -> None:
+def test_a_handle_reports_on_its_daemon_and_controls_it(inner: Inner) -> None:
     inner.configure(
         api=inner.toy(
             "write=hello there",
@@ -36,7 +36,7 @@ def test_a_daemon_may_be_killed_again_and_again(inner: Inner) -> None:
     assert inner.starts() == 5
 
 
-def test_exported_variables_are_in_the_environment_of_the_tests_only(inner: Inner) -> None:
+def test_exported_variables_are_set_only_while_tests_run(inner: Inner) -> None:
     inner.configure(api=inner.toy(exports={"API_URL": "http://${host}:${port}", "API_PORT": "${port}"}))
     inner.env["API_URL"] = "mine"
     inner.write(
@@ -80,7 +80,7 @@ def test_exported_variables_follow_a_daemon_to_another_port(inner: Inner) -> Non
 @pytest.mark.parametrize(
     ("url", "port"), [("http://host", 80), ("https://host/v1", 443), ("http://host:8", 8), (None, None)]
 )
-def test_a_daemon_given_by_a_url_without_a_port_has_that_of_its_scheme(url: str | None, port: int | None) -> None:
+def test_a_url_without_a_port_means_the_default_port_of_its_scheme(url: str | None, port: int | None) -> None:
     session: Any = SimpleNamespace(need=lambda name, wait_s: SimpleNamespace(url=url, ports={}, ready=True))
     handle = Daemon(session, "api", lambda: None)
     handle.wait_ready()

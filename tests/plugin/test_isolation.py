@@ -25,7 +25,7 @@ def test_an_isolated_test_leaves_the_session_fixtures_of_others_alone(inner: Inn
 
 
 @MODES
-def test_new_daemons_are_a_tests_own_and_end_with_it(inner: Inner, mode: tuple[str, ...]) -> None:
+def test_new_daemons_belong_to_one_test_and_end_with_it(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy(data_dir="data"), cache=inner.toy())
     inner.copy("new_daemons.py", "test_new.py")
     outcome = inner.run(*mode)
@@ -35,13 +35,13 @@ def test_new_daemons_are_a_tests_own_and_end_with_it(inner: Inner, mode: tuple[s
     assert not (inner.root / "data").exists()
 
 
-def test_a_new_daemon_has_the_definition_that_is_overridden_beside_the_test(inner: Inner) -> None:
+def test_a_new_daemon_uses_the_definition_overridden_in_the_class_of_its_test(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.copy("new_defined.py", "test_defined.py")
     assert inner.run().counts() == {"passed": 2}, inner.output()
 
 
-def test_a_new_daemon_that_cannot_be_had_fails_its_test_with_the_cause(inner: Inner) -> None:
+def test_a_new_daemon_that_cannot_start_fails_its_test_with_the_cause(inner: Inner) -> None:
     inner.configure(api=inner.toy("exit=3"))
     inner.write("test_new.py", "def test_new(new_daemon): new_daemon('api')")
     outcome = inner.run("--neo-daemons-url", "other=http://127.0.0.1:9")
@@ -50,7 +50,7 @@ def test_a_new_daemon_that_cannot_be_had_fails_its_test_with_the_cause(inner: In
     assert "Traceback" not in outcome.text
 
 
-def test_an_external_daemon_has_no_instance_of_a_tests_own(inner: Inner) -> None:
+def test_new_daemon_refuses_external_daemons(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("test_new.py", "def test_new(new_daemon): new_daemon('other')")
     outcome = inner.run("--neo-daemons-url", "other=http://127.0.0.1:9")
@@ -64,7 +64,7 @@ def test_new_daemon_without_the_flag_skips(inner: Inner) -> None:
     assert inner.run(on=False).counts() == {"skipped": 1}, inner.output()
 
 
-def test_a_wider_fixture_beside_the_mark_is_an_error_that_says_what_to_do(inner: Inner) -> None:
+def test_a_wider_fixture_in_an_isolated_test_is_an_error_that_says_what_to_do(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.copy("wider_fixture.py", "test_wider.py")
     outcome = inner.run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .inner import Inner
 
 
-def test_the_next_tests_find_it_where_it_is(inner: Inner) -> None:
+def test_handles_and_variables_follow_a_daemon_to_its_new_port(inner: Inner) -> None:
     inner.configure(api=inner.toy(exports={"API_URL": "http://${host}:${port}"}))
     inner.write("pytest.ini", "[pytest]\nneo_daemons_export_env = true\n")
     inner.copy("moves.py", "moves.py")

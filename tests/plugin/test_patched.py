@@ -68,7 +68,7 @@ def test_the_other_tests_run_whatever_one_patches(inner: Inner, target: str) -> 
     ],
     ids=["RuntimeError", "fail", "skip", "UsageError", "SystemExit"],
 )
-def test_what_goes_wrong_in_a_hook_is_a_line_of_the_summary_and_ends_nothing(
+def test_an_error_in_a_hook_is_reported_in_the_summary_and_ends_nothing(
     inner: Inner, statement: str, error: str
 ) -> None:
     inner.configure(api=inner.toy())
@@ -105,7 +105,7 @@ def test_what_goes_wrong_in_a_hook_is_a_line_of_the_summary_and_ends_nothing(
         assert outcome.text.count("(requested by a test)") >= 1  # the report says it all the same
 
 
-def test_daemons_of_a_tests_own_differ_where_chance_is_patched(inner: Inner) -> None:
+def test_new_daemons_differ_even_if_randomness_is_patched(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "test_chance.py",
@@ -126,7 +126,9 @@ def test_daemons_of_a_tests_own_differ_where_chance_is_patched(inner: Inner) -> 
     assert outcome.counts() == {"passed": 1}, outcome.text
 
 
-def test_messages_to_the_bridge_differ_where_chance_is_patched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_to_the_bridge_differ_even_if_randomness_is_patched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = tmp_path / "graph.sqlite"
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("CREATE TABLE Nodes (id TEXT PRIMARY KEY, data TEXT)")
@@ -139,7 +141,7 @@ def test_messages_to_the_bridge_differ_where_chance_is_patched(tmp_path: Path, m
     assert graph.subscribe() != agent
 
 
-def test_a_test_that_is_marked_wrongly_while_it_runs_ends_nothing(inner: Inner) -> None:
+def test_a_wrong_marker_added_while_a_test_runs_does_not_end_the_run(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "test_marked.py",
@@ -187,7 +189,7 @@ def test_hook_failures_are_counted_by_kind_and_place_and_not_by_text() -> None:
     [("--disable-socket",), ("--allow-hosts=127.0.0.1",), ("--disable-socket", "--allow-unix-socket")],
     ids=" ".join,
 )
-def test_beside_pytest_socket(inner: Inner, options: tuple[str, ...]) -> None:
+def test_the_plugin_works_beside_pytest_socket(inner: Inner, options: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "test_sockets.py",
@@ -207,7 +209,7 @@ def test_beside_pytest_socket(inner: Inner, options: tuple[str, ...]) -> None:
     assert outcome.counts() == {"passed": 2, "failed": 1}, outcome.text
 
 
-def test_beside_fakes_of_the_clock_and_of_the_file_system(inner: Inner) -> None:
+def test_the_plugin_works_beside_fakes_of_the_clock_and_the_file_system(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.copy("fakes.py", "test_fakes.py")
     outcome = inner.run()

@@ -65,7 +65,7 @@ def test_a_failing_test_shows_what_its_daemons_logged_meanwhile(inner: Inner, mo
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", outcome.text)
 
 
-def test_a_daemon_that_dies_during_a_passing_test_is_told_in_xml_and_summary(inner: Inner) -> None:
+def test_a_daemon_that_dies_during_a_passing_test_is_reported_in_xml_and_summary(inner: Inner) -> None:
     inner.configure(api=inner.toy(), other=inner.toy())
     inner.copy("deaths.py", "test_dies.py")
     outcome = inner.run()
@@ -83,7 +83,7 @@ def test_a_daemon_that_dies_during_a_passing_test_is_told_in_xml_and_summary(inn
 
 
 @MODES
-def test_a_failure_waits_for_what_the_supervisor_has_yet_to_see(inner: Inner, mode: tuple[str, ...]) -> None:
+def test_a_failure_report_waits_until_the_supervisor_has_seen_a_death(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "test_dies.py",
@@ -129,7 +129,7 @@ def test_a_failure_while_a_daemon_was_dead_says_so(inner: Inner, mode: tuple[str
     assert "during test_dies.py::test_killed" in outcome.text
 
 
-def test_the_summary_says_what_a_probe_could_not_ask(inner: Inner) -> None:
+def test_the_summary_reports_probes_that_could_not_run(inner: Inner) -> None:
     database, position = inner.root / "log.sqlite", inner.root / "position"
     position.write_text("0")
     with contextlib.closing(sqlite3.connect(database)) as connection:
@@ -156,7 +156,7 @@ def test_the_summary_says_what_a_probe_could_not_ask(inner: Inner) -> None:
     assert outcome.text.count(said) == 1, outcome.text
 
 
-def test_a_daemon_that_a_test_reaches_by_detours_concerns_it(inner: Inner) -> None:
+def test_a_daemon_that_a_test_reaches_indirectly_is_in_its_report(inner: Inner) -> None:
     inner.configure(db=inner.toy(), api=inner.toy(requires=["db"]), other=inner.toy())
     inner.copy("detours.py", "test_detours.py")
     outcome = inner.run()

@@ -13,7 +13,7 @@ from .inner import MODES, Inner, lines, messages, refused
 
 
 @MODES
-def test_only_what_the_selected_tests_use_and_what_that_requires_is_started_once(
+def test_only_daemons_of_the_selected_tests_and_their_requirements_start_and_only_once(
     inner: Inner, mode: tuple[str, ...]
 ) -> None:
     def counted(name: str, **settings: Any) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def test_only_what_the_selected_tests_use_and_what_that_requires_is_started_once
     assert "other" not in summary
 
 
-def test_what_no_test_uses_in_truth_is_not_started(inner: Inner) -> None:
+def test_daemons_that_no_test_actually_uses_are_not_started(inner: Inner) -> None:
     names = ("skipped", "conditional", "unrun", "value", "mine", "asked")
     inner.configure(api=inner.toy(), **{name: inner.toy() for name in names})
     inner.copy("skipped.py", "test_on.py")
@@ -96,7 +96,7 @@ def test_a_plain_marker_starts_a_daemon_without_its_fixture(inner: Inner) -> Non
     assert inner.starts() == 2
 
 
-def test_a_wrong_marker_is_a_clear_error_of_the_collection(inner: Inner) -> None:
+def test_a_wrong_marker_is_a_clear_collection_error(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     wrong = {
         "unknown": ('neo_daemons("nope")', "api", "unknown daemon; configured daemons: api"),
@@ -120,7 +120,7 @@ def test_a_wrong_marker_is_a_clear_error_of_the_collection(inner: Inner) -> None
     assert inner.starts() == 0
 
 
-def test_a_parameter_of_a_projects_own_isolates_nothing(inner: Inner) -> None:
+def test_a_projects_own_parameters_isolate_nothing(inner: Inner) -> None:
     inner.configure(api=inner.toy(), other=inner.toy())
     inner.copy("own_parameters.py", "test_own.py")
     outcome = inner.run()
@@ -128,7 +128,7 @@ def test_a_parameter_of_a_projects_own_isolates_nothing(inner: Inner) -> None:
     assert inner.starts() == 2
 
 
-def test_names_and_ports_hide_nothing_and_collide_with_nothing(inner: Inner) -> None:
+def test_daemon_names_and_ports_shadow_nothing_and_do_not_collide(inner: Inner) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         inner.configure(api=inner.toy(port=port), cache=inner.toy(), **{"my-api": inner.toy(), "tmp-path": inner.toy()})
