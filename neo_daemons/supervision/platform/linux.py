@@ -44,6 +44,8 @@ class LinuxPlatform(PosixPlatform):
 
     def __init__(self) -> None:
         self._children: weakref.WeakValueDictionary[int, PidfdProcess] = weakref.WeakValueDictionary()
+        self._is_alone = False
+        """Whether this process does nothing but supervise."""
         self._is_subreaper = False
         self._reaping: asyncio.TimerHandle | None = None
         self._ticks = os.sysconf("SC_CLK_TCK")
@@ -82,7 +84,7 @@ class LinuxPlatform(PosixPlatform):
             os.close(pidfd)
 
     def spawn(self, spec: SpawnSpec) -> Process:
-        popen = spawning.spawn(spec)
+        popen = spawning.spawn(spec, close_others=not self._is_alone)
         # An unreaped child keeps its pid, so this cannot open another process.
         pidfd = os.pidfd_open(popen.pid)
         process = PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen)
@@ -257,6 +259,8 @@ class LinuxPlatform(PosixPlatform):
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             return False
+        spawning.keep_descriptors_to_ourselves()
+        self._is_alone = True
         # Without CONFIG_PROC_CHILDREN the kernel does not list them.
         self._is_subreaper = Path(f"/proc/self/task/{threading.get_native_id()}/children").exists()
         loop = asyncio.get_running_loop()
