@@ -38,7 +38,7 @@ class Command(NamedTuple):
 
 def measure(results: Results, *, quick: bool, repeat: int) -> None:
     """Bare and supervised starts in turns, chroma's way back from a SIGKILL, and what watching costs."""
-    with tempfile.TemporaryDirectory(prefix="real-") as directory:
+    with tempfile.TemporaryDirectory(prefix="real-") as directory, results.part("real", quick=quick):
         root = Path(directory).resolve()
         commands: dict[str, Command] = {}
         for number in range(repeat + 1):
