@@ -152,7 +152,7 @@ def measure(results: Results, *, sizes: Sequence[int], quick: bool, repeat: int,
                             try:
                                 _one(results, kind, n, victim, quick=quick)
                             except (TimeoutError, ControlError, psutil.Error, OSError) as error:
-                                results.fault(f"{kind.name}, n = {n}: {error!r}")
+                                results.fault(kind.name, f"{error!r}")
 
 
 def _one(results: Results, kind: type[Peer], n: int, victim: Path, *, quick: bool) -> None:

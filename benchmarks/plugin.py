@@ -141,7 +141,7 @@ def measure_failure(results: Results, *, repeat: int, workers: int = 4) -> None:
             died = next(report.at for report in reversed(reports.all) if report.pid < 0)
             told = [float(line) for line in errors.read_text().split()]
             if len(told) != workers:
-                results.fault(f"only {len(told)} of {workers} workers told of a daemon that died")
+                results.fault(OURS, f"only {len(told)} of {workers} workers told of a daemon that died")
             for at in told:
                 results.add("pytest, dead at start to error", OURS, workers, 1e3 * (at - died), "ms")
             reports.close()

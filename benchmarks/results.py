@@ -48,6 +48,7 @@ class Results:
         for key in [key for key, owner in self._part_of.items() if owner == name]:
             del self.samples[key], self._part_of[key]
         self._faults.pop(name, None)
+        self.parts.pop(name, None)
         self._now = name
         moment = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         load, began = os.getloadavg()[0], time.monotonic()
@@ -61,14 +62,19 @@ class Results:
         self._part_of[what, who, n] = self._now
         self.units[what] = unit
 
-    def fault(self, text: str) -> None:
-        """Note what the present part could not measure."""
-        self._faults.setdefault(self._now, []).append(text)
+    def fault(self, who: str, text: str) -> None:
+        """Note what the present part could not measure, and whose fault it is."""
+        self._faults.setdefault(self._now, []).append(f"{who}: {text}")
 
     @property
     def faults(self) -> list[str]:
         """What could not be measured."""
         return [f"{part}: {text}" for part, texts in self._faults.items() for text in texts]
+
+    @property
+    def is_ours_at_fault(self) -> bool:
+        """Whether something could not be measured because of ours."""
+        return any(text.startswith(f"{OURS}: ") for texts in self._faults.values() for text in texts)
 
     def median(self, what: str, who: str, n: int) -> float:
         """Of the samples."""

@@ -53,7 +53,7 @@ def measure_first(results: Results, *, quick: bool, repeat: int) -> None:
                         if who in (OURS, "file lock"):
                             results.add("fixture there in a further worker", who, 2, 1e3 * _attach(root, who), "ms")
                 except subprocess.CalledProcessError:
-                    results.fault(f"first fixture of {who}: {_last_line(root)}")
+                    results.fault(who, f"first fixture: {_last_line(root)}")
 
 
 def measure(results: Results, *, quick: bool, repeat: int) -> None:
@@ -159,9 +159,9 @@ def _one(results: Results, root: Path, who: str, workers: int, scripts: dict[str
     if code == 0:
         results.add("suite of 200 tests, by workers", who, workers, took, "s")
     elif code is None:
-        results.fault(f"suite of {who}, -n {workers}: not done after {TIMEOUT_S:g} s")
+        results.fault(who, f"suite, -n {workers}: not done after {TIMEOUT_S:g} s")
     else:
-        results.fault(f"suite of {who}, -n {workers}: not green: {_last_line(root)}")
+        results.fault(who, f"suite, -n {workers}: not green: {_last_line(root)}")
     results.add("suite: daemons started", who, workers, len(seen), "")
     results.add("suite: daemons left behind", who, workers, len(left), "")
 
