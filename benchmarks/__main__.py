@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
 def _plugin(results: Results, run: Run) -> None:
     with results.part("plugin", quick=run.quick):
-        plugin.measure(results, pairs=3 if run.quick else 7 * run.repeat)
+        plugin.measure(results, pairs=1 if run.quick else 7 * run.repeat)
         plugin.measure_failure(results, repeat=run.repeat if run.quick else 2 * run.repeat)
 
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -24,8 +25,8 @@ from .results import OURS, Results
 from .victims import PATIENCE_S, Reports, build
 
 SIZES, QUICK_SIZES = (3, 300, 1000), (3, 30)
-QUICK = ("neo-daemons", "runit", "s6", "supervisord")
-"""Who is measured by a quick run that names nobody: those that goals name."""
+QUICK = ("neo-daemons", "runit", "s6")
+"""Who is measured by a quick run that names nobody."""
 SETTLE_S = 3.0
 IDLE_S = 8.0
 APART_S = 1.2
@@ -43,6 +44,15 @@ CPUCLOCK_SCHED = 2
 """Of Linux: the kind of clock in a clock id that `clock_getcpuclockid` makes of a pid."""
 ENDURANCE, ENDURING = 10_000, 300
 GROWING = ("up", "all killed at once", "crash to restart", "status", "stop", "memory")
+
+
+class Pace(NamedTuple):
+    """How much of each is measured in a round."""
+
+    settle_s: float
+    idle_s: float
+    crashes: int
+    storms: int
 
 
 class Fleet:
@@ -135,7 +145,7 @@ def fleet(kind: type[Peer], n: int, victim: Path) -> Iterator[Fleet]:
 
 
 def measure(results: Results, *, sizes: Sequence[int], quick: bool, repeat: int, names: frozenset[str]) -> None:
-    """Each size is a part of its own. The peers take turns in it, always in the same order."""
+    """Measure each size as a part of its own, in which the peers take turns, always in the same order."""
     with tempfile.TemporaryDirectory() as directory:
         victim = build(Path(directory).resolve())
         names = names or frozenset(QUICK if quick else (kind.name for kind in ALL))
@@ -156,45 +166,44 @@ def measure(results: Results, *, sizes: Sequence[int], quick: bool, repeat: int,
 
 
 def _one(results: Results, kind: type[Peer], n: int, victim: Path, *, quick: bool) -> None:
-    count = 5 if quick else 20 if n < 30 else 60
-    idle_s = 2.0 if quick else IDLE_S
+    pace = Pace(1.0, 1.0, 3, 1) if quick else Pace(SETTLE_S, IDLE_S, 20 if n < 30 else 60, STORMS)
     with fleet(kind, n, victim) as made:
         results.add("up", kind.name, n, made.up(), "s")
-        time.sleep(1.0 if quick else SETTLE_S)
-        cpu, switches = made.idle(idle_s)
+        time.sleep(pace.settle_s)
+        cpu, switches = made.idle(pace.idle_s)
         results.add("idle CPU", kind.name, n, cpu, "%")
         results.add("idle context switches", kind.name, n, switches, "1/s")
         results.add("memory", kind.name, n, made.pss() / 1e6, "MB")
         if kind.restarts:
-            for taken in made.crashes(count):
+            for taken in made.crashes(pace.crashes):
                 results.add("crash to restart", kind.name, n, taken * 1e3, "ms")
             time.sleep(APART_S)
             if n > 3:
-                for _ in range(STORMS):
+                for _ in range(pace.storms):
                     results.add("all killed at once", kind.name, n, made.storm(), "s")
                     time.sleep(APART_S)
         if isinstance(made.peer, Ours):
-            _ours(results, made, made.peer, count, idle_s)
+            _ours(results, made, made.peer, pace)
         results.add("stop", kind.name, n, made.down(), "s")
 
 
-def _ours(results: Results, made: Fleet, peer: Ours, count: int, idle_s: float) -> None:
+def _ours(results: Results, made: Fleet, peer: Ours, pace: Pace) -> None:
     name, n = peer.name, made.n
     for _ in range(200):
         results.add("status", name, n, _status(peer) * 1e3, "ms")
     with _followers(peer):
-        for taken in made.crashes(count):
+        for taken in made.crashes(pace.crashes):
             results.add(f"crash to restart, {FOLLOWERS} logs -f", name, n, taken * 1e3, "ms")
     time.sleep(APART_S)
     if n > 3:
-        for _ in range(STORMS):
+        for _ in range(pace.storms):
             _asked_in_a_storm(results, made, peer)
             time.sleep(APART_S)
     peer.crash()
     made.reports.read()
-    time.sleep(SETTLE_S)
-    results.add("idle CPU, adopted", name, n, made.idle(idle_s)[0], "%")
-    for taken in made.crashes(count):
+    time.sleep(pace.settle_s)
+    results.add("idle CPU, adopted", name, n, made.idle(pace.idle_s)[0], "%")
+    for taken in made.crashes(pace.crashes):
         results.add("crash to restart, adopted", name, n, taken * 1e3, "ms")
     time.sleep(APART_S)
 
@@ -216,7 +225,7 @@ def _asked_in_a_storm(results: Results, made: Fleet, peer: Ours) -> None:
 
 
 def endure(results: Results, *, quick: bool, repeat: int) -> None:
-    """What ours keeps of many restarts."""
+    """Measure what ours keeps of many restarts."""
     n, restarts = (30, 90) if quick else (ENDURING, ENDURANCE)
     with tempfile.TemporaryDirectory() as directory, results.part("endurance", quick=quick):
         victim = build(Path(directory).resolve())

@@ -74,10 +74,10 @@ def measure(results: Results, *, pairs: int) -> None:
         _add(results, "pytest, the plugin unused", *compare(directory, 2 * pairs, [*NO_PLUGIN], [], count=True))
         (directory / "neo-daemons.toml").write_text(TOY.format(python=sys.executable))
         (directory / "test_daemon.py").write_text("def test_daemon(api): pass\n")
-        whole = compare(directory, max(pairs // 4, 3), [*NO_PLUGIN, "test_one.py"], ["--neo-daemons", "test_daemon.py"])
+        whole = compare(directory, max(pairs // 4, 1), [*NO_PLUGIN, "test_one.py"], ["--neo-daemons", "test_daemon.py"])
         _add(results, "pytest, one daemon (http.server) from start to end", *whole)
         _add(results, "pytest, a warm daemon", *_warm(directory, pairs))
-        _per_test(results, directory, max(pairs // 2, 3))
+        _per_test(results, directory, max(pairs // 2, 1))
 
 
 def _add(results: Results, what: str, with_: list[Cost], without: list[Cost]) -> None:

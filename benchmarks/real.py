@@ -51,7 +51,7 @@ def measure(results: Results, *, quick: bool, repeat: int) -> None:
                     results.add("serve to all ready", OURS, 3, taken, "s")
                     results.add("chroma: crash to ready", OURS, 1, _crash(client), "s")
                 if number == repeat:
-                    _idle(results, client, 10.0 if quick else 60.0)
+                    _idle(results, client, 3.0 if quick else 60.0)
             if number:
                 results.add("serve to all ready", BARE, 3, _bare(commands, NAMES, root), "s")
                 results.add("chroma: crash to ready", BARE, 1, _bare(commands, NAMES[:1], root), "s")

@@ -32,6 +32,15 @@ def goal(results: Results, what: str) -> goals.Goal:
     return found
 
 
+def test_the_page_has_the_targets_of_the_code() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text()
+    for row in goals.table(Results()).splitlines()[2:]:
+        targets = row.replace(" not measured ", "").rstrip("| ")
+        assert f"{targets} |" in page
+    for name in PARTS:
+        assert f"`{name}`" in page
+
+
 def test_parts_that_are_measured_one_after_the_other_accumulate(tmp_path: Path) -> None:
     path = tmp_path / "out" / "results.json"
     first = Results.load(path)

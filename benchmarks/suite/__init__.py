@@ -43,7 +43,7 @@ def measure_first(results: Results, *, quick: bool, repeat: int) -> None:
         root = Path(directory).resolve()
         contenders = _contenders(results)
         _prepare(root)
-        for number in range(-1, repeat):  # the first one fills the caches
+        for number in range(0 if quick else -1, repeat):  # the first one fills the caches
             for who in contenders:
                 print(f"first: {who}, round {number + 1} of {repeat}", file=sys.stderr, flush=True)
                 try:
