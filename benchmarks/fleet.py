@@ -37,8 +37,7 @@ LEAST = 5
 """Crashes, however long they take."""
 STORMS = 2
 STATUS_EVERY_S = 0.05
-"""While all are killed. A request that has to wait for the one before is late, and its delay counts from when it was
-due, so that one long silence counts as all the requests that it kept waiting."""
+"""While all are killed."""
 FOLLOWERS = 200
 CPUCLOCK_SCHED = 2
 """Of Linux: the kind of clock in a clock id that `clock_getcpuclockid` makes of a pid."""
@@ -213,15 +212,23 @@ def _asked_in_a_storm(results: Results, made: Fleet, peer: Ours) -> None:
     old = dict(made.reports.pids)
     for pid in old.values():
         os.kill(pid, signal.SIGKILL)
-    due = began = time.monotonic()
+    began = time.monotonic()
     while not all(made.reports.pids[victim] != pid for victim, pid in old.items()):
-        if due - began > PATIENCE_S:
+        if time.monotonic() - began > PATIENCE_S:
             raise TimeoutError("not all came back")
-        peer.client.status()
-        results.add("status while all are killed", peer.name, made.n, (time.monotonic() - due) * 1e3, "ms")
-        due += STATUS_EVERY_S
-        time.sleep(max(due - time.monotonic(), 0))
+        took = _status(peer)
+        for waited in waits(took, STATUS_EVERY_S):
+            results.add("status while all are killed", peer.name, made.n, waited * 1e3, "ms")
+        time.sleep(-took % STATUS_EVERY_S)
         made.reports.read()
+
+
+def waits(took: float, every: float) -> list[float]:
+    """How long a request waited, and those that would have been sent meanwhile.
+
+    So one long silence counts as all the requests that it would have kept waiting.
+    """
+    return [took - number * every for number in range(max(math.ceil(took / every), 1))]
 
 
 def endure(results: Results, *, quick: bool, repeat: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import goals, plots
 from benchmarks.__main__ import PARTS, Part, Run, main
 from benchmarks.cost import Cost, cpu_ms, instructions, spend
-from benchmarks.fleet import growth, growths, used
+from benchmarks.fleet import growth, growths, used, waits
 from benchmarks.plugin import WITHOUT
 from benchmarks.results import OURS, Results
 
@@ -142,6 +142,11 @@ def test_growth_is_of_the_two_largest_fleets() -> None:
     assert math.isnan(growth(results, "up", "runit"))
     assert growths(results).splitlines()[0] == "| cost | neo-daemons |"
     assert growths(filled({("up", OURS, 3): [1]})) == ""
+
+
+@pytest.mark.parametrize(("took", "waited"), [(0.0, [0]), (0.05, [0.05]), (0.12, [0.12, 0.07, 0.02])])
+def test_a_long_silence_counts_as_all_the_requests_that_it_keeps_waiting(took: float, waited: list[float]) -> None:
+    assert waits(took, 0.05) == pytest.approx(waited)
 
 
 @pytest.mark.parametrize(
