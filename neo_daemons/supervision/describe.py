@@ -69,7 +69,7 @@ def status_of(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[s
         enabled=definition.enabled,
         adopted=run is not None and run.adopted,
         version=daemon.launch.version if daemon.launch is not None else None,
-        env=slot.exports(),
+        env=slot.exports() if definition.exports else {},
         ready_after_s=daemon.past.ready_after_s,
         after=definition.after,
     )

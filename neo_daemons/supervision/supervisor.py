@@ -24,7 +24,7 @@ from neo_daemons.status import (
 from neo_daemons.version import VERSION
 
 from . import describe, faults
-from .broadcast import Broadcast
+from .broadcast import Changes
 from .context import Context
 from .daemon import SupervisedDaemon
 from .fleet import Fleet, is_down, stop_in_order
@@ -198,7 +198,7 @@ class Supervisor:
         return self.fleet.context
 
     @property
-    def changed(self) -> Broadcast:
+    def changed(self) -> Changes:
         """Notified when anything changes about any daemon."""
         return self.context.changed
 
