@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     keep_own_rights()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options, rest = command_parser().parse_known_args(given)
+    options, rest = command_parser(given).parse_known_args(given)
     if rest:
         options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if getattr(options, "json", False) and isinstance(sys.stdout, io.TextIOWrapper):
