@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -278,8 +278,17 @@ class World:
     def open(self, pid: int, identity: Identity) -> Process | None:
         return None
 
-    def marked(self, match: Callable[[Mark], bool], known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
+    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
         return []
+
+    def pids(self) -> Sequence[int]:
+        return []
+
+    def orphans(self) -> Sequence[int] | None:
+        return None
+
+    def open_marked(self, pid: int, mark: Mark) -> Process | None:
+        return None
 
     def mark_of(self, pid: int) -> Mark | None:
         return None
@@ -303,6 +312,9 @@ class World:
         return 1
 
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
+        return None
+
+    def file_changes(self) -> None:
         return None
 
     def usage(self, pids: Any) -> Mapping[int, Usage]:

@@ -11,6 +11,7 @@ from neo_daemons.definitions import CannotRun, Definition, Launch
 from neo_daemons.state_dir import StateDir
 
 from .broadcast import Changes
+from .census import Census
 from .intentions import Holds
 from .journal import Journal
 from .ownership import Ownership
@@ -24,6 +25,7 @@ class Context:
 
     platform: Platform
     ownership: Ownership
+    census: Census
     token: str
     """The token in the mark of processes that the supervisor runs for a daemon, such as provisioning steps."""
     journal: Journal

@@ -48,14 +48,13 @@ async def adopt(slot: Slot, launch: Launch | None) -> Run | None:
         if stranger is not None:
             slot.note(EventName.RECORD_FOREIGN, f"{stranger}; not touched")
         if process is None:
-            process = _follow_record(slot, record)
+            process = await _follow_record(slot, record)
     if process is None or record is None:
-        await slot.tree.sweep()
-        slot.clear_record()
+        slot.clear_record(gone=await slot.tree.sweep())
         return None
     if record.pid != process.pid:
         record = slot.pidfile.establish(process.pid, process.identity)
-    slot.ports.numbers = dict(record.ports)
+    slot.ports.assign(record.ports)
     return Run(slot, process, record, launch, adopted=True)
 
 
@@ -65,16 +64,19 @@ def is_outdated(slot: Slot, launch: Launch | None) -> bool:
     return launch is not None and record is not None and fingerprint(slot.definition, launch) != record.fingerprint
 
 
-def _follow_record(slot: Slot, record: DaemonRecord) -> Process | None:
+async def _follow_record(slot: Slot, record: DaemonRecord) -> Process | None:
     """Find the process of the recorded run that serves its port when the recorded process is gone: a forking daemon
     put its real process into the background while no supervisor ran."""
     context = slot.context
     if record.identity is not None and record.identity.boot_id != context.platform.boot_id():
         return None
+    processes = context.ownership.of_run(record, await context.census.everywhere())
+    if not processes:
+        return None
     holders = {context.platform.port_holder(number, slot.definition.host) for number in record.ports.values()}
     pids = {holder.pid for holder in holders if holder is not None}
     found: Process | None = None
-    for process in context.ownership.of_run(record):
+    for process in processes:
         if found is None and process.pid in pids:
             found = process
             slot.note(
@@ -105,7 +107,7 @@ def find_daemonized(run: Run, status: ExitStatus, *, was_starting: bool) -> Proc
     if not was_starting and not (by_age and run.age_s < LAUNCHER_S):
         return None
     try:
-        left = slot.context.ownership.of_run(record)
+        left = slot.context.ownership.of_run(record, slot.context.census.at_once(among_orphans=not run.adopted))
     except OSError as error:  # e.g. no descriptor left: what cannot be followed is restarted
         faults.report(f"searching for the processes that {slot.name} left", error)
         return None

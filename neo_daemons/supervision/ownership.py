@@ -15,13 +15,14 @@ A record is valid only in the directory in which it was written.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from neo_daemons import locks, records
 from neo_daemons.records import DaemonRecord, DamagedRecord, Directory
 from neo_daemons.state_dir import StateDir
 
+from .census import Marks
 from .platform import Mark, NotOurs, Platform, Process
 
 
@@ -90,20 +91,23 @@ class Ownership:
 
     # Processes
 
-    def marked(self, name: str | None = None, known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
-        """Return the running processes whose mark belongs here, of one daemon or of all. The caller closes them."""
+    def marked(self) -> list[tuple[Process, Mark]]:
+        """Return the running processes whose mark belongs here. The caller closes them."""
         path = str(self.state_dir.path)
-
-        def may_be_ours(mark: Mark) -> bool:
-            return name in (None, mark.name) and (mark.state_dir == path or self.owns_mark(mark))
-
         found = []
-        for process, mark in self._platform.marked(may_be_ours, known):
+        for process, mark in self._platform.marked(lambda mark: mark.state_dir == path or self.owns_mark(mark)):
             if self._owns_by_mark(process.pid, mark):
                 found.append((process, mark))
             else:
                 process.close()
         return found
+
+    def of_daemon(self, name: str, marks: Marks) -> list[Process]:
+        """Return the running processes of a daemon of this directory, among those with these marks. The caller closes
+        them."""
+        wanted = ((pid, mark) for pid, mark in marks.items() if mark.name == name and self._owns_by_mark(pid, mark))
+        found = [self._platform.open_marked(pid, mark) for pid, mark in wanted]
+        return [process for process in found if process is not None]
 
     def lock_holders(self, name: str) -> list[Process]:
         """Return the running processes that hold the lock of a daemon. The caller closes them."""
@@ -126,11 +130,14 @@ class Ownership:
         here = Directory.of(self.state_dir.path)
         return here is not None and any(here.is_same(one) for one in self._directories)
 
-    def of_run(self, record: DaemonRecord) -> list[Process]:
-        """Return the running processes of a recorded run, lowest pid first: by its mark or, if they have lost that, by
-        the lock that they inherited. The caller closes them."""
-        found = [process for process, _ in self._platform.marked(lambda mark: mark.token == record.token)]
-        return sorted(found or self.lock_holders(record.name), key=lambda process: process.pid)
+    def of_run(self, record: DaemonRecord, marks: Marks) -> list[Process]:
+        """Return the running processes of a recorded run, lowest pid first: by these marks or, if they have lost their
+        mark, by the lock that they inherited. The caller closes them."""
+        opened = [self._platform.open_marked(pid, mark) for pid, mark in marks.items() if mark.token == record.token]
+        found = [process for process in opened if process is not None]
+        if not found and not self.is_lock_free(record.name):
+            found = self.lock_holders(record.name)
+        return sorted(found, key=lambda process: process.pid)
 
     def owns(self, pid: int, name: str) -> bool:
         """Whether a process belongs to a daemon of this directory."""

@@ -62,7 +62,7 @@ class Run:
         """The target of the probes."""
         slot.log.inode = record.log_inode
         slot.tree.begin()
-        slot.slots.begun(slot.name, process)
+        slot.context.census.know(process)
 
     def _make_target(self) -> Target:
         target = make_target(self.slot, self.launch, self.log_start)
@@ -82,7 +82,7 @@ class Run:
         process, exited = self.process, self.exited
 
         def on_end(status: ExitStatus) -> None:
-            self.slot.slots.ended(process)
+            self.slot.context.census.forget(process)
             exited.set_result(status)
             on_exit(status)
 
@@ -94,17 +94,19 @@ class Run:
         self.process = process
         self.followed = True
         self.exited = asyncio.get_running_loop().create_future()
-        self.slot.slots.begun(self.slot.name, process)
+        self.slot.context.census.know(process)
 
     def let_go(self) -> None:
         """Stop watching; the processes keep running."""
-        self.slot.slots.ended(self.process)
+        self.slot.context.census.forget(self.process)
         self.process.close()
 
-    async def end(self) -> None:
-        """Stop the whole process tree as the definition says. Returns when all of it is gone."""
-        await self.slot.tree.end(self.process, self.exited, self.slot.definition.stop)
+    async def end(self) -> bool:
+        """Stop the whole process tree as the definition says. Returns True when all of it is gone, or False if some of
+        it cannot be stopped."""
+        gone = await self.slot.tree.end(self.process, self.exited, self.slot.definition.stop)
         self.let_go()
+        return gone
 
     async def signal(self, signum: int) -> bool:
         """Send a signal to the process group, as a requested fault. Returns False if it has no process. When this

@@ -25,6 +25,7 @@ from neo_daemons.version import VERSION
 
 from . import describe, faults
 from .broadcast import Changes
+from .census import Census
 from .context import Context
 from .daemon import SupervisedDaemon
 from .fleet import Fleet, is_down, stop_in_order
@@ -108,13 +109,14 @@ class Supervisor:
         self._fleet: Fleet | None = None
         self._leftovers = Leftovers()
         self._reloading = asyncio.Lock()
-        self._log_keeper = LogKeeper(lambda: self.fleet.slots)
+        self._log_keeper = LogKeeper(self.platform, lambda: self.fleet.slots)
         self._keeping_logs: asyncio.Task[None] | None = None
 
         def make_context() -> Context:
             return Context(
                 platform=self.platform,
                 ownership=Ownership(self.platform, state_dir),
+                census=Census(self.platform),
                 token=token,
                 journal=Journal(state_dir.journal),
                 prober=prober or Prober(self.platform),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -154,6 +154,17 @@ class Lock(Protocol):
         """Close our descriptor. The lock is free once every process that inherited it has exited."""
 
 
+class FileChanges(Protocol):
+    """Reports changes of files from one event loop."""
+
+    def report_next(self, path: Path, on_change: Callable[[], None]) -> bool:
+        """Call `on_change` once, when the file next changes: it is written, emptied, deleted or moved. Returns False if
+        that cannot be reported, for example because the file is missing."""
+
+    def close(self) -> None:
+        """Report nothing more."""
+
+
 class Platform(Protocol):
     """What the core uses of the operating system."""
 
@@ -178,9 +189,20 @@ class Platform(Protocol):
             Unverifiable: its identity cannot be read.
         """
 
-    def marked(self, match: Callable[[Mark], bool], known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
-        """Open the running processes whose environment contains a mark that `match` accepts. Skips the pids in `known`:
-        reading an environment takes time, and many processes may be known to be something else."""
+    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
+        """Open the running processes whose environment contains a mark that `match` accepts. This reads the environment
+        of every process; a supervisor asks its `Census`."""
+
+    def pids(self) -> Sequence[int]:
+        """The pids of all processes except this one."""
+
+    def orphans(self) -> Sequence[int] | None:
+        """The pids of the processes that were re-parented to us, and of their descendants. None if the system does not
+        report them, or does not re-parent to us; see `become_subreaper`. May include children that are no daemons, such
+        as provisioning steps."""
+
+    def open_marked(self, pid: int, mark: Mark) -> Process | None:
+        """Open the running process `pid` after proving that it carries `mark`. Returns None if it does not."""
 
     def mark_of(self, pid: int) -> Mark | None:
         """The mark in the environment of `pid`; None if there is none, or it cannot be read, or the process belongs to
@@ -215,6 +237,9 @@ class Platform(Protocol):
         """Find the process that answers a connection to TCP `port` of the local `host`: the listener on that address,
         else on any address of its family, else on any of both families. Without a host: a listener on the port on any
         address. Returns None if none is found."""
+
+    def file_changes(self) -> FileChanges | None:
+        """Begin to report changes of files to the running event loop; None if the system cannot."""
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         """CPU time and memory of the running `pids`, each with its descendants."""

@@ -9,21 +9,25 @@ import errno
 import functools
 import os
 import signal
+import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from . import spawning
-from .contract import MARK_VARIABLE, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
+from .contract import MARK_VARIABLE, FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
+from .inotify import Inotify
 from .pidfd import PidfdProcess, has_ended
 from .posix import PosixPlatform
 
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2)."""
+REAP_S = 0.05
+"""Time until the children are searched for orphans to reap, if a spawned process that has exited hides them."""
 _MARKED = MARK_VARIABLE.encode() + b"="
 
 
@@ -40,6 +44,8 @@ class LinuxPlatform(PosixPlatform):
 
     def __init__(self) -> None:
         self._children: weakref.WeakValueDictionary[int, PidfdProcess] = weakref.WeakValueDictionary()
+        self._is_subreaper = False
+        self._reaping: asyncio.TimerHandle | None = None
         self._ticks = os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
 
@@ -150,7 +156,7 @@ class LinuxPlatform(PosixPlatform):
             except OSError:
                 return False  # closed meanwhile; the lock may come after it
 
-        found = (self._claim(pid, lambda pid=pid: holds(pid)) for pid in self._pids() if holds(pid))  # type: ignore[misc]
+        found = (self._claim(pid, lambda pid=pid: holds(pid)) for pid in self.pids() if holds(pid))  # type: ignore[misc]
         return [process for process in found if process is not None]
 
     def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
@@ -174,12 +180,29 @@ class LinuxPlatform(PosixPlatform):
             return None
         return process
 
-    def _pids(self) -> Iterable[int]:
+    def pids(self) -> Sequence[int]:
         own = os.getpid()
-        return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != own]
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid != own]
+
+    def orphans(self) -> Sequence[int] | None:
+        if not self._is_subreaper:
+            return None
+        found = self._adopted_children()
+        for pid in found:  # grows meanwhile
+            found += self._children_of(pid)
+        return found
+
+    def _adopted_children(self) -> list[int]:
+        """Return our children except those that we spawned as daemons."""
+        return [pid for pid in self._children_of(os.getpid()) if not self._is_spawned(pid)]
+
+    def _is_spawned(self, pid: int) -> bool:
+        # Once it is reaped, another process may have its pid.
+        child = self._children.get(pid)
+        return child is not None and not child.is_reaped
 
     def mark_of(self, pid: int) -> Mark | None:
-        # Each exit asks this of every process on the machine, so it makes no object that it does not need.
+        # A look at the process table asks this of every process, so it makes no object that it does not need.
         try:
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
                 environ = file.read()
@@ -190,6 +213,12 @@ class LinuxPlatform(PosixPlatform):
             return None
         value = environ[start + len(_MARKED) :].partition(b"\0")[0]
         return Mark.parse(os.fsdecode(value))
+
+    def file_changes(self) -> FileChanges | None:
+        try:
+            return Inotify()
+        except OSError:
+            return None
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         result = {}
@@ -230,14 +259,31 @@ class LinuxPlatform(PosixPlatform):
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             return False
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap_orphans)
+        # Without CONFIG_PROC_CHILDREN the kernel does not list them.
+        self._is_subreaper = Path(f"/proc/self/task/{threading.get_native_id()}/children").exists()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._reap_orphans, loop)
         return True
 
-    def _reap_orphans(self) -> None:
-        """Reap the processes that were re-parented to us. Our own children are left to the pidfds that watch them."""
-        for pid in self._children_of(os.getpid()):
-            if pid in self._children:
-                continue
+    def _reap_orphans(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Reap the processes that were re-parented to us. What we spawned is left to the pidfds that watch it."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            if self._is_spawned(ended.si_pid):
+                break  # it hides others, and there may be hundreds
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(ended.si_pid, os.WNOHANG)
+        if self._reaping is None:
+            self._reaping = loop.call_later(REAP_S, self._reap_hidden_orphans)
+
+    def _reap_hidden_orphans(self) -> None:
+        self._reaping = None
+        for pid in self._adopted_children():
             stat = procfs.stat(pid)
             if stat is not None and stat[0] == "Z":
                 with contextlib.suppress(ChildProcessError):

@@ -121,6 +121,11 @@ class PidfdProcess(Process):
         if on_exit is not None:
             on_exit(status)
 
+    @property
+    def is_reaped(self) -> bool:
+        """Whether it was our child and has been reaped, so that its pid may be taken again."""
+        return self._popen is not None and self._popen.returncode is not None
+
     def is_alive(self) -> bool:
         return self._finalizer.alive and not has_ended(self._pidfd)
 

@@ -13,7 +13,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -25,6 +25,7 @@ from . import file_lock, spawning
 from .contract import (
     MARK_VARIABLE,
     ExitStatus,
+    FileChanges,
     Lock,
     Mark,
     NotOurs,
@@ -175,17 +176,21 @@ class PosixPlatform:
             raise NotOurs(f"pid {pid} is another process now ({self.describe(pid)})")
         return PosixProcess(pid, found, None)
 
-    def marked(self, match: Callable[[Mark], bool], known: Container[int] = frozenset()) -> list[tuple[Process, Mark]]:
+    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
         found = []
-        for pid in self._pids():
-            if pid in known:
-                continue
+        for pid in self.pids():
             mark = self.mark_of(pid)
             if mark is not None and match(mark):
-                process = self._claim(pid, lambda pid=pid, mark=mark: self.mark_of(pid) == mark)  # type: ignore[misc]
+                process = self.open_marked(pid, mark)
                 if process is not None:
                     found.append((process, mark))
         return found
+
+    def open_marked(self, pid: int, mark: Mark) -> Process | None:
+        return self._claim(pid, lambda: self.mark_of(pid) == mark)
+
+    def orphans(self) -> Sequence[int] | None:
+        return None
 
     def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
         return []
@@ -201,9 +206,9 @@ class PosixPlatform:
         identity = identity_by_psutil(pid)
         return PosixProcess(pid, identity, None) if identity is not None and is_ours() else None
 
-    def _pids(self) -> Iterable[int]:
+    def pids(self) -> Sequence[int]:
         own = os.getpid()
-        return (pid for pid in psutil.pids() if pid not in (own, 0))
+        return [pid for pid in psutil.pids() if pid not in (own, 0)]
 
     def mark_of(self, pid: int) -> Mark | None:
         try:
@@ -256,6 +261,9 @@ class PosixPlatform:
             return None
         pid = found[min(found)]
         return PortHolder(pid, (self.describe(pid) or "?") if pid else "?")
+
+    def file_changes(self) -> FileChanges | None:
+        return None
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         result = {}
