@@ -148,9 +148,8 @@ def test_a_server_of_another_user_is_believed_by_nobody_but_root(tmp_path: Path)
     state = StateDir(tmp_path)
     victim = (
         "import sys; from pathlib import Path\n"
-        "from neo_daemons.control.client import _Connection, ControlError\n"
-        "connection = _Connection(sys.argv[1], 10)\n"
-        "try: connection.request('GET', '/v1/status')\n"
+        "from neo_daemons.control.client import ControlError, connect\n"
+        "try: connect(sys.argv[1], 10).sendall(b'something')\n"
         "except ControlError as error: print(error)\n"
     )
     path = state.path / "theirs.sock"
@@ -159,9 +158,7 @@ def test_a_server_of_another_user_is_believed_by_nobody_but_root(tmp_path: Path)
         assert theirs.stdout.readline() == "on\n"
         path.chmod(0o666)
         # The server is root's here, and root may be believed: so the victim takes it for somebody else's.
-        pretend = victim.replace(
-            "connection =", "import neo_daemons.control.peer as p; p._uid = lambda c: 7\nconnection ="
-        )
+        pretend = victim.replace("try:", "import neo_daemons.control.peer as p; p._uid = lambda c: 7\ntry:")
         pretend = pretend.replace("import sys;", "import os, sys; os.geteuid = lambda: 12345;")
         said = subprocess.run([sys.executable, "-c", pretend, str(path)], capture_output=True, text=True, check=True)
         assert "is served by another user" in said.stdout

@@ -47,7 +47,7 @@ class SupervisedDaemon:
     def __init__(self, slot: Slot, others: Mapping[str, SupervisedDaemon], leftovers: Leftovers) -> None:
         self.slot = slot
         self.name = slot.name
-        self.situation = Situation(slot.context.changed)
+        self.situation = Situation(slot.name, slot.context.changed)
         self.past = Past()
         self.run: Run | None = None
         """The current run, from the spawn or adoption until all of its processes are gone."""

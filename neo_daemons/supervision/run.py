@@ -12,7 +12,7 @@ from neo_daemons.definitions import Launch
 from neo_daemons.records import DaemonRecord
 from neo_daemons.status import Cause, EventName
 
-from .meter import CpuMeter
+from .meter import Meter
 from .past import Span
 from .platform import ExitStatus, Process
 from .probes import Target
@@ -57,7 +57,7 @@ class Run:
         self._begun_at = time.monotonic()
         self._age_before_s = slot.context.platform.age_s(process.identity) if adopted else 0.0
         self._oom_kills_before = slot.context.platform.oom_kills()
-        self._meter = CpuMeter()
+        self.meter = Meter()
         self.target = self._make_target()
         """The target of the probes."""
         slot.log.inode = record.log_inode
@@ -137,10 +137,6 @@ class Run:
     def age_s(self) -> float:
         """Seconds since the spawn, also by an earlier supervisor. Changes of the wall clock do not affect it."""
         return self._age_before_s + time.monotonic() - self._begun_at
-
-    def cpu_percent(self, used_s: float) -> float:
-        """Return the CPU usage in percent of one CPU, from the CPU time used so far."""
-        return self._meter.percent(used_s, self.age_s)
 
     def how_it_ended(self, status: ExitStatus) -> str:
         """Describe how a process exited by itself, with the likely cause."""

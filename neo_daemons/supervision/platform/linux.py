@@ -235,21 +235,23 @@ class LinuxPlatform(PosixPlatform):
                 ticks += int(stat[11]) + int(stat[12])
                 pages += int(stat[21])
                 seen = True
-                queue.extend(self._children_of(current))
+                queue.extend(self._children_of(current, threads=int(stat[17])))
             if seen:
                 result[pid] = Usage(ticks / self._ticks, pages * self._page)
         return result
 
     @staticmethod
-    def _children_of(pid: int) -> list[int]:
+    def _children_of(pid: int, threads: int | None = None) -> list[int]:
+        """Return the children of a process. `threads` is how many threads it has, if that is known."""
         children: list[int] = []
         try:
-            threads = os.listdir(f"/proc/{pid}/task")
+            # A single thread has the id of its process.
+            tasks = [str(pid)] if threads == 1 else os.listdir(f"/proc/{pid}/task")
         except OSError:
             return children  # it exited meanwhile
-        for thread in threads:
+        for task in tasks:
             try:
-                with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                with open(f"/proc/{pid}/task/{task}/children", "rb", buffering=0) as file:
                     children += map(int, file.read().split())
             except OSError:
                 continue  # this thread ended, or the kernel lacks CONFIG_PROC_CHILDREN: only the main process counts
