@@ -1,12 +1,10 @@
 """Sends HTTP requests without proxies, cookies or kept connections, and reads only as much of a response as needed.
 
-httpx is imported with the first request, because loading it takes longer than everything else here.
+httpx is imported with the first client, because loading it takes longer than everything else here.
 """
 
 from __future__ import annotations
 
-import http.cookiejar
-import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,8 @@ from msgspec import Struct
 from .reasons import CUT, is_refused, reason
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 
@@ -51,12 +51,20 @@ class Unsendable(NoAnswer):
     """The request is malformed and cannot be sent."""
 
 
+def load() -> None:
+    """Import what `make_client` needs. A thread can do that while the event loop goes on."""
+
+    import httpx  # noqa: F401
+
+
 def make_client(verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
     """Create a client for requests to daemons, without its own timeout.
 
     Args:
         verify: the context that verifies certificates; False: do not verify them.
     """
+    import http.cookiejar
+
     import httpx
 
     # Daemons are local: use no proxy from the environment, and keep no connection that would delay a daemon's exit.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neo_daemons import interpreter
-from neo_daemons.config.configuration import Configuration
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change
@@ -20,6 +21,9 @@ from . import session as sessions
 from .clear import end_what_is_left
 from .session import Owner, SessionRecord
 
+if TYPE_CHECKING:
+    from neo_daemons.config.project import Configuration
+
 POLL_S = 0.01
 ENDED_S = 30.0
 """How long to wait for a supervisor to stop. It needs the grace periods of its daemons."""
@@ -29,6 +33,10 @@ LOCK_S = 2.0
 
 def import_all() -> None:
     """Import in advance what this module imports on demand: later a program's own modules may shadow it."""
+    import platformdirs  # noqa: F401
+
+    import neo_daemons.config.configuration  # noqa: F401
+
     current_platform()
 
 
@@ -113,6 +121,17 @@ class Owned:
             self._supervisor = self._platform.spawn(SpawnSpec(command, self._env, str(self.state_dir.path), output))
         finally:
             Unpatched.close(output)
+
+    @contextlib.contextmanager
+    def wanting(self, names: Iterable[str]) -> Iterator[None]:
+        """Make a supervisor that is only just starting begin with these daemons. Ask it for them in the context: it
+        may already be past that."""
+        with contextlib.suppress(OSError):  # they start later
+            sessions.want(self.state_dir, names)
+        try:
+            yield
+        finally:
+            sessions.take_wanted(self.state_dir)
 
     def supervisor_lives(self) -> bool:
         """Return whether the supervisor that was started or found is running."""
