@@ -78,23 +78,23 @@ class SessionOrchestrator(AgentOrchestrator):
 
     async def _spawn_first(self) -> None:
         """Start the daemons that the owner already wants, before the import of the server delays that."""
-        wanted = sessions.take_wanted(self.configuration.state)
-        if self._owner is None:
-            return
+        wanted = sessions.take_wanted(self.configuration.state) if self._owner is not None else ()
         deadline = asyncio.get_running_loop().time() + SPAWN_S
         begun = [daemon for name, daemon in self.supervisor.daemons.items() if name in wanted]
         for daemon in begun:
             self._start(daemon)
         for daemon in begun:
             await daemon.wait_for(_is_spawned_or_waits, max(deadline - asyncio.get_running_loop().time(), 0.0))
+        # At once, because the run may be short, and its summary mentions what was reaped. One turn of the loop begins it.
+        clearing = asyncio.create_task(self._clear_leftovers())
+        self._clearing = faults.reported(clearing, "clearing away what earlier sessions left")
+        await asyncio.sleep(0)
 
     def _begin(self) -> None:
         owner = self._owner
         self._life = Life(owner_lives=owner is not None, keep_s=self._record.keep_s, end=self._end)
         if owner is not None:
             owner.watch(lambda status: self.lease_dropped(OWNER))
-        clearing = asyncio.create_task(self._clear_leftovers())
-        self._clearing = faults.reported(clearing, "clearing away what earlier sessions left")
 
     async def _clear_leftovers(self) -> None:
         """Remove what sessions left behind whose supervisor and users died at once."""
