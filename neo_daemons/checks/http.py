@@ -51,14 +51,9 @@ class Unsendable(NoAnswer):
     """The request is malformed and cannot be sent."""
 
 
-def load() -> None:
-    """Import what `make_client` needs. A thread can do that while the event loop goes on."""
-
-    import httpx  # noqa: F401
-
-
 def make_client(verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
-    """Create a client for requests to daemons, without its own timeout.
+    """Create a client for requests to daemons, without its own timeout. The first call loads httpx: where the event
+    loop must go on, let a thread create the client.
 
     Args:
         verify: the context that verifies certificates; False: do not verify them.

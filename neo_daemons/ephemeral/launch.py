@@ -33,10 +33,6 @@ LOCK_S = 2.0
 
 def import_all() -> None:
     """Import in advance what this module imports on demand: later a program's own modules may shadow it."""
-    import platformdirs  # noqa: F401
-
-    import neo_daemons.config.configuration  # noqa: F401
-
     current_platform()
 
 

@@ -85,7 +85,7 @@ class SessionOrchestrator(AgentOrchestrator):
             self._start(daemon)
         for daemon in begun:
             await daemon.wait_for(_is_spawned_or_waits, max(deadline - asyncio.get_running_loop().time(), 0.0))
-        # At once, because the run may be short, and its summary mentions what was reaped. One turn of the loop begins it.
+        # At once: a run may be short, and its summary mentions what was reaped. One turn of the loop begins it.
         clearing = asyncio.create_task(self._clear_leftovers())
         self._clearing = faults.reported(clearing, "clearing away what earlier sessions left")
         await asyncio.sleep(0)

@@ -164,10 +164,10 @@ class Prober:
         return verdict(True, f"{what}: status {status}")
 
     async def _http_client(self) -> httpx.AsyncClient:
-        """Return the client. It is loaded by a thread with the first check, while the daemon boots."""
+        """Return the client. A thread creates it with the first check, while the daemon boots."""
         if self._client is None:
-            await asyncio.to_thread(http.load)
-            self._client = self._client or http.make_client(verify=False)
+            made = await asyncio.to_thread(http.make_client, verify=False)
+            self._client = self._client or made  # several checks may be the first
         return self._client
 
     async def _tcp(self, probe: TcpProbe, target: Target) -> Result:
