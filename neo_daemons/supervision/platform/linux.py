@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import ctypes
 import errno
 import functools
 import os
@@ -258,6 +256,9 @@ class LinuxPlatform(PosixPlatform):
         return children
 
     def become_subreaper(self) -> bool:
+        import asyncio
+        import ctypes
+
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             return False
