@@ -12,15 +12,18 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from . import spawning
 from .contract import MARK_VARIABLE, FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
-from .inotify import Inotify
 from .pidfd import PidfdProcess, has_ended
 from .posix import PosixPlatform
+
+if TYPE_CHECKING:
+    import asyncio
 
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2)."""
@@ -215,6 +218,8 @@ class LinuxPlatform(PosixPlatform):
         return Mark.parse(os.fsdecode(value))
 
     def file_changes(self) -> FileChanges | None:
+        from .inotify import Inotify
+
         try:
             return Inotify()
         except OSError:
