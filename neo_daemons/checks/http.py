@@ -5,7 +5,6 @@ httpx is imported with the first request, because loading it takes longer than e
 
 from __future__ import annotations
 
-import http.cookiejar
 import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -57,6 +56,8 @@ def make_client(verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
     Args:
         verify: the context that verifies certificates; False: do not verify them.
     """
+    import http.cookiejar
+
     import httpx
 
     # Daemons are local: use no proxy from the environment, and keep no connection that would delay a daemon's exit.
