@@ -25,6 +25,7 @@ from neo_daemons.control import http_server
 from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
+from neo_daemons.supervision.slot import DATA_LOCK
 
 from .harness import PATIENCE_S, Child, Project, is_alive, toy, until
 from .strays import children, descriptors
@@ -389,6 +390,29 @@ def test_a_daemon_inherits_its_own_lock_and_nothing_else(project: Project) -> No
     assert not sockets, "a daemon shares these with the supervisor"
     private = {str(project.state.lock), str(project.state.token), str(project.state.journal), str(project.state.record)}
     assert not theirs & private
+
+
+def test_a_daemon_inherits_no_descriptor_that_its_supervisor_was_started_with(project: Project) -> None:
+    project.configure(api=toy(data_dir="data"), other=toy())
+    supervisor = project.serve(prefix=("sh", "-c", 'exec 9</etc/passwd; exec "$@"', "sh"))
+
+    def answers() -> bool:
+        with contextlib.suppress(ControlError):
+            return project.client.status().supervisor.pid == supervisor.pid
+        return False
+
+    until(answers, "an answer of the supervisor")
+    assert "/etc/passwd" in descriptors(supervisor.pid)
+    for name in ("api", "other"):
+        pid = project.reaches(name, "ready").pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        pid = project.back(name, pid).pid
+        assert pid is not None
+        files = {found for found in descriptors(pid) if found.startswith("/")}
+        data = {str(project.root / "data" / DATA_LOCK)} if name == "api" else set()
+        log = str(project.state.daemon_log(name))
+        assert files == {os.devnull, log, str(project.state.daemon_lock(name)), *data}
 
 
 # A client that means ill, or is broken

@@ -32,7 +32,7 @@ def installed_version(distribution: str, script: Path) -> str | None:
     """Return the version of a distribution, if `script` belongs to this interpreter's environment."""
     if script.parent != Path(sysconfig.get_path("scripts")):
         return None
-    from importlib import metadata  # it takes longer to import than the rest of the catalog
+    from importlib import metadata
 
     try:
         return metadata.version(distribution)

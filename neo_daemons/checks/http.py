@@ -1,11 +1,10 @@
 """Sends HTTP requests without proxies, cookies or kept connections, and reads only as much of a response as needed.
 
-httpx is imported with the first request, because loading it takes longer than everything else here.
+httpx is imported with the first client, because loading it takes longer than everything else here.
 """
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ from msgspec import Struct
 from .reasons import CUT, is_refused, reason
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 
@@ -51,7 +52,8 @@ class Unsendable(NoAnswer):
 
 
 def make_client(verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
-    """Create a client for requests to daemons, without its own timeout.
+    """Create a client for requests to daemons, without its own timeout. The first call loads httpx: where the event
+    loop must go on, let a thread create the client.
 
     Args:
         verify: the context that verifies certificates; False: do not verify them.

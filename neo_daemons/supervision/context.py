@@ -17,6 +17,7 @@ from .journal import Journal
 from .ownership import Ownership
 from .platform import Platform
 from .probes import Prober
+from .turns import Turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Context:
     platform: Platform
     ownership: Ownership
     census: Census
+    turns: Turns
+    """Spreads work for many daemons over the turns of the event loop."""
     token: str
     """The token in the mark of processes that the supervisor runs for a daemon, such as provisioning steps."""
     journal: Journal

@@ -100,6 +100,7 @@ async def stop_in_order(daemons: list[SupervisedDaemon]) -> None:
 async def _stop_after(daemon: SupervisedDaemon, dependants: Iterable[SupervisedDaemon], given_up: set[str]) -> None:
     for other in dependants:
         await other.wait_for(lambda other: is_down(other) or other.name in given_up)
+    await daemon.slot.context.turns.wait()
     loop = asyncio.get_running_loop()
     deadline = loop.time() + daemon.definition.stop.grace_s + UNKILLABLE_S
     while not is_down(daemon):

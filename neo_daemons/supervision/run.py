@@ -54,6 +54,7 @@ class Run:
         # An earlier supervisor wrote the offset, and the log may have been rotated or emptied since.
         self.log_start = 0 if adopted and record.log_offset > slot.log.size else record.log_offset
         """Position in the log where the run begins."""
+        self._let_go = False
         self._begun_at = time.monotonic()
         self._age_before_s = slot.context.platform.age_s(process.identity) if adopted else 0.0
         self._oom_kills_before = slot.context.platform.oom_kills()
@@ -83,6 +84,11 @@ class Run:
 
         def on_end(status: ExitStatus) -> None:
             self.slot.context.census.forget(process)
+            self.slot.context.turns.call(functools.partial(has_ended, status))
+
+        def has_ended(status: ExitStatus) -> None:
+            if self._let_go:
+                return
             exited.set_result(status)
             on_exit(status)
 
@@ -98,6 +104,7 @@ class Run:
 
     def let_go(self) -> None:
         """Stop watching; the processes keep running."""
+        self._let_go = True
         self.slot.context.census.forget(self.process)
         self.process.close()
 

@@ -41,6 +41,7 @@ from .probes import Prober
 from .provenance import Way
 from .reload import carry_out, plan
 from .slot import Slot
+from .turns import Turns
 from .upkeep import Upkeep
 
 PARALLEL = max(4, 2 * (os.cpu_count() or 1))
@@ -116,7 +117,8 @@ class Supervisor:
             return Context(
                 platform=self.platform,
                 ownership=Ownership(self.platform, state_dir),
-                census=Census(self.platform),
+                census=Census(self.platform, turns := Turns()),
+                turns=turns,
                 token=token,
                 journal=Journal(state_dir.journal),
                 prober=prober or Prober(self.platform),

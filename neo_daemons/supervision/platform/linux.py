@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import ctypes
 import errno
 import functools
 import os
@@ -14,15 +12,18 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from . import spawning
 from .contract import MARK_VARIABLE, FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
-from .inotify import Inotify
 from .pidfd import PidfdProcess, has_ended
 from .posix import PosixPlatform
+
+if TYPE_CHECKING:
+    import asyncio
 
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2)."""
@@ -44,6 +45,8 @@ class LinuxPlatform(PosixPlatform):
 
     def __init__(self) -> None:
         self._children: weakref.WeakValueDictionary[int, PidfdProcess] = weakref.WeakValueDictionary()
+        self._is_alone = False
+        """Whether this process does nothing but supervise."""
         self._is_subreaper = False
         self._reaping: asyncio.TimerHandle | None = None
         self._ticks = os.sysconf("SC_CLK_TCK")
@@ -82,7 +85,7 @@ class LinuxPlatform(PosixPlatform):
             os.close(pidfd)
 
     def spawn(self, spec: SpawnSpec) -> Process:
-        popen = spawning.spawn(spec)
+        popen = spawning.spawn(spec, close_others=not self._is_alone)
         # An unreaped child keeps its pid, so this cannot open another process.
         pidfd = os.pidfd_open(popen.pid)
         process = PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen)
@@ -215,6 +218,8 @@ class LinuxPlatform(PosixPlatform):
         return Mark.parse(os.fsdecode(value))
 
     def file_changes(self) -> FileChanges | None:
+        from .inotify import Inotify
+
         try:
             return Inotify()
         except OSError:
@@ -256,9 +261,14 @@ class LinuxPlatform(PosixPlatform):
         return children
 
     def become_subreaper(self) -> bool:
+        import asyncio
+        import ctypes
+
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             return False
+        spawning.keep_descriptors_to_ourselves()
+        self._is_alone = True
         # Without CONFIG_PROC_CHILDREN the kernel does not list them.
         self._is_subreaper = Path(f"/proc/self/task/{threading.get_native_id()}/children").exists()
         loop = asyncio.get_running_loop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import fcntl
@@ -13,12 +12,16 @@ import struct
 import subprocess
 import weakref
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from .contract import ExitStatus, Process
 from .spawning import disown, exit_status
+
+if TYPE_CHECKING:
+    import asyncio
 
 PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2
 """Flag of pidfd_send_signal(2), Linux 6.9, include/uapi/linux/pidfd.h."""
@@ -83,6 +86,8 @@ class PidfdProcess(Process):
     ) -> None:
         self._on_exit = on_exit
         self._on_learned = on_learned
+        import asyncio
+
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._pidfd, self._readable)
 
