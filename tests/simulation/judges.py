@@ -147,9 +147,12 @@ class Judges:
                     self._world.violated(f"I5: {error}")
         with contextlib.suppress(FileNotFoundError):
             for line in state.journal.read_bytes().splitlines()[:-1]:
-                if line:
-                    with contextlib.suppress(msgspec.DecodeError):
-                        msgspec.json.decode(line, type=JournalEntry)
+                try:
+                    msgspec.json.decode(line or b"null", type=JournalEntry | None)
+                except msgspec.DecodeError:
+                    # A kill or a full disk may cut it off, but then it must not swallow the next one.
+                    if line.count(b'{"at"') != 1 and len(line) > len(b'{"at"'):
+                        self._world.violated(f"I5: a line of the journal holds several entries: {line!r}")
 
     def after_the_calm(self) -> None:
         """Check that everything wanted is up, and that the core found no fault of its own."""

@@ -16,7 +16,7 @@ import msgspec
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord
 from neo_daemons.status import Cause
-from neo_daemons.supervision import census, claim, daemon, intentions, machine, ownership, pidfile, watching
+from neo_daemons.supervision import census, claim, daemon, intentions, journal, machine, ownership, pidfile, watching
 from neo_daemons.supervision.census import Marks
 from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.platform import Process
@@ -280,6 +280,11 @@ def adopted_daemons_leave_only_orphans_of_ours() -> contextlib.AbstractContextMa
     return mock.patch.object(Tree, "__init__", mutated)
 
 
+def a_cut_line_swallows_the_next() -> contextlib.AbstractContextManager[Any]:
+    """Go on in the line of the journal that a kill or a full disk has cut off."""
+    return mock.patch.object(journal, "_ends_within_a_line", lambda path: False)
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     no_supervisor_lock,
     no_identity_check,
@@ -304,6 +309,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ended_daemons_keep_their_state,
     a_stop_of_what_has_ended_is_forgotten,
     the_exit_of_a_run_leaks_into_the_next,
+    a_cut_line_swallows_the_next,
     late_askers_share_a_look,
     looks_are_shared_for_a_second,
     a_look_forgets_one,

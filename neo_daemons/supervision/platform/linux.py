@@ -9,7 +9,6 @@ import os
 import signal
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +43,8 @@ class LinuxPlatform(PosixPlatform):
     """See `contract.Platform`."""
 
     def __init__(self) -> None:
-        self._children: weakref.WeakValueDictionary[int, PidfdProcess] = weakref.WeakValueDictionary()
+        self._spawned: set[int] = set()
+        """The pids of the children that we spawned and watch. No other process can have them."""
         self._is_alone = False
         """Whether this process does nothing but supervise."""
         self._is_subreaper = False
@@ -88,9 +88,8 @@ class LinuxPlatform(PosixPlatform):
         popen = spawning.spawn(spec, close_others=not self._is_alone)
         # An unreaped child keeps its pid, so this cannot open another process.
         pidfd = os.pidfd_open(popen.pid)
-        process = PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen)
-        self._children[popen.pid] = process
-        return process
+        self._spawned.add(popen.pid)
+        return PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen, self._spawned.discard)
 
     def open(self, pid: int, identity: Identity) -> Process | None:
         process = self._open(pid)
@@ -197,12 +196,7 @@ class LinuxPlatform(PosixPlatform):
 
     def _adopted_children(self) -> list[int]:
         """Return our children except those that we spawned as daemons."""
-        return [pid for pid in self._children_of(os.getpid()) if not self._is_spawned(pid)]
-
-    def _is_spawned(self, pid: int) -> bool:
-        # Once it is reaped, another process may have its pid.
-        child = self._children.get(pid)
-        return child is not None and not child.is_reaped
+        return list(set(self._children_of(os.getpid())) - self._spawned)
 
     def mark_of(self, pid: int) -> Mark | None:
         # A look at the process table asks this of every process, so it makes no object that it does not need.
@@ -276,7 +270,11 @@ class LinuxPlatform(PosixPlatform):
         return True
 
     def _reap_orphans(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Reap the processes that were re-parented to us. What we spawned is left to the pidfds that watch it."""
+        """Reap the processes that were re-parented to us, after those that we spawned: their pidfds report them in the
+        same turn of the loop."""
+        loop.call_soon(self._reap_other_orphans, loop)
+
+    def _reap_other_orphans(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -284,8 +282,8 @@ class LinuxPlatform(PosixPlatform):
                 return
             if ended is None:
                 return
-            if self._is_spawned(ended.si_pid):
-                break  # it hides others, and there may be hundreds
+            if ended.si_pid in self._spawned:
+                break  # it hides others
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(ended.si_pid, os.WNOHANG)
         if self._reaping is None:
