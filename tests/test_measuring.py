@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from neo_daemons.supervision import measuring
-from neo_daemons.supervision.measuring import SLICE, measure
+from neo_daemons.supervision.measuring import SHARE, SLICE, measure
 from neo_daemons.supervision.meter import OVERDUE_S, SPAN_S, Meter
 from neo_daemons.supervision.platform import Usage
 
@@ -76,18 +76,21 @@ def test_many_are_measured_in_slices_with_other_work_in_between(platform: Any, c
     assert list(steps) == [], "nothing is measured twice"
 
 
-def test_who_asks_often_waits_for_one_slice_and_gets_nothing_that_is_overdue(platform: Any, clock: list[float]) -> None:
-    daemons = fleet(3 * SLICE)
+def test_who_asks_often_does_a_share_of_the_work_and_gets_nothing_that_is_overdue(
+    platform: Any, clock: list[float]
+) -> None:
+    daemons = fleet(2 * SHARE + 10)
     measure(platform, daemons)
     clock[0] += SPAN_S
-    for count in range(1, 4):
+    platform.asked.clear()
+    for _ in range(5):
         measure(platform, daemons)
-        assert len(platform.asked) == 3 + count
-    measure(platform, daemons)
-    assert len(platform.asked) == 6
+    assert [len(asked) for asked in platform.asked] == [SHARE, SHARE, 10]
+    assert len(set().union(*platform.asked)) == len(daemons)
     clock[0] += OVERDUE_S
+    platform.asked.clear()
     measure(platform, daemons)
-    assert len(platform.asked) == 9, "none of the measurements was of use"
+    assert sum(map(len, platform.asked)) == len(daemons), "none of the measurements was of use"
 
 
 def test_what_is_gone_has_no_reading(platform: Any, clock: list[float]) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from neo_daemons.config import ConfigError, find_state_dir, load
-from neo_daemons.control import transport
+from neo_daemons.control import http_server
 from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
@@ -355,7 +355,7 @@ def test_a_secret_is_not_quoted_by_an_error(tmp_path: Path, line: str) -> None:
 
 def test_there_is_no_shell_anywhere() -> None:
     """No call names a shell, and none lets one interpret a string."""
-    here = Path(transport.__file__).parents[1]
+    here = Path(http_server.__file__).parents[1]
     for path in [*here.rglob("*.py"), *(here.parent / "pytest_neo_daemons").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
@@ -439,7 +439,7 @@ def test_a_client_that_never_comes_to_a_request_is_hung_up_on(
         waiting[1].sendall(b"GET /v1/sta")
         for connection in waiting:
             assert connection.recv(1000) == b""
-    assert time.monotonic() - began >= transport.HEAD_S / 2, "it had its time"
+    assert time.monotonic() - began >= http_server.HEAD_S / 2, "it had its time"
 
 
 def test_too_many_connections_are_closed_and_later_ones_served(project: Project) -> None:
@@ -450,16 +450,16 @@ def test_too_many_connections_are_closed_and_later_ones_served(project: Project)
     lease = b'POST /v1/leases HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{"holder": "x"}'
     before = len(descriptors(supervisor.pid))
     with contextlib.ExitStack() as kept:
-        for _ in range(transport.MAX_CONNECTIONS - 1):
+        for _ in range(http_server.MAX_CONNECTIONS - 1):
             connection = kept.enter_context(connect(project))
             connection.sendall(lease)
             assert connection.recv(1000).startswith(b"HTTP/1.1 200")
         with pytest.raises(ControlError, match="503"):
             project.client.status()
-        idle = [kept.enter_context(connect(project)) for _ in range(transport.SPARE_CONNECTIONS + 50)]
+        idle = [kept.enter_context(connect(project)) for _ in range(http_server.SPARE_CONNECTIONS + 50)]
         with contextlib.suppress(ConnectionResetError):
             assert idle[-1].recv(1000) == b""
-        most = transport.MAX_CONNECTIONS + transport.SPARE_CONNECTIONS
+        most = http_server.MAX_CONNECTIONS + http_server.SPARE_CONNECTIONS
         until(lambda: len(descriptors(supervisor.pid)) <= before + most, "the end of those that are too many")
         os.kill(first, signal.SIGKILL)
         until(lambda: [pid for pid in children(supervisor.pid) if pid != first], "a new daemon")
@@ -501,7 +501,7 @@ def test_tcp_clients_without_a_token_do_not_shut_out_those_of_the_socket(open_pr
     url = open_project.client.status().supervisor.url
     port = int(str(url).rpartition(":")[2])
     with contextlib.ExitStack() as idle:
-        for _ in range(2 * transport.MAX_TCP_CONNECTIONS):
+        for _ in range(2 * http_server.MAX_TCP_CONNECTIONS):
             idle.enter_context(socket.create_connection(("127.0.0.1", port)))
         assert open_project.client.status().daemon("api").ready
     until(lambda: answered(open_project) == 200, "an answer over TCP again")

@@ -35,12 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for argument in given:
         if not is_text(argument):
             options.parser.error(f"{argument!r} is not UTF-8")
+    if options.command != "serve":
+        # What is imported stays. To look for garbage in it would take a tenth of the time of a short command.
+        gc.disable()
     from neo_daemons.config.errors import ConfigError
     from neo_daemons.control.client import ControlError, NoSupervisor
 
     try:
         command = _command(options.command)
-        if not gc.isenabled():  # by `__main__`
+        if not gc.isenabled():
             gc.freeze()
             gc.enable()
         code = command(options)

@@ -6,7 +6,6 @@ error would be reported as several.
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from neo_daemons.paths import holds
 from .builtins import BUILTINS, Builtin
 from .checks import check_probes, check_shared, check_url
 from .external import answers
-from .messages import join
+from .messages import closest, join
 from .path_resolver import PathResolver
 from .project import Project
 from .reader import Reader
@@ -137,8 +136,8 @@ def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: R
                 name, other, own[other], "not allowed for an external daemon", "remove it, or remove external"
             )
     if name not in BUILTINS and not settings.command and not settings.external:
-        near = difflib.get_close_matches(name, BUILTINS, n=1)
-        hint = f", or did you mean [{reader.prefix}daemons.{near[0]}]?" if near else ""
+        near = closest(name, BUILTINS)
+        hint = f", or did you mean [{reader.prefix}daemons.{near}]?" if near else ""
         remedy = f'add one, e.g. command = ["python", "-m", "http.server"]{hint}'
         reader.fault_of(name, "command", UNSET, "missing", remedy)
     if settings.port is not None and settings.ports:

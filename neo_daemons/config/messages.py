@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import date, time
 from typing import Any, Literal, get_args, get_origin
 
@@ -12,6 +13,13 @@ from neo_daemons.urls import redacted_within
 from .schema_types import alternatives, unconstrained
 
 INVALID = "invalid value"
+
+
+def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the known name that was most likely meant; None if none is similar (see `difflib` for `cutoff`)."""
+    import difflib  # only a mistake needs it
+
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
 
 
 def may_be_secret(key: str) -> bool:

@@ -7,7 +7,6 @@ exact place, the value found there, and a remedy that follows from the type.
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ import msgspec
 from msgspec import UNSET
 
 from .errors import ConfigError
-from .messages import INVALID, REMEDIES, join, mask, may_be_secret, show, translate, wanted
+from .messages import INVALID, REMEDIES, closest, join, mask, may_be_secret, show, translate, wanted
 from .schema_types import alternatives, element_types, fits, is_required, keys_of, structure_of, unconstrained
 from .source import MAX_DEPTH
 
@@ -151,9 +150,9 @@ class Reader:
         return steps[:needed]
 
     def _unknown(self, where: str, name: str, value: Any, allowed: list[str]) -> None:
-        close = difflib.get_close_matches(name, allowed, n=1)
+        close = closest(name, allowed)
         if close:
-            remedy = f"did you mean {close[0]!r}?"
+            remedy = f"did you mean {close!r}?"
         elif where == "" and isinstance(value, dict):
             remedy = f"did you mean [{self.prefix}{join('daemons', name)}]?"
         else:

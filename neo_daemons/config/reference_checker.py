@@ -5,7 +5,6 @@ It ignores their values: most are known only when a daemon starts.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from neo_daemons.references import names, of_daemon, own_values, split, texts
 
 from .builtins import BUILTINS
 from .checks import find_cycle, probes
+from .messages import closest
 from .reader import Reader
 
 
@@ -53,9 +53,9 @@ class ReferenceChecker:
         for reference in dict.fromkeys(unknown):
             if _is_variable(reference) and self._common.keys() <= known.keys():
                 variable = reference.removeprefix(PREFIX)
-                near = difflib.get_close_matches(reference, filter(_is_variable, known), n=1, cutoff=0.7)
+                near = closest(reference, filter(_is_variable, known), cutoff=0.7)
                 problem = f"the environment variable {variable} is not set"
-                remedy = f"did you mean ${{{near[0]}}}?" if near else f"set {variable}, or put the value here"
+                remedy = f"did you mean ${{{near}}}?" if near else f"set {variable}, or put the value here"
             else:
                 problem, remedy = f"unknown reference ${{{reference}}}", self._remedy(name, reference, known)
             self._reader.fault_of(name, place, text, problem, remedy)
@@ -82,8 +82,8 @@ class ReferenceChecker:
         if f"{PREFIX}{reference}" in known:
             return f"did you mean ${{{PREFIX}{reference}}}?"
         listed = sorted(other for other in known if not _is_variable(other))
-        near = difflib.get_close_matches(reference, listed, n=1)
-        return f"did you mean ${{{near[0]}}}?" if near else f"use one of: {', '.join(listed)}"
+        near = closest(reference, listed)
+        return f"did you mean ${{{near}}}?" if near else f"use one of: {', '.join(listed)}"
 
     def check(self, definitions: Mapping[str, Definition]) -> dict[str, Definition]:
         """Check every reference of these daemons.
@@ -115,9 +115,9 @@ class ReferenceChecker:
         for key in ("after", "requires"):
             for number, other in enumerate(getattr(definition, key)):
                 if other not in self._tables:
-                    near = difflib.get_close_matches(other, self._tables, n=1)
+                    near = closest(other, self._tables)
                     table = f"add a table [{self._reader.prefix}daemons.{other}]" if other in BUILTINS else ""
-                    remedy = f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(self._tables)}"
+                    remedy = f"did you mean {near!r}?" if near else f"use one of: {', '.join(self._tables)}"
                     self._reader.fault_of(definition.name, f"{key}[{number}]", other, "unknown daemon", table or remedy)
                 self._reasons.setdefault((definition.name, other), f"{key}[{number}]")
 

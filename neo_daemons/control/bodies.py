@@ -6,9 +6,9 @@ import asyncio
 from typing import TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
 
 from . import api
+from .web import Disconnected, Request
 
 BODY_S = 30.0
 """The time limit for a request's body."""
@@ -39,10 +39,10 @@ def window(request: Request) -> tuple[int, bool]:
     Raises:
         BadRequest: the query is invalid.
     """
-    text = request.query_params.get("n", "20")
+    text = request.query.get("n", "20")
     if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > api.MAX_LINES:
         raise BadRequest(f"n = {text[:50]!r}: expected an integer from 0 to {api.MAX_LINES}")
-    follow = request.query_params.get("follow", "0")
+    follow = request.query.get("follow", "0")
     if follow not in ("0", "1"):
         raise BadRequest(f"follow = {follow[:50]!r}: expected 0 or 1")
     return int(text), follow == "1"
@@ -58,7 +58,7 @@ async def body(request: Request, kind: type[B], limit: int = api.MAX_BODY_BYTES)
     data, size = b"", 0
     try:
         async with asyncio.timeout(BODY_S):
-            async for chunk in request.stream():
+            async for chunk in request.pieces():
                 size += len(chunk)
                 if size <= limit:
                     data += chunk
@@ -66,11 +66,11 @@ async def body(request: Request, kind: type[B], limit: int = api.MAX_BODY_BYTES)
                     raise Endless(f"the request body is larger than {limit} bytes")
     except TimeoutError:
         raise Endless("the request body did not arrive in time") from None
-    except ClientDisconnect:
+    except Disconnected:
         raise BadRequest("the request body is incomplete") from None
     for _ in range(TURNS):
         await asyncio.sleep(0)
-    if await request.is_disconnected():
+    if request.is_lost:
         raise BadRequest("the client disconnected")  # and may assume that nothing was done
     if size > limit:
         raise BadRequest(f"the request body is larger than {limit} bytes")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
-from starlette.requests import Request
+from .web import Request
 
 LAST_WORDS_S = 0.05
 """At a shutdown a follower still gets what can be read within this time, which is far more than reading takes."""
@@ -14,7 +14,7 @@ LAST_WORDS_S = 0.05
 T = TypeVar("T")
 
 
-async def until_closing(pieces: AsyncIterator[T], closing: asyncio.Event) -> AsyncIterator[T]:
+async def until_closing(pieces: AsyncIterator[T], closing: asyncio.Event) -> AsyncGenerator[T, None]:
     """Yield `pieces` as they come until `closing` is set, and then those that are left."""
     closed = asyncio.ensure_future(closing.wait())
     following: asyncio.Future[T] | None = None
@@ -36,12 +36,7 @@ async def until_closing(pieces: AsyncIterator[T], closing: asyncio.Event) -> Asy
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
     """Do `work` while a client stays connected; return its result, or None if the client disconnected."""
-
-    async def hung_up() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    working, listening = asyncio.ensure_future(work), asyncio.ensure_future(hung_up())
+    working, listening = asyncio.ensure_future(work), asyncio.ensure_future(request.lost())
     try:
         await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None

@@ -8,11 +8,8 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from typing import Any
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
 
 from neo_daemons.definitions import Definition
 from neo_daemons.supervision.machine import Event, Refused
@@ -24,6 +21,7 @@ from .connections import until_closing, while_connected
 from .leases import Leases
 from .outcome import wait_for_outcome
 from .protocols import Controlled, OnDemandSession
+from .web import LINES, TEXT, Request, Response, json_response
 
 
 class Handlers:
@@ -43,7 +41,7 @@ class Handlers:
         return self._controlled.supervisor
 
     async def document(self, request: Request) -> Response:
-        return Response(openapi.document(), media_type="application/json")
+        return Response(body=openapi.document())
 
     # Queries
 
@@ -52,11 +50,11 @@ class Handlers:
         return json_response(self._supervisor.status())
 
     async def why(self, request: Request) -> Response:
-        return json_response(self._supervisor.explain(request.path_params["name"]))
+        return json_response(self._supervisor.explain(request.names["name"]))
 
     async def events(self, request: Request) -> Response:
         count, follow = window(request)
-        name = request.query_params.get("daemon")
+        name = request.query.get("daemon")
         if name is not None:
             self._supervisor.daemon(name)
         if not follow:
@@ -66,15 +64,20 @@ class Handlers:
             async for entry in self._supervisor.journal.follow(count, name):
                 yield msgspec.json.encode(entry) + b"\n"
 
-        return StreamingResponse(until_closing(lines(), self._closing), media_type="application/x-ndjson")
+        return Response(body=until_closing(lines(), self._closing), media_type=LINES)
 
     async def logs(self, request: Request) -> Response:
         count, follow = window(request)
-        log = self._supervisor.daemon(request.path_params["name"]).slot.log
+        log = self._supervisor.daemon(request.names["name"]).slot.log
         if not follow:
             lines = [*log.tail(count), *([remark] if (remark := log.remark()) else [])]
-            return Response("".join(f"{line}\n" for line in lines), media_type="text/plain")
-        return StreamingResponse(until_closing(log.follow(count), self._closing), media_type="text/plain")
+            return Response(body="".join(f"{line}\n" for line in lines).encode(), media_type=TEXT)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            async for text in log.follow(count):
+                yield text.encode()
+
+        return Response(body=until_closing(pieces(), self._closing), media_type=TEXT)
 
     # Orders
 
@@ -94,7 +97,7 @@ class Handlers:
         return await self._order(request, Event.RELEASE)
 
     async def _order(self, request: Request, order: Event) -> Response:
-        name = request.path_params["name"]
+        name = request.names["name"]
         wait_s = (await body(request, api.Order)).wait_s
         try:
             self._supervisor.order(name, order)
@@ -121,7 +124,7 @@ class Handlers:
         wanted = await body(request, api.LeaseRequest)
         if wanted.inhibit not in (None, "*"):
             self._supervisor.daemon(str(wanted.inhibit))
-        return self._leases.grant(wanted)
+        return self._leases.grant(request, wanted)
 
     # Of sessions only
 
@@ -139,29 +142,24 @@ class Handlers:
 
     async def define(self, request: Request) -> Response:
         definition = await body(request, Definition, api.MAX_DEFINITIONS_BYTES)
-        if definition.name != request.path_params["name"]:
-            raise Refused(f"the definition is for {definition.name!r}, not {request.path_params['name']!r}")
+        if definition.name != request.names["name"]:
+            raise Refused(f"the definition is for {definition.name!r}, not {request.names['name']!r}")
         daemon = await self._session().define(definition)
         return json_response(self._supervisor.status_of(daemon))
 
     async def remove(self, request: Request) -> Response:
-        await self._session().remove(request.path_params["name"])
+        await self._session().remove(request.names["name"])
         return json_response({})
 
     async def need(self, request: Request) -> Response:
         wait_s = (await body(request, api.Need)).wait_s
-        answer = self._session().need(request.path_params["name"], wait_s)
+        answer = self._session().need(request.names["name"], wait_s)
         return json_response(await while_connected(request, answer))
 
     async def signal(self, request: Request) -> Response:
         wanted = (await body(request, api.Signal)).signal
         self._session()
-        daemon = self._supervisor.daemon(request.path_params["name"])
+        daemon = self._supervisor.daemon(request.names["name"])
         if not await daemon.signal(signal.Signals[wanted]):
             raise Refused(f"cannot send {wanted} to {daemon.name}: it is not running ({daemon.state.public})")
         return json_response(self._supervisor.status_of(daemon))
-
-
-def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return an answer that holds `value` as JSON."""
-    return Response(msgspec.json.encode(value), status, headers, "application/json")

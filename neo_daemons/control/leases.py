@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import AsyncGenerator
 
 import msgspec
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from . import api
 from .protocols import Controlled
+from .web import LINES, Request, Response
 
 
 class Leases:
@@ -19,39 +20,26 @@ class Leases:
         self._controlled = controlled
         self._numbers = itertools.count(1)
 
-    def grant(self, request: api.LeaseRequest) -> Response:
-        """Grant a lease and return the answer, which lasts as long as the lease.
+    def grant(self, request: Request, wanted: api.LeaseRequest) -> Response:
+        """Grant a lease and return the response, which lasts as long as the lease.
 
         Raises:
             Refused: the session is ending.
         """
         number = next(self._numbers)
         if self._controlled.session is not None:
-            self._controlled.session.lease_taken(number, owner=request.owner)
-        return _Lease(self._controlled, number, request)
+            self._controlled.session.lease_taken(number, owner=wanted.owner)
+        if wanted.inhibit is not None:
+            self._controlled.supervisor.inhibitors[number] = None if wanted.inhibit == "*" else wanted.inhibit
+        return Response(body=_held(request, number), media_type=LINES, done=functools.partial(self._drop, number))
+
+    def _drop(self, number: int) -> None:
+        self._controlled.supervisor.inhibitors.pop(number, None)
+        if self._controlled.session is not None:
+            self._controlled.session.lease_dropped(number)
 
 
-class _Lease(Response):
-    """Sends one line, then waits until the client disconnects. The kernel reports that, however the client exits."""
-
-    def __init__(self, controlled: Controlled, number: int, request: api.LeaseRequest) -> None:
-        super().__init__()
-        self._controlled = controlled
-        self._number = number
-        self._request = request
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inhibitors = self._controlled.supervisor.inhibitors
-        if self._request.inhibit is not None:
-            inhibitors[self._number] = None if self._request.inhibit == "*" else self._request.inhibit
-        try:
-            headers = [(b"content-type", b"application/x-ndjson")]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            line = msgspec.json.encode(api.LeaseGranted(self._number)) + b"\n"
-            await send({"type": "http.response.body", "body": line, "more_body": True})
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        finally:
-            inhibitors.pop(self._number, None)
-            if self._controlled.session is not None:
-                self._controlled.session.lease_dropped(self._number)
+async def _held(request: Request, number: int) -> AsyncGenerator[bytes, None]:
+    """Yield one line, then wait until the client disconnects. The kernel reports that, however the client exits."""
+    yield msgspec.json.encode(api.LeaseGranted(number)) + b"\n"
+    await request.lost()

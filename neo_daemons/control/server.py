@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from neo_daemons.supervision.machine import Refused
 from neo_daemons.supervision.supervisor import UnknownDaemon
 
 from . import api, openapi
 from .bodies import BadRequest, Endless
-from .handlers import Handlers, json_response
+from .handlers import Handlers
+from .http_server import Handler
 from .protocols import Controlled
 from .tcp_listener import TcpListener
 from .transport import Transport
+from .web import Request, Response, json_response
 
-Handler = Callable[[Request], Awaitable[Response]]
+NAME = "{name}"
 
 
 class ControlServer:
@@ -36,8 +33,12 @@ class ControlServer:
     def __init__(self, controlled: Controlled, path: Path, tcp: TcpListener | None = None) -> None:
         self._supervisor = controlled.supervisor
         self._closing = asyncio.Event()
-        self._handlers = Handlers(controlled, self._closing)
-        self._transport = Transport(self._app(), path, tcp, self._closing)
+        handlers = Handlers(controlled, self._closing)
+        self._routes = Routes()
+        for operation in openapi.OPERATIONS:
+            path_of = f"/{api.VERSION}{operation.path}"
+            self._routes.add(operation.method, path_of, getattr(handlers, operation.handler))
+        self._transport = Transport(self._answer, path, tcp)
 
     @property
     def path(self) -> Path:
@@ -67,48 +68,51 @@ class ControlServer:
         """
         return await self._transport.listen_again(self._supervisor.state_dir.path)
 
-    def _app(self) -> Starlette:
-        paths: dict[str, dict[str, Handler]] = {}
-        for operation in openapi.OPERATIONS:
-            handler = self._answering(getattr(self._handlers, operation.handler))
-            paths.setdefault(operation.path, {})[operation.method] = handler
-        return Starlette(
-            routes=[
-                Route(f"/{api.VERSION}{path}", _by_method(handlers), methods=list(handlers))
-                for path, handlers in paths.items()
-            ],
-            exception_handlers={404: _no_such_path},
-        )
-
-    def _answering(self, handler: Handler) -> Handler:
-        """Return `handler` with its exceptions turned into answers."""
+    async def _answer(self, request: Request) -> Response:
+        """Carry out a request. Faults become answers."""
         from neo_daemons.config.errors import ConfigError
 
-        async def answer(request: Request) -> Response:
-            meant = request.headers.get(api.DIRECTORY_HEADER)
-            if meant is not None and not self._supervisor.upkeep.is_in(meant):
-                text = f"wrong supervisor: this one serves {self._supervisor.state_dir.path}"
-                return json_response(api.Fault(text), 421)
-            try:
-                return await handler(request)
-            except BadRequest as error:
-                headers = {"connection": "close"} if isinstance(error, Endless) else None
-                return json_response(api.Fault(str(error)), error.status, headers)
-            except UnknownDaemon as error:
-                return json_response(api.Fault(str(error)), 404)
-            except (Refused, ConfigError) as error:
-                return json_response(api.Fault(str(error)), 409)
+        handlers = self._routes.find(request)
+        if handlers is None:
+            known = f"GET /{api.VERSION}/openapi.json lists all paths"
+            return json_response(api.Fault(f"unknown path {request.path[:200]!r}; {known}"), 404)
+        handler = handlers.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            allowed = ", ".join(sorted({*handlers, *({"HEAD"} if "GET" in handlers else ())}))
+            text = f"{request.method[:20]} is not possible here; use {allowed}"
+            return json_response(api.Fault(text), 405, {"allow": allowed})
+        meant = request.headers.get(api.DIRECTORY_HEADER)
+        if meant is not None and not self._supervisor.upkeep.is_in(meant):
+            text = f"wrong supervisor: this one serves {self._supervisor.state_dir.path}"
+            return json_response(api.Fault(text), 421)
+        try:
+            return await handler(request)
+        except BadRequest as error:
+            headers = {"connection": "close"} if isinstance(error, Endless) else None
+            return json_response(api.Fault(str(error)), error.status, headers)
+        except UnknownDaemon as error:
+            return json_response(api.Fault(str(error)), 404)
+        except (Refused, ConfigError) as error:
+            return json_response(api.Fault(str(error)), 409)
 
-        return answer
 
+class Routes:
+    """Finds the handlers of a path, by method."""
 
-def _by_method(handlers: Mapping[str, Handler]) -> Handler:
-    async def answer(request: Request) -> Response:
-        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+    def __init__(self) -> None:
+        self._handlers: dict[tuple[str, ...], dict[str, Handler]] = {}
 
-    return answer
+    def add(self, method: str, path: str, handler: Handler) -> None:
+        """Add a handler. `NAME` in a path stands for any name."""
+        self._handlers.setdefault(tuple(path.split("/")), {})[method] = handler
 
-
-async def _no_such_path(request: Request, error: Exception) -> Response:
-    known = f"GET /{api.VERSION}/openapi.json lists all paths"
-    return json_response(api.Fault(f"unknown path {request.url.path[:200]!r}; {known}"), 404)
+    def find(self, request: Request) -> Mapping[str, Handler] | None:
+        """Return the handlers of a request's path, whose names are then in `request.names`; None if there are none."""
+        parts = request.path.split("/")
+        for known, handlers in self._handlers.items():
+            if len(known) == len(parts) and all(
+                one == other or (one == NAME and other) for one, other in zip(known, parts, strict=True)
+            ):
+                request.names = {one.strip("{}"): other for one, other in zip(known, parts, strict=True) if one == NAME}
+                return handlers
+        return None

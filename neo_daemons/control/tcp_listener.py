@@ -11,17 +11,13 @@ import secrets
 import socket
 from pathlib import Path
 
-import msgspec
-from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from neo_daemons.files import read_regular, write_whole
 from neo_daemons.state_dir import StateDirError
 from neo_daemons.urls import url_host
 
 from . import api
 from .address import Loopback
+from .web import Request, Response, json_response
 
 TOKEN_BYTES = 32
 SCHEME = "Bearer "
@@ -67,9 +63,9 @@ class TcpListener:
         except FileNotFoundError:
             return False
 
-    def guard(self, app: ASGIApp) -> ASGIApp:
-        """Wrap `app` so that it gets only requests with the token, and none from web pages."""
-        return Guard(app, self.address, self._token)
+    def refuse(self, request: Request) -> Response | None:
+        """Return the response to a request without the token, to another host, or from a web page; None for others."""
+        return refuse(request, self.address, self._token)
 
     def close(self) -> None:
         """Stop listening and remove the token."""
@@ -79,34 +75,21 @@ class TcpListener:
                 self._token_file.unlink(missing_ok=True)
 
 
-class Guard:
-    """Passes a request on to `app` if it was sent to `address`, carries the `token`, and is not from a web page."""
-
-    def __init__(self, app: ASGIApp, address: Loopback, token: str) -> None:
-        self._app = app
-        self._expected = f"{SCHEME}{token}".encode()
-        host = url_host(address.host)
-        self._hosts = (f"{host}:{address.port}", f"localhost:{address.port}")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = self._refuse(Headers(scope=scope))
-        if refused is None:
-            await self._app(scope, receive, send)
-        else:
-            await refused(scope, receive, send)
-
-    def _refuse(self, headers: Headers) -> Response | None:
-        if headers.get("host", "").lower() not in self._hosts:
-            # DNS rebinding: a page whose host name now resolves to this machine still sends that name.
-            return _answer(421, f"wrong Host header; this server is {' or '.join(self._hosts)}")
-        if "origin" in headers or "sec-fetch-site" in headers:
-            return _answer(403, "requests from web pages are refused")
-        said = headers.get("authorization", "").encode("latin-1")
-        if not hmac.compare_digest(said, self._expected):
-            return _answer(401, "the token is missing or wrong; it is in control.token in the state directory")
-        return None
+def refuse(request: Request, address: Loopback, token: str) -> Response | None:
+    """Return the response to a request that was not sent to `address`, lacks the `token`, or is from a web page."""
+    host = url_host(address.host)
+    hosts = (f"{host}:{address.port}", f"localhost:{address.port}")
+    if request.headers.get("host", "").lower() not in hosts:
+        # DNS rebinding: a page whose host name now resolves to this machine still sends that name.
+        return _refusal(421, f"wrong Host header; this server is {' or '.join(hosts)}")
+    if "origin" in request.headers or "sec-fetch-site" in request.headers:
+        return _refusal(403, "requests from web pages are refused")
+    said = request.headers.get("authorization", "").encode("latin-1")
+    if not hmac.compare_digest(said, f"{SCHEME}{token}".encode()):
+        return _refusal(401, "the token is missing or wrong; it is in control.token in the state directory")
+    return None
 
 
-def _answer(status: int, error: str) -> Response:
+def _refusal(status: int, error: str) -> Response:
     headers = {"connection": "close"} | ({"www-authenticate": SCHEME.strip()} if status == 401 else {})
-    return Response(msgspec.json.encode(api.Fault(error)), status, headers, "application/json")
+    return json_response(api.Fault(error), status, headers)
