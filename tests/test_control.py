@@ -243,7 +243,7 @@ def test_a_damaged_supervisor_record_is_one_clear_error(project: Project) -> Non
 def test_nothing_is_imported_for_an_unused_entry_point() -> None:
     script = (
         "import sys, neo_daemons, pytest_neo_daemons\n"
-        "heavy = {'asyncio', 'email', 'h11', 'httpx', 'msgspec', 'psutil', 'rich', 'ssl', 'tenacity'}\n"
+        "heavy = {'asyncio', 'email', 'filelock', 'h11', 'httpx', 'msgspec', 'psutil', 'rich', 'ssl', 'tenacity'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
         "import neo_daemons.control.client\n"
         "print(sorted((heavy - {'msgspec'}) & set(sys.modules)))\n"

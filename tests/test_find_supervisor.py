@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neo_daemons.files import write_struct
-from neo_daemons.locks import SupervisorLock
+from neo_daemons.locks import supervisor_lock
 from neo_daemons.records import Directory, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 from neo_daemons.supervision.platform import current_platform
@@ -31,8 +31,8 @@ def state_dir(tmp_path: Path) -> StateDir:
 @pytest.fixture
 def supervised(state_dir: StateDir) -> Iterator[StateDir]:
     """This process is the supervisor."""
-    lock = SupervisorLock(state_dir.lock)
-    lock.acquire()
+    lock = supervisor_lock(state_dir.lock)
+    lock.acquire(timeout=0)
     announce(state_dir)
     yield state_dir
     lock.release()

@@ -13,10 +13,11 @@ import os
 from pathlib import Path
 
 import msgspec
+from filelock import Timeout, UnixFileLock
 
 from neo_daemons import procfs, records
 from neo_daemons.files import remove_leftover_temporaries, write_struct
-from neo_daemons.locks import LockTaken, SupervisorLock, is_held
+from neo_daemons.locks import is_held, supervisor_lock
 from neo_daemons.records import DamagedRecord, Directory, SupervisorRecord
 from neo_daemons.state_dir import StateDir, StateDirError, StateDirLost
 
@@ -44,7 +45,7 @@ class Claim:
 
     def __init__(self, state: StateDir) -> None:
         self.state = state
-        self._lock: SupervisorLock | None = None
+        self._lock: UnixFileLock | None = None
         self._descriptor = -1
         """The open directory."""
         self._directory: Directory | None = None
@@ -64,7 +65,7 @@ class Claim:
         """
         try:
             self._take(CLAIM_S)
-        except LockTaken:
+        except Timeout:
             record = None
             with contextlib.suppress(DamagedRecord, OSError):
                 record = records.read(self.state.record, SupervisorRecord)
@@ -74,9 +75,11 @@ class Claim:
 
     def _take(self, timeout_s: float) -> None:
         self.state.create()
-        lock = SupervisorLock(self.state.lock)
+        lock = supervisor_lock(self.state.lock)
         try:
-            lock.acquire(timeout_s=timeout_s, poll_s=POLL_S)
+            lock.acquire(timeout=timeout_s, poll_interval=POLL_S)
+        except Timeout:
+            raise
         except OSError as error:
             raise StateDirError(
                 f"cannot lock {self.state.lock}: {error.strerror}; choose another --state-dir"
@@ -181,7 +184,7 @@ class Claim:
     def _retake(self, why: str, *, adopted: bool = False) -> None:
         try:
             self._take(RECLAIM_S)
-        except LockTaken:
+        except Timeout:
             taken = f"{why}, and another supervisor now owns it"
             raise StateDirLost(self.state.path, taken, adopted=adopted) from None
 

@@ -10,9 +10,10 @@ import signal
 import time
 from pathlib import Path
 
+from filelock import Timeout
 from msgspec import Struct
 
-from neo_daemons.locks import LockTaken, SupervisorLock
+from neo_daemons.locks import supervisor_lock
 from neo_daemons.state_dir import StateDir, StateDirError
 
 from .orphans import Orphan, orphans, unsupervised
@@ -44,7 +45,7 @@ def reap(state_dir: StateDir, platform: Platform) -> Reaped:
     Raises:
         StateDirError: a supervisor whose files are unreadable holds the directory; nothing was stopped.
     """
-    lock = SupervisorLock(state_dir.lock)
+    lock = supervisor_lock(state_dir.lock)
     try:
         running = find_supervisor(state_dir, platform)
         if running is not None:
@@ -53,8 +54,8 @@ def reap(state_dir: StateDir, platform: Platform) -> Reaped:
                 raise StateDirError(f"nothing was stopped: {running.problem}; {running.remedy}")
         if state_dir.daemons.is_dir() and running is None:
             # No supervisor may start to adopt what we are about to stop.
-            lock.acquire(timeout_s=LOCK_S, poll_s=POLL_S)
-    except LockTaken:
+            lock.acquire(timeout=LOCK_S, poll_interval=POLL_S)
+    except Timeout:
         raise StateDirError(f"nothing was stopped: a supervisor is starting in {state_dir.path}; try again") from None
     except OSError as error:
         raise StateDirError(f"nothing was stopped: cannot lock {state_dir.lock}: {error.strerror}") from None

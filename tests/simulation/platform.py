@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from neo_daemons.definitions import AnyProbe
-from neo_daemons.locks import LockTaken
 from neo_daemons.records import Identity
 from neo_daemons.supervision.platform import ExitStatus, Lock, Mark, NotOurs, Process, SpawnSpec
 from neo_daemons.supervision.platform.contract import PortHolder, Usage
@@ -215,19 +216,19 @@ class SimPlatform:
 
 
 class SimFileLock:
-    """Replaces the supervisor's lock by one of the simulated kernel."""
+    """Replaces filelock's lock by one of the simulated kernel."""
 
     def __init__(self, kernel: Kernel, path: Any) -> None:
         self._kernel = kernel
         self._path = str(path)
         self._held: Any = None
 
-    def acquire(self, *, timeout_s: float = 0, poll_s: float = 0) -> None:
+    def acquire(self, timeout: float = 0, poll_interval: float = 0) -> None:
         owner = running.get()
         assert owner is not None
         taken = self._kernel.take(self._path, owner)
         if taken is None:
-            raise LockTaken(self._path)
+            raise filelock.Timeout(self._path)
         self._held = (taken[1], owner)
         Path(self._path).touch()
 

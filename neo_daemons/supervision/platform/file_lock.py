@@ -11,7 +11,7 @@ from .contract import Lock
 
 
 class FileLock(Lock):
-    """flock(2) on a file that is never unlinked."""
+    """flock(2) on a file that is never unlinked. `filelock` has no public way to hand its descriptor to a child."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
