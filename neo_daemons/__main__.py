@@ -2,12 +2,13 @@
 
 import sys
 
-from .interpreter import prefer_installed_modules
+from .interpreter import leave_out_unused_modules, prefer_installed_modules
 
 
 def main() -> int:
     """Run one command and return its exit code."""
     prefer_installed_modules()
+    leave_out_unused_modules()
     from .cli import main as run
 
     return run()

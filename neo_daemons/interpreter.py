@@ -17,6 +17,17 @@ def installed_first() -> list[str]:
     return sys.path[before:] + sys.path[:before]
 
 
+UNUSED = ("httpx._main",)
+"""The command line of httpx, which httpx imports if click and rich are installed, and does without otherwise."""
+
+
+def leave_out_unused_modules() -> None:
+    """Make the imports of `UNUSED` fail. They take longer than httpx itself, and a tenth of a supervisor's memory. Only
+    for processes of our own."""
+    for name in UNUSED:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+
+
 class installed_modules:
     """A context in which imports find installed packages rather than modules of a project with the same names. A test
     run imports on demand in it, because pytest puts test directories first on the path."""

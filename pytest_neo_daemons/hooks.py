@@ -47,7 +47,8 @@ def activate(config: pytest.Config) -> None:
     journal = JournalReader(session.state_dir.journal, choice.journal_from) if session is not None else None
     selection = Selection(choice.names, config)
     # Each hook is in only one of these, except `pytest_sessionfinish`, where the one registered last runs first.
-    register(Summary(config, choice, journal, hook_failures), "neo_daemons_summary")
+    summary = Summary(config, choice, journal, hook_failures)
+    register(summary, "neo_daemons_summary")
     register(CollectionHooks(selection, hook_failures), "neo_daemons_collection")
     if session is not None and journal is not None:
         watcher = Watcher(session, journal)
@@ -56,7 +57,7 @@ def activate(config: pytest.Config) -> None:
         register(
             IncidentHooks(config, options.config, provider, selection, watcher, hook_failures), "neo_daemons_incidents"
         )
-        register(RunHooks(config, provider, selection, journal, hook_failures), "neo_daemons_run")
+        register(RunHooks(config, provider, selection, journal, summary, hook_failures), "neo_daemons_run")
     # Last, because it may raise: `RunHooks` then closes the session.
     register(fixtures, "neo_daemons_fixtures")
     register(fixtures.of_daemons(choice.names), FIXTURES_OF_DAEMONS)
@@ -128,15 +129,19 @@ class RunHooks:
         provider: Provider,
         selection: Selection,
         journal: JournalReader,
+        summary: Summary,
         hook_failures: HookFailures,
     ) -> None:
         self.hook_failures = hook_failures
         self._config = config
+        self._summary = summary
         self._session = provider.session
         self._provider = provider
         self._selection = selection
         self._journal = journal
         self._progress: Progress | None = None
+        self._nodes: set[Any] = set()
+        """The workers that have not ended."""
 
     # The run
 
@@ -150,6 +155,16 @@ class RunHooks:
             journal_from=self._journal.start,
         )
         workers.send_session(node, session)
+        self._nodes.add(node)
+
+    @pytest.hookimpl(optionalhook=True, trylast=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Let the daemons stop while pytest-xdist waits for the processes of its workers, which are done with them."""
+        self._nodes.discard(node)
+        last = not self._nodes and error is None and workers.has_finished(node)  # one that was killed may be replaced
+        if last and isinstance(self._session, OwnSession):
+            self._summary.conclude()
+            self._session.leave()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:

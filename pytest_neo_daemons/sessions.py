@@ -261,6 +261,7 @@ class OwnSession(_LeasedSession):
         self._set_up = not found
         self._deaths = 0
         self._answered = False
+        self._left = False
         os.register_at_fork(after_in_child=owned.release)  # a forked child must not hold our lock
         self._keeper = Keeper(self.client, f"pytest, pid {Unpatched.getpid()}", self._lost, owner=True)
 
@@ -285,10 +286,16 @@ class OwnSession(_LeasedSession):
         self._deaths += 1
         self.replaced += self._answered  # a supervisor that never answered does not count
 
+    def leave(self) -> None:
+        """Let the supervisor end as soon as no other process of the run uses it. Only `close` may follow."""
+        if not self._left:
+            self._left = True
+            self._owned.release()
+            if not self._keeper.close():
+                self._take_leave()
+
     def close(self) -> None:
-        self._owned.release()
-        if not self._keeper.close():
-            self._take_leave()
+        self.leave()
         if self._owned.keep_s == 0:
             with contextlib.suppress(KeyboardInterrupt):  # it exits anyway
                 self._owned.wait_until_gone()

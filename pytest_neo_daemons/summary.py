@@ -41,7 +41,8 @@ class Summary:
         self._remarks = [choice.remark] if choice.remark is not None else []
         self._tests_hit: dict[str, list[str]] = {}
         """Incident → the tests during which it occurred."""
-        self._final: list[DaemonStatus] = []
+        self._final: list[DaemonStatus] | None = None
+        """The daemons at the end of the run; None before."""
 
     def pytest_report_header(self) -> str | None:
         if self._session is None:
@@ -71,12 +72,17 @@ class Summary:
         result = yield
         # Session fixtures have been torn down and the workers have exited, but the summary has not been printed yet.
         workers.send_remarks(self._config, [*self._remarks, *self.hook_failures.lines()])
+        self.conclude()
+        return result
+
+    def conclude(self) -> None:
+        """Read what the summary says of the daemons, which may end from now on."""
         if self._journal is not None:
             self._journal.read()
-        if self._session is not None and not self._is_worker:
+        if self._session is not None and not self._is_worker and self._final is None:
+            self._final = []
             with suppress_unavailable():
                 self._final = list(self._session.ask(Client.status).daemons)
-        return result
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         lines = [*self._lines(), *self._remarks, *self.hook_failures.lines()]
@@ -105,13 +111,13 @@ class Summary:
 
     def _daemons(self, journal: JournalReader, *, ours: bool) -> Iterable[str]:
         """Yield a line for each daemon that was used, then one for each unused daemon that these need."""
-        shown = []
-        for daemon in self._final:
+        shown, daemons = [], self._final or []
+        for daemon in daemons:
             starts = journal.starts.get(daemon.name, 0)
             if daemon.name in self._names and (starts or daemon.ready):
                 shown.append(daemon.name)
                 yield _line(daemon, starts, ours=ours)
-        final = {daemon.name: daemon for daemon in self._final}
+        final = {daemon.name: daemon for daemon in daemons}
         needs = {name: (*daemon.requires, *daemon.after) for name, daemon in final.items()}
         for name, needed_by in with_needs(shown, needs).items():
             if name in final and name not in shown:

@@ -81,6 +81,12 @@ def send_remarks(config: pytest.Config, lines: Iterable[str]) -> None:
         workeroutput[KEY] = list(lines)
 
 
+def has_finished(node: Any) -> bool:
+    """Controller: return whether a worker has run its tests to the end, and was not interrupted."""
+    exitstatus = getattr(node, "workeroutput", {}).get("exitstatus", pytest.ExitCode.INTERRUPTED)
+    return bool(exitstatus != pytest.ExitCode.INTERRUPTED)
+
+
 def received_remarks(node: Any) -> list[str]:
     """Controller: return the lines that a worker sent; none if it crashed."""
     remarks: list[str] = getattr(node, "workeroutput", {}).get(KEY, [])

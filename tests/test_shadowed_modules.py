@@ -88,3 +88,11 @@ def test_a_daemon_gets_the_environment_that_says_nothing_of_safe_paths(project: 
         assert "PYTHONSAFEPATH" not in said
     finally:
         run(project, sys.executable, "-m", "neo_daemons", "down")
+
+
+def test_a_supervisor_loads_no_command_line_of_a_library() -> None:
+    """httpx would load rich and pygments, if they are installed."""
+    program = "import sys; from neo_daemons import interpreter; interpreter.leave_out_unused_modules(); import httpx"
+    said = "print(callable(httpx.main), [name for name in ('rich', 'pygments') if name in sys.modules])"
+    output = subprocess.run([sys.executable, "-c", f"{program}; {said}"], check=True, capture_output=True, text=True)
+    assert output.stdout == "True []\n"

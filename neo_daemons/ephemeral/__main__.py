@@ -2,10 +2,11 @@
 
 import sys
 
-from neo_daemons.interpreter import prefer_installed_modules
+from neo_daemons.interpreter import leave_out_unused_modules, prefer_installed_modules
 
 if __name__ == "__main__":
     prefer_installed_modules()
+    leave_out_unused_modules()
     from neo_daemons.state_dir import keep_own_rights
 
     from .supervise import main

@@ -33,6 +33,8 @@ RETRY_S = 0.05
 SPAWN_S = 0.2
 """How long the control API waits for daemons to be spawned that are wanted at once. Those that need a provision take
 longer."""
+CLEARED_S = 2.0
+"""How long a test waits until what earlier sessions left has been cleared away."""
 DEPENDANT_TRIES = 3
 """How often a run tries a daemon that depends on others: it may have failed because of them."""
 
@@ -85,7 +87,7 @@ class SessionOrchestrator(AgentOrchestrator):
             self._start(daemon)
         for daemon in begun:
             await daemon.wait_for(_is_spawned_or_waits, max(deadline - asyncio.get_running_loop().time(), 0.0))
-        # At once: a run may be short, and its summary mentions what was reaped. One turn of the loop begins it.
+        # One turn of the loop begins it.
         clearing = asyncio.create_task(self._clear_leftovers())
         self._clearing = faults.reported(clearing, "clearing away what earlier sessions left")
         await asyncio.sleep(0)
@@ -173,6 +175,8 @@ class SessionOrchestrator(AgentOrchestrator):
                     return self._fail(daemon, why)
             left_s = deadline - loop.time()
             if daemon.ready or left_s <= 0:
+                # The run may be over soon, and its summary mentions what was reaped.
+                await asyncio.wait({self._clearing}, timeout=max(min(left_s, CLEARED_S), 0.0))
                 return api.Needed(daemon=self.supervisor.status_of(daemon))
             await daemon.situation.change(left_s)
 
