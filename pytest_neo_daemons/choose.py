@@ -99,6 +99,8 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
     else:
         with contextlib.chdir(config.rootpath):  # where our own session would search, too
             state_dir = find_state_dir(file=options.config)
+        if options.config is None and config.rootpath != config.invocation_params.dir:
+            state_dir = StateDir(state_dir.path)  # a command in this directory may find another one
     try:
         status = Client(state_dir).status()
     except ControlError as error:
@@ -108,7 +110,8 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
         if stated and not (state_dir.path / "journal.jsonl").is_file():
             mistaken = f" ({stated} is not a state directory; if it is a test path, put it before the option)"
         raise pytest.UsageError(
-            f"--neo-daemons-attach: no supervisor is running in {state_dir.path}{mistaken}; start one: neo-daemons up"
+            f"--neo-daemons-attach: no supervisor is running in {state_dir.path}{mistaken}; "
+            f"start one: {state_dir.command('up')}"
         ) from None
     return AttachedSession(state_dir, [daemon.name for daemon in status.daemons])
 

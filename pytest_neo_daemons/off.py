@@ -56,7 +56,7 @@ class _Off:
 def _skipping(name: str, required: bool) -> Any:
     @pytest.fixture(name=name, scope="session")
     def fixture() -> None:
-        """Return a daemon, with --neo-daemons."""
+        """Needs --neo-daemons; run `pytest --neo-daemons --fixtures` for its description."""
         _refuse(required)
 
     return fixture

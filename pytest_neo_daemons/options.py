@@ -58,7 +58,7 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="NAME=URL",
         action="append",
         default=None,
-        help="use an external daemon at this URL; it is observed, never controlled (repeatable)",
+        help="use an external daemon at this URL; it is only probed, never started or stopped (repeatable)",
     )
     parser.addini("neo_daemons", "same as --neo-daemons", type="bool", default=False)
     parser.addini("neo_daemons_config", "same as --neo-daemons-config; relative to this file", default="")
@@ -73,7 +73,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
     parser.addini(
         "neo_daemons_export_env",
-        "set the environment variables by which clients find the daemons",
+        "set the environment variables that tell clients where the daemons are",
         type="bool",
         default=False,
     )
@@ -120,7 +120,9 @@ def resolve(config: pytest.Config) -> Options:
 def _duration_s(text: str) -> float:
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
     if match is None or not any(match.groups()):
-        raise pytest.UsageError(f"--neo-daemons-keep {text:.80}: invalid duration; use e.g. 90s, 10m or 1h30m")
+        raise pytest.UsageError(
+            f"--neo-daemons-keep {text:.80}: invalid duration; use seconds, or h, m and s, e.g. 90s, 10m or 1h30m"
+        )
     hours, minutes, seconds = (float(group or 0) for group in match.groups())
     duration_s = 3600.0 * hours + 60.0 * minutes + seconds
     if duration_s > LONGEST_S:

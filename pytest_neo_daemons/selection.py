@@ -64,7 +64,10 @@ class Selection:
                 pytrace=False,
             )
         if not marker.args or set(marker.kwargs) - {"isolated"}:
-            pytest.fail(f'@pytest.mark.{MARKER}: expected ("NAME", …) or ("NAME", …, isolated=True)', pytrace=False)
+            pytest.fail(
+                f"@pytest.mark.{MARKER}: expected names of daemons, and optionally isolated=True or isolated=False",
+                pytrace=False,
+            )
 
     def to_be_started(self, items: Sequence[pytest.Item]) -> Iterable[str]:
         """Return the daemons that these tests will use, except those for which a project has a fixture: that may first

@@ -106,7 +106,7 @@ class Keeper:
                     Unpatched.sleep(POLL_S)
                     continue
                 with self._changed:
-                    self.fault = f"the supervisor died and could not be restarted: {error}; run pytest again"
+                    self.fault = f"the supervisor died and could not be restarted: {error}"
                     self._changed.notify_all()
                 return
             Unpatched.sleep(POLL_S)
@@ -322,7 +322,7 @@ class AttachedSession(Session):
                 why = f"it is {daemon.state}{f' ({daemon.detail})' if daemon.detail else ''}"
                 raise Unavailable(
                     f"{not_available(name)}: {why} in {self.state_dir.path}, and tests must not change an attached "
-                    f"supervisor; see: neo-daemons why {name} --state-dir {self.state_dir.path}"
+                    f"supervisor; see: {self.state_dir.command(f'why {name}')}"
                 )
             Unpatched.sleep(POLL_S)
 

@@ -68,7 +68,9 @@ def test_an_exit_with_0_at_once_is_restarted_then_parked_with_its_first_cause(pr
     project.serve()
     parked = project.reaches("api", "parked")
     assert parked.restarts == 3
-    assert parked.detail == "3 restarts in 600 s; first cause: exit code 0; last line: port 1 is taken"
+    assert (
+        parked.detail == "restart limit reached (3 within 600 s); first cause: exit code 0; last line: port 1 is taken"
+    )
     assert project.run("start", "api").returncode == 1
     assert project.client.status().supervisor.pid
 

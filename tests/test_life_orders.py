@@ -72,7 +72,7 @@ def test_a_daemon_waits_for_a_required_one_that_is_never_ready_and_says_so(proje
     project.configure(web=toy(requires=["store"]), store=toy("exit=3", restart={**FAST, "limit": 2}))
     project.serve()
     project.reaches("store", "parked")
-    until(lambda: project.daemon("web").detail == "waiting for store, which is parked (requires)", "the reason")
+    until(lambda: project.daemon("web").detail == "waiting for store (in `requires`; its state: parked)", "the reason")
     assert project.daemon("web").state == "starting"
     assert project.run("up").returncode == 1
     assert project.run("stop", "web").returncode == 0
@@ -99,7 +99,7 @@ def test_a_required_daemon_that_cannot_run_ends_serve_with_5(project: Project) -
     project.configure(mlx={"model": "/nowhere/model"}, api=toy())
     supervisor = project.serve("--require", "mlx", wait=False)
     assert supervisor.wait(PATIENCE_S) == 5
-    assert "required: mlx: unavailable" in project.output()
+    assert "a required daemon cannot run: mlx: unavailable" in project.output()
 
 
 def test_up_and_down(project: Project) -> None:

@@ -142,7 +142,7 @@ def test_a_daemon_that_answers_503_is_never_ready_and_parked_by_its_kill_budget(
     assert not seen.ready
     parked = project.reaches("api", "parked")
     assert parked.detail is not None
-    assert "restarted 2 times within an hour because its probes failed" in parked.detail
+    assert "stopped 2 times within an hour because its probes failed" in parked.detail
     assert "status 503" in parked.detail
 
 
@@ -178,7 +178,8 @@ def test_what_is_not_installed_is_unavailable_with_reason_and_remedy_and_the_res
     project.serve()
     project.reaches("api", "ready")
     missing = project.reaches("nope", "backoff", "parked")
-    assert missing.detail == "cannot start nope: no-such-program not found on its PATH; install it or use its full path"
+    remedy = "install it, or use its full path in the command"
+    assert missing.detail == f"cannot start nope: no-such-program was not found on the daemon's PATH; {remedy}"
     mlx = project.reaches("mlx", "unavailable")
     assert mlx.detail
     assert mlx.remedy

@@ -134,7 +134,7 @@ def test_too_many_restarts_park_with_the_first_cause() -> None:
     history = History()
     verdicts = [failure(history, number, detail=f"cause {number}") for number in range(11)]
     assert [verdict.event for verdict in verdicts] == [Event.RETRY] * 10 + [Event.PARK]
-    assert verdicts[-1].reason == "10 restarts in 600 s; first cause: cause 0"
+    assert verdicts[-1].reason == "restart limit reached (10 within 600 s); first cause: cause 0"
     assert verdicts[-1].delay_s == 900
 
 

@@ -185,9 +185,9 @@ def _why(client: Client, options: argparse.Namespace) -> int:
 
 def _explain(found: Explanation) -> list[str]:
     daemon = found.daemon
-    lines = [f"{daemon.name} is {render.state(daemon)} since {_clock(found.since)}"]
+    lines = [f"{daemon.name}: {render.state(daemon)} since {_clock(found.since)}"]
     if daemon.detail:
-        lines.append(f"  because: {daemon.detail}")
+        lines.append(f"  detail: {daemon.detail}")
     if daemon.remedy:
         lines.append(f"  fix: {daemon.remedy}")
     if daemon.note:

@@ -50,7 +50,8 @@ def command_parser() -> argparse.ArgumentParser:
         "--state-dir",
         type=_directory,
         metavar="DIR",
-        help="state directory of the supervisor (default: .neo-daemons)",
+        help="state directory of the supervisor (default: $NEO_DAEMONS_STATE_DIR, state_dir of the configuration, or "
+        ".neo-daemons)",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
@@ -76,7 +77,8 @@ def command_parser() -> argparse.ArgumentParser:
             "--listen",
             type=_loopback,
             metavar="[HOST:]PORT",
-            help="also serve the control API over TCP; clients need the token in control.token (port 0: any free port)",
+            help="also serve the control API over TCP; clients need the token from control.token in the state "
+            "directory (port 0: any free port)",
         )
     serve.add_argument(
         "--detach-on-exit",
@@ -129,10 +131,10 @@ def command_parser() -> argparse.ArgumentParser:
         ("stop", "stop daemons and keep them stopped until started again"),
         ("restart", "stop and start daemons"),
         ("hold", "put daemons on hold: do not restart them after they exit"),
-        ("release", "end a hold and start held daemons"),
+        ("release", "end the hold on daemons, and start those that are down because of it"),
     ):
         order = command(name, text)
-        order.add_argument("names", nargs="+", metavar="NAME")
+        order.add_argument("names", nargs="+", metavar="NAME", help="name of a daemon")
         order.add_argument(
             "--wait",
             type=_seconds,
@@ -142,7 +144,7 @@ def command_parser() -> argparse.ArgumentParser:
         )
 
     logs = command("logs", "show the log of a daemon")
-    logs.add_argument("name", metavar="NAME")
+    logs.add_argument("name", metavar="NAME", help="name of the daemon")
     logs.add_argument(
         "-n", dest="lines", type=_count, default=100, metavar="LINES", help="number of lines to show (default: 100)"
     )
@@ -156,7 +158,7 @@ def command_parser() -> argparse.ArgumentParser:
     events.add_argument("--json", action="store_true", help="print one JSON object per line")
 
     why = command("why", "explain why a daemon is in its current state")
-    why.add_argument("name", metavar="NAME")
+    why.add_argument("name", metavar="NAME", help="name of the daemon")
     why.add_argument("--json", action="store_true", help="print JSON")
 
     reload = command("reload", "reload the configuration and restart only the daemons that changed")

@@ -36,7 +36,7 @@ GAP = 2
 DETAIL_WIDTH = 28
 """With fewer columns left for them, the details are shown below the table, too."""
 DETAILED = frozenset({"starting", "backoff", "degraded", "parked", "unavailable"})
-STILL_HELD = "{} is still locked by an unidentified or unkillable process; run `neo-daemons doctor`"
+STILL_HELD = "{} is still locked by an unidentified or unkillable process; run `{}`"
 WIDE = 10_000
 """Columns where the output is not a terminal: nothing is cut."""
 

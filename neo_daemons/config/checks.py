@@ -69,11 +69,13 @@ def check_probes(reader: Reader, definition: Definition) -> None:
             case LogProbe():
                 _check_pattern(reader, definition.name, f"{place}.pattern", probe.pattern)
                 if place.startswith("live"):
-                    problem = "a log probe cannot be used for live: a matching line keeps matching"
-                    reader.fault_of(definition.name, place, "log", problem, "use another type")
+                    problem = (
+                        "log probes work only for ready, not for live, because a line that has matched keeps matching"
+                    )
+                    reader.fault_of(definition.name, f"{place}.type", "log", problem, "use another type")
             case FileProbe() if (probe.database is None) != (probe.query is None):
                 problem = "database and query must be set together"
-                reader.fault_of(definition.name, place, "file", problem, "set both or neither")
+                reader.fault_of(definition.name, f"{place}.type", "file", problem, "set both or neither")
         if isinstance(probe, TcpProbe) or (isinstance(probe, HttpProbe) and probe.url is None):
             _check_port(reader, definition, place, probe)
 
@@ -82,7 +84,7 @@ def _check_port(reader: Reader, definition: Definition, place: str, probe: HttpP
     if not definition.ports:
         kind = probe.__struct_config__.tag
         remedy = "use an http probe with a url" if definition.external else 'add port = "auto"'
-        reader.fault_of(definition.name, place, kind, "requires a port, but the daemon has none", remedy)
+        reader.fault_of(definition.name, f"{place}.type", kind, "requires a port, but the daemon has none", remedy)
     elif probe.port is not None and probe.port not in definition.ports:
         ports = ", ".join(definition.ports)
         reader.fault_of(definition.name, f"{place}.port", probe.port, "unknown port", f"use one of: {ports}")

@@ -67,7 +67,7 @@ class LogKeeper:
                 slot.note(EventName.LOG_TRUNCATED, f"{log.path} was emptied or replaced by another program; {_SELF}")
         if log.lost and name not in self._lost:
             self._lost.add(name)
-            slot.note(EventName.LOG_DELETED, f"{log.path} {LOST}; restart it to have a log again")
+            slot.note(EventName.LOG_DELETED, f"{log.path} {LOST}; restart the daemon to get a new log")
         elif not log.lost:
             self._lost.discard(name)
         if log.rotate() and log.method == "copy-truncate":

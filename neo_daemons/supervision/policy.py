@@ -125,7 +125,7 @@ def decide(
     if cause is Cause.OPERATOR:
         return Verdict(Event.RETRY, 0.0, detail)
     if held:
-        return Verdict(Event.KEEP, None, f"held by an operator ({detail})")
+        return Verdict(Event.KEEP, None, f"on hold, so not restarted: {detail}")
     if cause is Cause.RECYCLED:
         return Verdict(Event.RETRY, 0.0, detail)
     by_itself = cause in (Cause.EXIT, Cause.SIGNAL, Cause.FAULT)
@@ -142,11 +142,12 @@ def decide(
     _drop_before(history.restarts, now - restart.window_s)
     history.restarts.append(now)
     if stop_after_attempt(restart.limit + 1)(_attempt(len(history.restarts))):
-        reason = f"{restart.limit} restarts in {restart.window_s:g} s; first cause: {history.first_cause}"
+        limit = f"{restart.limit} within {restart.window_s:g} s"
+        reason = f"restart limit reached ({limit}); first cause: {history.first_cause}"
         return Verdict(Event.PARK, revival_s(restart), reason)
     if cause is Cause.PROBE and not may_kill(restart, history, now):
         reason = (
-            f"restarted {len(history.kills)} times within an hour because its probes failed; "
+            f"stopped {len(history.kills)} times within an hour because its probes failed; "
             f"first cause: {history.first_cause}"
         )
         return Verdict(Event.PARK, revival_s(restart), reason)

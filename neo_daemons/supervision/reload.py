@@ -47,11 +47,11 @@ def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) 
     launch = resolve(new)
     if isinstance(launch, Launch):
         if _fingerprint(current, resolve) != fingerprint(new, launch):
-            return Change(name=new.name, action="replace", reason=f"changed: {differing or 'the installed program'}")
+            return Change(name=new.name, action="replace", reason=f"{differing or 'the installed program'} changed")
     elif differing:
-        return Change(name=new.name, action="replace", reason=f"changed: {differing}")
+        return Change(name=new.name, action="replace", reason=f"{differing} changed")
     if differing:
-        return Change(name=new.name, action="apply", reason=f"changed: {differing}; no restart needed")
+        return Change(name=new.name, action="apply", reason=f"{differing} changed; no restart needed")
     return Change(name=new.name, action="keep", reason="unchanged")
 
 

@@ -64,9 +64,9 @@ def survey(
         findings += _data(definition, platform)
     findings += _records(ownership, supervised=supervisor is not None)
     for orphan in orphans(ownership, platform):
-        remedy = f"neo-daemons reap --state-dir {orphan.state_dir}"
+        remedy = StateDir(Path(orphan.state_dir)).command("reap")
         if orphan.own:
-            remedy = "`neo-daemons serve` adopts it if it can; `neo-daemons reap` stops it"
+            remedy = f"`{state_dir.command('serve')}` adopts it if it can; `{state_dir.command('reap')}` stops it"
         text = f"pid {orphan.pid} ({orphan.command}) of {orphan.state_dir} has no supervisor"
         level: Level = "problem" if orphan.own else "note"
         findings.append(Finding(level=level, subject=orphan.name, text=text, remedy=remedy))
@@ -84,9 +84,10 @@ def _supervisor(state_dir: StateDir, supervisor: FoundSupervisor | None) -> Find
         if found is not None and found.way is not Way.MOVED:
             source = found.directory.path
             text = f"none is running; the files in {state_dir.path} were copied from {source} and are ignored"
-            return Finding(level="note", subject="supervisor", text=text, remedy="`neo-daemons up` starts one")
+            remedy = f"`{state_dir.command('up')}` starts one"
+            return Finding(level="note", subject="supervisor", text=text, remedy=remedy)
         text = f"none is running; {state_dir.record} was left by a killed supervisor"
-        remedy = "`neo-daemons up` starts one, which adopts the running daemons"
+        remedy = f"`{state_dir.command('up')}` starts one, which adopts any daemons that are still running"
         return Finding(level="note", subject="supervisor", text=text, remedy=remedy)
     return Finding(level="ok", subject="supervisor", text=f"none is running for {state_dir.path}")
 
@@ -103,7 +104,9 @@ def _directory(state_dir: StateDir) -> list[Finding]:
     os.close(descriptor)
     lossless = DaemonLog(probe, Log()).is_lossless()
     probe.unlink(missing_ok=True)
-    how = "lossless" if lossless else "by copy-truncate (this file system cannot remove the start of a file)"
+    how = "losslessly"
+    if not lossless:
+        how = "by copy-truncate, which can lose lines (this file system cannot remove the start of a file)"
     return [Finding(level="ok", subject="state dir", text=f"{state_dir.path}; logs are rotated {how}")]
 
 
@@ -130,7 +133,7 @@ def _installed(
     program = expand(program, known)
     fault = programs.fault([program], env, definition.cwd)
     if fault is not None:
-        remedy = f"fix that or daemons.{definition.name}.command"
+        remedy = f"fix that, or change daemons.{definition.name}.command"
         return [Finding(level="problem", subject=definition.name, text=fault, remedy=remedy)]
     found = programs.find(program, env, definition.cwd)
     findings = [Finding(level="ok", subject=definition.name, text=f"{found}{version}")]
@@ -223,7 +226,7 @@ def _records(ownership: Ownership, *, supervised: bool) -> list[Finding]:
         if living is not None:
             living.close()
             if record is not None and _is_lost(record):
-                remedy = f"restart {record.name} to have a log again"
+                remedy = f"restart {record.name} to get a new log"
                 text = f"{record.log_path} {LOST}"
                 findings.append(Finding(level="problem", subject=record.name, text=text, remedy=remedy))
         elif not supervised:

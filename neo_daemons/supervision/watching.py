@@ -122,7 +122,7 @@ async def _check(
     slot: Slot, target: Target, probes: tuple[AnyProbe, ...], watcher: Watcher
 ) -> tuple[Result, AnyProbe | None]:
     """Return the first failure with its probe; else an unknown result if any; else the last result."""
-    result = Result(Answer.OK, "no probe")
+    result = Result(Answer.OK, "no probe configured")
     failed: AnyProbe | None = None
     for probe in probes:
         # After a failure only the log is checked: what is written now may be gone by the time the others pass.

@@ -72,8 +72,7 @@ def test_serve_with_a_missing_file_leaves_nothing_behind(root: Path) -> None:
     ended = command_line("serve", "--config", "gone.toml", "--state-dir", root / "state", cwd=root)
     assert ended.returncode == 2
     assert ended.stderr == (
-        f"neo-daemons: {root}/gone.toml: cannot be read: No such file or directory; "
-        "pass a readable file with --config\n"
+        f"neo-daemons: {root}/gone.toml: cannot be read: No such file or directory; pass an existing, readable file\n"
     )
     assert sorted(root.rglob("*")) == before
 

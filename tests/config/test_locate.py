@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from neo_daemons.config import ConfigError, find_state_dir, load
 from neo_daemons.config.builtins import BUILTINS
+from neo_daemons.control.client import Client, NoSupervisor
 from neo_daemons.definitions import Port
 from neo_daemons.state_dir import ENVIRONMENT_VARIABLE
 
@@ -150,3 +152,24 @@ def test_a_command_that_talks_to_a_supervisor_does_not_import_the_modules_that_b
     ended = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     code = 0 if command == "down" else 3
     assert ended.stdout.splitlines()[-1] == f"{code} []", ended
+
+
+def test_the_command_in_a_hint_finds_the_same_state_directory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = root / "other.toml"
+    file.write_text('state_dir = "of-file"\n')
+    monkeypatch.chdir(root / "real")
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    for options in (
+        [],
+        ["--state-dir", "a b"],
+        ["--config", "../other.toml"],
+        ["--state-dir", "x", "--config", str(file)],
+    ):
+        given = {options[at]: Path(options[at + 1]) for at in range(0, len(options), 2)}
+        state_dir = find_state_dir(given.get("--state-dir"), file=given.get("--config"))
+        with pytest.raises(NoSupervisor) as caught:
+            Client(state_dir).status()
+        hint = str(caught.value).rpartition("start one: ")[2]
+        assert shlex.split(hint) == ["neo-daemons", "up", *options]
+    with pytest.raises(NoSupervisor, match=f"start one: neo-daemons up --state-dir {root}/x$"):
+        Client(root / "x").status()

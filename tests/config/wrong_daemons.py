@@ -14,15 +14,15 @@ PROBES = {
     ),
     "http without a port": (
         API + 'ready = { type = "http" }',
-        "daemons.api.ready = 'http': requires a port, but the daemon has none; add port = \"auto\"",
+        "daemons.api.ready.type = 'http': requires a port, but the daemon has none; add port = \"auto\"",
     ),
     "tcp without a port": (
         API + 'live = { type = "tcp" }',
-        "daemons.api.live = 'tcp': requires a port, but the daemon has none; add port = \"auto\"",
+        "daemons.api.live.type = 'tcp': requires a port, but the daemon has none; add port = \"auto\"",
     ),
     "of an external daemon without a URL": (
         '[daemons.api]\nexternal = "http://host"\nready = { type = "tcp" }',
-        "daemons.api.ready = 'tcp': requires a port, but the daemon has none; use an http probe with a url",
+        "daemons.api.ready.type = 'tcp': requires a port, but the daemon has none; use an http probe with a url",
     ),
     "naming a missing port": (
         API + 'ports = { http = 1, rpc = 2 }\nready = [{ type = "tcp" }, { type = "http", port = "admin" }]',
@@ -52,12 +52,12 @@ PROBES = {
     ),
     "log as liveness": (
         API + 'live = { type = "log", pattern = "x" }',
-        "daemons.api.live = 'log': a log probe cannot be used for live: a matching line keeps matching; "
-        "use another type",
+        "daemons.api.live.type = 'log': log probes work only for ready, not for live, because a line that has "
+        "matched keeps matching; use another type",
     ),
     "file with half a database": (
         API + 'live = { type = "file", path = "x", query = "SELECT 1" }',
-        "daemons.api.live = 'file': database and query must be set together; set both or neither",
+        "daemons.api.live.type = 'file': database and query must be set together; set both or neither",
     ),
     "file with a bad path": (
         API + 'live = { type = "file", path = "~nobody-here/x" }',
@@ -311,7 +311,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "no TOML": ("x =", "invalid TOML: …"),
     "a key twice": (API + 'command = ["x"]', "invalid TOML: …"),
     "not UTF-8": (b'state_dir = "\xff"', "byte 13 is not UTF-8; save the file as UTF-8"),
-    "far too large": ("#" * (MAX_FILE_BYTES + 1), "larger than 1000000 bytes; pass a configuration file with --config"),
+    "far too large": ("#" * (MAX_FILE_BYTES + 1), "larger than 1000000 bytes; pass a configuration file"),
     "lists nested beyond Python": ("x = " + "[" * 50_000, "nested too deeply; at most 32 levels are allowed"),
     "lists nested too deeply": (
         "x = " + "[" * 40 + "]" * 40,

@@ -187,7 +187,7 @@ def test_a_warm_session_takes_a_changed_configuration_also_for_workers(inner: In
     second = inner.run(*keep)
     inner.end_warm()
     assert second.counts() == {"passed": 4}, second.text
-    assert "api, kept warm by an earlier run, was changed: changed: env" in second.text
+    assert "api, kept warm by an earlier run, was updated: env changed" in second.text
     assert inner.starts() == 2
 
 
@@ -370,7 +370,7 @@ def test_supervisors_may_die_again_and_again(inner: Inner) -> None:
     )
     outcome = inner.run()
     assert outcome.counts() == {"passed": 3}, outcome.text
-    assert "the supervisor was killed and replaced 2 times; the new one adopted its daemons" in outcome.text
+    assert "the supervisor was killed and replaced twice; the new one adopted its daemons" in outcome.text
     assert inner.starts() == 1
 
 
