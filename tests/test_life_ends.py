@@ -156,7 +156,9 @@ def test_a_stopped_process_is_degraded_then_replaced(project: Project) -> None:
 
 
 def test_a_daemon_that_does_not_restart_stays_stopped(project: Project) -> None:
-    project.configure(once=toy("quiet", "exit=0", restart="on-failure"), never=toy("quiet", "exit=3", restart="never"))
+    late = "import os, time; print('quiet and ready', flush=True); time.sleep(0.5); os._exit(3)"
+    never = {**toy("quiet", restart="never"), "command": [sys.executable, "-c", late]}
+    project.configure(once=toy("quiet", "exit=0", restart="on-failure"), never=never)
     project.serve()
     for name in ("once", "never"):
         assert project.reaches(name, "stopped").restarts == 0
@@ -167,16 +169,22 @@ def test_a_daemon_that_never_restarts_and_could_not_start_is_parked_with_its_cau
     project.configure(
         missing={"command": ["./no-such-program"], "restart": "never"},
         deaf=toy("mute", start_grace_s=0.1, restart="never", ready={"type": "http", "timeout_s": 0.1}),
+        broken=toy("quiet", "exit=4", restart="never"),
+        unprobed={"command": [sys.executable, "-c", "raise SystemExit(5)"], "restart": "never"},
+        done=toy("quiet", "exit=0", restart="never"),
     )
     up = project.run("up")
     try:
         assert up.returncode == 1
-        for name, cause in (("missing", "cannot start missing"), ("deaf", "not ready after 0.1 s")):
+        causes = {"missing": "cannot start missing", "deaf": "not ready after 0.1 s"}
+        for name, cause in (causes | {"broken": "exit code 4", "unprobed": "exit code 5"}).items():
             found = project.daemon(name)
             assert (found.state, found.restarts) == ("parked", 0)
             assert str(found.detail).startswith(cause)
             assert project.client.why(name).next_try_s is None
             assert cause in up.stderr
+        assert project.daemon("done").state == "stopped"
+        assert "done" not in up.stderr
     finally:
         project.run("down")
 

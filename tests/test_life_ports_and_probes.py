@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import sys
@@ -87,6 +88,13 @@ def test_two_state_directories_never_run_two_daemons_on_one_data_directory(
         refused = other.reaches("api", "parked")
         assert refused.detail is not None
         assert f"data directory {data} is in use by daemon api of {project.state.path}" in refused.detail
+        doctor = other.run("doctor")
+        assert doctor.returncode == 1
+        assert re.search(rf"^problem +api: {re.escape(str(data))} is in use by pid \d+", doctor.stdout, re.M)
+        assert "set daemons.api.data_dir" in doctor.stdout
+        doctor = project.run("doctor")
+        assert f"api: {data} is in use by this daemon\n" in doctor.stdout
+        assert doctor.returncode == (0 if supervised else 1)
         assert first.pid is not None
         assert is_alive(first.pid)
     finally:

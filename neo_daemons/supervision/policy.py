@@ -108,6 +108,7 @@ def decide(
     *,
     cause: Cause,
     clean: bool,
+    came_up: bool,
     held: bool,
     detail: str,
     now: float,
@@ -117,6 +118,7 @@ def decide(
 
     Args:
         clean: the process exited with code 0.
+        came_up: the daemon was ready at some time in this run.
         detail: how the run ended, for the reason.
         now: monotonic seconds.
     """
@@ -128,8 +130,10 @@ def decide(
         return Verdict(Event.KEEP, None, f"on hold, so not restarted: {detail}")
     if cause is Cause.RECYCLED:
         return Verdict(Event.RETRY, 0.0, detail)
+    finished = cause is Cause.EXIT and clean
     by_itself = cause in (Cause.EXIT, Cause.SIGNAL, Cause.FAULT)
-    if by_itself and (restart.when == "never" or (restart.when == "on-failure" and cause is Cause.EXIT and clean)):
+    rests = {"never": by_itself and (finished or came_up or cause is Cause.FAULT), "on-failure": finished}
+    if rests.get(restart.when, False):
         return Verdict(Event.REST, None, f"{detail}; restart = {restart.when!r}")
     if cause is Cause.FAULT:
         return Verdict(Event.RETRY, 0.0, detail)
@@ -137,7 +141,7 @@ def decide(
     history.failures += 1
     history.first_cause = history.first_cause or detail
     if restart.when == "never":
-        # It failed, so it does not rest as after finished work.
+        # Its start or its probes failed, so it does not rest as after finished work.
         return Verdict(Event.PARK, None, f"{detail}; restart = {restart.when!r}")
     _drop_before(history.restarts, now - restart.window_s)
     history.restarts.append(now)

@@ -55,13 +55,14 @@ def survey(
     """
     ownership = Ownership(platform, state_dir)
     supervisor = find_supervisor(state_dir, platform)
+    own = supervisor.process.pid if supervisor is not None and supervisor.process is not None else None
     if supervisor is not None:
         supervisor.close()
     findings = [_supervisor(state_dir, supervisor), *_directory(state_dir)]
     for definition in definitions:
         findings += _installed(definition, resolve, values, env, platform)
         findings += _ports(definition, ownership, platform)
-        findings += _data(definition, platform)
+        findings += _data(definition, ownership, platform, own)
     findings += _records(ownership, supervised=supervisor is not None)
     for orphan in orphans(ownership, platform):
         remedy = StateDir(Path(orphan.state_dir)).command("reap")
@@ -183,15 +184,22 @@ def _ports(definition: Definition, ownership: Ownership, platform: Platform) -> 
     return findings
 
 
-def _data(definition: Definition, platform: Platform) -> list[Finding]:
+def _data(
+    definition: Definition, ownership: Ownership, platform: Platform, supervisor_pid: int | None
+) -> list[Finding]:
     if definition.data_dir is None:
         return []
-    found = platform.lock_holders(Path(definition.data_dir) / DATA_LOCK)
-    holders = [f"pid {process.pid} ({platform.describe(process.pid)})" for process in found]
+    name, found = definition.name, platform.lock_holders(Path(definition.data_dir) / DATA_LOCK)
+    pids = [process.pid for process in found]
     for process in found:
         process.close()
-    text = f"{definition.data_dir} is {'in use by ' + ', '.join(holders) if holders else 'free'}"
-    return [Finding(level="ok", subject=definition.name, text=text)]
+    others = [pid for pid in pids if pid != supervisor_pid and not ownership.owns(pid, name)]
+    if not others:
+        text = f"{definition.data_dir} is {'in use by this daemon' if pids else 'free'}"
+        return [Finding(level="ok", subject=name, text=text)]
+    holders = ", ".join(f"pid {pid} ({platform.describe(pid)})" for pid in others)
+    text, remedy = f"{definition.data_dir} is in use by {holders}", f"stop it, or set daemons.{name}.data_dir"
+    return [Finding(level="problem", subject=name, text=text, remedy=remedy)]
 
 
 def _is_lost(record: DaemonRecord) -> bool:
