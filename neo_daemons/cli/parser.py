@@ -42,7 +42,7 @@ def command_parser() -> argparse.ArgumentParser:
     where = _Parser(add_help=False)
     where.add_argument(
         "--config",
-        type=Path,
+        type=_file,
         metavar="FILE",
         help="configuration file (default: search this directory and its parents)",
     )
@@ -173,8 +173,16 @@ def command_parser() -> argparse.ArgumentParser:
 
 
 def _directory(text: str) -> Path:
+    return _path(text, "directory")
+
+
+def _file(text: str) -> Path:
+    return _path(text, "file")
+
+
+def _path(text: str, kind: str) -> Path:
     if not text:
-        raise argparse.ArgumentTypeError("empty value; expected a directory")
+        raise argparse.ArgumentTypeError(f"empty value; expected a {kind}")
     return Path(text)
 
 

@@ -100,7 +100,8 @@ def stated_dir(
         root: the project's root.
 
     Raises:
-        ConfigError: the path is invalid, or it leads through a link that belongs to another user.
+        ConfigError: the path is invalid, it leads to or through something else than a directory, or through a link that
+            belongs to another user.
     """
     variable = environ.get(ENVIRONMENT_VARIABLE)
     if argument is not None:
@@ -119,4 +120,9 @@ def stated_dir(
         raise ConfigError(f"{place}: {error}") from None
     except ValueError as error:
         raise ConfigError(f"{place}: {error}; use an existing directory or a new path") from None
+    for step in (real, *real.parents):
+        if holds(step.exists):
+            if not step.is_dir():
+                raise ConfigError(f"{place}: {step} is not a directory; use an existing directory or a new path")
+            break
     return real

@@ -93,6 +93,8 @@ def test_requiring_an_unknown_daemon_is_invalid_usage(root: Path) -> None:
         (["serve", "--frobnicate"], "--frobnicate"),
         (["serve", "--conf", "x.toml"], "--conf"),
         ([], "COMMAND"),
+        (["status", "--config", ""], "--config: empty value; expected a file"),
+        (["status", "--state-dir", ""], "--state-dir: empty value; expected a directory"),
     ],
 )
 def test_invalid_usage_exits_with_2_and_names_the_error_last(root: Path, arguments: list[str], fault: str) -> None:

@@ -179,7 +179,7 @@ def test_observers_do_not_need_the_variables_of_the_supervisor(root: Path) -> No
         ("[tool]\nneo_daemons = 3", "has no table [tool.neo_daemons]; add one, or pass another file"),
         (
             "[tool.neo_daemons.daemons.api]\nport = 0",
-            f"tool.neo_daemons.daemons.api.port = 0: expected integer >= 1; {WRITE_PORT}",
+            f"tool.neo_daemons.daemons.api.port = 0: out of range; {WRITE_PORT}",
         ),
         (
             "[tool.neo_daemons.daemons]",

@@ -15,7 +15,8 @@ from neo_daemons.control.client import Client, NoSupervisor
 from neo_daemons.definitions import Port
 from neo_daemons.state_dir import ENVIRONMENT_VARIABLE
 
-from .reading import API, WEB, names_of, read
+from .reading import API, WEB, fault, names_of, read
+from .test_command_line import command_line
 
 
 def test_without_any_file_chroma_bridge_and_mlx_run(root: Path) -> None:
@@ -131,6 +132,24 @@ def test_commands_find_the_same_state_directory_even_if_the_daemons_are_wrong(
     assert find_state_dir(root / "of-argument").path == root / "of-argument"
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(root / "of-variable"))
     assert find_state_dir().path == root / "of-variable"
+
+
+@pytest.mark.parametrize("place", ["a-file", "a-file/below"])
+def test_a_state_directory_that_is_a_file_is_one_clear_error(
+    root: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status` said "cannot read a-file/supervisor.json: Not a directory" and exited with 1."""
+    said = f"{root}/a-file is not a directory; use an existing directory or a new path"
+    for command in ("status", "up", "down", "logs x", "doctor", "reap", "serve"):
+        ended = command_line(*command.split(), "--state-dir", place, cwd=root)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr == f"neo-daemons: --state-dir {place}: {said}\n"
+    monkeypatch.chdir(root)
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, place)
+    with pytest.raises(ConfigError, match=f"^{ENVIRONMENT_VARIABLE}={place}: {said}$"):
+        find_state_dir()
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE)
+    assert f"state_dir = {place!r}: {said}" in fault(root, f'state_dir = "{place}"')
 
 
 HEAVY = {"neo_daemons.catalog", "neo_daemons.orchestrator", "neo_daemons.supervision.supervisor"}
