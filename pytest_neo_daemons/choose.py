@@ -110,7 +110,7 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
         if stated and not (state_dir.path / "journal.jsonl").is_file():
             mistaken = f" ({stated} is not a state directory; if it is a test path, put it before the option)"
         raise pytest.UsageError(
-            f"--neo-daemons-attach: no supervisor is running in {state_dir.path}{mistaken}; "
+            f"{options.attach_place.removesuffix(' =')}: no supervisor is running in {state_dir.path}{mistaken}; "
             f"start one: {state_dir.command('up')}"
         ) from None
     return AttachedSession(state_dir, [daemon.name for daemon in status.daemons])
@@ -127,7 +127,7 @@ def _load(config: pytest.Config, options: Options, state_dir: StateDir) -> tuple
     try:
         definitions |= {name: external(name, url) for name, url in options.urls}
     except ConfigError as error:
-        raise pytest.UsageError(f"--neo-daemons-url {error}") from None
+        raise pytest.UsageError(f"{options.urls_place} {error}") from None
     _change(config, definitions)
     for name, definition in definitions.items():
         wrong = wrong_with(definition, name)

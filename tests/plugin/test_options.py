@@ -53,6 +53,11 @@ def test_looking_starts_nothing_and_leaves_nothing(inner: Inner, arguments: tupl
         ("--neo-daemons-attach", ("--neo-daemons-attach", "no supervisor", ".neo-daemons")),
         ("--neo-daemons-attach tests", ("--neo-daemons-attach", "test path")),
         ("--neo-daemons-attach= --neo-daemons-url x=http://y", ("--neo-daemons-attach", "--neo-daemons-url")),
+        ("--neo-daemons-attach= --neo-daemons-keep 5m", ("--neo-daemons-attach", "--neo-daemons-keep")),
+        ("--neo-daemons-attach some/where", ("start one: neo-daemons up --state-dir some/where",)),
+        ("--neo-daemons-keep=", ("--neo-daemons-keep: empty value",)),
+        ("--neo-daemons-config=", ("--neo-daemons-config: empty value",)),
+        ("-o neo_daemons_keep=soon", ("-o neo_daemons_keep = soon: invalid duration",)),
     ],
 )
 def test_an_option_that_makes_no_sense_is_a_usage_error(inner: Inner, arguments: str, words: tuple[str, ...]) -> None:
@@ -65,10 +70,14 @@ def test_an_option_that_makes_no_sense_is_a_usage_error(inner: Inner, arguments:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("neo_daemons_keep = soon", ("keep", "soon")),
-        ("neo_daemons_url = x=ftp://y", ("x=ftp://y",)),
+        ("neo_daemons_keep = soon", ("pytest.ini: neo_daemons_keep = soon: invalid duration",)),
+        ("neo_daemons_keep = 99999h", ("pytest.ini: neo_daemons_keep = 99999h: longer",)),
+        ("neo_daemons_url = foo", ("pytest.ini: neo_daemons_url = foo: expected NAME=URL",)),
+        ("neo_daemons_url = x=ftp://y", ("pytest.ini: neo_daemons_url = x=ftp://y",)),
         ("neo_daemons_config = missing.toml", ("missing.toml",)),
-        ("neo_daemons_attach = nowhere", ("attach", "nowhere")),
+        ("neo_daemons_attach = nowhere", ("pytest.ini: neo_daemons_attach: ", "nowhere", "up --state-dir ")),
+        ("neo_daemons_required = maybe", ("pytest.ini: neo_daemons_required = ", "maybe", "true or false")),
+        ("neo_daemons_export_env = maybe", ("pytest.ini: neo_daemons_export_env = ", "maybe", "true or false")),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_a_usage_error(inner: Inner, setting: str, words: tuple[str, ...]) -> None:
