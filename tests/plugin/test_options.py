@@ -85,3 +85,25 @@ def test_a_setting_that_makes_no_sense_is_a_usage_error(inner: Inner, setting: s
     inner.write("pytest.ini", f"[pytest]\nneo_daemons = true\n{setting}\n")
     inner.write("test_on.py", "def test_api(api): pass\n")
     refused(inner, inner.run(*PARALLEL, on=False), words)
+
+
+BROKEN = """
+    import neo_daemons.config.configuration as ours
+
+    def load(*arguments, **keywords):
+        raise TypeError("takes 2 arguments")
+
+    ours.load = load
+"""
+
+
+def test_a_bug_at_the_start_of_a_run_is_one_line_unless_the_traceback_is_wanted(inner: Inner) -> None:
+    """It was an INTERNALERROR."""
+    inner.configure(api=inner.toy())
+    inner.write("conftest.py", BROKEN)
+    inner.write("test_on.py", "def test_api(api): pass\n")
+    refused(inner, inner.run(), ("neo-daemons: internal error: TypeError: takes 2 arguments;", "report it"))
+    inner.env["NEO_DAEMONS_TRACEBACK"] = "1"
+    outcome = inner.run()
+    assert outcome.code == pytest.ExitCode.USAGE_ERROR
+    assert "in load" in outcome.text
