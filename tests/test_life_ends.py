@@ -83,6 +83,8 @@ def test_a_daemon_that_ignores_sigterm_is_killed_after_its_grace(project: Projec
     assert pid is not None
     assert not is_alive(pid)
     assert ("killed", "still there 0.2 s after SIGTERM: SIGKILL") in project.events("api")
+    forced = "stop requested by a user; it did not exit in time and was killed"
+    assert project.daemon("api").detail == forced
 
 
 def test_a_second_sigint_skips_the_grace_period(project: Project) -> None:

@@ -183,10 +183,25 @@ def test_an_operators_restart_of_a_held_daemon_restarts_it(project: Project) -> 
     project.configure(api=toy())
     project.serve()
     first = project.reaches("api", "ready")
-    project.run("hold", "api")
+    assert "api: ready, on hold, pid" in project.run("hold", "api").stdout
     assert project.run("restart", "api").returncode == 0
     assert project.daemon("api").pid != first.pid
     assert project.daemon("api").held
+
+
+def test_a_daemon_that_was_stopped_on_request_says_who_asked_and_not_which_signal_ended_it(project: Project) -> None:
+    """It read "stopped, killed by SIGTERM"."""
+    project.configure(api=toy(), bare={"command": ["sleep", "600"]})
+    project.serve()
+    project.reaches("api", "ready")
+    assert project.reaches("bare", "ready").detail == "started (no readiness probe)"
+    assert project.run("stop", "api", "bare").stdout == "".join(
+        f"{name}: stopped, stop requested by a user\n" for name in ("api", "bare")
+    )
+    project.run("start", "api")
+    project.run("hold", "api")
+    assert project.run("stop", "api").stdout == "api: stopped, on hold, stop requested by a user\n"
+    assert ("exit", "killed by SIGTERM") in project.events("bare")
 
 
 def test_a_deleted_state_directory_does_not_prevent_a_stop(project: Project) -> None:

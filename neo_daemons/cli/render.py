@@ -102,10 +102,10 @@ def _width(headings: Iterable[str], rows: Iterable[dict[str, str]]) -> int:
 
 
 def state(daemon: DaemonStatus) -> str:
-    """Return a daemon's state, with "held" or "ready" where that changes its meaning."""
+    """Return a daemon's state, with "on hold" or "ready" where that changes its meaning."""
     if daemon.state == "external":
         return "external, ready" if daemon.ready else "external, not ready"
-    return f"{daemon.state}, held" if daemon.held and daemon.state != "held" else daemon.state
+    return f"{daemon.state}, on hold" if daemon.held and daemon.state != "held" else daemon.state
 
 
 def remarks(daemon: DaemonStatus) -> str:

@@ -352,7 +352,7 @@ class SupervisedDaemon:
         if cause in (Cause.PROBE, Cause.RECYCLED):
             text = self.situation.detail or text
         if self.state is State.STOPPING:
-            cause = Cause.OPERATOR
+            text, cause = self.past.stopped(self.situation, slot.definition.stop) or text, Cause.OPERATOR
         self._conclude(cause, clean=clean, text=text, run=run)
 
     def _conclude(self, cause: Cause, *, clean: bool, text: str, run: Run | None = None) -> None:

@@ -50,7 +50,10 @@ async def await_ready(run: Run, watcher: Watcher) -> None:
             probes = tuple(probe for probe in probes if not isinstance(probe, LogProbe))
             continue
         if result.ok:
-            watcher.passed("adopted; its probes pass" if run.adopted else f"ready after {elapsed:.2f} s")
+            how = "adopted; its probes pass" if run.adopted else f"ready after {elapsed:.2f} s"
+            if not definition.ready:
+                how = f"{'adopted' if run.adopted else 'started'} (no readiness probe)"
+            watcher.passed(how)
             return
         watcher.situation.progress(_shown(result))
         if elapsed > grace_s and result.answer is Answer.FAILED:
