@@ -20,7 +20,10 @@ def test_an_invalid_configuration_does_not_prevent_a_stop(project: Project) -> N
     project.reaches("api", "ready")
     (project.root / "neo-daemons.toml").write_text("[[[")
     assert project.run("status").returncode == 0
-    assert project.run("reload").returncode == 1
+    reload = project.run("reload")
+    assert reload.returncode == 1
+    assert "invalid TOML" in reload.stderr.splitlines()[0]
+    assert reload.stderr.endswith("nothing was changed; the supervisor keeps its configuration\n")
     assert project.run("down").returncode == 0
     assert project.run("down").returncode == 2
 
@@ -152,11 +155,13 @@ def test_commands_about_an_unknown_daemon_name_the_known_ones(project: Project) 
 
 
 def test_logs_and_events_can_be_followed_and_read_without_a_supervisor(project: Project) -> None:
-    project.configure(api=toy("write=first line"))
+    project.configure(api=toy("write=first line"), silent={"command": ["sleep", "600"]})
     project.serve()
     project.reaches("api", "ready")
     followed = project.client.logs("api", 10, follow=True)
     assert next(followed) == "first line\n"
+    silent = project.run("logs", "silent")
+    assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", "neo-daemons: the log of silent is empty\n")
     happened = project.client.follow_events(100, "api")
     assert next(happened).event == "starting"
     pid = project.daemon("api").pid

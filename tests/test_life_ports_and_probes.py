@@ -150,7 +150,7 @@ def test_a_daemon_that_answers_503_is_never_ready_and_parked_by_its_kill_budget(
     assert not seen.ready
     parked = project.reaches("api", "parked")
     assert parked.detail is not None
-    assert "stopped 2 times within an hour because its probes failed" in parked.detail
+    assert "stopped twice within an hour because its probes failed" in parked.detail
     assert "status 503" in parked.detail
 
 

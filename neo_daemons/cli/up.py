@@ -76,10 +76,10 @@ def _say_what_has_no_effect(status: Status, options: argparse.Namespace, configu
     )
     if options.listen is not None and not _listens(own.url, options.listen):
         is_reached = f"the control API is on {own.url}" if own.url else "the control API is not served over TCP"
-        complain(f"--listen has no effect ({is_reached}) {remedy}", DONE)
+        complain(f"warning: --listen has no effect ({is_reached}) {remedy}", DONE)
     if options.config is not None and own.config != str(configuration.source):
         used = own.config or "the built-in daemons"
-        complain(f"--config has no effect (the running supervisor uses {used}) {remedy}", DONE)
+        complain(f"warning: --config has no effect (the running supervisor uses {used}) {remedy}", DONE)
 
 
 def _listens(url: str | None, wanted: Loopback) -> bool:

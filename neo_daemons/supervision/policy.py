@@ -97,6 +97,11 @@ def may_kill(restart: Restart, history: History, now: float) -> bool:
     return len(history.kills) < restart.kills
 
 
+def times(number: int) -> str:
+    """Return how often, in words."""
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
 def revival_s(restart: Restart) -> float | None:
     """Return the seconds until a parked daemon is tried again; None: only by an operator."""
     return None if restart.when == "never" else restart.revive_s or None
@@ -151,7 +156,7 @@ def decide(
         return Verdict(Event.PARK, revival_s(restart), reason)
     if cause is Cause.PROBE and not may_kill(restart, history, now):
         reason = (
-            f"stopped {len(history.kills)} times within an hour because its probes failed; "
+            f"stopped {times(len(history.kills))} within an hour because its probes failed; "
             f"first cause: {history.first_cause}"
         )
         return Verdict(Event.PARK, revival_s(restart), reason)

@@ -19,14 +19,15 @@ def plan(fleet: Fleet, new: Iterable[Definition]) -> list[Change]:
     """Plan how to bring the daemons in line with new definitions, touching only those that changed."""
     resolve, daemons = fleet.context.resolve, fleet.daemons
     definitions = {definition.name: definition for definition in new}
-    return [
-        *(change(daemons.get(definition.name), definition, resolve) for definition in definitions.values()),
+    changes = [
         *(
             Change(name=name, action="stop", reason="no longer configured")
             for name in daemons
             if name not in definitions
         ),
+        *(change(daemons.get(definition.name), definition, resolve) for definition in definitions.values()),
     ]
+    return sorted(changes, key=lambda change: change.action != "stop")  # in the order in which they are carried out
 
 
 def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) -> Change:

@@ -11,6 +11,7 @@ from neo_daemons.definitions import AnyProbe, LogProbe
 from neo_daemons.references import UnknownReference, expand_all
 from neo_daemons.status import Cause
 
+from .policy import times
 from .probes import Answer, Result, Target
 from .run import Run
 from .slot import Slot
@@ -96,13 +97,16 @@ async def guard(run: Run, watcher: Watcher) -> None:
         if failures < probe.failures:
             watcher.situation.progress(f"{result.detail} ({failures} of {probe.failures})")
         elif watcher.may_kill():
-            watcher.condemn(Cause.PROBE, f"{failures} consecutive failures: {result.detail}")
+            watcher.condemn(Cause.PROBE, f"{_failures(failures)}: {result.detail}")
             return
         else:
             kills = definition.restart.kills
-            watcher.situation.progress(
-                f"{result.detail}; not restarted: its probes have already ended it {kills} times within an hour"
-            )
+            why = f"its probes have already ended it {times(kills)} within an hour" if kills else "restart.kills = 0"
+            watcher.situation.progress(f"{result.detail}; not restarted: {why}")
+
+
+def _failures(number: int) -> str:
+    return f"{number} consecutive failures" if number > 1 else "1 failure"
 
 
 async def observe(slot: Slot, target: Target, watcher: Watcher) -> None:
