@@ -91,11 +91,16 @@ def choose(config: pytest.Config, options: Options) -> Choice:
 
 
 def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSession:
+    from neo_daemons.config.errors import ConfigError
     from neo_daemons.config.locate import find_state_dir
     from neo_daemons.control.client import NoSupervisor
 
     if stated:
-        state_dir = find_state_dir(Path(stated))
+        try:
+            state_dir = find_state_dir(Path(stated))
+        except ConfigError as error:
+            said = str(error).removeprefix(f"--state-dir {stated}: ")
+            raise pytest.UsageError(f"{options.attach_place} {stated}: {said}") from None
     else:
         with contextlib.chdir(config.rootpath):  # where our own session would search, too
             state_dir = find_state_dir(file=options.config)

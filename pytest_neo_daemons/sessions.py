@@ -9,7 +9,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from neo_daemons.control.client import Client, ControlError, Lease, Unreachable
 from neo_daemons.definitions import Definition
@@ -37,6 +37,18 @@ CLOSE_S = 5.0
 
 class Unavailable(Exception):
     """A daemon or the supervisor is not available; ``str()`` says why, with the end of the log."""
+
+
+def says_all(error: Any) -> bool:
+    """Return whether pytest leaves our own frames out of the traceback of an error, because its message says all.
+
+    Args:
+        error: the `pytest.ExceptionInfo`.
+    """
+    return bool(error.errisinstance((Unavailable, ControlError, TimeoutError, LookupError)))
+
+
+__tracebackhide__ = says_all
 
 
 def not_available(name: str) -> str:

@@ -67,7 +67,7 @@ class Observation(Struct, Generic[D], frozen=True, kw_only=True):
         if self.pid is not None:
             parts.append(f"pid {self.pid}")
         rest = self.reasons if self.status != "healthy" else self.details.summary
-        if self.url is not None and not any(part.startswith(f"{self.url}: ") for part in rest):
+        if self.url is not None and not any(part.startswith(self.url) for part in rest):
             parts.append(self.url)
         parts += rest
         if self.age_s >= 0.05:

@@ -52,6 +52,7 @@ def test_looking_starts_nothing_and_leaves_nothing(inner: Inner, arguments: tupl
         ("--neo-daemons-config broken.toml", ("broken.toml", "TOML")),
         ("--neo-daemons-attach", ("--neo-daemons-attach", "no supervisor", ".neo-daemons")),
         ("--neo-daemons-attach tests", ("--neo-daemons-attach", "test path")),
+        ("--neo-daemons-attach broken.toml", ("--neo-daemons-attach broken.toml: ", "broken.toml is not a directory")),
         ("--neo-daemons-attach= --neo-daemons-url x=http://y", ("--neo-daemons-attach", "--neo-daemons-url")),
         ("--neo-daemons-attach= --neo-daemons-keep 5m", ("--neo-daemons-attach", "--neo-daemons-keep")),
         ("--neo-daemons-attach some/where", ("start one: neo-daemons up --state-dir some/where",)),
