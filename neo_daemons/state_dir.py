@@ -77,7 +77,7 @@ class StateDir:
 
     def __init__(self, path: Path, *, options: Sequence[str | Path] | None = None) -> None:
         self.path = path
-        self._options = [str(option) for option in (("--state-dir", path) if options is None else options)]
+        self.options = [str(option) for option in (("--state-dir", path) if options is None else options)]
         self.lock = path / "supervisor.lock"
         self.record = path / "supervisor.json"
         self.intentions = path / "intentions.json"
@@ -90,7 +90,7 @@ class StateDir:
 
     def command(self, words: str) -> str:
         """Return the command line that runs a command, such as ``up``, on this state directory."""
-        return f"neo-daemons {' '.join([words, *map(shlex.quote, self._options)])}"
+        return f"neo-daemons {' '.join([words, *map(shlex.quote, self.options)])}"
 
     def daemon_record(self, name: str) -> Path:
         """Return the path of the daemon's PID file."""

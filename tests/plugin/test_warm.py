@@ -29,7 +29,7 @@ def test_a_second_run_uses_the_daemons_that_the_first_one_kept_but_those_that_ch
     assert third.counts() == {"passed": 1}, third.text
     assert inner.starts() == 3
     assert f"pid {before['api']}  reused" in third.text
-    assert "other, kept warm by an earlier run, was changed" in third.text
+    assert "other, kept warm by an earlier run, was updated" in third.text
     inner.end_warm()
 
 
