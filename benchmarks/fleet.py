@@ -1,36 +1,57 @@
-"""Many small daemons: up, idle, killed one by one and all at once, stopped. Measures 1, 4, 5, 6 and 11."""
+"""Many small daemons: up, idle, killed one by one and all at once, stopped. Measures 1, 4, 5, 6, 11 and 12."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
-import random
 import shutil
 import signal
 import socket
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
-from neo_daemons import records
+from neo_daemons import ControlError, records
 from neo_daemons.records import SupervisorRecord
 
 from .peers import ALL, Ours, Peer
-from .results import Results
-from .victims import Reports, build
+from .results import OURS, Results
+from .victims import PATIENCE_S, Reports, build
 
+SIZES, QUICK_SIZES = (3, 300, 1000), (3, 30)
+QUICK = ("neo-daemons", "runit", "s6")
+"""Who is measured by a quick run that names nobody."""
 SETTLE_S = 3.0
-IDLE_S = 10.0
+IDLE_S = 8.0
 APART_S = 1.2
 """Between two kills of a victim: runit and s6 wait where a service has lived for less than a second."""
+CRASHES_S = 10.0
+"""So long, at most, are victims of a fleet killed one by one: a few peers take a second for each."""
+LEAST = 5
+"""Crashes, however long they take."""
+STORMS = 2
+STATUS_EVERY_S = 0.05
+"""While all are killed."""
 FOLLOWERS = 200
-ENDURANCE = 10_000
+CPUCLOCK_SCHED = 2
+"""Of Linux: the kind of clock in a clock id that `clock_getcpuclockid` makes of a pid."""
+ENDURANCE, ENDURING = 10_000, 300
+GROWING = ("up", "all killed at once", "crash to restart", "status", "stop", "memory")
+
+
+class Pace(NamedTuple):
+    """How much of each is measured in a round."""
+
+    settle_s: float
+    idle_s: float
+    crashes: int
+    storms: int
 
 
 class Fleet:
@@ -57,9 +78,12 @@ class Fleet:
         return next(report.at for report in reversed(self.reports.all) if report.name == name) - began
 
     def crashes(self, count: int) -> list[float]:
-        """`crash` of one after the other, of each as seldom as can be."""
+        """`crash` of one after the other, of each as seldom as can be; fewer, if so many take too long."""
         names, taken = list(self.programs), []
+        ends = time.monotonic() + CRASHES_S
         for number in range(count):
+            if number >= LEAST and time.monotonic() > ends:
+                break
             taken.append(self.crash(names[number % len(names)]))
             time.sleep(max(APART_S / min(len(names), 30), 0.05))
         return taken
@@ -119,78 +143,113 @@ def fleet(kind: type[Peer], n: int, victim: Path) -> Iterator[Fleet]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def measure(results: Results, *, quick: bool, repeat: int, names: frozenset[str]) -> None:
-    """Each peer at each size, in turns."""
-    order = random.Random(1)
+def measure(results: Results, *, sizes: Sequence[int], quick: bool, repeat: int, names: frozenset[str]) -> None:
+    """Measure each size as a part of its own, in which the peers take turns, always in the same order."""
     with tempfile.TemporaryDirectory() as directory:
         victim = build(Path(directory).resolve())
-        kinds = [kind for kind in ALL if (not names or kind.name in names)]
+        names = names or frozenset(QUICK if quick else (kind.name for kind in ALL))
+        kinds = [kind for kind in ALL if kind.name in names]
         for kind in kinds:
             results.versions[kind.name] = kind.version() or f"absent ({kind.package})"
         kinds = [kind for kind in kinds if kind.version() is not None]
-        for n in (3, 50) if quick else (3, 300, 1000):
-            for number in range(1 if quick or n == 1000 else repeat):
-                order.shuffle(kinds)
-                for kind in kinds:
-                    if n <= kind.most:
-                        print(f"fleet: {kind.name}, {n} daemons, round {number + 1}", file=sys.stderr, flush=True)
-                        try:
-                            _one(results, kind, n, victim, quick=quick, last=number == repeat - 1)
-                        except (TimeoutError, psutil.Error, OSError) as error:
-                            results.faults.append(f"{kind.name}, n = {n}: {error!r}")
+        for n in sizes:
+            with results.part(f"fleet, n = {n}", quick=quick):
+                for number in range(repeat):
+                    for kind in kinds:
+                        if n <= kind.most:
+                            print(f"fleet: {kind.name}, {n} daemons, round {number + 1}", file=sys.stderr, flush=True)
+                            try:
+                                _one(results, kind, n, victim, quick=quick)
+                            except (TimeoutError, ControlError, psutil.Error, OSError) as error:
+                                results.fault(kind.name, f"{error!r}")
 
 
-def _one(results: Results, kind: type[Peer], n: int, victim: Path, *, quick: bool, last: bool) -> None:
-    count = 6 if quick else 12 if n == 3 else 40
+def _one(results: Results, kind: type[Peer], n: int, victim: Path, *, quick: bool) -> None:
+    pace = Pace(1.0, 1.0, 3, 1) if quick else Pace(SETTLE_S, IDLE_S, 20 if n < 30 else 60, STORMS)
     with fleet(kind, n, victim) as made:
         results.add("up", kind.name, n, made.up(), "s")
-        time.sleep(SETTLE_S)
-        cpu, switches = made.idle(2.0 if quick else IDLE_S)
+        time.sleep(pace.settle_s)
+        cpu, switches = made.idle(pace.idle_s)
         results.add("idle CPU", kind.name, n, cpu, "%")
         results.add("idle context switches", kind.name, n, switches, "1/s")
         results.add("memory", kind.name, n, made.pss() / 1e6, "MB")
         if kind.restarts:
-            for taken in made.crashes(count):
+            for taken in made.crashes(pace.crashes):
                 results.add("crash to restart", kind.name, n, taken * 1e3, "ms")
             time.sleep(APART_S)
             if n > 3:
-                results.add("all killed at once", kind.name, n, made.storm(), "s")
-                time.sleep(APART_S)
+                for _ in range(pace.storms):
+                    results.add("all killed at once", kind.name, n, made.storm(), "s")
+                    time.sleep(APART_S)
         if isinstance(made.peer, Ours):
-            _ours(results, made, made.peer, count, endurance=last and n == 300)
+            _ours(results, made, made.peer, pace)
         results.add("stop", kind.name, n, made.down(), "s")
 
 
-def _ours(results: Results, made: Fleet, peer: Ours, count: int, *, endurance: bool) -> None:
+def _ours(results: Results, made: Fleet, peer: Ours, pace: Pace) -> None:
     name, n = peer.name, made.n
     for _ in range(200):
         results.add("status", name, n, _status(peer) * 1e3, "ms")
     with _followers(peer):
-        for taken in made.crashes(count):
+        for taken in made.crashes(pace.crashes):
             results.add(f"crash to restart, {FOLLOWERS} logs -f", name, n, taken * 1e3, "ms")
     time.sleep(APART_S)
+    if n > 3:
+        for _ in range(pace.storms):
+            _asked_in_a_storm(results, made, peer)
+            time.sleep(APART_S)
+    peer.crash()
+    made.reports.read()
+    time.sleep(pace.settle_s)
+    results.add("idle CPU, adopted", name, n, made.idle(pace.idle_s)[0], "%")
+    for taken in made.crashes(pace.crashes):
+        results.add("crash to restart, adopted", name, n, taken * 1e3, "ms")
+    time.sleep(APART_S)
+
+
+def _asked_in_a_storm(results: Results, made: Fleet, peer: Ours) -> None:
+    """Kill all, and ask for the status at fixed times until all are back."""
     old = dict(made.reports.pids)
     for pid in old.values():
         os.kill(pid, signal.SIGKILL)
+    began = time.monotonic()
     while not all(made.reports.pids[victim] != pid for victim, pid in old.items()):
-        results.add("status while all are killed", name, n, _status(peer) * 1e3, "ms")
+        if time.monotonic() - began > PATIENCE_S:
+            raise TimeoutError("not all came back")
+        took = _status(peer)
+        for waited in waits(took, STATUS_EVERY_S):
+            results.add("status while all are killed", peer.name, made.n, waited * 1e3, "ms")
+        time.sleep(-took % STATUS_EVERY_S)
         made.reports.read()
-    time.sleep(APART_S)
-    if endurance:
-        before, done = made.pss(), 0
-        while done < ENDURANCE:
-            made.storm()
-            done += n
-            time.sleep(0.7)
-        time.sleep(SETTLE_S)
-        results.add(f"memory after {ENDURANCE} restarts", name, n, (made.pss() - before) / 1e6, "MB more")
-    peer.crash()
-    made.reports.read()
-    time.sleep(SETTLE_S)
-    results.add("idle CPU, adopted", name, n, made.idle(5.0)[0], "%")
-    for taken in made.crashes(count):
-        results.add("crash to restart, adopted", name, n, taken * 1e3, "ms")
-    time.sleep(APART_S)
+
+
+def waits(took: float, every: float) -> list[float]:
+    """How long a request waited, and those that would have been sent meanwhile.
+
+    So one long silence counts as all the requests that it would have kept waiting.
+    """
+    return [took - number * every for number in range(max(math.ceil(took / every), 1))]
+
+
+def endure(results: Results, *, quick: bool, repeat: int) -> None:
+    """Measure what ours keeps of many restarts."""
+    n, restarts = (30, 90) if quick else (ENDURING, ENDURANCE)
+    with tempfile.TemporaryDirectory() as directory, results.part("endurance", quick=quick):
+        victim = build(Path(directory).resolve())
+        for number in range(repeat):
+            print(f"endurance: round {number + 1}", file=sys.stderr, flush=True)
+            with fleet(Ours, n, victim) as made:
+                made.up()
+                made.storm()  # the first one fills what is filled once
+                time.sleep(SETTLE_S)
+                before, done = made.pss(), 0
+                while done < restarts:
+                    made.storm()
+                    done += n
+                    time.sleep(0.7)
+                time.sleep(SETTLE_S)
+                results.add(f"memory after {restarts} restarts", OURS, n, (made.pss() - before) / 1e6, "MB more")
+                made.down()
 
 
 def _status(peer: Ours) -> float:
@@ -221,13 +280,14 @@ def _runs(pid: int) -> bool:
 
 
 def used(pids: list[int]) -> tuple[float, int]:
-    """Seconds of CPU that these processes have used, and their context switches."""
+    """Seconds of CPU that these processes have used, and their context switches.
+
+    The clock of a process counts nanoseconds, and the threads that have ended; `/proc` counts hundredths of a second.
+    """
     cpu, switches = 0.0, 0
     for pid in pids:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(pid)
-            times = process.cpu_times()
-            cpu += times.user + times.system
+        with contextlib.suppress(OSError):
+            cpu += time.clock_gettime(~pid << 3 | CPUCLOCK_SCHED)
         for task in Path(f"/proc/{pid}/task").glob("*/status"):
             with contextlib.suppress(OSError):
                 lines = [line for line in task.read_text().splitlines() if "ctxt_switches" in line]
@@ -243,12 +303,27 @@ def _pss(pid: int) -> int:
     return 0
 
 
-def slopes(results: Results) -> dict[str, float]:
-    """How what ours costs grows with n: the slope of a line through the logarithms."""
-    found = {}
-    for what in ("up", "memory", "all killed at once", "stop", "status", "crash to restart"):
-        sizes = results.sizes(what, Ours.name)
-        costs = [results.median(what, Ours.name, n) for n in sizes]
-        if len(sizes) > 1 and min(costs) > 0:
-            found[what] = statistics.linear_regression(list(map(math.log, sizes)), list(map(math.log, costs))).slope
-    return found
+def growth(results: Results, what: str, who: str = OURS) -> float:
+    """The power of n with which a cost grows between the two largest fleets; NaN if there were no two above 3.
+
+    At 3 it is the supervisor's own start that is measured, and would hide what grows.
+    """
+    sizes = [n for n in results.sizes(what, who) if n > 3][-2:]
+    costs = [results.median(what, who, n) for n in sizes]
+    if len(sizes) < 2 or min(costs) <= 0:
+        return math.nan
+    return math.log(costs[1] / costs[0]) / math.log(sizes[1] / sizes[0])
+
+
+def growths(results: Results) -> str:
+    """Markdown: `growth` of each cost, of each who was measured."""
+    everyone = dict.fromkeys(who for what, who, _ in results.samples if what in GROWING)
+    found = {(what, who): growth(results, what, who) for what in GROWING for who in everyone}
+    shown = [who for who in everyone if not all(math.isnan(found[what, who]) for what in GROWING)]
+    if not shown:
+        return ""
+    lines = [f"| cost | {' | '.join(shown)} |", "|---|" + "---|" * len(shown)]
+    for what in GROWING:
+        cells = [found[what, who] for who in shown]
+        lines.append(f"| {what} | {' | '.join('' if math.isnan(cell) else f'{cell:.2f}' for cell in cells)} |")
+    return "\n".join(lines)

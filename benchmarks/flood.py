@@ -46,7 +46,7 @@ twice ``max_bytes``."""
 def measure(results: Results, *, quick: bool, repeat: int) -> None:
     """In turns: into a file without anybody, into a log that keeps all, into one that is bounded."""
     megabytes = 100 if quick else MEGABYTES
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, results.part("flood", quick=quick):
         victim = build(Path(directory).resolve())
         for _ in range(repeat):
             results.add("flood: the daemon took", BARE, megabytes, _bare(victim, Path(directory), megabytes), "s")

@@ -197,6 +197,7 @@ class Supervisord(Peer):
 
     name = "supervisord"
     package = "PyPI: supervisor"
+    most = 300
 
     @classmethod
     def version(cls) -> str | None:

@@ -12,6 +12,7 @@ GROUPS = {
     "memory": ("memory", True),
     "idle": ("idle CPU", False),
     "storm": ("all killed at once", True),
+    "stop": ("stop", True),
     "suite": ("suite of 200 tests, by workers", False),
 }
 """File → measure, and whether its scale is logarithmic."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+from .cost import Cost, cpu_ms, spend
 from .results import OURS, Results
 from .victims import Reports, build
 
@@ -18,6 +16,23 @@ TESTS = 2000
 OTHERS = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "xdist", "timeout", "xprocess")
 """Plugins that are left out: each takes longer than what is to be measured."""
 TOY = '[daemons.api]\ncommand = ["{python}", "-m", "http.server", "--bind", "${{host}}", "${{port}}"]\nport = "auto"\n'
+NO_PLUGIN = ("-p", "no:neo_daemons")
+WITHOUT = "without"
+MANY = f"import pytest\n@pytest.mark.parametrize('n', range({TESTS}))\ndef test_many(n): pass\n"
+CLOCK = """
+import json, pathlib, time
+first, last = [], []
+def pytest_runtest_logstart(nodeid, location):
+    if not first and "test_many" in nodeid:
+        first[:] = time.perf_counter(), time.process_time()
+def pytest_runtest_logfinish(nodeid, location):
+    if first:
+        last[:] = time.perf_counter(), time.process_time()
+def pytest_sessionfinish():
+    took = [end - began for began, end in zip(first, last)]
+    pathlib.Path(__file__).with_name("took").write_text(json.dumps(took))
+"""
+"""Wall and CPU time from the first of the many tests to the last, without what is before and after."""
 
 
 NEVER_READY = 'ready = { type = "log", pattern = "never" }\nrestart = "never"\n'
@@ -32,52 +47,75 @@ def pytest_runtest_logreport(report):
 """In each worker: when it told."""
 
 
-def run(directory: Path, *arguments: str) -> float:
-    """Seconds that a run of pytest takes."""
-    command = [sys.executable, "-m", "pytest", "-q", *(f"-pno:{name}" for name in OTHERS), *arguments]
-    start = time.perf_counter()
-    subprocess.run(command, cwd=directory, env=os.environ, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+def run(directory: Path, *arguments: str, count: bool = False) -> Cost:
+    """What a run of pytest costs."""
+    options = [f"-pno:{name}" for name in OTHERS]
+    return spend([sys.executable, "-m", "pytest", "-q", *options, *arguments], directory, count=count)
 
 
-def compare(directory: Path, pairs: int, without: list[str], with_: list[str]) -> list[float]:
-    """By how many seconds a run takes longer with than without, in turns."""
-    return [run(directory, *with_) - run(directory, *without) for _ in range(pairs)]
+def compare(
+    directory: Path, pairs: int, without: list[str], with_: list[str], *, count: bool = False
+) -> tuple[list[Cost], list[Cost]]:
+    """Runs with and without, in turns; the first pair, which fills the caches, is left out."""
+    more, less = [], []
+    for number in range(1 + pairs):
+        couple = run(directory, *with_, count=count), run(directory, *without, count=count)
+        if number:
+            more.append(couple[0])
+            less.append(couple[1])
+    return more, less
 
 
 def measure(results: Results, *, pairs: int) -> None:
     """Measure 8 but for what `suite` measures: unused, per test, one daemon from start to end, and found warm."""
-    few = max(pairs // 4, 3)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "test_one.py").write_text("def test_one(): pass\n")
-        for difference in compare(directory, pairs, ["-p", "no:neo_daemons"], []):
-            results.add("plugin: installed and unused", OURS, 0, 1e3 * difference, "ms")
+        _add(results, "pytest, the plugin unused", *compare(directory, 2 * pairs, [*NO_PLUGIN], [], count=True))
         (directory / "neo-daemons.toml").write_text(TOY.format(python=sys.executable))
-        (directory / "test_two.py").write_text("def test_two(api): pass\n")
-        start = compare(directory, few, [], ["--neo-daemons"])
-        warm = _warm(directory, few)
-        (directory / "test_one.py").write_text(
-            f"import pytest\n@pytest.mark.parametrize('n', range({TESTS}))\ndef test_one(n): pass\n"
-        )
-        many = compare(directory, few, [], ["--neo-daemons"])
-        for difference in start:
-            results.add("plugin: one daemon (http.server), start to end", OURS, 1, 1e3 * difference, "ms")
-        for difference in warm:
-            results.add("plugin: warm run, more than one without", OURS, 1, 1e3 * difference, "ms")
-        per_test = (statistics.median(many) - statistics.median(start)) / TESTS
-        results.add("plugin: per test, switched on", OURS, TESTS, 1e6 * per_test, "us")
+        (directory / "test_daemon.py").write_text("def test_daemon(api): pass\n")
+        whole = compare(directory, max(pairs // 4, 1), [*NO_PLUGIN, "test_one.py"], ["--neo-daemons", "test_daemon.py"])
+        _add(results, "pytest, one daemon (http.server) from start to end", *whole)
+        _add(results, "pytest, a warm daemon", *_warm(directory, pairs))
+        _per_test(results, directory, max(pairs // 2, 1))
 
 
-def _warm(directory: Path, pairs: int) -> list[float]:
-    """By how much a run takes longer that finds the daemon warm than one that needs none."""
-    (directory / "test_two.py").write_text("def test_two(api): pass\n")
-    keep = ["--neo-daemons", "--neo-daemons-keep", "10m", "test_two.py"]
+def _add(results: Results, what: str, with_: list[Cost], without: list[Cost]) -> None:
+    for who, costs in ((OURS, with_), (WITHOUT, without)):
+        for cost in costs:
+            results.add(f"{what}: wall time", who, 1, 1e3 * cost.wall_s, "ms")
+        for spent in cpu_ms(costs, without):
+            results.add(f"{what}: CPU time", who, 1, spent, "ms")
+
+
+def _warm(directory: Path, pairs: int) -> tuple[list[Cost], list[Cost]]:
+    """Runs that find the daemon warm, and runs that need none."""
+    keep = ["--neo-daemons", "--neo-daemons-keep", "10m", "test_daemon.py"]
     run(directory, *keep)
     try:
-        return compare(directory, pairs, ["-p", "no:neo_daemons", "test_one.py"], keep)
+        return compare(directory, pairs, [*NO_PLUGIN, "test_one.py"], keep)
     finally:
-        run(directory, *keep[:-2], "1", "test_two.py")  # a second later it ends
+        run(directory, *keep[:-2], "1", "test_daemon.py")  # a second later it ends
+
+
+def _per_test(results: Results, directory: Path, pairs: int) -> None:
+    """Take the time of many tests inside the run, after a test that uses the daemon, and without."""
+    (directory / "test_many.py").write_text(MANY)
+    (directory / "conftest.py").write_text(CLOCK)
+
+    def took(*arguments: str) -> list[float]:
+        run(directory, *arguments)
+        told: list[float] = json.loads((directory / "took").read_text())
+        return told
+
+    for _ in range(pairs):
+        for who, arguments in (
+            (OURS, ["--neo-daemons", "test_daemon.py", "test_many.py"]),
+            (WITHOUT, [*NO_PLUGIN, "test_one.py", "test_many.py"]),
+        ):
+            wall, cpu = took(*arguments)
+            results.add("pytest, each of 2,000 tests: wall time", who, TESTS, 1e6 * wall / TESTS, "us")
+            results.add("pytest, each of 2,000 tests: CPU time", who, TESTS, 1e6 * cpu / TESTS, "us")
 
 
 def measure_failure(results: Results, *, repeat: int, workers: int = 4) -> None:
@@ -103,7 +141,7 @@ def measure_failure(results: Results, *, repeat: int, workers: int = 4) -> None:
             died = next(report.at for report in reversed(reports.all) if report.pid < 0)
             told = [float(line) for line in errors.read_text().split()]
             if len(told) != workers:
-                results.faults.append(f"only {len(told)} of {workers} workers told of a daemon that died")
+                results.fault(OURS, f"only {len(told)} of {workers} workers told of a daemon that died")
             for at in told:
-                results.add("plugin: dead at start to error", OURS, workers, 1e3 * (at - died), "ms")
+                results.add("pytest, dead at start to error", OURS, workers, 1e3 * (at - died), "ms")
             reports.close()

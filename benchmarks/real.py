@@ -38,7 +38,7 @@ class Command(NamedTuple):
 
 def measure(results: Results, *, quick: bool, repeat: int) -> None:
     """Bare and supervised starts in turns, chroma's way back from a SIGKILL, and what watching costs."""
-    with tempfile.TemporaryDirectory(prefix="real-") as directory:
+    with tempfile.TemporaryDirectory(prefix="real-") as directory, results.part("real", quick=quick):
         root = Path(directory).resolve()
         commands: dict[str, Command] = {}
         for number in range(repeat + 1):
@@ -51,7 +51,7 @@ def measure(results: Results, *, quick: bool, repeat: int) -> None:
                     results.add("serve to all ready", OURS, 3, taken, "s")
                     results.add("chroma: crash to ready", OURS, 1, _crash(client), "s")
                 if number == repeat:
-                    _idle(results, client, 10.0 if quick else 60.0)
+                    _idle(results, client, 3.0 if quick else 60.0)
             if number:
                 results.add("serve to all ready", BARE, 3, _bare(commands, NAMES, root), "s")
                 results.add("chroma: crash to ready", BARE, 1, _bare(commands, NAMES[:1], root), "s")

@@ -6,7 +6,6 @@ them. The field names are the keys of a ``[daemons.NAME]`` table in ``neo-daemon
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Annotated, Any, Literal
 
@@ -240,6 +239,8 @@ def fingerprint(definition: Definition, launch: Launch) -> str:
     """Identify what a running process was started from: 16 hex digits of SHA-256 over what only a new process can adopt
     (command, environment, directories, ports, version). Policies (probes, restart, limits) are left out: they are
     applied to a running daemon."""
+    import hashlib  # it loads OpenSSL, which clients do not need
+
     launched = (
         launch.command,
         launch.version,

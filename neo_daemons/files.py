@@ -22,13 +22,17 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False, mode: int | None
     """
     temporary = path.with_name(f".{path.name}.{Unpatched.urandom(4).hex()}.tmp")
     try:
-        with temporary.open("xb") as file:
+        # Each start of a daemon writes two records, so this makes no file object.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
             if mode is not None:
-                os.fchmod(file.fileno(), mode)
-            file.write(data)
+                os.fchmod(descriptor, mode)
+            while data:
+                data = data[os.write(descriptor, data) :]
             if sync:
-                file.flush()
-                os.fsync(file.fileno())
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):

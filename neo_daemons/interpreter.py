@@ -17,6 +17,18 @@ def installed_first() -> list[str]:
     return sys.path[before:] + sys.path[:before]
 
 
+class installed_modules:
+    """A context in which imports find installed packages rather than modules of a project with the same names. A test
+    run imports on demand in it, because pytest puts test directories first on the path."""
+
+    def __enter__(self) -> None:
+        self._path = sys.path[:]
+        sys.path[:] = installed_first()
+
+    def __exit__(self, *error: object) -> None:
+        sys.path[:] = self._path
+
+
 def prefer_installed_modules() -> None:
     """Import nothing from the working directory, and search PYTHONPATH after the standard library and the installed
     packages. So a project's ``queue.py`` or ``httpx.py`` does not shadow the module that we need. Only for processes

@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from .catalog import resolve
-from .config.configuration import Configuration, load
 from .config.errors import ConfigError
+from .config.project import Configuration
 from .definitions import CannotRun, Definition, Launch
 from .environment import inherited
 from .state_dir import StateDirError, StateDirLost
@@ -124,8 +124,10 @@ class AgentOrchestrator:
             self.supervisor.release()
             raise
         self.supervisor.launch()
-        # The daemons start while we import the server: one turn of the loop spawns those that wait for no other.
-        await asyncio.sleep(0)
+        # The daemons start while we import the server.
+        await self._spawn_first()
+        import psutil  # noqa: F401 - which the platform needs when they are ready
+
         from .control.server import ControlServer
 
         self._control = ControlServer(self, path, tcp)
@@ -141,6 +143,10 @@ class AgentOrchestrator:
         presence = asyncio.get_running_loop().create_task(self._keep_present())
         self._presence = faults.reported(presence, "checking that the supervisor can be found")
         self._started = True
+
+    async def _spawn_first(self) -> None:
+        """Give the daemons that wait for no other the time to be spawned."""
+        await asyncio.sleep(0)
 
     async def _keep_present(self) -> None:
         """Keep the supervisor findable; stop it if it loses its state directory."""
@@ -200,6 +206,8 @@ class AgentOrchestrator:
             ConfigError: the configuration cannot be used; nothing was changed.
             Refused: the supervisor is stopping.
         """
+        from .config.configuration import load
+
         current = self.configuration
         new = load(
             self._config_file,

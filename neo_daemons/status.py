@@ -41,6 +41,7 @@ class DaemonStatus(Struct, frozen=True, kw_only=True):
     cpu_percent: float | None
     """Of one core, by the daemon's whole process tree, over the last second or longer; the same for all clients."""
     rss_bytes: int | None
+    """Of its whole process tree, measured within the last two seconds."""
     log_path: str
     data_dir: str | None
     last_exit: Exit | None

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.definitions import Definition
+from neo_daemons.interpreter import installed_modules
 from neo_daemons.state_dir import StateDir, StateDirError
 
 from . import workers
@@ -122,10 +123,13 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
 
 
 def _load(config: pytest.Config, options: Options, state_dir: StateDir) -> tuple[Configuration, dict[str, Definition]]:
-    from neo_daemons.config.checks import check_order
-    from neo_daemons.config.configuration import load
-    from neo_daemons.config.errors import ConfigError
-    from neo_daemons.config.external import external
+    with installed_modules():
+        import platformdirs  # noqa: F401 - `load` imports it
+
+        from neo_daemons.config.checks import check_order
+        from neo_daemons.config.configuration import load
+        from neo_daemons.config.errors import ConfigError
+        from neo_daemons.config.external import external
 
     configuration = load(options.config, state_dir=state_dir.path, directory=config.rootpath, isolated=True)
     definitions = {definition.name: definition for definition in configuration.definitions}
@@ -162,8 +166,10 @@ def _change(config: pytest.Config, definitions: dict[str, Definition]) -> None:
 
 
 def _own(config: pytest.Config, options: Options) -> OwnSession:
-    from neo_daemons.ephemeral.launch import own
+    with installed_modules():
+        from neo_daemons.ephemeral.launch import import_all, own
 
+        import_all()
     owned = own(config.rootpath, options.config, warm=options.keep_s > 0)
     try:
         configuration, definitions = _load(config, options, owned.state_dir)

@@ -6,20 +6,23 @@ import contextlib
 import importlib.util
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE
 from neo_daemons.definitions import Definition
+from neo_daemons.interpreter import installed_modules
 from neo_daemons.unpatched import Unpatched
 
 from . import clients, definitions
-from .bridge_graph import BridgeGraph
 from .handles import NOT_OURS, Daemon, Daemons
 from .names import BUILTINS, definition_fixture_name, fixture_name, shared_fixture_name
 from .provider import provider_of
 from .sessions import suppress_unavailable
+
+if TYPE_CHECKING:
+    from .bridge_graph import BridgeGraph
 
 DATABASES = f"/api/v2/tenants/{clients.TENANT}/databases"
 REMOVAL_S = 5.0
@@ -187,6 +190,8 @@ def bridge_graph(request: pytest.FixtureRequest, bridge: object) -> Iterator[Bri
             "an external bridge must set exports",
             pytrace=False,
         )
+    with installed_modules():
+        from .bridge_graph import BridgeGraph
     graph = BridgeGraph(daemon.env)
     yield graph
     graph.close()

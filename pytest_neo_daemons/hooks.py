@@ -164,11 +164,8 @@ class RunHooks:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Start all daemons that the selected tests use while the first tests are set up."""
         if self._session.ours:
-            for name in self._selection.to_be_started(session.items):
-                try:
-                    self._session.need(name, 0.0)
-                except (Unavailable, ControlError):
-                    return  # the tests that need it report it
+            with contextlib.suppress(Unavailable, ControlError):  # the tests that need them report it
+                self._session.begin(tuple(self._selection.to_be_started(session.items)))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:

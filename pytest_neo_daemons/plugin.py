@@ -5,8 +5,6 @@ Everything else is loaded with ``--neo-daemons``. Without it, only this module a
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from .hookspecs import HookSpecs
@@ -47,23 +45,8 @@ def _configure(config: pytest.Config) -> None:
         return
     if pytest.version_tuple < OLDEST:
         raise pytest.UsageError(f"--neo-daemons requires pytest 8.4 or newer, but this is {pytest.__version__}")
-    _import_from_installed_packages()
-    from .hooks import activate
+    from neo_daemons.interpreter import installed_modules
 
+    with installed_modules():
+        from .hooks import activate
     activate(config)
-
-
-def _import_from_installed_packages() -> None:
-    """Import what a run needs from the installed packages, not from project modules of the same names: pytest puts
-    test directories first on the import path, and ``python -m pytest`` the working directory."""
-    from neo_daemons.interpreter import installed_first
-
-    path, sys.path[:] = sys.path[:], installed_first()
-    try:
-        from neo_daemons.ephemeral.launch import import_all
-
-        from .hooks import activate  # noqa: F401
-
-        import_all()
-    finally:
-        sys.path[:] = path

@@ -134,6 +134,11 @@ class Keeper:
         if self._lease is not None:
             self._lease.forget()
 
+    @property
+    def has_lease(self) -> bool:
+        """Whether there is a lease now."""
+        return self._lease is not None
+
     def wait(self, timeout_s: float) -> None:
         """Wait until there is a lease. After one timeout, later calls fail immediately.
 
@@ -192,6 +197,15 @@ class Session(abc.ABC):
         Raises:
             Unavailable: the definitions are not known yet, and the supervisor cannot be asked.
         """
+
+    def begin(self, names: tuple[str, ...]) -> None:
+        """Begin to start these daemons.
+
+        Raises:
+            Unavailable, ControlError: one of them is not available, or the supervisor is not.
+        """
+        for name in names:
+            self.need(name, 0.0)
 
     def ask(self, request: Callable[[Client], T]) -> T:
         """Return the supervisor's answer to a request. Waits while a killed supervisor is being replaced.
@@ -267,6 +281,10 @@ class OwnSession(_LeasedSession):
         if not self._set_up:
             self.changes = [c for c in self._owned.set_up(self.client) if c.action != "keep"]
             self._set_up = True
+
+    def begin(self, names: tuple[str, ...]) -> None:
+        with self._owned.wanting(names) if not self._keeper.has_lease else contextlib.nullcontext():
+            super().begin(names)
 
     def _lost(self, answered: bool) -> None:
         if answered:

@@ -6,35 +6,14 @@ answers against it. What would end the supervisor, or not end itself, is left ou
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.harness import PATIENCE_S, Project, toy
+from tests.harness import PATIENCE_S, PROGRAMS, Project, toy
 
-HOOKS = '''
-import schemathesis
-
-def whole(value):
-    """1.0 is an integer to JSON Schema, and none to most who read JSON."""
-    if isinstance(value, dict):
-        return {key: whole(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return list(map(whole, value))
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-@schemathesis.hook
-def before_call(context, case, kwargs):
-    """Nobody waits, and one daemon's name is mostly right."""
-    case.body = whole(case.body)
-    if case.query.get("follow") in (1, "1"):
-        case.query["follow"] = 0
-    if isinstance(case.body, dict) and isinstance(case.body.get("wait_s"), (int, float)):
-        case.body["wait_s"] = min(case.body["wait_s"], 0.05)
-    if "name" in case.path_parameters and len(str(case.path_parameters["name"])) % 4:
-        case.path_parameters["name"] = "api"
-'''
 NOT_CALLED = ("/v1/shutdown", "/v1/leases")
 
 
@@ -47,7 +26,7 @@ def main() -> int:
         project.serve("--listen", "0")
         try:
             project.reaches("api", "ready")
-            (project.root / "hooks.py").write_text(HOOKS)
+            shutil.copy(PROGRAMS / "schemathesis_hooks.py", project.root / "hooks.py")
             url = str(project.client.status().supervisor.url)
             token = project.state.token.read_text().strip()
             command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/v1/openapi.json"]

@@ -19,6 +19,8 @@ from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus
 from neo_daemons.supervision.platform import Mark, current_platform
 
+PROGRAMS = Path(__file__).with_name("programs")
+"""Programs that tests execute."""
 TOY = [sys.executable, "-IS", str(Path(__file__).with_name("toy.py"))]
 PATIENCE_S = 60.0
 FAST = {"base_s": 0.01, "ceiling_s": 0.05, "jitter": 0.0}

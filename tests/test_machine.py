@@ -329,6 +329,9 @@ class World:
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
         return None
 
+    def file_changes(self) -> None:
+        return None
+
     def usage(self, pids: Any) -> Mapping[int, Usage]:
         return {}
 

@@ -17,7 +17,7 @@ import pytest
 
 from neo_daemons.control.client import ControlError, NoSupervisor, Unreachable
 
-from .harness import Child, Project, is_alive, toy, until
+from .harness import PROGRAMS, Child, Project, is_alive, toy, until
 
 pytestmark = pytest.mark.long
 
@@ -171,26 +171,9 @@ def test_the_directory_of_a_short_socket_may_be_deleted_and_recreated(project: P
     assert not list(runtime.glob("*/*.sock"))
 
 
-EMBEDDED = """
-import asyncio, time
-from pathlib import Path
-from neo_daemons import AgentOrchestrator
-from neo_daemons.config import load
-
-async def main():
-    async with AgentOrchestrator(load()) as orchestrator:
-        await orchestrator.wait_ready(60)
-        Path(".neo-daemons/control.sock").unlink()
-        print("hangs", flush=True)
-        input()
-
-asyncio.run(main())
-"""
-
-
 def test_down_does_not_kill_a_program_that_embeds_a_supervisor(project: Project) -> None:
     project.configure(api=toy("quiet"))
-    command = [sys.executable, "-c", EMBEDDED]
+    command = [sys.executable, str(PROGRAMS / "embedded.py")]
     with Child(command, cwd=project.root, env=project.env, stdin=PIPE, stdout=PIPE, text=True) as program:
         assert program.stdin is not None
         assert program.stdout is not None

@@ -31,7 +31,7 @@ from neo_daemons.supervision.probes import Prober, Target
 from neo_daemons.supervision.provision import Runner
 from neo_daemons.supervision.supervisor import Supervisor
 
-from .harness import PATIENCE_S, TOY, Child, Project, toy, until
+from .harness import PATIENCE_S, PROGRAMS, TOY, Child, Project, toy, until
 
 SLOW = {"grace_s": 3000.0}
 """A process that runs until the test stops it."""
@@ -127,29 +127,10 @@ def test_a_process_with_a_forged_mark_and_its_files_are_left_alone(project: Proj
         stranger.kill()
 
 
-CHAIN = """
-import os, signal, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if os.fork():
-    print("ready", flush=True)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    while True:
-        signal.pause()
-{setsid}
-end = time.monotonic() + 60  # should nobody end it
-while time.monotonic() < end:
-    if os.fork():
-        os._exit(0)
-    time.sleep(0.002)
-"""
-
-
 def test_a_chain_that_forks_faster_than_we_check_is_stopped_with_its_daemon(project: Project) -> None:
-    script = project.root / "chain.py"
-    script.write_text(CHAIN.format(setsid=""))
     project.configure(
         chain={
-            "command": [sys.executable, "-IS", str(script)],
+            "command": [sys.executable, "-IS", str(PROGRAMS / "chain.py")],
             "ready": {"type": "log", "pattern": "ready"},
             "stop": {"grace_s": 0.5},
         }

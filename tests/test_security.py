@@ -25,6 +25,7 @@ from neo_daemons.control import transport
 from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
+from neo_daemons.supervision.slot import DATA_LOCK
 
 from .harness import PATIENCE_S, Child, Project, is_alive, toy, until
 from .strays import children, descriptors
@@ -147,9 +148,8 @@ def test_a_server_of_another_user_is_believed_by_nobody_but_root(tmp_path: Path)
     state = StateDir(tmp_path)
     victim = (
         "import sys; from pathlib import Path\n"
-        "from neo_daemons.control.client import _Connection, ControlError\n"
-        "connection = _Connection(sys.argv[1], 10)\n"
-        "try: connection.request('GET', '/v1/status')\n"
+        "from neo_daemons.control.client import ControlError, connect\n"
+        "try: connect(sys.argv[1], 10).sendall(b'something')\n"
         "except ControlError as error: print(error)\n"
     )
     path = state.path / "theirs.sock"
@@ -158,9 +158,7 @@ def test_a_server_of_another_user_is_believed_by_nobody_but_root(tmp_path: Path)
         assert theirs.stdout.readline() == "on\n"
         path.chmod(0o666)
         # The server is root's here, and root may be believed: so the victim takes it for somebody else's.
-        pretend = victim.replace(
-            "connection =", "import neo_daemons.control.peer as p; p._uid = lambda c: 7\nconnection ="
-        )
+        pretend = victim.replace("try:", "import neo_daemons.control.peer as p; p._uid = lambda c: 7\ntry:")
         pretend = pretend.replace("import sys;", "import os, sys; os.geteuid = lambda: 12345;")
         said = subprocess.run([sys.executable, "-c", pretend, str(path)], capture_output=True, text=True, check=True)
         assert "is served by another user" in said.stdout
@@ -392,6 +390,29 @@ def test_a_daemon_inherits_its_own_lock_and_nothing_else(project: Project) -> No
     assert not sockets, "a daemon shares these with the supervisor"
     private = {str(project.state.lock), str(project.state.token), str(project.state.journal), str(project.state.record)}
     assert not theirs & private
+
+
+def test_a_daemon_inherits_no_descriptor_that_its_supervisor_was_started_with(project: Project) -> None:
+    project.configure(api=toy(data_dir="data"), other=toy())
+    supervisor = project.serve(prefix=("sh", "-c", 'exec 9</etc/passwd; exec "$@"', "sh"))
+
+    def answers() -> bool:
+        with contextlib.suppress(ControlError):
+            return project.client.status().supervisor.pid == supervisor.pid
+        return False
+
+    until(answers, "an answer of the supervisor")
+    assert "/etc/passwd" in descriptors(supervisor.pid)
+    for name in ("api", "other"):
+        pid = project.reaches(name, "ready").pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        pid = project.back(name, pid).pid
+        assert pid is not None
+        files = {found for found in descriptors(pid) if found.startswith("/")}
+        data = {str(project.root / "data" / DATA_LOCK)} if name == "api" else set()
+        log = str(project.state.daemon_log(name))
+        assert files == {os.devnull, log, str(project.state.daemon_lock(name)), *data}
 
 
 # A client that means ill, or is broken

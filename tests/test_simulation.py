@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from .simulation.mutations import MUTATIONS, Mutation
-from .simulation.world import live
+from .simulation.scenario import live
 
 BATCHES, SEEDS = 8, 100
 """What a run of the suite can afford; ``python -m tests.simulation`` goes through as many as one likes."""
@@ -34,7 +34,7 @@ def test_a_broken_core_is_noticed(mutation: Mutation) -> None:
 
 
 def test_a_seed_decides_everything() -> None:
-    program = "from tests.simulation.world import live; print('\\n'.join(live(7).log))"
+    program = "from tests.simulation.scenario import live; print('\\n'.join(live(7).log))"
     logs = set()
     for number in range(3):
         env = {**os.environ, "PYTHONHASHSEED": str(number)}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import PATIENCE_S, until
+from .harness import PATIENCE_S, PROGRAMS, until
 from .strays import children, environment, living
 
 pytestmark = pytest.mark.long
@@ -85,34 +85,7 @@ if importlib.util.find_spec("xdist") is None:
 
 
 def test_leftovers_of_a_failed_test_in_its_process_do_not_fail_its_neighbours(tmp_path: Path) -> None:
-    run = Run(
-        tmp_path,
-        """
-def test_sockets():
-    kept = [socket.socket()]
-    kept.append(kept)
-    assert False
-
-def test_beside_the_sockets():
-    import gc
-    gc.collect()
-
-gate = threading.Event()
-late = []
-
-def test_thread():
-    def later():
-        gate.wait()
-        raise ValueError
-    late.append(threading.Thread(target=later))
-    late[0].start()
-    assert False
-
-def test_beside_the_thread():
-    gate.set()
-    late[0].join()
-""",
-    )
+    run = Run(tmp_path, (PROGRAMS / "kept_by_failed_tests.py").read_text())
     text = run.end(run.popen())
     assert "2 failed, 2 passed" in text, text
     assert "FAILED test_it.py::test_sockets" in text

@@ -7,7 +7,6 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -35,12 +34,45 @@ documentation, with a count of users, so that the last one ends the daemons."""
 SAMPLE_S = 0.2
 TIMEOUT_S = 300.0
 PORT, DATA = "@PORT@", "@DATA@"
+MARK = "BENCHMARKED_SUITE"
+
+
+def measure_first(results: Results, *, quick: bool, repeat: int) -> None:
+    """How soon a fixture is there, with each contender, in turns."""
+    with tempfile.TemporaryDirectory(prefix="suite-") as directory, results.part("first", quick=quick):
+        root = Path(directory).resolve()
+        contenders = _contenders(results)
+        _prepare(root)
+        for number in range(0 if quick else -1, repeat):  # the first one fills the caches
+            for who in contenders:
+                print(f"first: {who}, round {number + 1} of {repeat}", file=sys.stderr, flush=True)
+                try:
+                    took = _first(root, who)
+                    if number >= 0:
+                        results.add("chroma's fixture there, cold", who, 1, took, "s")
+                        if who in (OURS, "file lock"):
+                            results.add("fixture there in a further worker", who, 2, 1e3 * _attach(root, who), "ms")
+                except subprocess.CalledProcessError:
+                    results.fault(who, f"first fixture: {_last_line(root)}")
 
 
 def measure(results: Results, *, quick: bool, repeat: int) -> None:
     """Each contender with each number of workers, in turns."""
-    order = random.Random(1)
-    contenders = []
+    with tempfile.TemporaryDirectory(prefix="suite-") as directory, results.part("suite", quick=quick):
+        root = Path(directory).resolve()
+        contenders = _contenders(results)
+        with _marked(root):
+            scripts = _prepare(root)
+            for number in range(repeat):
+                for workers in (2,) if quick else (1, 2, 4, 8):
+                    for who in contenders:
+                        print(f"suite: {who}, -n {workers}, round {number + 1}", file=sys.stderr, flush=True)
+                        _one(results, root, who, workers, scripts)
+
+
+def _contenders(results: Results) -> list[str]:
+    """Who is installed."""
+    found = []
     for who, (_, distribution) in CONTENDERS.items():
         if distribution is not None:
             try:
@@ -48,26 +80,8 @@ def measure(results: Results, *, quick: bool, repeat: int) -> None:
             except importlib.metadata.PackageNotFoundError:
                 results.versions[who] = f"absent (PyPI: {distribution})"
                 continue
-        contenders.append(who)
-    with tempfile.TemporaryDirectory(prefix="suite-") as directory:
-        root = Path(directory).resolve()
-        scripts = _prepare(root)
-        for number in range(1 if quick else 5 * repeat):
-            order.shuffle(contenders)
-            for who in contenders:
-                print(f"suite: {who}, first fixture, round {number + 1}", file=sys.stderr, flush=True)
-                try:
-                    _first(results, root, who)
-                    if who in (OURS, "file lock"):
-                        _attach(results, root, who)
-                except subprocess.CalledProcessError:
-                    results.faults.append(f"first fixture of {who}: {_last_line(root)}")
-        for number in range(repeat):
-            for workers in (2,) if quick else (1, 2, 4, 8):
-                order.shuffle(contenders)
-                for who in contenders:
-                    print(f"suite: {who}, -n {workers}, round {number + 1}", file=sys.stderr, flush=True)
-                    _one(results, root, who, workers, scripts)
+        found.append(who)
+    return found
 
 
 def _prepare(root: Path) -> dict[str, str]:
@@ -112,44 +126,51 @@ def _project(root: Path, who: str, tests: str) -> Iterator[tuple[Path, list[str]
         shutil.rmtree(project)
 
 
-def _first(results: Results, root: Path, who: str) -> None:
+def _first(root: Path, who: str) -> float:
+    """Seconds from the start of pytest to chroma's fixture."""
     with _project(root, who, "first") as (project, command), (root / "output").open("wb") as output:
         began = time.monotonic()
         subprocess.run([*command, "-p", "no:xdist"], cwd=project, check=True, stdout=output, stderr=output)
-        at = float((project / "ready").read_text())
-    results.add("chroma's fixture there, cold", who, 1, at - began, "s")
+        return float((project / "ready").read_text()) - began
 
 
-def _attach(results: Results, root: Path, who: str) -> None:
+def _attach(root: Path, who: str) -> float:
+    """Seconds from the request of a fixture that another worker has, to the fixture."""
     with _project(root, who, "attach") as (project, command), (root / "output").open("wb") as output:
         distributed = [*command, "--tx", "2*popen", "--dist", "each"]
         subprocess.run(distributed, cwd=project, check=True, stdout=output, stderr=output)
-        results.add("fixture there in a further worker", who, 2, 1e3 * float((project / "took").read_text()), "ms")
+        return float((project / "took").read_text())
 
 
 def _one(results: Results, root: Path, who: str, workers: int, scripts: dict[str, str]) -> None:
     with _project(root, who, "all_three") as (project, command), (root / "output").open("wb") as output:
-        try:
-            with _counting(scripts) as seen:
-                began = time.monotonic()
-                run = subprocess.run(
-                    [*command, "-n", str(workers)],
-                    cwd=project, check=False, stdout=output, stderr=output, timeout=TIMEOUT_S,
-                )  # fmt: skip
-                took = time.monotonic() - began
-        except subprocess.TimeoutExpired:
-            results.faults.append(f"suite of {who}, -n {workers}: not done after {TIMEOUT_S:g} s")
-            return
-    left = [process for process in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        code = None
+        with _counting(scripts) as seen, contextlib.suppress(subprocess.TimeoutExpired):
+            began = time.monotonic()
+            code = subprocess.run(
+                [*command, "-n", str(workers)],
+                cwd=project, check=False, stdout=output, stderr=output, timeout=TIMEOUT_S,
+            ).returncode  # fmt: skip
+            took = time.monotonic() - began
+    left = [process for process in seen if _runs(process)]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    if run.returncode == 0:
+    if code == 0:
         results.add("suite of 200 tests, by workers", who, workers, took, "s")
+    elif code is None:
+        results.fault(who, f"suite, -n {workers}: not done after {TIMEOUT_S:g} s")
     else:
-        results.faults.append(f"suite of {who}, -n {workers}: not green: {_last_line(root)}")
+        results.fault(who, f"suite, -n {workers}: not green: {_last_line(root)}")
     results.add("suite: daemons started", who, workers, len(seen), "")
     results.add("suite: daemons left behind", who, workers, len(left), "")
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _last_line(root: Path) -> str:
@@ -158,17 +179,17 @@ def _last_line(root: Path) -> str:
 
 @contextlib.contextmanager
 def _counting(scripts: dict[str, str]) -> Iterator[set[psutil.Process]]:
-    """Watch the process table for processes of the daemons; those that there were."""
+    """Watch the process table for processes of this run's daemons; those that there were."""
     seen: set[psutil.Process] = set()
     ended = threading.Event()
     wanted = set(scripts.values())
-    own = os.getpid()
+    own, mark = os.getpid(), os.environ[MARK]
 
     def look() -> None:
         for pid in psutil.pids():
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
-                if pid != own and wanted & set(process.cmdline()[:2]):
+                if pid != own and wanted & set(process.cmdline()[:2]) and process.environ().get(MARK) == mark:
                     seen.add(process)
 
     def watch() -> None:
@@ -183,3 +204,13 @@ def _counting(scripts: dict[str, str]) -> Iterator[set[psutil.Process]]:
         ended.set()
         thread.join()
         look()
+
+
+@contextlib.contextmanager
+def _marked(root: Path) -> Iterator[None]:
+    """Mark the environment, which the daemons of all contenders inherit: others may run the same programs."""
+    os.environ[MARK] = str(root)
+    try:
+        yield
+    finally:
+        del os.environ[MARK]

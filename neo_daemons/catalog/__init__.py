@@ -5,24 +5,19 @@ Their default settings are in `neo_daemons.config.builtins`. Nothing here starts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 
 from neo_daemons.config.project import Project
 from neo_daemons.definitions import CannotRun, Definition, Launch
 
-from . import bridge, chroma, mlx, neural_link
-
-LOCATE: Mapping[str, Callable[[Definition, Project], Launch | CannotRun]] = {
-    "chroma": chroma.locate,
-    "bridge": bridge.locate,
-    "mlx": mlx.locate,
-    "neural-link": neural_link.locate,
-}
-"""For each name in `neo_daemons.config.builtins.BUILTINS`, the function that finds its program."""
+MODULES: Mapping[str, str] = {"chroma": "chroma", "bridge": "bridge", "mlx": "mlx", "neural-link": "neural_link"}
+"""For each name in `neo_daemons.config.builtins.BUILTINS`, the module here whose `locate` finds its program."""
 
 
 def resolve(definition: Definition, project: Project) -> Launch | CannotRun:
     """Return how to run `definition` on this machine: by its own command, or as the catalog finds it."""
-    if definition.builtin is not None and not definition.command:
-        return LOCATE[definition.builtin](definition, project)
-    return Launch(command=definition.command)
+    if definition.builtin is None or definition.command:
+        return Launch(command=definition.command)
+    found: Launch | CannotRun = import_module(f"{__name__}.{MODULES[definition.builtin]}").locate(definition, project)
+    return found

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import sys
 import sysconfig
-from importlib import metadata
 from pathlib import Path
 
 from neo_daemons.config.project import Project
@@ -33,6 +32,8 @@ def installed_version(distribution: str, script: Path) -> str | None:
     """Return the version of a distribution, if `script` belongs to this interpreter's environment."""
     if script.parent != Path(sysconfig.get_path("scripts")):
         return None
+    from importlib import metadata
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -44,6 +45,8 @@ def pip_install(extra: str) -> str:
 
     It names the packages from our metadata instead of the extra, because we may have been installed from a checkout.
     """
+    from importlib import metadata
+
     from packaging.requirements import Requirement
 
     stated = [Requirement(text) for text in metadata.requires("neo-daemons") or ()]

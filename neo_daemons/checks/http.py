@@ -1,12 +1,10 @@
 """Sends HTTP requests without proxies, cookies or kept connections, and reads only as much of a response as needed.
 
-httpx is imported with the first request, because loading it takes longer than everything else here.
+httpx is imported with the first client, because loading it takes longer than everything else here.
 """
 
 from __future__ import annotations
 
-import http.cookiejar
-import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,8 @@ from msgspec import Struct
 from .reasons import CUT, is_refused, reason
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 
@@ -52,11 +52,14 @@ class Unsendable(NoAnswer):
 
 
 def make_client(verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
-    """Create a client for requests to daemons, without its own timeout.
+    """Create a client for requests to daemons, without its own timeout. The first call loads httpx: where the event
+    loop must go on, let a thread create the client.
 
     Args:
         verify: the context that verifies certificates; False: do not verify them.
     """
+    import http.cookiejar
+
     import httpx
 
     # Daemons are local: use no proxy from the environment, and keep no connection that would delay a daemon's exit.

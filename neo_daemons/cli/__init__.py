@@ -7,9 +7,10 @@ directory is already supervised; 5 a required daemon cannot run. `health` has it
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from neo_daemons.state_dir import StateDirError, UnusableStateDir, is_text, keep_own_rights
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     keep_own_rights()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options, rest = command_parser().parse_known_args(given)
+    options, rest = command_parser(given).parse_known_args(given)
     if rest:
         options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if getattr(options, "json", False) and isinstance(sys.stdout, io.TextIOWrapper):
@@ -38,7 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from neo_daemons.control.client import ControlError, NoSupervisor
 
     try:
-        code = int(_run(options))
+        command = _command(options.command)
+        if not gc.isenabled():  # by `__main__`
+            gc.freeze()
+            gc.enable()
+        code = command(options)
         sys.stdout.flush()
     except (ConfigError, UnusableStateDir) as error:
         return complain(str(error), USAGE)
@@ -64,29 +69,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(options: argparse.Namespace) -> int:
-    match options.command:
+def _command(name: str) -> Callable[[argparse.Namespace], int]:
+    """Return what a command runs, after importing no more than that."""
+    match name:
         case "serve":
-            from . import serve
+            from .serve import serve
 
-            return serve.serve(options)
+            return serve
         case "up":
-            from . import up
+            from .up import up
 
-            return up.up(options)
+            return up
         case "down":
-            from . import down
+            from .down import down
 
-            return down.down(options)
+            return down
         case "doctor" | "reap":
             from . import inspect
 
-            return inspect.doctor(options) if options.command == "doctor" else inspect.reap(options)
+            return inspect.doctor if name == "doctor" else inspect.reap
         case "health":
-            from . import health
+            from .health import health
 
-            return health.health(options)
+            return health
         case _:
-            from . import client
+            from .client import run
 
-            return client.run(options)
+            return run

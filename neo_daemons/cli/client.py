@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import time
 from collections.abc import Callable
@@ -52,8 +51,7 @@ def _status(client: Client, options: argparse.Namespace) -> int:
     print(f"supervisor pid {own.pid}, version {own.version}, state in {own.state_dir}")
     if own.warning:
         complain(render.clean(own.warning), FAILED)
-    console = render.console()
-    console.print(render.table(status, console.width))
+    render.show_table(status)
     return _checked(status) if options.check else DONE
 
 
@@ -128,6 +126,8 @@ def _logs(client: Client, state: StateDir, options: argparse.Namespace) -> int:
         path = state.daemon_log(options.name)
         if not path.is_file():
             raise
+        import asyncio  # it takes longer to import than most commands take
+
         asyncio.run(_logs_of_file(path, options, write))
     return DONE
 

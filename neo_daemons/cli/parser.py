@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,8 +28,12 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(self.usage_code)
 
 
-def command_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line. Its result has the parser of the command as `parser`."""
+def command_parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of the command line. Its result has the parser of the command as `parser`.
+
+    Args:
+        given: what will be parsed. Only the commands in it get their options: that takes argparse milliseconds.
+    """
     parser = _Parser(
         prog="neo-daemons",
         description="Supervise this project's daemons: chroma, bridge, mlx, and any others defined in "
@@ -39,137 +44,159 @@ def command_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"neo-daemons {VERSION}")
-    where = _Parser(add_help=False)
-    where.add_argument(
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (text, add_options) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(parser=command)
+        if name in given:
+            _place(command)
+            add_options(command)
+    return parser
+
+
+def _place(command: _Parser) -> None:
+    command.add_argument(
         "--config",
         type=_file,
         metavar="FILE",
         help="configuration file (default: search this directory and its parents)",
     )
-    where.add_argument(
+    command.add_argument(
         "--state-dir",
         type=_directory,
         metavar="DIR",
         help="state directory of the supervisor (default: $NEO_DAEMONS_STATE_DIR, state_dir of the configuration, or "
         ".neo-daemons)",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def command(name: str, text: str) -> _Parser:
-        made = commands.add_parser(name, help=text, description=text, parents=[where], allow_abbrev=False)
-        made.set_defaults(parser=made)
-        return made
 
-    serve = command("serve", "run the supervisor in the foreground")
-    up = command("up", "start the supervisor in the background and wait until the daemons are ready")
-    for one in (serve, up):
-        one.add_argument(
-            "--require",
-            action="append",
-            default=[],
-            metavar="NAME",
-            help="exit with code 5 if this daemon cannot run (repeatable)",
-        )
-        one.add_argument(
-            "--takeover", action="store_true", help="replace a running supervisor; its daemons keep running"
-        )
-        one.add_argument(
-            "--listen",
-            type=_loopback,
-            metavar="[HOST:]PORT",
-            help="also serve the control API over TCP; clients need the token from control.token in the state "
-            "directory (port 0: any free port)",
-        )
-    serve.add_argument(
+def _no_more(command: _Parser) -> None:
+    pass
+
+
+def _supervisor(command: _Parser) -> None:
+    command.add_argument(
+        "--require",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="exit with code 5 if this daemon cannot run (repeatable)",
+    )
+    command.add_argument(
+        "--takeover", action="store_true", help="replace a running supervisor; its daemons keep running"
+    )
+    command.add_argument(
+        "--listen",
+        type=_loopback,
+        metavar="[HOST:]PORT",
+        help="also serve the control API over TCP; clients need the token from control.token in the state directory "
+        "(port 0: any free port)",
+    )
+
+
+def _serve(command: _Parser) -> None:
+    _supervisor(command)
+    command.add_argument(
         "--detach-on-exit",
         action="store_true",
         help="on exit, leave the daemons running for the next supervisor to adopt",
     )
-    up.add_argument(
-        "--wait",
-        type=_seconds,
-        default=WAIT_S,
-        metavar="SECONDS",
-        help="maximum time to wait for readiness (default: 600)",
-    )
 
-    down = command("down", "stop the supervisor and its daemons, and wait until they are gone")
-    down.add_argument(
+
+def _up(command: _Parser) -> None:
+    _supervisor(command)
+    _wait(command, WAIT_S, "maximum time to wait for readiness (default: 600)")
+
+
+def _down(command: _Parser) -> None:
+    command.add_argument(
         "--detach", action="store_true", help="leave the daemons running for the next supervisor to adopt"
     )
 
-    status = command("status", "show the state of the daemons")
-    status.add_argument("--json", action="store_true", help="print JSON (a stable format)")
-    purpose = status.add_mutually_exclusive_group()
+
+def _status(command: _Parser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON (a stable format)")
+    purpose = command.add_mutually_exclusive_group()
     purpose.add_argument("--watch", action="store_true", help="refresh every second")
     purpose.add_argument(
         "--check", action="store_true", help="exit with code 1 unless every enabled daemon is ready (for scripts)"
     )
 
-    health = command("health", "check the daemons from outside, with or without a supervisor (read-only)")
-    health.usage_code = UNKNOWN
-    health.epilog = "Exit codes: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or nothing could be checked."
-    health.add_argument("names", nargs="*", metavar="NAME", help="daemon to check (default: all configured daemons)")
-    health.add_argument("--json", action="store_true", help="print JSON (a stable format)")
-    health.add_argument(
+
+def _health(command: _Parser) -> None:
+    command.usage_code = UNKNOWN
+    command.epilog = "Exit codes: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or nothing could be checked."
+    command.add_argument("names", nargs="*", metavar="NAME", help="daemon to check (default: all configured daemons)")
+    command.add_argument("--json", action="store_true", help="print JSON (a stable format)")
+    command.add_argument(
         "--url",
         action="append",
         default=[],
         metavar="[NAME=]URL",
         help="URL of an external daemon to check (repeatable)",
     )
-    health.add_argument(
-        "--wait",
-        type=_seconds,
-        default=0.0,
-        metavar="SECONDS",
-        help="maximum time to wait until all are healthy (default: 0)",
-    )
+    _wait(command, 0.0, "maximum time to wait until all are healthy (default: 0)")
 
-    for name, text in (
-        ("start", "start daemons, including parked ones"),
-        ("stop", "stop daemons and keep them stopped until started again"),
-        ("restart", "stop and start daemons"),
-        ("hold", "put daemons on hold: do not restart them after they exit"),
-        ("release", "end the hold on daemons, and start those that are down because of it"),
-    ):
-        order = command(name, text)
-        order.add_argument("names", nargs="+", metavar="NAME", help="name of a daemon")
-        order.add_argument(
-            "--wait",
-            type=_seconds,
-            default=WAIT_S,
-            metavar="SECONDS",
-            help="maximum time to wait for the result (default: 600; 0: do not wait)",
-        )
 
-    logs = command("logs", "show the log of a daemon")
-    logs.add_argument("name", metavar="NAME", help="name of the daemon")
-    logs.add_argument(
+def _order(command: _Parser) -> None:
+    command.add_argument("names", nargs="+", metavar="NAME", help="name of a daemon")
+    _wait(command, WAIT_S, "maximum time to wait for the result (default: 600; 0: do not wait)")
+
+
+def _logs(command: _Parser) -> None:
+    command.add_argument("name", metavar="NAME", help="name of the daemon")
+    command.add_argument(
         "-n", dest="lines", type=_count, default=100, metavar="LINES", help="number of lines to show (default: 100)"
     )
-    logs.add_argument("-f", dest="follow", action="store_true", help="follow new output")
+    command.add_argument("-f", dest="follow", action="store_true", help="follow new output")
 
-    events = command("events", "show the latest events")
-    events.add_argument(
+
+def _events(command: _Parser) -> None:
+    command.add_argument(
         "-n", dest="lines", type=_count, default=50, metavar="COUNT", help="number of events to show (default: 50)"
     )
-    events.add_argument("-f", dest="follow", action="store_true", help="follow new events")
-    events.add_argument("--json", action="store_true", help="print one JSON object per line")
+    command.add_argument("-f", dest="follow", action="store_true", help="follow new events")
+    command.add_argument("--json", action="store_true", help="print one JSON object per line")
 
-    why = command("why", "explain why a daemon is in its current state")
-    why.add_argument("name", metavar="NAME", help="name of the daemon")
-    why.add_argument("--json", action="store_true", help="print JSON")
 
-    reload = command("reload", "reload the configuration and restart only the daemons that changed")
-    reload.add_argument("--dry-run", action="store_true", help="show what would change without doing it")
+def _why(command: _Parser) -> None:
+    command.add_argument("name", metavar="NAME", help="name of the daemon")
+    command.add_argument("--json", action="store_true", help="print JSON")
 
-    command("doctor", "diagnose installations, ports, directories, stale records and orphaned processes (read-only)")
-    command(
-        "reap",
+
+def _reload(command: _Parser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="show what would change without doing it")
+
+
+def _wait(command: _Parser, default: float, text: str) -> None:
+    command.add_argument("--wait", type=_seconds, default=default, metavar="SECONDS", help=text)
+
+
+COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
+    "serve": ("run the supervisor in the foreground", _serve),
+    "up": ("start the supervisor in the background and wait until the daemons are ready", _up),
+    "down": ("stop the supervisor and its daemons, and wait until they are gone", _down),
+    "status": ("show the state of the daemons", _status),
+    "health": ("check the daemons from outside, with or without a supervisor (read-only)", _health),
+    "start": ("start daemons, including parked ones", _order),
+    "stop": ("stop daemons and keep them stopped until started again", _order),
+    "restart": ("stop and start daemons", _order),
+    "hold": ("put daemons on hold: do not restart them after they exit", _order),
+    "release": ("end the hold on daemons, and start those that are down because of it", _order),
+    "logs": ("show the log of a daemon", _logs),
+    "events": ("show the latest events", _events),
+    "why": ("explain why a daemon is in its current state", _why),
+    "reload": ("reload the configuration and restart only the daemons that changed", _reload),
+    "doctor": (
+        "diagnose installations, ports, directories, stale records and orphaned processes (read-only)",
+        _no_more,
+    ),
+    "reap": (
         "stop processes that an earlier supervisor left behind; list those whose ownership is unproven",
-    )
-    return parser
+        _no_more,
+    ),
+}
+"""Name → what it does, and the function that adds its options."""
 
 
 def _directory(text: str) -> Path:

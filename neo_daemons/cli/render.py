@@ -37,16 +37,25 @@ DETAIL_WIDTH = 28
 """With fewer columns left for them, the details are shown below the table, too."""
 DETAILED = frozenset({"starting", "backoff", "degraded", "parked", "unavailable"})
 STILL_HELD = "{} is still locked by an unidentified or unkillable process; run `{}`"
-WIDE = 10_000
-"""Columns where the output is not a terminal: nothing is cut."""
+
+
+def show_table(status: Status) -> None:
+    """Print a table of the daemons: in colour and as wide as the terminal, or plain and uncut."""
+    if sys.stdout.isatty():
+        shown = console()
+        shown.print(table(status, shown.width))
+        return
+    rows = [(*HEADINGS, "DETAIL"), *((*_cells(daemon).values(), remarks(daemon)) for daemon in status.daemons)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print((" " * GAP).join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def console() -> Console:
-    """Return a console that writes to standard output."""
+    """Return a console that writes to the terminal."""
     from rich.console import Console
 
-    is_terminal = sys.stdout.isatty()
-    return Console(highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else WIDE)
+    return Console(highlight=False)
 
 
 def table(status: Status, width: int) -> Group:

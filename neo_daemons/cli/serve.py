@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import queue
 import sys
 import threading
 
@@ -29,7 +28,7 @@ REFRESH_S = 1.0
 """The interval at which the table is redrawn when only uptimes change."""
 REFRESHES = 4
 """At most so many per second."""
-MAX_UNPRINTED = 1000
+MAX_UNPRINTED = 10_000
 CLOSE_S = 2.0
 
 
@@ -111,14 +110,21 @@ def _reached(supervisor: Supervisor) -> str:
 async def _show_lines(orchestrator: AgentOrchestrator) -> None:
     supervisor = orchestrator.supervisor
     printer = Printer()
-    printer.write(f"supervising {supervisor.state_dir.path} as pid {os.getpid()}{_reached(supervisor)}")
-    lines = render.Lines(printer.write)
+    printer.write([f"supervising {supervisor.state_dir.path} as pid {os.getpid()}{_reached(supervisor)}"])
+    unprinted: list[str] = []
+    lines = render.Lines(unprinted.append)
+    changed = supervisor.changed.names()
+    changed.update(dict.fromkeys(supervisor.daemons))
 
     def show() -> None:
-        for daemon in supervisor.daemons.values():
-            # Building the whole status of every daemon at each change of one would cost more than a restart.
-            if lines.is_new(daemon.name, daemon.state.public, daemon.situation.detail):
+        for name in changed:
+            daemon = supervisor.daemons.get(name)
+            # Building the whole status of a daemon at each change of it would cost more than a restart.
+            if daemon is not None and lines.is_new(name, daemon.state.public, daemon.situation.detail):
                 lines.show([supervisor.status_of(daemon)])
+        printer.write(unprinted)
+        changed.clear()
+        unprinted.clear()
 
     try:
         while True:
@@ -131,32 +137,44 @@ async def _show_lines(orchestrator: AgentOrchestrator) -> None:
 
 class Printer:
     """Prints from its own thread, so that a pipe without a reader, or a terminal stopped by Ctrl-S, does not block the
-    supervisor. Lines that do not fit into the queue are dropped."""
+    supervisor. While that lasts, lines beyond `MAX_UNPRINTED` are dropped."""
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[str | None] = queue.Queue(MAX_UNPRINTED)
+        self._lines: list[str] = []
+        self._closed = False
+        self._called = threading.Condition()
         self._thread = threading.Thread(target=self._print, name="printer", daemon=True)
         self._thread.start()
 
-    def write(self, text: str) -> None:
-        """Print a line soon."""
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(text)
+    def write(self, lines: list[str]) -> None:
+        """Print lines soon."""
+        if lines:
+            with self._called:
+                self._lines += lines[: MAX_UNPRINTED - len(self._lines)]
+                self._called.notify()
 
     def close(self) -> None:
         """Print what is left, as far as the reader takes it."""
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(None)
-            self._thread.join(CLOSE_S)
+        with self._called:
+            self._closed = True
+            self._called.notify()
+        self._thread.join(CLOSE_S)
 
     def _print(self) -> None:
         with contextlib.suppress(OSError, ValueError):  # the reader has gone
             descriptor = sys.stdout.fileno()
-            while (text := self._queue.get()) is not None:
+            while lines := self._next():
                 # Not with print: the interpreter aborts at exit if a blocked thread holds the lock of sys.stdout.
-                data = f"{text}\n".encode(sys.stdout.encoding, "backslashreplace")
+                data = "".join(f"{line}\n" for line in lines).encode(sys.stdout.encoding, "backslashreplace")
                 while data:
                     data = data[os.write(descriptor, data) :]
+
+    def _next(self) -> list[str]:
+        """Wait for lines and return them; none after the last."""
+        with self._called:
+            self._called.wait_for(lambda: self._lines or self._closed)
+            lines, self._lines = self._lines, []
+            return lines
 
 
 async def _show_table(orchestrator: AgentOrchestrator) -> None:

@@ -7,6 +7,7 @@ error would be reported as several.
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def build(
                 sharing.append(definition)
                 if len(reader.faults) == before:
                     whole[name] = definition
-    connected = {name: references.check(definition, whole) for name, definition in whole.items()}
+    connected = references.check(whole)
     check_shared(reader, sharing, tables)
     if not reader.faults:
         references.check_cycle(connected)
@@ -80,7 +81,7 @@ def _define(name: str, table: dict[str, Any], reader: Reader, paths: PathResolve
         for option, meaning in builtin.options.items():
             if option in own:
                 options[option] = _option(name, option, own.pop(option), meaning, reader, paths)
-    known = {**{f.encode_name: f for f in msgspec.structs.fields(Settings)}, **(builtin.options if builtin else {})}
+    known = {**_keys(), **(builtin.options if builtin else {})}
     stated: Settings = reader.convert(own, Settings, f"daemons.{name}", known)
     if len(reader.faults) > before:
         ports = _ports(stated, None)
@@ -98,6 +99,12 @@ def _define(name: str, table: dict[str, Any], reader: Reader, paths: PathResolve
     check_places(reader, definition)
     check_probes(reader, definition)
     return paths.resolve(_bracketed(definition))
+
+
+@functools.cache
+def _keys() -> dict[str, Any]:
+    """Return the keys that every daemon can have."""
+    return {field.encode_name: field for field in msgspec.structs.fields(Settings)}
 
 
 def _option(name: str, option: str, value: Any, meaning: str, reader: Reader, paths: PathResolver) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
-from neo_daemons.definitions import Definition
 from neo_daemons.state_dir import StateDir, is_text
 
 from .build import build
@@ -18,21 +17,12 @@ from .errors import ConfigError
 from .isolate import isolate, without_data_options
 from .locate import find_source, options_for, stated_dir
 from .messages import join
-from .project import CACHE_VARIABLE, Project, default_cache
+from .project import CACHE_VARIABLE, Configuration, Project, default_cache
 from .reader import Reader
 from .schema import File
 from .source import key_prefix, read
 
-
-class Configuration(Struct, frozen=True, kw_only=True):
-    """The daemons of a project, and where they run."""
-
-    project: Project
-    state: StateDir
-    source: Path | None
-    """The file; None for a project without one."""
-    definitions: tuple[Definition, ...]
-    parallel: int | None = None
+__all__ = ["Configuration", "load"]
 
 
 def load(

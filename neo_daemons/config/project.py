@@ -1,15 +1,16 @@
-"""The project: its directory, the user's cache directory, and the environment that its daemons inherit."""
+"""The project: its directory, the user's cache directory, and the environment that its daemons inherit; and its
+configuration, once it has been read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import platformdirs
 from msgspec import Struct
 
+from neo_daemons.definitions import Definition
 from neo_daemons.environment import references
 from neo_daemons.paths import real_path
-from neo_daemons.state_dir import is_text
+from neo_daemons.state_dir import StateDir, is_text
 
 CACHE_VARIABLE = "NEO_DAEMONS_CACHE_DIR"
 HOMELESS_CACHE = Path("/.cache/neo-daemons")
@@ -34,6 +35,17 @@ class Project(Struct, frozen=True):
         return {**self.places(state), **references(self.environ)}
 
 
+class Configuration(Struct, frozen=True, kw_only=True):
+    """The daemons of a project, and where they run."""
+
+    project: Project
+    state: StateDir
+    source: Path | None
+    """The file; None for a project without one."""
+    definitions: tuple[Definition, ...]
+    parallel: int | None = None
+
+
 def default_cache(environ: dict[str, str]) -> Path:
     """Return the user's cache directory for this program, or the one that ``NEO_DAEMONS_CACHE_DIR`` names. Nothing is
     created: most projects keep nothing there.
@@ -44,6 +56,8 @@ def default_cache(environ: dict[str, str]) -> Path:
     stated = environ.get(CACHE_VARIABLE)
     if stated:
         return real_path(stated)
+    import platformdirs  # only to read a configuration
+
     try:
         usual = Path(platformdirs.user_cache_dir("neo-daemons"))
     except (RuntimeError, ValueError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -108,20 +108,20 @@ class ReferenceChecker:
         near = difflib.get_close_matches(reference, listed, n=1)
         return f"did you mean ${{{near[0]}}}?" if near else f"use one of: {', '.join(listed)}"
 
-    def check(self, definition: Definition, all_: Mapping[str, Definition]) -> Definition:
-        """Check every reference of a daemon.
+    def check(self, definitions: Mapping[str, Definition]) -> dict[str, Definition]:
+        """Check every reference of these daemons.
 
         Returns:
-            The definition, with the daemons that it refers to in ``after``.
+            The definitions, each with the daemons that it refers to in ``after``.
         """
+        values = {name: {**_own(definition), **_url(definition)} for name, definition in definitions.items()}
+        return {name: self._check(definition, values) for name, definition in definitions.items()}
+
+    def _check(self, definition: Definition, values: Mapping[str, Mapping[str, str]]) -> Definition:
         name = definition.name
         self._check_named(definition)
         before_url = {**self._common, **_own(definition)}
-        known = {**before_url, **_url(definition)}
-        for other in all_.values():
-            if other.name != name:
-                theirs = {**_own(other), **_url(other)}
-                known |= {of_daemon(other.name, key): value for key, value in theirs.items()}
+        known = _Known(name, {**before_url, **_url(definition)}, values)
         after = list(definition.after)
         strings = [(key, getattr(definition, key)) for key in ("command", "env", "url", "exports")]
         for key, value in (*strings, *probes(definition)):
@@ -151,6 +151,36 @@ class ReferenceChecker:
             name, other = cycle[:2]
             problem = f"dependency cycle: {' → '.join(cycle)}"
             self._reader.fault_of(name, self._reasons[name, other], other, problem, "remove one of these dependencies")
+
+
+class _Known(Mapping[str, str]):
+    """The references that one daemon can use: its own, and those to others, which may be many.
+
+    Args:
+        values: the values of each daemon, by its name.
+    """
+
+    def __init__(self, name: str, own: Mapping[str, str], values: Mapping[str, Mapping[str, str]]) -> None:
+        self._name = name
+        self._own = own
+        self._values = values
+
+    def __getitem__(self, reference: str) -> str:
+        if reference in self._own:
+            return self._own[reference]
+        other, key = split(reference) or (self._name, "")
+        if other == self._name:
+            raise KeyError(reference)
+        return self._values[other][key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._own
+        for other, values in self._values.items():
+            if other != self._name:
+                yield from (of_daemon(other, key) for key in values)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _own(definition: Definition) -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import http.client
 import os
 import socket
 import urllib.parse
@@ -27,10 +26,10 @@ from neo_daemons.supervision.presence import FoundSupervisor, Presence, find_sup
 from neo_daemons.unpatched import Unpatched
 
 from . import api, peer
+from .exchange import CHUNK, Answer, ask
 
 ANSWER_S = 30.0
 """A supervisor that has not started to answer by then is considered hung."""
-CHUNK = 65536
 MISDIRECTED = 421
 POLL_S = 0.05
 REMADE_S = 3.0
@@ -100,17 +99,17 @@ class Client:
     def follow_events(self, count: int, name: str | None = None) -> Iterator[JournalEntry]:
         """Yield the latest entries, then each new one. The iterator ends when the supervisor exits."""
         query = {"n": str(count), "follow": "1"} | ({"daemon": name} if name else {})
-        with self._exchange("GET", "/events", query, None, None) as response:
-            for line in response:
+        with self._exchange("GET", "/events", query, None, None) as answer:
+            for line in answer.lines():
                 yield msgspec.json.decode(line, type=JournalEntry)
 
     def logs(self, name: str, lines: int, *, follow: bool = False) -> Iterator[str]:
         """Yield the last lines of a daemon's log, and with `follow` new output, in pieces of text. The iterator ends
         when the supervisor exits."""
         query = {"n": str(lines), "follow": "1" if follow else "0"}
-        with self._exchange("GET", f"/daemons/{name}/logs", query, None, None if follow else ANSWER_S) as response:
+        with self._exchange("GET", f"/daemons/{name}/logs", query, None, None if follow else ANSWER_S) as answer:
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
-            while piece := response.read1(CHUNK):
+            for piece in answer.pieces():
                 yield decoder.decode(piece)
 
     @contextlib.contextmanager
@@ -119,10 +118,10 @@ class Client:
         body = api.LeaseRequest(holder, inhibit, owner)
         with contextlib.closing(self._connect(ANSWER_S)) as connection:
             with self._translating():
-                response, link = self._request(connection, "POST", "/leases", {}, body)
-                granted = msgspec.json.decode(response.readline(), type=api.LeaseGranted)
-                link.settimeout(None)
-            yield Lease(granted.lease, link)  # an error in the caller's block is the caller's own
+                answer = self._request(connection, "POST", "/leases", {}, body)
+                granted = msgspec.json.decode(next(answer.lines(), b""), type=api.LeaseGranted)
+                connection.settimeout(None)
+            yield Lease(granted.lease, connection)  # an error in the caller's block is the caller's own
 
     def need(self, name: str, *, wait_s: float = 0.0) -> api.Needed:
         """Have a session's supervisor start a daemon unless it is running, and wait up to `wait_s` seconds until it is
@@ -159,31 +158,30 @@ class Client:
         wait_s: float = 0.0,
         query: dict[str, str] | None = None,
     ) -> T:
-        with self._exchange(method, path, query or {}, body, ANSWER_S + wait_s) as response:
-            return msgspec.json.decode(response.read(), type=kind)
+        with self._exchange(method, path, query or {}, body, ANSWER_S + wait_s) as answer:
+            return msgspec.json.decode(answer.read(), type=kind)
 
     @contextlib.contextmanager
     def _exchange(
         self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None, timeout_s: float | None
-    ) -> Iterator[http.client.HTTPResponse]:
+    ) -> Iterator[Answer]:
         """Send a request and yield its answer. A connection error in the caller's block counts as the supervisor's."""
         with contextlib.closing(self._connect(timeout_s)) as connection, self._translating():
-            yield self._request(connection, method, path, query, body)[0]
+            yield self._request(connection, method, path, query, body)
 
     def _request(
-        self, connection: _Connection, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None
-    ) -> tuple[http.client.HTTPResponse, socket.socket]:
+        self, connection: socket.socket, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None
+    ) -> Answer:
         content = msgspec.json.encode(body) if body is not None else None
         target = f"/{api.VERSION}{urllib.parse.quote(path)}?{urllib.parse.urlencode(query)}"
         here = Directory.of(self.state_dir.path)
-        connection.request(method, target, content, {api.DIRECTORY_HEADER: here.key} if here is not None else {})
-        link = connection.sock
-        response = connection.getresponse()
-        if response.status == MISDIRECTED:
-            raise self._absent(f"{connection.path} belongs to another supervisor: {_fault(response)}")
-        if response.status >= 400:
-            raise ControlError(_fault(response))
-        return response, link
+        headers = {api.DIRECTORY_HEADER: here.key} if here is not None else {}
+        answer = ask(connection, method, target, headers, content)
+        if answer.status == MISDIRECTED:
+            raise self._absent(f"{connection.getpeername()} belongs to another supervisor: {_fault(answer)}")
+        if answer.status >= 400:
+            raise ControlError(_fault(answer))
+        return answer
 
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:
@@ -191,12 +189,12 @@ class Client:
             yield
         except TimeoutError:
             raise Unreachable(f"the supervisor of {self.state_dir.path} is not responding; see its log") from None
-        except (http.client.HTTPException, ConnectionError):
+        except ConnectionError:
             raise SupervisorEnded(f"the supervisor of {self.state_dir.path} exited before it answered") from None
-        except (msgspec.DecodeError, ValueError) as error:  # a ValueError is http.client's, of a length below zero
+        except (msgspec.DecodeError, ValueError) as error:
             raise ControlError(f"the supervisor runs an incompatible version: {error}") from None
 
-    def _connect(self, timeout_s: float | None) -> _Connection:
+    def _connect(self, timeout_s: float | None) -> socket.socket:
         deadline = Unpatched.monotonic() + self._patience_s
         while True:
             try:
@@ -206,7 +204,7 @@ class Client:
                     raise
             Unpatched.sleep(POLL_S)
 
-    def _connect_once(self, timeout_s: float | None) -> _Connection:
+    def _connect_once(self, timeout_s: float | None) -> socket.socket:
         try:
             record = records.read(self.state_dir.record, SupervisorRecord)
         except DamagedRecord as error:
@@ -220,16 +218,14 @@ class Client:
             raise self._absent(
                 f"{self.state_dir.record} was copied from {origin}", remark=f"its files were copied from {origin}"
             )
-        connection = _Connection(record.socket, timeout_s)
         try:
-            connection.connect()
+            return connect(record.socket, timeout_s)
         except (FileNotFoundError, ConnectionRefusedError):
             raise self._absent(f"nothing answers on {record.socket}", record) from None
         except TimeoutError:
             raise Unreachable(f"the supervisor of {self.state_dir.path} is not responding; see its log") from None
         except OSError as error:
             raise ControlError(f"cannot connect to {record.socket}: {error.strerror}") from None
-        return connection
 
     def _absent(self, why: str, record: SupervisorRecord | None = None, remark: str | None = None) -> Unreachable:
         """Return the error for a supervisor that does not answer: the lock shows whether one is running."""
@@ -287,29 +283,29 @@ class Lease:
             os.close(descriptor)
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
+def connect(path: str, timeout_s: float | None) -> socket.socket:
+    """Return a connection to the Unix socket of a supervisor, to which nothing has been sent.
 
-    def __init__(self, path: str, timeout_s: float | None) -> None:
-        super().__init__("neo-daemons", timeout=timeout_s)
-        self.path = path
-
-    def connect(self) -> None:
-        # The originals: the plugin's hooks must work even if a test replaces the functions of `socket`.
-        self.sock = Unpatched.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        try:
-            Unpatched.connect(self.sock, self.path)
-        except OSError:
-            self.close()
-            raise
-        if not peer.may_be_trusted(self.sock):
-            self.close()
-            raise ControlError(f"{self.path} is served by another user; check --state-dir")
-
-
-def _fault(response: http.client.HTTPResponse) -> str:
+    Raises:
+        ControlError: another user serves it.
+        OSError: nobody does, or it cannot be reached.
+    """
+    # The originals: the plugin's hooks must work even if a test replaces the functions of `socket`.
+    connection = Unpatched.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout_s)
     try:
-        return msgspec.json.decode(response.read(), type=api.Fault).error
+        Unpatched.connect(connection, path)
+    except OSError:
+        connection.close()
+        raise
+    if not peer.may_be_trusted(connection):
+        connection.close()
+        raise ControlError(f"{path} is served by another user; check --state-dir")
+    return connection
+
+
+def _fault(answer: Answer) -> str:
+    try:
+        return msgspec.json.decode(answer.read(), type=api.Fault).error
     except msgspec.DecodeError:
-        return f"the supervisor answered with status {response.status}"
+        return f"the supervisor answered with status {answer.status}"

@@ -48,6 +48,7 @@ class Handlers:
     # Queries
 
     async def status(self, request: Request) -> Response:
+        await self._supervisor.measure()
         return json_response(self._supervisor.status())
 
     async def why(self, request: Request) -> Response:
@@ -103,8 +104,9 @@ class Handlers:
             self._controlled.session.ordered(name)
         if wait_s:
             await while_connected(request, wait_for_outcome(self._supervisor, name, wait_s))
-        self._supervisor.daemon(name)  # a reload may have removed it meanwhile
-        return json_response(self._supervisor.status().daemon(name))
+        daemon = self._supervisor.daemon(name)  # a reload may have replaced or removed it meanwhile
+        await self._supervisor.measure(daemon)
+        return json_response(self._supervisor.status_of(daemon))
 
     async def reload(self, request: Request) -> Response:
         dry_run = (await body(request, api.Reload)).dry_run

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neo_daemons import interpreter
-from neo_daemons.config.configuration import Configuration
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change
@@ -19,6 +20,9 @@ from neo_daemons.unpatched import Unpatched
 from . import session as sessions
 from .clear import end_what_is_left
 from .session import Owner, SessionRecord
+
+if TYPE_CHECKING:
+    from neo_daemons.config.project import Configuration
 
 POLL_S = 0.01
 ENDED_S = 30.0
@@ -113,6 +117,17 @@ class Owned:
             self._supervisor = self._platform.spawn(SpawnSpec(command, self._env, str(self.state_dir.path), output))
         finally:
             Unpatched.close(output)
+
+    @contextlib.contextmanager
+    def wanting(self, names: Iterable[str]) -> Iterator[None]:
+        """Make a supervisor that is only just starting begin with these daemons. Ask it for them in the context: it
+        may already be past that."""
+        with contextlib.suppress(OSError):  # they start later
+            sessions.want(self.state_dir, names)
+        try:
+            yield
+        finally:
+            sessions.take_wanted(self.state_dir)
 
     def supervisor_lives(self) -> bool:
         """Return whether the supervisor that was started or found is running."""

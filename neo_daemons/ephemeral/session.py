@@ -9,24 +9,26 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
+from neo_daemons.config.project import Configuration, Project
 from neo_daemons.definitions import Definition
-from neo_daemons.files import read_regular, write_struct
+from neo_daemons.files import read_regular, write_struct, write_whole
 from neo_daemons.records import AnyPid, Identity
 from neo_daemons.state_dir import StateDir, StateDirError, is_text
 from neo_daemons.version import VERSION
 
 if TYPE_CHECKING:
-    from neo_daemons.config.configuration import Configuration
     from neo_daemons.supervision.platform import Lock, Platform
 
 FILE = "session.json"
+WANTED = "wanted.json"
+"""The file with the names of the daemons that a supervisor starts before it serves the control API."""
 MAX_BYTES = 1 << 28
 VOLATILE = ("PYTEST_", "COV_CORE_", "COVERAGE_", "TERM", "SSH_", "XDG_SESSION", "NEO_DAEMONS_")
 VOLATILE_NAMES = frozenset({"_", "COLUMNS", "LINES", "OLDPWD", "PWD", "SHLVL", "WINDOWID"})
@@ -88,9 +90,6 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def configuration(record: SessionRecord, state_dir: StateDir) -> Configuration:
     """Return the configuration from which a session was created."""
-    from neo_daemons.config.configuration import Configuration
-    from neo_daemons.config.project import Project
-
     project = Project(root=Path(record.root), cache=Path(record.cache), environ=environment(os.environ))
     return Configuration(
         project=project,
@@ -117,6 +116,26 @@ def read(state_dir: StateDir) -> SessionRecord | None:
         return msgspec.json.decode(read_regular(state_dir.path / FILE, MAX_BYTES), type=SessionRecord)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def want(state_dir: StateDir, names: Iterable[str]) -> None:
+    """Make a supervisor that does not answer yet start these daemons.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_whole(state_dir.path / WANTED, msgspec.json.encode(tuple(names)))
+
+
+def take_wanted(state_dir: StateDir) -> tuple[str, ...]:
+    """Return the daemons that `want` named, and forget them."""
+    path = state_dir.path / WANTED
+    try:
+        content = read_regular(path, MAX_BYTES)
+        path.unlink(missing_ok=True)
+        return msgspec.json.decode(content, type=tuple[str, ...])
+    except (OSError, msgspec.DecodeError):
+        return ()  # they are started when they are needed
 
 
 def base() -> Path:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from neo_daemons.config.checks import check_order
 from neo_daemons.control import api
 from neo_daemons.definitions import Definition
 from neo_daemons.locks import is_held
@@ -30,6 +30,9 @@ from .session import SessionRecord
 SHOWN_LINES = 30
 """The number of log lines shown for a failed daemon."""
 RETRY_S = 0.05
+SPAWN_S = 0.2
+"""How long the control API waits for daemons to be spawned that are wanted at once. Those that need a provision take
+longer."""
 DEPENDANT_TRIES = 3
 """How often a run tries a daemon that depends on others: it may have failed because of them."""
 
@@ -73,13 +76,25 @@ class SessionOrchestrator(AgentOrchestrator):
         if self._lock is not None or (self._take_lock() and self._lock is not None):
             sessions.remove(self.configuration.state, self._lock, self.supervisor.platform)
 
+    async def _spawn_first(self) -> None:
+        """Start the daemons that the owner already wants, before the import of the server delays that."""
+        wanted = sessions.take_wanted(self.configuration.state) if self._owner is not None else ()
+        deadline = asyncio.get_running_loop().time() + SPAWN_S
+        begun = [daemon for name, daemon in self.supervisor.daemons.items() if name in wanted]
+        for daemon in begun:
+            self._start(daemon)
+        for daemon in begun:
+            await daemon.wait_for(_is_spawned_or_waits, max(deadline - asyncio.get_running_loop().time(), 0.0))
+        # At once: a run may be short, and its summary mentions what was reaped. One turn of the loop begins it.
+        clearing = asyncio.create_task(self._clear_leftovers())
+        self._clearing = faults.reported(clearing, "clearing away what earlier sessions left")
+        await asyncio.sleep(0)
+
     def _begin(self) -> None:
         owner = self._owner
         self._life = Life(owner_lives=owner is not None, keep_s=self._record.keep_s, end=self._end)
         if owner is not None:
             owner.watch(lambda status: self.lease_dropped(OWNER))
-        clearing = asyncio.create_task(self._clear_leftovers())
-        self._clearing = faults.reported(clearing, "clearing away what earlier sessions left")
 
     async def _clear_leftovers(self) -> None:
         """Remove what sessions left behind whose supervisor and users died at once."""
@@ -254,7 +269,7 @@ class SessionOrchestrator(AgentOrchestrator):
                     "run; use the same definition everywhere"
                 )
             if before is None:
-                check_order({**self._present(), name: definition}.values())
+                _check_order({**self._present(), name: definition}.values())
                 self._changed[name] = definition
                 self._forget_failure(name)
                 await self._reload()
@@ -284,7 +299,7 @@ class SessionOrchestrator(AgentOrchestrator):
         return api.SessionSettings(definitions=tuple(self._original.values()), keep_s=self._record.keep_s)
 
     async def set_up(self, settings: api.SessionSettings) -> list[Change]:
-        check_order(settings.definitions)
+        _check_order(settings.definitions)
         async with self._changing:
             if self._life is not None:
                 self._life.keep_s = settings.keep_s
@@ -316,6 +331,16 @@ class SessionOrchestrator(AgentOrchestrator):
 
     async def reload(self, *, dry_run: bool = False) -> list[Change]:
         raise Refused("a pytest session has no configuration file to reload")
+
+
+def _is_spawned_or_waits(daemon: SupervisedDaemon) -> bool:
+    return daemon.state is not State.STARTING or daemon.situation.waiting_for is not None
+
+
+def _check_order(definitions: Iterable[Definition]) -> None:
+    from neo_daemons.config.checks import check_order  # a first start does not need it
+
+    check_order(definitions)
 
 
 def main(directory: str) -> int | str:

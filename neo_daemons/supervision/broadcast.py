@@ -24,3 +24,24 @@ class Broadcast:
             self._waiter = asyncio.get_running_loop().create_future()
         done, _ = await asyncio.wait([self._waiter], timeout=timeout_s)
         return bool(done)
+
+
+class Changes(Broadcast):
+    """A broadcast that also tells what has changed, so that nobody has to look at everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._followers: list[dict[str, None]] = []
+
+    def names(self) -> dict[str, None]:
+        """Return a new collection that gets the name of each daemon that changes from now on, in order. The caller
+        empties it."""
+        names: dict[str, None] = {}
+        self._followers.append(names)
+        return names
+
+    def changed(self, name: str) -> None:
+        """Note that a daemon has changed, and wake all waiters."""
+        for names in self._followers:
+            names[name] = None
+        self.notify()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from .platform import Mark, Platform, Process
+from .turns import Turns
 
 SLICE = 100
 """Processes that are looked at before other work gets a turn: about 2 ms."""
@@ -23,10 +24,15 @@ Marks = Mapping[int, Mark]
 
 
 class Census:
-    """The marks of running processes, except the known main processes of daemons."""
+    """The marks of running processes, except the known main processes of daemons.
 
-    def __init__(self, platform: Platform) -> None:
+    Args:
+        turns: spreads the answers to many who have asked.
+    """
+
+    def __init__(self, platform: Platform, turns: Turns) -> None:
         self._platform = platform
+        self._turns = turns
         self._known: dict[int, Process] = {}
         self._everywhere = _SharedLook(self._look_everywhere)
         self._among_orphans = _SharedLook(self._look_among_orphans)
@@ -46,7 +52,9 @@ class Census:
         Raises:
             OSError: the process table cannot be read.
         """
-        return await self._everywhere.next()
+        marks = await self._everywhere.next()
+        await self._turns.wait()
+        return marks
 
     async def among_orphans(self) -> Marks:
         """Return the marks of what the processes that we spawned have left behind. This takes no look at the whole
@@ -55,7 +63,9 @@ class Census:
         Raises:
             OSError: the process table cannot be read.
         """
-        return await self._among_orphans.next()
+        marks = await self._among_orphans.next()
+        await self._turns.wait()
+        return marks
 
     def at_once(self, *, among_orphans: bool) -> Marks:
         """Look alone and at once, among orphans only if that is possible.
@@ -76,17 +86,22 @@ class Census:
             seen.update(pids)
             for start in range(0, len(pids), SLICE):
                 found.update(self._marked(pids[start : start + SLICE]))
-                await asyncio.sleep(0)
+                await _give_way()
         return found
 
     async def _look_among_orphans(self) -> Marks:
         orphans = self._platform.orphans()
-        return await self.everywhere() if orphans is None else dict(self._marked(orphans))
+        return await self._everywhere.next() if orphans is None else dict(self._marked(orphans))
 
     def _marked(self, pids: Iterable[int]) -> Iterable[tuple[int, Mark]]:
         for pid in pids:
             if pid not in self._known and (mark := self._platform.mark_of(pid)) is not None:
                 yield pid, mark
+
+
+async def _give_way() -> None:
+    """Let other work run."""
+    await asyncio.sleep(0)
 
 
 class _SharedLook:

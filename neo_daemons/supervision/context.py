@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from neo_daemons.definitions import CannotRun, Definition, Launch
 from neo_daemons.state_dir import StateDir
 
-from .broadcast import Broadcast
+from .broadcast import Changes
 from .census import Census
 from .intentions import Holds
 from .journal import Journal
 from .ownership import Ownership
 from .platform import Platform
 from .probes import Prober
+from .turns import Turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Context:
     platform: Platform
     ownership: Ownership
     census: Census
+    turns: Turns
+    """Spreads work for many daemons over the turns of the event loop."""
     token: str
     """The token in the mark of processes that the supervisor runs for a daemon, such as provisioning steps."""
     journal: Journal
@@ -44,7 +47,7 @@ class Context:
     """Recreates the state directory if it was deleted. Raises `StateDirLost` if another supervisor now owns it."""
     is_inhibited: Callable[[str], bool]
     """Whether a client has asked that this daemon not be recycled."""
-    changed: Broadcast = field(default_factory=Broadcast)
+    changed: Changes = field(default_factory=Changes)
     """Notified when any daemon changes. To wait for one daemon, wait for its own event."""
     tried: set[str] = field(default_factory=set)
     """Targets of provisions that are known to work."""

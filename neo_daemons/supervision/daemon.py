@@ -47,7 +47,7 @@ class SupervisedDaemon:
     def __init__(self, slot: Slot, others: Mapping[str, SupervisedDaemon], leftovers: Leftovers) -> None:
         self.slot = slot
         self.name = slot.name
-        self.situation = Situation(slot.context.changed)
+        self.situation = Situation(slot.name, slot.context.changed)
         self.past = Past()
         self.run: Run | None = None
         """The current run, from the spawn or adoption until all of its processes are gone."""
@@ -274,9 +274,8 @@ class SupervisedDaemon:
             if is_outdated(slot, self.launch):
                 pid, ports = run.process.pid, dict(slot.ports.numbers)
                 slot.note(EventName.REPLACED, f"pid {pid} was started from another definition", pid)
-                await run.end()
+                slot.clear_record(gone=await run.end())
                 self.run = run = None
-                slot.clear_record()
                 slot.ports.settle(ports)
         slot.may_have_survivor = False
         if run is not None:
@@ -333,11 +332,11 @@ class SupervisedDaemon:
         await self._starting.stop()
         run = self.run
         if run is not None:
-            await run.end()
+            gone = await run.end()
             self.run = None
         else:
-            await slot.tree.sweep(min(SWEEP_GRACE_S, slot.definition.stop.grace_s))
-        slot.clear_record()
+            gone = await slot.tree.sweep(min(SWEEP_GRACE_S, slot.definition.stop.grace_s))
+        slot.clear_record(gone=gone)
         text, clean, cause = "not started", False, Cause.OPERATOR
         if run is not None:
             self.past.ended = run.span

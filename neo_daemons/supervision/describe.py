@@ -12,7 +12,6 @@ from .daemon import SupervisedDaemon
 from .logs import LOST
 from .machine import SETTLING, State
 from .past import Span
-from .platform import Usage
 
 PATIENT_FAILURES = 2
 """After this many consecutive failures a daemon counts as failing, so that clients need not wait through the whole
@@ -42,11 +41,10 @@ def is_settled(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[
     return daemon.state not in SETTLING or situation.overdue
 
 
-def status_of(
-    daemon: SupervisedDaemon, daemons: Daemons, usage: Usage | None = None, changing: Collection[str] = ()
-) -> DaemonStatus:
-    """Return the status of a daemon, without measuring anything: `usage` is passed in."""
+def status_of(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[str] = ()) -> DaemonStatus:
+    """Return the status of a daemon, without measuring anything: with what it used as last measured."""
     slot, run, definition, situation = daemon.slot, daemon.run, daemon.definition, daemon.situation
+    reading = run.meter.reading(time.monotonic()) if run is not None else None
     return DaemonStatus(
         name=daemon.name,
         state=daemon.state.public,
@@ -57,8 +55,8 @@ def status_of(
         ports=dict(slot.ports.numbers),
         restarts=slot.restarts,
         uptime_s=round(run.age_s, 3) if run is not None else None,
-        cpu_percent=run.cpu_percent(usage.cpu_s) if usage is not None and run is not None else None,
-        rss_bytes=usage.rss_bytes if usage is not None else None,
+        cpu_percent=reading.cpu_percent if reading is not None else None,
+        rss_bytes=reading.rss_bytes if reading is not None else None,
         log_path=str(slot.log.path),
         data_dir=definition.data_dir,
         last_exit=daemon.past.last_exit,
@@ -71,7 +69,7 @@ def status_of(
         enabled=definition.enabled,
         adopted=run is not None and run.adopted,
         version=daemon.launch.version if daemon.launch is not None else None,
-        env=slot.exports(),
+        env=slot.exports() if definition.exports else {},
         ready_after_s=daemon.past.ready_after_s,
         after=definition.after,
     )

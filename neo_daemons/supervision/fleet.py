@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from neo_daemons.definitions import Definition
 from neo_daemons.status import Cause, EventName
@@ -90,13 +90,17 @@ def is_down(daemon: SupervisedDaemon) -> bool:
 async def stop_in_order(daemons: list[SupervisedDaemon]) -> None:
     """Stop daemons, each after its dependants. Returns when they are down or cannot be stopped."""
     given_up: set[str] = set()
-    await asyncio.gather(*(_stop_after_dependants(daemon, daemons, given_up) for daemon in daemons))
+    dependants: dict[str, list[SupervisedDaemon]] = {}
+    for daemon in daemons:
+        for name in {*daemon.definition.after, *daemon.definition.requires} - {daemon.name}:
+            dependants.setdefault(name, []).append(daemon)
+    await asyncio.gather(*(_stop_after(daemon, dependants.get(daemon.name, ()), given_up) for daemon in daemons))
 
 
-async def _stop_after_dependants(daemon: SupervisedDaemon, daemons: list[SupervisedDaemon], given_up: set[str]) -> None:
-    for other in daemons:
-        if daemon.name in (*other.definition.after, *other.definition.requires) and other is not daemon:
-            await other.wait_for(lambda other: is_down(other) or other.name in given_up)
+async def _stop_after(daemon: SupervisedDaemon, dependants: Iterable[SupervisedDaemon], given_up: set[str]) -> None:
+    for other in dependants:
+        await other.wait_for(lambda other: is_down(other) or other.name in given_up)
+    await daemon.slot.context.turns.wait()
     loop = asyncio.get_running_loop()
     deadline = loop.time() + daemon.definition.stop.grace_s + UNKILLABLE_S
     while not is_down(daemon):

@@ -52,12 +52,11 @@ async def adopt(slot: Slot, launch: Launch | None) -> Run | None:
         if process is None:
             process = await _follow_record(slot, record)
     if process is None or record is None:
-        await slot.tree.sweep()
-        slot.clear_record()
+        slot.clear_record(gone=await slot.tree.sweep())
         return None
     if record.pid != process.pid:
         record = slot.pidfile.establish(process.pid, process.identity)
-    slot.ports.numbers = dict(record.ports)
+    slot.ports.assign(record.ports)
     return Run(slot, process, record, launch, adopted=True)
 
 

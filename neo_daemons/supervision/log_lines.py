@@ -19,6 +19,8 @@ OWN_REQUESTS = 500
 
 def lines(slot: Slot, span: Span, count: int) -> list[str]:
     """Return the last lines of a span, without the requests of our probes unless there is nothing else."""
+    if span.start >= span.end:
+        return []
     found = slot.log.tail(count + OWN_REQUESTS, span.start, span.end)
     probes = [*slot.definition.ready, *slot.definition.live]
     with contextlib.suppress(UnknownReference):  # to a daemon that no longer exists

@@ -32,9 +32,10 @@ class State(StrEnum):
     @property
     def public(self) -> str:
         """The name in the status contract."""
-        return "stopping" if self in (State.CYCLING, State.ENDING) else self.value
+        return _PUBLIC[self]
 
 
+_PUBLIC = {state: str(state) for state in State} | {State.CYCLING: "stopping", State.ENDING: "stopping"}
 ALIVE = frozenset({State.RUNNING, State.READY, State.DEGRADED})
 """States in which a process of the daemon is watched."""
 LEAVING = frozenset({State.ENDING, State.STOPPING, State.CYCLING})

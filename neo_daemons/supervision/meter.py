@@ -1,10 +1,51 @@
-"""Measure how much CPU a daemon uses, with the same result for all clients."""
+"""Measure how much CPU and memory a daemon uses, with the same result for all clients."""
 
 from __future__ import annotations
+
+import math
+
+from msgspec import Struct
+
+from .platform import Usage
 
 SPAN_S = 1.0
 """The shortest time over which usage is measured. Clients that ask sooner get the latest measurement, so that a second
 watcher does not shorten the span of the first: over milliseconds the kernel's clock ticks yield 0 % or 200 %."""
+OVERDUE_S = 2.0
+"""No client gets an older measurement."""
+
+
+class Reading(Struct, frozen=True):
+    """What the process tree of one run uses."""
+
+    cpu_percent: float
+    """In percent of one CPU."""
+    rss_bytes: int
+
+
+class Meter:
+    """The latest measurement of one run, for all who ask."""
+
+    def __init__(self) -> None:
+        self.measured_at = -math.inf
+        """When it was last measured, successfully or not; seconds of the monotonic clock."""
+        self._cpu = CpuMeter()
+        self._reading: Reading | None = None
+
+    def take(self, usage: Usage | None, *, age_s: float, now: float) -> None:
+        """Take in a measurement.
+
+        Args:
+            usage: what the process tree has used so far; None if it could not be measured.
+            age_s: time since the start of the run.
+            now: the time of the measurement.
+        """
+        self.measured_at = now
+        self._reading = Reading(self._cpu.percent(usage.cpu_s, age_s), usage.rss_bytes) if usage is not None else None
+
+    def reading(self, now: float) -> Reading | None:
+        """Return the latest measurement; None if there is none, or it is overdue."""
+        return self._reading if now - self.measured_at < OVERDUE_S else None
 
 
 class CpuMeter:

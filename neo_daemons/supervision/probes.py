@@ -126,6 +126,7 @@ class Prober:
             return Result(Answer.UNKNOWN, f"{name_of(probe, target)}: {why}")
 
     async def _http(self, probe: HttpProbe, target: Target) -> Result:
+        client = await self._http_client()
         # Nothing listens during most of a boot, and a refused connection costs a tenth of a refused request.
         port = target.port(probe.port) if probe.url is None else None
         if port is not None and ("listening", port) not in target.memory:
@@ -135,12 +136,10 @@ class Prober:
             if (stranger := target.stranger()) is not None:
                 return Result(Answer.FAILED, stranger, stranger=True)
             target.memory["listening", port] = True
-        if self._client is None:
-            self._client = http.make_client(verify=False)
         what = name_of(probe, target)
         try:
             response = await http.ask(
-                self._client,
+                client,
                 probe.method,
                 url_of(probe, target),
                 limit=MAX_BODY if probe.body is not None else 0,
@@ -163,6 +162,13 @@ class Prober:
         if probe.body is not None and not re.search(probe.body, response.body.decode("utf-8", "replace")):
             return verdict(False, f"{what}: status {status}, but {probe.body!r} is not in the answer")
         return verdict(True, f"{what}: status {status}")
+
+    async def _http_client(self) -> httpx.AsyncClient:
+        """Return the client. A thread creates it with the first check, while the daemon boots."""
+        if self._client is None:
+            made = await asyncio.to_thread(http.make_client, verify=False)
+            self._client = self._client or made  # several checks may be the first
+        return self._client
 
     async def _tcp(self, probe: TcpProbe, target: Target) -> Result:
         refused = await self._connect(target, target.port(probe.port))

@@ -12,7 +12,7 @@ from neo_daemons.definitions import Launch
 from neo_daemons.records import DaemonRecord
 from neo_daemons.status import Cause, EventName
 
-from .meter import CpuMeter
+from .meter import Meter
 from .past import Span
 from .platform import ExitStatus, Process
 from .probes import Target
@@ -57,10 +57,11 @@ class Run:
         # An earlier supervisor wrote the offset, and the log may have been rotated or emptied since.
         self.log_start = 0 if adopted and record.log_offset > slot.log.size else record.log_offset
         """Position in the log where the run begins."""
+        self._let_go = False
         self._begun_at = time.monotonic()
         self._age_before_s = slot.context.platform.age_s(process.identity) if adopted else 0.0
         self._oom_kills_before = slot.context.platform.oom_kills()
-        self._meter = CpuMeter()
+        self.meter = Meter()
         self.target = self._make_target()
         """The target of the probes."""
         slot.log.inode = record.log_inode
@@ -86,6 +87,11 @@ class Run:
 
         def on_end(status: ExitStatus) -> None:
             self.slot.context.census.forget(process)
+            self.slot.context.turns.call(functools.partial(has_ended, status))
+
+        def has_ended(status: ExitStatus) -> None:
+            if self._let_go:
+                return
             exited.set_result(status)
             on_exit(status)
 
@@ -101,13 +107,16 @@ class Run:
 
     def let_go(self) -> None:
         """Stop watching; the processes keep running."""
+        self._let_go = True
         self.slot.context.census.forget(self.process)
         self.process.close()
 
-    async def end(self) -> None:
-        """Stop the whole process tree as the definition says. Returns when all of it is gone."""
-        await self.slot.tree.end(self.process, self.exited, self.slot.definition.stop)
+    async def end(self) -> bool:
+        """Stop the whole process tree as the definition says. Returns True when all of it is gone, or False if some of
+        it cannot be stopped."""
+        gone = await self.slot.tree.end(self.process, self.exited, self.slot.definition.stop)
         self.let_go()
+        return gone
 
     async def signal(self, signum: int) -> bool:
         """Send a signal to the process group, as a requested fault. Returns False if it has no process. When this
@@ -143,10 +152,6 @@ class Run:
     def age_s(self) -> float:
         """Seconds since the spawn, also by an earlier supervisor. Changes of the wall clock do not affect it."""
         return self._age_before_s + time.monotonic() - self._begun_at
-
-    def cpu_percent(self, used_s: float) -> float:
-        """Return the CPU usage in percent of one CPU, from the CPU time used so far."""
-        return self._meter.percent(used_s, self.age_s)
 
     def how_it_ended(self, status: ExitStatus) -> str:
         """Describe how a process exited by itself, with the likely cause."""

@@ -8,17 +8,19 @@ from collections.abc import Callable
 
 from neo_daemons.status import Cause
 
-from .broadcast import Broadcast
+from .broadcast import Broadcast, Changes
 
 
 class Situation:
     """What clients see of a daemon, besides the name of its state.
 
     Args:
-        any_changed: also notified of each change; shared by all daemons.
+        name: whose situation it is.
+        all_changes: also told of each change; shared by all daemons.
     """
 
-    def __init__(self, any_changed: Broadcast) -> None:
+    def __init__(self, name: str, all_changes: Changes) -> None:
+        self._name = name
         self.since = time.time()
         """When it entered its state; seconds since the epoch."""
         self.detail: str | None = None
@@ -29,7 +31,7 @@ class Situation:
         """The daemon that must be ready, or started, before this one starts."""
         self.overdue = False
         """Whether its grace period is over while its probes cannot determine readiness; clients stop waiting."""
-        self._any_changed = any_changed
+        self._all_changes = all_changes
         self._changed = Broadcast()
 
     def enter(self, detail: str | None, remedy: str | None, cause: Cause | None) -> None:
@@ -53,7 +55,7 @@ class Situation:
     def notify(self) -> None:
         """Wake all waiters for a change of this daemon."""
         self._changed.notify()
-        self._any_changed.notify()
+        self._all_changes.changed(self._name)
 
     async def change(self, timeout_s: float | None = None) -> None:
         """Wait until this daemon changes, or `timeout_s` has passed."""

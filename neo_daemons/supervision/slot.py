@@ -17,7 +17,7 @@ from .logs import DaemonLog
 from .machine import State
 from .pidfile import PidFile
 from .platform import MARK_VARIABLE, Lock, Mark
-from .ports import Ports
+from .ports import PortBook, Ports
 from .tree import Tree
 
 
@@ -26,26 +26,28 @@ class Slots:
 
     def __init__(self) -> None:
         self._slots: dict[str, Slot] = {}
+        self.port_book = PortBook()
+        """The ports of all daemons."""
 
     def __getitem__(self, name: str) -> Slot:
         return self._slots[name]
 
     def add(self, slot: Slot) -> None:
         """Make a slot known to the others, replacing one of the same name."""
+        replaced = self._slots.get(slot.name)
+        if replaced is not None:
+            self.remove(replaced)
         self._slots[slot.name] = slot
 
     def remove(self, slot: Slot) -> None:
         """Remove a slot, unless another one has replaced it."""
         if self._slots.get(slot.name) is slot:
             del self._slots[slot.name]
+            slot.ports.give_up()
 
     def others(self, slot: Slot) -> Iterator[Slot]:
         """Iterate over all slots but this one."""
         return (other for other in self._slots.values() if other is not slot)
-
-    def ports_of_others(self, slot: Slot) -> set[int]:
-        """Return the ports of the other daemons."""
-        return {number for other in self.others(slot) for number in other.ports.numbers.values()}
 
 
 class Slot:
@@ -63,7 +65,7 @@ class Slot:
         """Whether an earlier supervisor may have left it running; False once that was checked."""
         self.log = DaemonLog(context.state_dir.daemon_log(self.name), definition.log)
         self.pidfile = PidFile(context.state_dir.daemon_record(self.name), context.ownership)
-        self.ports = Ports(context.platform, definition, lambda: slots.ports_of_others(self))
+        self.ports = Ports(context.platform, definition, slots.port_book)
         self.tree = Tree(context.platform, self.name, context.ownership, self.note, context.census)
         self.data_lock: Lock | None = None
         self.slots = slots
@@ -121,10 +123,10 @@ class Slot:
         """Whether the data directory was deleted while we hold its lock."""
         return self.data_lock is not None and not self.data_lock.is_at_its_path()
 
-    def clear_record(self) -> None:
-        """Remove the record if nothing of the daemon runs. If a process could not be stopped, the record stays to prove
-        who owns it."""
-        if not self.context.ownership.is_lock_free(self.name):
+    def clear_record(self, *, gone: bool) -> None:
+        """Remove the record if all processes of the daemon are gone. If one could not be stopped, the record stays to
+        prove who owns it."""
+        if not gone:
             return
         try:
             self.pidfile.clear()
@@ -133,8 +135,7 @@ class Slot:
 
     async def end_leftovers(self) -> None:
         """Stop what an earlier supervisor left of a daemon that is no longer configured."""
-        await self.tree.sweep(self.definition.stop.grace_s)
-        self.clear_record()
+        self.clear_record(gone=await self.tree.sweep(self.definition.stop.grace_s))
 
     # Values
 

@@ -24,7 +24,7 @@ from neo_daemons.status import (
 from neo_daemons.version import VERSION
 
 from . import describe, faults
-from .broadcast import Broadcast
+from .broadcast import Changes
 from .census import Census
 from .context import Context
 from .daemon import SupervisedDaemon
@@ -34,12 +34,14 @@ from .journal import Journal
 from .leftovers import Leftovers, Survivors, find_survivors, recorded
 from .log_keeper import LogKeeper
 from .machine import Event, Refused, State
+from .measuring import measure, measuring
 from .ownership import Ownership
-from .platform import Platform, Usage, current_platform
+from .platform import Platform, current_platform
 from .probes import Prober
 from .provenance import Way
 from .reload import carry_out, plan
 from .slot import Slot
+from .turns import Turns
 from .upkeep import Upkeep
 
 PARALLEL = max(4, 2 * (os.cpu_count() or 1))
@@ -108,14 +110,15 @@ class Supervisor:
         self._fleet: Fleet | None = None
         self._leftovers = Leftovers()
         self._reloading = asyncio.Lock()
-        self._log_keeper = LogKeeper(lambda: self.fleet.slots)
+        self._log_keeper = LogKeeper(self.platform, lambda: self.fleet.slots)
         self._keeping_logs: asyncio.Task[None] | None = None
 
         def make_context() -> Context:
             return Context(
                 platform=self.platform,
                 ownership=Ownership(self.platform, state_dir),
-                census=Census(self.platform),
+                census=Census(self.platform, turns := Turns()),
+                turns=turns,
                 token=token,
                 journal=Journal(state_dir.journal),
                 prober=prober or Prober(self.platform),
@@ -199,7 +202,7 @@ class Supervisor:
         return self.fleet.context
 
     @property
-    def changed(self) -> Broadcast:
+    def changed(self) -> Changes:
         """Notified when anything changes about any daemon."""
         return self.context.changed
 
@@ -325,9 +328,16 @@ class Supervisor:
 
     # Status
 
+    async def measure(self, *daemons: SupervisedDaemon) -> None:
+        """Measure what these daemons use, or all, with other work in between. A `status` that follows need not."""
+        for _ in measuring(self.platform, daemons or self.daemons.values()):
+            await asyncio.sleep(0)
+
     def status(self) -> Status:
-        """Return the current status of the supervisor and its daemons."""
-        usage = self._usage(self.daemons.values())
+        """Return the current status of the supervisor and its daemons. What they use was measured within the last
+        `meter.OVERDUE_S` seconds, if not now."""
+        daemons = self.daemons.values()
+        measure(self.platform, daemons)
         holds, journal = self.context.holds, self.journal
         return Status(
             supervisor=SupervisorStatus(
@@ -340,21 +350,16 @@ class Supervisor:
                 stopping=self.stopping,
                 warning=self.upkeep.warning or holds.warning or self._log_keeper.warning or journal.fault,
             ),
-            daemons=tuple(self.status_of(daemon, usage.get(daemon.name)) for daemon in self.daemons.values()),
+            daemons=tuple(map(self.status_of, daemons)),
         )
 
-    def status_of(self, daemon: SupervisedDaemon, usage: Usage | None = None) -> DaemonStatus:
-        """Return the current status of one daemon, without measuring anything: `usage` is passed in."""
-        return describe.status_of(daemon, self.daemons, usage, self.fleet.changing)
+    def status_of(self, daemon: SupervisedDaemon) -> DaemonStatus:
+        """Return the current status of one daemon, without measuring anything: with what it used as last measured."""
+        return describe.status_of(daemon, self.daemons, self.fleet.changing)
 
     def is_settled(self, daemon: SupervisedDaemon) -> bool:
         """Whether a daemon has an outcome; see `DaemonStatus.settled`."""
         return describe.is_settled(daemon, self.daemons, self.fleet.changing)
-
-    def _usage(self, daemons: Iterable[SupervisedDaemon]) -> dict[str, Usage]:
-        pids = {daemon.name: daemon.run.process.pid for daemon in daemons if daemon.run is not None}
-        found = self.platform.usage(pids.values())
-        return {name: found[pid] for name, pid in pids.items() if pid in found}
 
     def explain(self, name: str) -> Explanation:
         """Explain the current state of a daemon.
@@ -363,8 +368,8 @@ class Supervisor:
             UnknownDaemon: it is not configured.
         """
         daemon = self.daemon(name)
-        status = self.status_of(daemon, self._usage([daemon]).get(name))
-        return describe.explain(daemon, status, self.events(EXPLAINED_EVENTS, name))
+        measure(self.platform, [daemon])
+        return describe.explain(daemon, self.status_of(daemon), self.events(EXPLAINED_EVENTS, name))
 
     def events(self, count: int, name: str | None = None) -> list[JournalEntry]:
         """Return the latest entries of the journal."""

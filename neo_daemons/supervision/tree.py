@@ -57,8 +57,9 @@ class Tree:
         """Skip the grace period of the current or next stop."""
         self._hurry.set()
 
-    async def end(self, process: Process, exited: asyncio.Future[ExitStatus], stop: Stop) -> None:
-        """Stop a run: signal, grace period, SIGKILL. Returns when all of its processes are gone.
+    async def end(self, process: Process, exited: asyncio.Future[ExitStatus], stop: Stop) -> bool:
+        """Stop a run: signal, grace period, SIGKILL. Returns True when all of its processes are gone, or False if some
+        cannot be stopped.
 
         Args:
             process: the main process.
@@ -74,7 +75,7 @@ class Tree:
                 await exited
         # Nothing in its group has a purpose after the main process.
         self._signal_group(process, signal.SIGTERM)
-        await self.sweep(min(SWEEP_GRACE_S, stop.grace_s), process)
+        return await self.sweep(min(SWEEP_GRACE_S, stop.grace_s), process)
 
     async def _gone(self, exited: asyncio.Future[ExitStatus], grace_s: float) -> bool:
         hurry = asyncio.ensure_future(self._hurry.wait())
@@ -85,9 +86,9 @@ class Tree:
             hurry.cancel()
         return exited.done()
 
-    async def sweep(self, grace_s: float = SWEEP_GRACE_S, leader: Process | None = None) -> None:
+    async def sweep(self, grace_s: float = SWEEP_GRACE_S, leader: Process | None = None) -> bool:
         """Stop the processes that carry our mark or hold our lock: strays that left the main process's group, and
-        leftovers of an earlier run.
+        leftovers of an earlier run. Returns True when all are gone, or False if some cannot be stopped.
 
         Args:
             grace_s: time between SIGTERM and SIGKILL.
@@ -102,7 +103,7 @@ class Tree:
             if not left:
                 if self._ownership.is_lock_free(self._name):
                     self._only_ours = True
-                    return
+                    return True
                 # The holder lost its mark, or belongs to a chain that forks faster than we check.
                 left = self._ownership.lock_holders(self._name)
             force = loop.time() >= deadline or self._hurry.is_set()
@@ -111,7 +112,7 @@ class Tree:
                 self._note(EventName.NOT_SWEPT, f"{pids} cannot be stopped", None)
                 for process in left:
                     process.close()
-                return  # the lock stays held, and the next start will report it
+                return False  # the lock stays held, and the next start will report it
             if force and leader is not None:
                 self._signal_group(leader, signal.SIGKILL)  # at once for all: a chain cannot outrun it
             for process in left:

@@ -64,4 +64,4 @@ def test_a_path_is_taken_literally_whatever_is_in_it(
 
 
 def test_every_daemon_that_is_known_by_name_has_a_way_to_be_found() -> None:
-    assert list(catalog.LOCATE) == list(BUILTINS)
+    assert list(catalog.MODULES) == list(BUILTINS)

@@ -19,7 +19,7 @@ import pytest
 
 from neo_daemons.health import ChromaObserver, HttpObserver, NotReady, Observation
 from neo_daemons.health.background import Background, background
-from tests.harness import PATIENCE_S, Child, until
+from tests.harness import PATIENCE_S, PROGRAMS, Child, until
 from tests.strays import descriptors
 
 from .answers import COMPLETION, MLX, Handler, Server, routes, says
@@ -185,25 +185,7 @@ def test_a_process_that_was_forked_in_the_middle_of_a_look_looks_for_itself(
         COMPLETION(request)
 
     server = serve(routes(**MLX | {"completions": late}))
-    program = f"""
-import os, sys
-from neo_daemons.health import HttpObserver, MlxObserver
-mlx = MlxObserver({server.url!r}, timeout_s=0.3)
-web = HttpObserver({server.url!r}, name="web", path="/v1/chat/completions", timeout_s=50)
-while mlx.check().status != "unknown":
-    pass  # a look had no time, beside whatever load
-looking = web.begin()
-child = os.fork()
-os.write(1, b"forked\\n" if child else b"born\\n")
-sys.stdin.readline()
-assert web.check().status == "healthy"
-assert mlx.wait_until_ready(50).details.answers
-if child:
-    assert os.waitpid(child, 0)[1] == 0
-else:
-    os._exit(0)
-"""
-    command = [sys.executable, "-Wignore::DeprecationWarning", "-c", program]
+    command = [sys.executable, "-Wignore::DeprecationWarning", str(PROGRAMS / "forked_look.py"), server.url]
     with Child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert {process.stdout.readline(), process.stdout.readline()} == {"forked\n", "born\n"}

@@ -14,7 +14,7 @@ from .inner import HTTP, MODES, OVERRIDE, Inner, accepts, messages, results
 
 
 @MODES
-def test_attached_tests_use_the_daemons_of_a_serve_and_leave_them_alone(
+def test_attached_tests_use_the_daemons_of_a_running_supervisor_and_leave_them_alone(
     inner: Inner, project: Project, mode: tuple[str, ...]
 ) -> None:
     inner.configure(api=inner.toy(), changed=inner.toy(), down=inner.toy(exports={"DOWN": "http://${host}:${port}"}))
@@ -22,29 +22,8 @@ def test_attached_tests_use_the_daemons_of_a_serve_and_leave_them_alone(
     before = {name: project.reaches(name, "ready").pid for name in ("api", "changed", "down")}
     project.client.order("down", "stop", wait_s=PATIENCE_S)
     inner.write("conftest.py", OVERRIDE.format(colour="'blue'").replace("api", "changed"))
-    inner.write(
-        "test_attached.py",
-        """
-        import pytest
-        from pytest_neo_daemons import FaultRefused
-
-        @pytest.mark.parametrize("number", range(2))
-        def test_same(api, neo_daemons, number):
-            assert api.pid == PID and neo_daemons["api"].state == "ready"
-
-        @pytest.mark.parametrize("fault", ["kill", "pause", "stop", "restart"])
-        def test_refused(api, fault):
-            with pytest.raises(FaultRefused, match=f"cannot {fault} api: it belongs to an attached supervisor"):
-                getattr(api, fault)()
-
-        @pytest.mark.neo_daemons("api", isolated=True)
-        def test_isolated(api): pass
-
-        def test_changed(changed): pass
-
-        def test_down(down): pass
-        """.replace("PID", str(before["api"])),
-    )
+    inner.env["PID"] = str(before["api"])
+    inner.copy("attached.py", "test_attached.py")
     outcome = inner.run("--neo-daemons-attach", *mode)
     serve = project.client.status()
     assert {daemon.name: daemon.pid for daemon in serve.daemons} == {**before, "down": None}
@@ -74,7 +53,7 @@ def test_attached_tests_use_the_daemons_of_a_serve_and_leave_them_alone(
     ],
     ids=["setting", "root", "config"],
 )
-def test_the_serve_to_attach_to_is_looked_for_where_the_project_is(
+def test_attach_looks_for_the_supervisor_of_the_project(
     inner: Inner, project: Project, setting: str, arguments: list[str]
 ) -> None:
     inner.configure(api=inner.toy())
@@ -91,27 +70,11 @@ def test_the_serve_to_attach_to_is_looked_for_where_the_project_is(
     assert inner.starts() == 1
 
 
-def test_once_the_serve_is_gone_nobody_waits_for_it(inner: Inner, project: Project) -> None:
+def test_nobody_waits_for_an_attached_supervisor_that_has_exited(inner: Inner, project: Project) -> None:
     inner.configure(api=inner.toy())
     serve = project.serve()
-    inner.write(
-        "test_gone.py",
-        f"""
-        import os, signal, time
-        import pytest
-        from pytest_neo_daemons import Unavailable
-
-        def test_gone(api):
-            os.kill({serve.pid}, signal.SIGTERM)
-            with pytest.raises(Unavailable, match="supervisor"):
-                while time.sleep(0.01) is None:
-                    api.pid
-
-        def test_after(api):
-            with pytest.raises(Unavailable, match="supervisor"):
-                api.pid
-        """,
-    )
+    inner.env["SERVE"] = str(serve.pid)
+    inner.copy("attached_gone.py", "test_gone.py")
     began = time.monotonic()
     outcome = inner.run("--neo-daemons-attach")
     assert time.monotonic() - began < RECOVERY_S, outcome.text
@@ -122,32 +85,8 @@ def test_a_daemon_given_by_its_url_is_used_and_never_signalled(inner: Inner) -> 
     port, dead = free_port(), free_port()
     inner.configure(own=inner.toy())
     inner.write("helpers.py", HTTP)
-    inner.write(
-        "test_url.py",
-        f"""
-        import pytest
-        from helpers import get
-        from pytest_neo_daemons import FaultRefused
-
-        def test_used(api, neo_daemons):
-            assert (api.pid, api.external, api.state, api.data_dir) == (None, True, "external", None)
-            assert (api.url, api.host, api.port) == ("http://127.0.0.1:{port}", "127.0.0.1", {port})
-            assert get(api.url) == 200 and set(neo_daemons) == {{"own", "api", "dead"}}
-
-        @pytest.mark.parametrize("fault", ["kill", "pause", "stop", "restart"])
-        def test_refused(api, fault):
-            with pytest.raises(FaultRefused, match=f"cannot {{fault}} api: it is external"):
-                getattr(api, fault)()
-
-        @pytest.mark.neo_daemons("api", isolated=True)
-        def test_isolated(api): pass
-
-        def test_dead(dead): pass
-
-        def test_own(own):
-            assert get(own.url) == 200
-        """,
-    )
+    inner.env["PORT"] = str(port)
+    inner.copy("given_by_url.py", "test_url.py")
     with Child([*TOY, f"port={port}"]) as process:
         try:
             until(lambda: accepts(port), "the toy's port")
@@ -177,9 +116,7 @@ def test_a_daemon_given_by_its_url_is_used_and_never_signalled(inner: Inner) -> 
         ("chroma", "http://db/$x", {"CHROMA_HOST": "db", "CHROMA_PORT": "80", "CHROMA_URL": "http://db/$$x"}),
     ],
 )
-def test_the_exports_of_an_external_daemon_lead_where_its_url_leads(
-    name: str, url: str, exports: dict[str, str]
-) -> None:
+def test_exports_of_an_external_daemon_point_to_its_url(name: str, url: str, exports: dict[str, str]) -> None:
     assert external(name, url).exports == exports
 
 

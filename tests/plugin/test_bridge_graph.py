@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_neo_daemons import BridgeGraph
 
 
-def test_deliveries_to_an_agent_are_not_those_to_one_whose_name_ends_alike(tmp_path: Path) -> None:
+def test_deliveries_to_an_agent_exclude_those_to_agents_whose_names_end_the_same(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "graph.db")) as connection, connection:
         connection.execute("CREATE TABLE Nodes (id, data)")
         connection.execute("CREATE TABLE Edges (id, source, target, type, data)")

@@ -44,39 +44,10 @@ HOSTILE = {
 
 
 @pytest.mark.real
-def test_clients_do_not_go_by_the_developers_environment(inner: Inner) -> None:
+def test_clients_ignore_the_developers_environment(inner: Inner) -> None:
     inner.env |= HOSTILE
     inner.write(".env", "\n".join(f"{name}={value}" for name, value in HOSTILE.items() if name.startswith("CHROMA_")))
-    inner.write(
-        "test_clients.py",
-        """
-        import os
-
-        def ask(client):
-            messages = [{"role": "user", "content": "hi"}]
-            answer = client.chat.completions.create(model="default_model", messages=messages, max_tokens=2)
-            assert answer.choices
-
-        def test_chroma(chroma_client, chroma):
-            notes = chroma_client.create_collection("notes", embedding_function=None)
-            notes.add(ids=["1"], embeddings=[[1.0, 2.0]])
-            assert notes.count() == 1
-            settings = chroma_client.get_settings()
-            assert (settings.chroma_server_host, settings.chroma_server_http_port) == (chroma.host, chroma.port)
-            assert not settings.chroma_server_headers or "X-Token" not in settings.chroma_server_headers
-
-        def test_mlx(mlx_client):
-            ask(mlx_client)
-            assert str(mlx_client.base_url).startswith("http://127.0.0.1:")
-            assert (mlx_client.api_key, mlx_client.organization, mlx_client.project) == ("none", None, None)
-            assert "X-Token" not in mlx_client.default_headers
-            ask(mlx_client.with_options(timeout=30))
-
-        def test_the_tests_own_environment_is_as_it_was():
-            assert os.environ["OPENAI_API_KEY"] == "secret"
-            assert os.environ["HTTP_PROXY"] == "http://127.0.0.1:9"
-        """,
-    )
+    inner.copy("clients.py", "test_clients.py")
     outcome = inner.run("-p", "no:randomly")
     assert outcome.counts() == {"passed": 3}, outcome.text
 
@@ -99,7 +70,7 @@ OWN = """
 
 
 @pytest.mark.real
-def test_clients_reach_the_daemon_where_a_project_calls_something_else_like_it(inner: Inner) -> None:
+def test_clients_reach_the_daemon_despite_a_project_fixture_of_the_same_name(inner: Inner) -> None:
     inner.write("conftest.py", OWN)
     inner.write(
         "test_own.py",
@@ -117,7 +88,7 @@ def test_clients_reach_the_daemon_where_a_project_calls_something_else_like_it(i
     assert inner.run(on=False).counts() == {"passed": 1, "skipped": 1}, inner.output()
 
 
-def test_a_client_of_a_daemon_that_is_not_configured_says_so_beside_a_projects_own(inner: Inner) -> None:
+def test_a_client_of_an_unconfigured_daemon_says_so_despite_a_project_fixture_of_that_name(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("conftest.py", OWN.replace("mlx(mlx)", "mlx()").replace("return mlx.url", "return 'http://'"))
     inner.write(
@@ -136,26 +107,8 @@ def test_a_client_of_a_daemon_that_is_not_configured_says_so_beside_a_projects_o
 
 
 @pytest.mark.real
-def test_a_client_of_chroma_leaves_no_descriptor_and_no_database_behind(inner: Inner) -> None:
+def test_the_chroma_client_leaves_no_descriptor_or_database_behind(inner: Inner) -> None:
     inner.configure(chroma={})
-    inner.write(
-        "test_client.py",
-        """
-        import json, os, pytest, urllib.request
-
-        SEEN = []
-
-        @pytest.mark.parametrize("number", range(4))
-        def test_client(chroma_client, chroma, number):
-            chroma_client.create_collection("things").add(ids=["1"], embeddings=[[0.0, 1.0]])
-            SEEN.append(len(os.listdir("/proc/self/fd")))
-
-        def test_left(chroma):
-            assert SEEN[-1] == SEEN[1], SEEN
-            url = f"{chroma.url}/api/v2/tenants/default_tenant/databases"
-            databases = json.load(urllib.request.urlopen(url, timeout=20))
-            assert [database["name"] for database in databases] == ["default_database"]
-        """,
-    )
+    inner.copy("clients_left.py", "test_client.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 5}, outcome.text

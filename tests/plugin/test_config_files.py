@@ -36,7 +36,7 @@ DEEP = "x = " + "[" * 5000 + "]" * 5000 + "\n"
         ("pyproject.toml", DEEP, None),
     ],
 )
-def test_it_is_found_where_the_configuration_is(
+def test_daemons_are_read_from_the_file_that_a_run_would_load(
     tmp_path: Path, name: str, content: str | bytes, daemons: list[str] | None
 ) -> None:
     path = tmp_path / name
@@ -51,14 +51,14 @@ def test_it_is_found_where_the_configuration_is(
         assert daemons is None or [definition.name for definition in configuration.definitions] == daemons
 
 
-def test_what_cannot_be_read_is_found_all_the_same(tmp_path: Path) -> None:
+def test_an_unreadable_configuration_still_counts_as_found(tmp_path: Path) -> None:
     (tmp_path / "neo-daemons.toml").symlink_to("nowhere")
     assert file_daemons(tmp_path / "neo-daemons.toml") == []
     with pytest.raises(ConfigError):
         load(directory=tmp_path)
 
 
-def test_a_configuration_that_no_parser_survives_ends_no_run_without_the_flag(inner: Inner) -> None:
+def test_without_the_flag_a_configuration_that_crashes_the_parser_does_not_end_the_run(inner: Inner) -> None:
     inner.write("test_plain.py", "def test_plain(): pass\n")
     inner.write("below/test_plain.py", "def test_plain(): pass\n")
     inner.write("below/neo-daemons.toml", DEEP)

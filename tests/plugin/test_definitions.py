@@ -7,30 +7,10 @@ import pytest
 from .inner import COLOURED, MODES, OVERRIDE, PARALLEL, Inner, lines, messages, refused, results
 
 
-def test_hooks_change_the_definitions_once_and_hear_of_the_daemons(inner: Inner) -> None:
+def test_hooks_change_the_definitions_once_and_are_told_about_the_daemons(inner: Inner) -> None:
     inner.configure(api=inner.toy(), gone=inner.toy())
     inner.copy("hooks_conftest.py", "conftest.py")
-    inner.write(
-        "test_hooks.py",
-        """
-        import pathlib
-
-        def environ(daemon):
-            return pathlib.Path(f"/proc/{daemon.pid}/environ").read_bytes().split(bytes(1))
-
-        def test_changed(api):
-            assert b"COLOUR=blue" in environ(api)
-
-        def test_added(added):
-            assert b"COLOUR=blue" not in environ(added)
-
-        def test_killed(api):
-            api.kill()
-            api.wait_ready()
-
-        def test_gone(gone): pass
-        """,
-    )
+    inner.copy("hooks.py", "test_hooks.py")
     outcome = inner.run("-n", "1")
     assert results(outcome) == {
         "test_changed": "passed",
@@ -49,7 +29,7 @@ def test_hooks_change_the_definitions_once_and_hear_of_the_daemons(inner: Inner)
     assert inner.starts() == 3
 
 
-def test_a_hook_that_makes_a_wrong_definition_is_a_usage_error(inner: Inner) -> None:
+def test_a_hook_that_makes_an_invalid_definition_is_a_usage_error(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "conftest.py", "def pytest_neo_daemons_definitions(definitions):\n    definitions['api'] = 'http://x'\n"
@@ -64,7 +44,7 @@ WRONG = pytest.mark.parametrize(
 
 
 @WRONG
-def test_a_hook_that_makes_what_no_supervisor_could_read_is_a_usage_error(
+def test_a_hook_that_makes_a_definition_no_supervisor_can_read_is_a_usage_error(
     inner: Inner, setting: str, field: str
 ) -> None:
     inner.configure(api=inner.toy())
@@ -82,7 +62,7 @@ def test_a_hook_that_makes_what_no_supervisor_could_read_is_a_usage_error(
 
 
 @WRONG
-def test_a_definition_fixture_that_makes_what_no_supervisor_could_read_fails_the_test_and_no_supervisor(
+def test_a_fixture_that_makes_a_definition_no_supervisor_can_read_fails_only_the_test(
     inner: Inner, setting: str, field: str
 ) -> None:
     inner.configure(api=inner.toy())
@@ -109,7 +89,7 @@ def test_a_definition_fixture_that_makes_what_no_supervisor_could_read_fails_the
 
 
 @MODES
-def test_an_overridden_definition_is_all_that_is_ever_started(inner: Inner, mode: tuple[str, ...]) -> None:
+def test_only_the_overridden_definition_is_ever_started(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())
     inner.write("conftest.py", OVERRIDE.format(colour="'blue'"))
     inner.write("test_over.py", COLOURED.format(expected="'COLOUR=blue'"))
@@ -118,43 +98,20 @@ def test_an_overridden_definition_is_all_that_is_ever_started(inner: Inner, mode
     assert inner.starts() == 1
 
 
-def test_an_overridden_definition_counts_too_where_a_daemon_is_reached_by_a_marker_or_by_its_name(
+def test_an_overridden_definition_applies_to_daemons_reached_by_marker_or_name(
     inner: Inner,
 ) -> None:
     inner.configure(api=inner.toy(), other=inner.toy(), config=inner.toy())
     inner.write(
         "conftest.py", OVERRIDE.format(colour="'blue'") + OVERRIDE.format(colour="'red'").replace("api", "other")
     )
-    inner.write(
-        "test_over.py",
-        """
-        import pathlib, pytest
-
-        def colour(daemon):
-            lines = pathlib.Path(f"/proc/{daemon.pid}/environ").read_text().split(chr(0))
-            return [line for line in lines if line.startswith("COLOUR=")]
-
-        @pytest.mark.neo_daemons("api", "config")
-        def test_marker(): pass
-
-        @pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.neo_daemons("api"))])
-        def test_parameter(number, request):
-            assert any("api" in name for name in request.fixturenames) == (number == 2)
-
-        def test_marked(neo_daemons):
-            assert colour(neo_daemons["api"]) == ["COLOUR=blue"]
-            assert colour(neo_daemons["config"]) == []
-
-        def test_index(neo_daemons):
-            assert colour(neo_daemons["other"]) == ["COLOUR=red"]
-        """,
-    )
+    inner.copy("overridden.py", "test_over.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 5}, outcome.text
     assert inner.starts() == 3
 
 
-def test_definitions_that_differ_from_worker_to_worker_are_refused(inner: Inner) -> None:
+def test_definitions_that_differ_between_workers_are_refused(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("conftest.py", OVERRIDE.format(colour="str(tmp_path_factory.getbasetemp())"))
     inner.write("test_over.py", COLOURED.format(expected="'TMPDIR=' + __import__('os').environ['TMPDIR']"))

@@ -83,7 +83,7 @@ class Failure:
         ("unavailable", ("neural-link", "/nowhere/neo", "checkout")),
     ],
 )
-def test_a_daemon_that_cannot_start_is_an_error_of_the_tests_that_need_it(
+def test_a_daemon_that_cannot_start_is_an_error_in_the_tests_that_need_it(
     inner: Inner, how: str, said: tuple[str, ...]
 ) -> None:
     counter = inner.root / "starts"

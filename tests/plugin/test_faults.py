@@ -43,59 +43,10 @@ ENDED_BY_XDIST = {
 }
 """Fault and mode after which a run does not go on, for no reason of ours."""
 
-CONFTEST = """
-    import contextlib, os, pathlib, signal, time, urllib.request
-    import pytest
-
-    HERE = pathlib.Path(__file__).parent
-    FAULT = os.environ["FAULT"]
-    STRUCK = ("test_0", "test_struck")
-
-    def get(url):
-        with urllib.request.urlopen(url, timeout=20) as answer:
-            return answer.status
-
-    @pytest.fixture
-    def broken():
-        if FAULT == "setup error":
-            raise RuntimeError("broken")
-
-    @pytest.fixture
-    def strike(request, api, neo_daemons):
-        def strike():
-            import json
-            if FAULT == "failing test" or FAULT == "-x":
-                raise AssertionError("failing")
-            if FAULT == "pytest.exit":
-                pytest.exit("enough")
-            if FAULT in ("Ctrl-C", "SIGTERM", "SIGKILL of the controller"):
-                (HERE / "here").touch()
-                time.sleep(300)
-            if FAULT == "SIGKILL of a worker":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if FAULT == "SIGKILL of the supervisor":
-                record = neo_daemons.state_dir / "supervisor.json"
-                os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
-            if FAULT == "SIGKILL of a daemon":
-                os.kill(api.pid, signal.SIGKILL)
-                get(api.url)
-            if FAULT == "SIGSTOP of a daemon":
-                os.kill(api.pid, signal.SIGSTOP)
-                get(api.url)
-        return strike
-"""
 STRUCK = """
-    def test_struck(broken, api, strike):
-        strike()
-"""
-OTHERS = """
-    import pytest
-    from conftest import HERE, get
 
-    @pytest.mark.parametrize("number", range({count}))
-    def test_other(api, number):
-        assert get(api.url) == 200
-        (HERE / f"ran-{file}-{{number}}").touch()
+def test_struck(broken, api, strike):
+    strike()
 """
 
 
@@ -113,10 +64,11 @@ def write(inner: Inner, fault: str) -> None:
     # Only where it is to strike: on a busy machine it could do so elsewhere too.
     live = {"live": LIVE} if fault == "SIGSTOP of a daemon" else {}
     inner.configure(api=inner.toy(**live), other=inner.toy())
-    inner.write("conftest.py", CONFTEST)
+    inner.copy("faults_conftest.py", "conftest.py")
     for file in range(FILES):
-        own = STRUCK if file == 0 else ""
-        inner.write(f"test_{file}.py", OTHERS.format(count=PER_FILE, file=file).rstrip() + "\n" + own)
+        inner.copy("faults_others.py", f"test_{file}.py")
+    with (inner.root / "test_0.py").open("a") as struck:
+        struck.write(STRUCK)
 
 
 def ran(inner: Inner) -> int:
@@ -133,7 +85,7 @@ def ran(inner: Inner) -> int:
         if (fault, mode) not in ENDED_BY_XDIST
     ],
 )
-def test_a_run_goes_on(inner: Inner, bystander: int, fault: str, struck: str, mode: str) -> None:
+def test_a_run_survives_every_fault(inner: Inner, bystander: int, fault: str, struck: str, mode: str) -> None:
     write(inner, fault)
     outcome = inner.run(*MODES[mode])
     assert inner.left() == []
@@ -152,7 +104,7 @@ def test_a_run_goes_on(inner: Inner, bystander: int, fault: str, struck: str, mo
 @pytest.mark.matrix
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", ["-x", "pytest.exit"])
-def test_a_run_that_ends_early(inner: Inner, bystander: int, fault: str, mode: str) -> None:
+def test_a_run_that_ends_early_leaves_nothing(inner: Inner, bystander: int, fault: str, mode: str) -> None:
     write(inner, fault)
     outcome = inner.run(*MODES[mode], *(["-x"] if fault == "-x" else []))
     assert outcome.code in (1, 2)
@@ -162,7 +114,7 @@ def test_a_run_that_ends_early(inner: Inner, bystander: int, fault: str, mode: s
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "alone"])
-def test_a_worker_that_is_killed_and_not_replaced(inner: Inner, bystander: int, mode: str) -> None:
+def test_a_worker_that_is_killed_and_not_replaced_leaves_nothing(inner: Inner, bystander: int, mode: str) -> None:
     write(inner, "SIGKILL of a worker")
     outcome = inner.run(*MODES[mode], "--max-worker-restart", "0")
     assert outcome.code == 1
@@ -173,7 +125,7 @@ def test_a_worker_that_is_killed_and_not_replaced(inner: Inner, bystander: int, 
 @pytest.mark.matrix
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("fault", ["Ctrl-C", "SIGTERM", "SIGKILL of the controller"])
-def test_a_run_that_is_ended(inner: Inner, bystander: int, fault: str, mode: str) -> None:
+def test_an_interrupted_or_killed_run_leaves_nothing(inner: Inner, bystander: int, fault: str, mode: str) -> None:
     write(inner, fault)
     process = inner.popen(*MODES[mode])
     inner.reaches("here")
@@ -192,31 +144,11 @@ def test_a_run_that_is_ended(inner: Inner, bystander: int, fault: str, mode: str
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "alone"])
-def test_a_worker_that_runs_out_of_tests_leaves_the_daemons_to_the_others(inner: Inner, mode: str) -> None:
+def test_daemons_outlive_a_worker_that_runs_out_of_tests(inner: Inner, mode: str) -> None:
     inner.configure(api=inner.toy())
     inner.env["FAULT"] = "none"
-    inner.write("conftest.py", CONFTEST)
-    inner.write(
-        "test_long.py",
-        """
-        import os, time
-        from conftest import HERE, get
-
-        def others():
-            me = os.environ["PYTEST_XDIST_WORKER"]
-            return [path for path in HERE.glob("gone-*") if path.name != f"gone-{me}"]
-
-        def test_short(api):
-            pass
-
-        def test_long(api):
-            deadline = time.monotonic() + 60
-            while os.environ["PYTEST_XDIST_WORKER_COUNT"] != "1" and not others():
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            assert get(api.url) == 200
-        """,
-    )
+    inner.copy("faults_conftest.py", "conftest.py")
+    inner.copy("long_and_short.py", "test_long.py")
     inner.write(
         "plug.py",
         """
@@ -249,7 +181,7 @@ def test_two_runs_at_once_are_independent(inner: Inner) -> None:
     assert inner.starts() == 2
 
 
-def test_what_dead_runs_left_is_reaped_and_mentioned(inner: Inner) -> None:
+def test_leftovers_of_dead_runs_are_reaped_and_reported(inner: Inner) -> None:
     write(inner, "SIGKILL of the controller")
     first = inner.popen("test_0.py")
     inner.reaches("here")

@@ -12,7 +12,7 @@ from pytest_neo_daemons import Daemon
 from .inner import HTTP, PARALLEL, Inner, results
 
 
-def test_a_handle_tells_and_does_what_it_says(inner: Inner) -> None:
+def test_a_handle_reports_on_its_daemon_and_controls_it(inner: Inner) -> None:
     inner.configure(
         api=inner.toy(
             "write=hello there",
@@ -31,31 +31,12 @@ def test_a_handle_tells_and_does_what_it_says(inner: Inner) -> None:
 def test_a_daemon_may_be_killed_again_and_again(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("helpers.py", HTTP)
-    inner.write(
-        "test_kills.py",
-        """
-        import pytest
-        from helpers import get
-
-        @pytest.mark.parametrize("number", range(3))
-        def test_waits(api, number):
-            pid = api.pid
-            api.kill()
-            api.wait_ready()
-            assert api.pid not in (None, pid) and get(api.url) == 200
-
-        def test_leaves_it_dead(api):
-            api.kill()
-
-        def test_after_dead(api):
-            assert get(api.url) == 200
-        """,
-    )
+    inner.copy("kills.py", "test_kills.py")
     assert inner.run().counts() == {"passed": 5}, inner.output()
     assert inner.starts() == 5
 
 
-def test_exported_variables_are_in_the_environment_of_the_tests_only(inner: Inner) -> None:
+def test_exported_variables_are_set_only_while_tests_run(inner: Inner) -> None:
     inner.configure(api=inner.toy(exports={"API_URL": "http://${host}:${port}", "API_PORT": "${port}"}))
     inner.env["API_URL"] = "mine"
     inner.write(
@@ -91,29 +72,7 @@ def test_exported_variables_are_in_the_environment_of_the_tests_only(inner: Inne
 
 def test_exported_variables_follow_a_daemon_to_another_port(inner: Inner) -> None:
     inner.configure(api=inner.toy(exports={"API_PORT": "${port}"}))
-    inner.write(
-        "test_env.py",
-        """
-        import os, socket, pytest
-
-        @pytest.fixture(scope="module")
-        def taken():
-            with socket.socket() as taken:
-                yield taken
-
-        def test_moves(api, taken):
-            old = api.port
-            api.stop()
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            taken.bind(("127.0.0.1", old))
-            taken.listen()
-            api.start()
-            assert old != api.port and os.environ["API_PORT"] == str(api.port)
-
-        def test_next(api, taken):
-            assert os.environ["API_PORT"] == str(api.port)
-        """,
-    )
+    inner.copy("exports.py", "test_env.py")
     outcome = inner.run("-o", "neo_daemons_export_env=true")
     assert outcome.counts() == {"passed": 2}, outcome.text
 
@@ -121,7 +80,7 @@ def test_exported_variables_follow_a_daemon_to_another_port(inner: Inner) -> Non
 @pytest.mark.parametrize(
     ("url", "port"), [("http://host", 80), ("https://host/v1", 443), ("http://host:8", 8), (None, None)]
 )
-def test_a_daemon_given_by_a_url_without_a_port_has_that_of_its_scheme(url: str | None, port: int | None) -> None:
+def test_a_url_without_a_port_means_the_default_port_of_its_scheme(url: str | None, port: int | None) -> None:
     session: Any = SimpleNamespace(need=lambda name, wait_s: SimpleNamespace(url=url, ports={}, ready=True))
     handle = Daemon(session, "api", lambda: None)
     handle.wait_ready()

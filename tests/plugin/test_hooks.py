@@ -14,7 +14,9 @@ FAILURES = (
 
 
 @pytest.mark.parametrize("statement", FAILURES)
-def test_definitions_that_fail_are_a_usage_error_and_unknown_without_the_flag(inner: Inner, statement: str) -> None:
+def test_a_failing_definitions_hook_is_a_usage_error_and_is_ignored_without_the_flag(
+    inner: Inner, statement: str
+) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "conftest.py",
@@ -38,7 +40,7 @@ def test_definitions_that_fail_are_a_usage_error_and_unknown_without_the_flag(in
 
 
 @pytest.mark.parametrize("statement", FAILURES)
-def test_ready_that_fails_is_a_line_of_the_summary(inner: Inner, statement: str) -> None:
+def test_a_failing_ready_hook_is_reported_in_the_summary(inner: Inner, statement: str) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "conftest.py",

@@ -6,7 +6,7 @@ from .inner import COLOURED, MODES, OVERRIDE, Inner, lines, results
 
 
 @MODES
-def test_an_isolated_test_has_a_daemon_of_its_own_that_ends_with_it(inner: Inner, mode: tuple[str, ...]) -> None:
+def test_an_isolated_test_has_its_own_daemon_which_ends_with_it(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy(data_dir="data"))
     inner.copy("isolated.py", "test_marker.py")
     if not mode:  # with workers, others' tests end meanwhile
@@ -30,7 +30,7 @@ def test_an_isolated_test_has_a_daemon_of_its_own_that_ends_with_it(inner: Inner
     assert inner.starts() == 1 + 3 + 3  # kill, restart and start of the first
 
 
-def test_an_isolated_test_has_the_definition_that_is_overridden_beside_it(inner: Inner) -> None:
+def test_an_isolated_test_uses_the_definition_overridden_in_its_directory(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     plain = "'TMPDIR=' + __import__('os').environ['TMPDIR']"
     inner.write("a/test_first.py", COLOURED.format(expected=plain))
@@ -44,29 +44,10 @@ def test_an_isolated_test_has_the_definition_that_is_overridden_beside_it(inner:
     assert inner.starts() == 1 + 4
 
 
-def test_an_isolated_instance_is_called_like_no_other(inner: Inner) -> None:
+def test_an_isolated_instance_has_a_unique_name(inner: Inner) -> None:
     names = [f"api-main-{number}" for number in (1, 2)]
     inner.configure(api=inner.toy(), **{name: inner.toy() for name in names})
-    inner.write(
-        "test_names.py",
-        """
-        import pytest
-
-        SEEN = set()
-
-        def test_first(api_main_1, api_main_2):
-            SEEN.update({api_main_1.pid, api_main_2.pid})
-
-        @pytest.mark.neo_daemons("api", isolated=True)
-        @pytest.mark.parametrize("number", [1, 2])
-        def test_isolated(api, number):
-            assert api.name not in SEEN and api.pid not in SEEN
-            SEEN.update({api.pid, api.name})
-
-        def test_last(api_main_1, api_main_2):
-            assert {api_main_1.pid, api_main_2.pid} <= SEEN
-        """,
-    )
+    inner.copy("isolated_names.py", "test_names.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 4}, outcome.text
     assert inner.starts() == 4

@@ -12,43 +12,20 @@ from .inner import Inner
 
 SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
 """pytest-asyncio warns without it."""
-ASYNC = """
-    import asyncio, urllib.request
-    import pytest, pytest_asyncio
-
-    @pytest_asyncio.fixture(scope="session", loop_scope="session")
-    async def answer(api):
-        return await asyncio.to_thread(lambda: urllib.request.urlopen(api.url).status)
-
-    @pytest.mark.asyncio(loop_scope="session")
-    async def test_async(answer, api):
-        await asyncio.sleep(0)
-        assert answer == 200 and api.pid
-
-    @pytest.mark.timeout(60)
-    def test_sync(api):
-        assert api.state == "ready"
-
-    @pytest.mark.asyncio
-    @pytest.mark.neo_daemons("api", isolated=True)
-    async def test_isolated(api):
-        pid = api.pid
-        api.kill()
-        api.wait_ready()
-        assert api.pid != pid
-"""
 
 
 @pytest.mark.parametrize("mode", [(), ("-n", "2"), ("-p", "no:xdist")], ids=["alone", "n2", "no xdist"])
-def test_beside_pytest_asyncio_and_pytest_timeout_with_warnings_as_errors(inner: Inner, mode: tuple[str, ...]) -> None:
+def test_the_plugin_works_beside_pytest_asyncio_and_pytest_timeout_with_warnings_as_errors(
+    inner: Inner, mode: tuple[str, ...]
+) -> None:
     inner.without = ("cacheprovider",)
     inner.configure(api=inner.toy())
-    inner.write("test_async.py", ASYNC)
+    inner.copy("asynchronous.py", "test_async.py")
     outcome = inner.run(*mode, "--strict-markers", "-W", "error", *SCOPE)
     assert outcome.counts() == {"passed": 3}, outcome.text
 
 
-def test_a_timeout_while_a_daemon_starts_is_an_error_of_that_test_alone(inner: Inner) -> None:
+def test_a_timeout_while_a_daemon_starts_is_an_error_in_that_test_alone(inner: Inner) -> None:
     inner.configure(slow=inner.toy(ready={"type": "log", "pattern": "never"}, start_grace_s=600.0), api=inner.toy())
     inner.write(
         "test_slow.py",
@@ -69,7 +46,7 @@ def test_a_timeout_while_a_daemon_starts_is_an_error_of_that_test_alone(inner: I
 
 
 @pytest.mark.parametrize("elsewhere", ["another file system", "another pid namespace"])
-def test_workers_that_cannot_reach_the_session_have_their_own_and_say_so(inner: Inner, elsewhere: str) -> None:
+def test_workers_that_cannot_reach_the_session_start_their_own_and_say_so(inner: Inner, elsewhere: str) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "test_api.py",
@@ -101,7 +78,7 @@ def test_workers_that_cannot_reach_the_session_have_their_own_and_say_so(inner: 
     "arguments",
     ["-p no:xdist --strict-markers -W error -q", "-p no:terminal", "-p no:terminal -n 2"],
 )
-def test_without_other_plugins_nothing_is_missed(inner: Inner, arguments: str) -> None:
+def test_the_plugin_works_without_other_plugins(inner: Inner, arguments: str) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "test_on.py",
@@ -122,7 +99,7 @@ def test_without_other_plugins_nothing_is_missed(inner: Inner, arguments: str) -
     assert inner.left() == []
 
 
-def test_the_plugin_uses_nothing_that_pytest_keeps_to_itself() -> None:
+def test_the_plugin_imports_no_private_module_of_pytest() -> None:
     import pytest_neo_daemons
 
     private = []

@@ -26,7 +26,9 @@ def test_the_flag_may_stand_before_a_path(inner: Inner) -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_looking_starts_nothing_and_leaves_nothing(inner: Inner, arguments: tuple[str, ...], shown: str) -> None:
+def test_options_that_only_list_start_nothing_and_leave_nothing(
+    inner: Inner, arguments: tuple[str, ...], shown: str
+) -> None:
     inner.configure(api=inner.toy())
     inner.write("pytest.ini", "[pytest]\nneo_daemons = true\nneo_daemons_keep = 10m\n")
     inner.write("test_on.py", "def test_api(api):\n    raise AssertionError\n")
@@ -61,7 +63,7 @@ def test_looking_starts_nothing_and_leaves_nothing(inner: Inner, arguments: tupl
         ("-o neo_daemons_keep=soon", ("-o neo_daemons_keep = soon: invalid duration",)),
     ],
 )
-def test_an_option_that_makes_no_sense_is_a_usage_error(inner: Inner, arguments: str, words: tuple[str, ...]) -> None:
+def test_an_invalid_option_is_a_usage_error(inner: Inner, arguments: str, words: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())
     inner.write("broken.toml", "[daemons.api\n")
     inner.write("tests/test_on.py", "def test_api(api): pass\n")
@@ -81,7 +83,7 @@ def test_an_option_that_makes_no_sense_is_a_usage_error(inner: Inner, arguments:
         ("neo_daemons_export_env = maybe", ("pytest.ini: neo_daemons_export_env = ", "maybe", "true or false")),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_a_usage_error(inner: Inner, setting: str, words: tuple[str, ...]) -> None:
+def test_an_invalid_setting_is_a_usage_error(inner: Inner, setting: str, words: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())
     inner.write("pytest.ini", f"[pytest]\nneo_daemons = true\n{setting}\n")
     inner.write("test_on.py", "def test_api(api): pass\n")

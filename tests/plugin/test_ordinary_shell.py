@@ -34,7 +34,9 @@ def downstream(inner: Inner) -> Inner:
         ("LC_ALL", "xx_YY.unknown"),
     ],
 )
-def test_a_run_does_not_miss_what_it_does_not_need(downstream: Inner, variable: str, value: str | None) -> None:
+def test_a_run_works_whatever_is_in_variables_that_it_does_not_need(
+    downstream: Inner, variable: str, value: str | None
+) -> None:
     downstream.env.pop(variable, None)
     if value is not None:
         downstream.env[variable] = value
@@ -43,7 +45,9 @@ def test_a_run_does_not_miss_what_it_does_not_need(downstream: Inner, variable: 
     assert outcome.counts() == {"passed": 1}
 
 
-def test_a_temporary_directory_too_deep_for_a_socket_and_no_runtime_directory(downstream: Inner) -> None:
+def test_a_run_works_with_a_temporary_directory_too_deep_for_a_socket_and_no_runtime_directory(
+    downstream: Inner,
+) -> None:
     deep = downstream.tmp / ("a-long-directory-name-" * 4)
     deep.mkdir(mode=0o700)
     downstream.env |= {"TMPDIR": str(deep), "XDG_RUNTIME_DIR": "/run/user/0/no"}
@@ -51,7 +55,7 @@ def test_a_temporary_directory_too_deep_for_a_socket_and_no_runtime_directory(do
     assert outcome.code == 0, outcome.text
 
 
-def test_a_temporary_directory_that_is_not_utf8_is_said_in_one_line(downstream: Inner) -> None:
+def test_a_temporary_directory_that_is_not_utf8_is_reported_in_one_line(downstream: Inner) -> None:
     directory = downstream.tmp / NOT_UTF8
     directory.mkdir(mode=0o700)
     downstream.env["TMPDIR"] = str(directory)
@@ -61,7 +65,7 @@ def test_a_temporary_directory_that_is_not_utf8_is_said_in_one_line(downstream: 
     assert "INTERNALERROR" not in outcome.text
 
 
-def test_a_project_that_is_not_utf8_is_said_in_one_line(downstream: Inner) -> None:
+def test_a_project_path_that_is_not_utf8_is_reported_in_one_line(downstream: Inner) -> None:
     root = downstream.root / NOT_UTF8
     root.mkdir()
     for name in ("neo-daemons.toml", "test_web.py"):
@@ -72,7 +76,7 @@ def test_a_project_that_is_not_utf8_is_said_in_one_line(downstream: Inner) -> No
     assert "INTERNALERROR" not in outcome.text
 
 
-def test_files_that_cannot_be_made_are_said_in_one_line(downstream: Inner) -> None:
+def test_files_that_cannot_be_created_are_reported_in_one_line(downstream: Inner) -> None:
     downstream.env["TMPDIR"] = str(downstream.tmp)
     (downstream.tmp / f"neo-daemons-{os.geteuid()}").write_text("not a directory")
     outcome = downstream.run()

@@ -16,66 +16,15 @@ pytestmark = pytest.mark.long
 @pytest.mark.parametrize("fault", ["pause", "stop", "kill"])
 def test_a_forgotten_fault_is_repaired_before_fixtures_are_torn_down(inner: Inner, fault: str) -> None:
     inner.configure(api=inner.toy())
-    inner.write(
-        "test_forgets.py",
-        f"""
-        import urllib.request
-        import pytest
-
-        def get(daemon):
-            return urllib.request.urlopen(daemon.url, timeout=5).status
-
-        @pytest.fixture
-        def built(api):
-            yield api
-            assert get(api) == 200
-
-        def test_forgets(api, built):
-            api.{fault}()
-
-        def test_next(built):
-            assert get(built) == 200
-
-        def test_forgets_and_fails(api, built):
-            api.{fault}()
-            raise AssertionError("on purpose")
-
-        def test_last(api):
-            assert get(api) == 200 and api.state == "ready"
-        """,
-    )
+    inner.env["FAULT"] = fault
+    inner.copy("forgets.py", "test_forgets.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 3, "failed": 1}, outcome.text
 
 
-def test_a_stopped_daemon_is_not_started_by_waiting_for_it(inner: Inner) -> None:
+def test_waiting_for_a_stopped_daemon_does_not_start_it(inner: Inner) -> None:
     inner.configure(api=inner.toy())
-    inner.write(
-        "test_waits.py",
-        """
-        import pytest
-        from pytest_neo_daemons import Unavailable
-
-        @pytest.fixture(params=["shared", "own"])
-        def daemon(request, api, new_daemon):
-            return api if request.param == "shared" else new_daemon("api")
-
-        def test_waits(daemon, neo_daemons):
-            daemon.stop()
-            for timeout_s in (0.1, 60):
-                with pytest.raises(Unavailable, match=r"was stopped and stays stopped until start\\(\\)"):
-                    daemon.wait_ready(timeout_s)
-            assert (daemon.pid, daemon.state) == (None, "stopped")
-            daemon.start()
-            daemon.wait_ready(0)
-            daemon.stop()
-            daemon.restart()
-            assert daemon.state == "ready"
-
-        def test_next(api):
-            assert api.state == "ready"
-        """,
-    )
+    inner.copy("waits_for_stopped.py", "test_waits.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 3}, outcome.text
 
@@ -83,7 +32,7 @@ def test_a_stopped_daemon_is_not_started_by_waiting_for_it(inner: Inner) -> None
 # Daemons that others need
 
 
-def test_a_dependant_is_tried_again_when_what_it_needs_is_better(inner: Inner) -> None:
+def test_a_dependant_is_retried_once_its_requirement_can_start(inner: Inner) -> None:
     broken = inner.root / "broken"
     broken.touch()
     inner.configure(
@@ -115,7 +64,7 @@ def test_a_dependant_is_tried_again_when_what_it_needs_is_better(inner: Inner) -
     }, outcome.text
 
 
-def test_a_dependant_that_fails_again_and_again_is_given_up(inner: Inner) -> None:
+def test_a_dependant_that_keeps_failing_is_given_up(inner: Inner) -> None:
     starts = inner.root / "starts"
     broken = {
         "command": ["sh", "-c", f"echo start >> '{starts}'; exit 3"],
@@ -137,7 +86,7 @@ def test_a_dependant_that_fails_again_and_again_is_given_up(inner: Inner) -> Non
     assert 2 <= len(starts.read_text().splitlines()) <= 3 * 2
 
 
-def test_a_report_names_what_is_down_among_the_things_a_test_stands_on(inner: Inner, project: Project) -> None:
+def test_a_report_names_the_dependencies_of_a_test_that_are_down(inner: Inner, project: Project) -> None:
     inner.configure(
         db=inner.toy(), cache=inner.toy(requires=["db"]), api=inner.toy(requires=["cache"]), else_=inner.toy()
     )
@@ -165,7 +114,7 @@ def test_a_report_names_what_is_down_among_the_things_a_test_stands_on(inner: In
     assert "db, which cache needs, is stopped" in summary
 
 
-def test_a_report_says_nothing_of_daemons_that_are_up_or_were_not_asked_for(inner: Inner) -> None:
+def test_a_report_omits_daemons_that_are_up_or_were_not_requested(inner: Inner) -> None:
     inner.configure(db=inner.toy(), api=inner.toy(requires=["db"]), idle=inner.toy())
     inner.write(
         "test_up.py",
@@ -211,13 +160,13 @@ def monorepo(inner: Inner) -> None:
         inner.write(f"services/{name}/tests/test_{name}.py", f"def test_{name}({name}_api): assert {name}_api.url")
 
 
-def test_the_only_configuration_of_the_paths_given_is_found_below_the_root(inner: Inner) -> None:
+def test_a_configuration_below_the_root_is_found_if_it_is_the_only_one_of_the_given_paths(inner: Inner) -> None:
     monorepo(inner)
     for paths in (["services/orders"], ["services/orders/tests/test_orders.py::test_orders", "services/orders/tests"]):
         assert inner.run("--rootdir=.", *paths).counts() == {"passed": 1}, inner.output()
 
 
-def test_with_several_configurations_a_missing_fixture_names_the_one_beside_it(inner: Inner) -> None:
+def test_with_several_configurations_a_missing_fixture_names_the_nearest_one(inner: Inner) -> None:
     monorepo(inner)
     outcome = inner.run("services/orders", "services/billing")
     assert outcome.counts() == {"error": 2}, outcome.text

@@ -33,48 +33,13 @@ TARGETS = (
 )
 FATAL = frozenset({"builtins.open", "time.time"})
 """What pytest itself does not survive when nobody undoes it."""
-PATCHED = """
-    import secrets, sys, uuid
-    import pytest
-
-    MODULE, NAME = {target!r}.rsplit(".", 1)
-
-    def broken(*arguments, **keywords):
-        raise AssertionError("patched")
-
-    def test_before(api):
-        assert api.state == "ready"
-
-    @pytest.mark.parametrize("how", ["raises", "answers"])
-    def test_fails_while_it_is_patched(api, monkeypatch, how):
-        monkeypatch.setattr(sys.modules[MODULE], NAME, broken if how == "raises" else lambda *_, **__: 0)
-        api.pause()
-        raise AssertionError("on purpose")
-
-    def test_after(api):
-        assert api.state == "ready"
-
-    @pytest.mark.skipif({never!r}, reason="pytest itself does not survive that")
-    def test_never_undoes_it(api):
-        setattr(sys.modules[MODULE], NAME, broken)
-        raise AssertionError("on purpose")
-
-    def test_last(api, new_daemon):
-        pid = api.pid
-        api.kill()
-        api.wait_ready()
-        assert api.pid not in (pid, None)
-        assert new_daemon("api").pid != api.pid
-
-    def test_the_last_to_fail(api):
-        raise AssertionError("on purpose")
-"""
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_other_tests_run_whatever_one_patches(inner: Inner, target: str) -> None:
     inner.configure(api=inner.toy())
-    inner.write("test_patched.py", PATCHED.format(target=target, never=target in FATAL))
+    inner.env |= {"TARGET": target, **({"NEVER": "1"} if target in FATAL else {})}
+    inner.copy("patched.py", "test_patched.py")
     outcome = inner.run()
     assert "INTERNALERROR" not in outcome.text
     never = "skipped" if target in FATAL else "failed"
@@ -103,7 +68,7 @@ def test_the_other_tests_run_whatever_one_patches(inner: Inner, target: str) -> 
     ],
     ids=["RuntimeError", "fail", "skip", "UsageError", "SystemExit"],
 )
-def test_what_goes_wrong_in_a_hook_is_a_line_of_the_summary_and_ends_nothing(
+def test_an_error_in_a_hook_is_reported_in_the_summary_and_ends_nothing(
     inner: Inner, statement: str, error: str
 ) -> None:
     inner.configure(api=inner.toy())
@@ -140,7 +105,7 @@ def test_what_goes_wrong_in_a_hook_is_a_line_of_the_summary_and_ends_nothing(
         assert outcome.text.count("(requested by a test)") >= 1  # the report says it all the same
 
 
-def test_daemons_of_a_tests_own_differ_where_chance_is_patched(inner: Inner) -> None:
+def test_new_daemons_differ_even_if_randomness_is_patched(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "test_chance.py",
@@ -161,7 +126,9 @@ def test_daemons_of_a_tests_own_differ_where_chance_is_patched(inner: Inner) -> 
     assert outcome.counts() == {"passed": 1}, outcome.text
 
 
-def test_messages_to_the_bridge_differ_where_chance_is_patched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_to_the_bridge_differ_even_if_randomness_is_patched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = tmp_path / "graph.sqlite"
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("CREATE TABLE Nodes (id TEXT PRIMARY KEY, data TEXT)")
@@ -174,7 +141,7 @@ def test_messages_to_the_bridge_differ_where_chance_is_patched(tmp_path: Path, m
     assert graph.subscribe() != agent
 
 
-def test_a_test_that_is_marked_wrongly_while_it_runs_ends_nothing(inner: Inner) -> None:
+def test_a_wrong_marker_added_while_a_test_runs_does_not_end_the_run(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "test_marked.py",
@@ -222,7 +189,7 @@ def test_hook_failures_are_counted_by_kind_and_place_and_not_by_text() -> None:
     [("--disable-socket",), ("--allow-hosts=127.0.0.1",), ("--disable-socket", "--allow-unix-socket")],
     ids=" ".join,
 )
-def test_beside_pytest_socket(inner: Inner, options: tuple[str, ...]) -> None:
+def test_the_plugin_works_beside_pytest_socket(inner: Inner, options: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "test_sockets.py",
@@ -242,48 +209,8 @@ def test_beside_pytest_socket(inner: Inner, options: tuple[str, ...]) -> None:
     assert outcome.counts() == {"passed": 2, "failed": 1}, outcome.text
 
 
-def test_beside_fakes_of_the_clock_and_of_the_file_system(inner: Inner) -> None:
+def test_the_plugin_works_beside_fakes_of_the_clock_and_the_file_system(inner: Inner) -> None:
     inner.configure(api=inner.toy())
-    inner.write(
-        "test_fakes.py",
-        """
-        import pathlib
-        import pytest
-        from freezegun import freeze_time
-        from pytest_neo_daemons import Unavailable
-
-        def test_fake_files(api, fs):
-            assert not pathlib.Path("/proc").exists()
-            assert api.state == "ready"
-            api.kill()
-            api.wait_ready()
-
-        def test_fake_files_first(fs, api, new_daemon):
-            assert new_daemon("api").state == "ready"
-
-        def test_fake_files_and_a_failure(api, fs):
-            raise AssertionError("on purpose")
-
-        @freeze_time("2020-02-02")
-        def test_frozen(api):
-            api.kill()
-            api.wait_ready()
-
-        @freeze_time("2020-02-02")
-        def test_a_wait_that_ends(api):
-            api.pause()
-            api.restart()
-            api.stop()
-            with pytest.raises(Unavailable):
-                api.wait_ready(0.5)
-
-        @freeze_time("2020-02-02")
-        def test_frozen_and_a_failure(api):
-            raise AssertionError("on purpose")
-
-        def test_last(api):
-            assert api.state == "ready"
-        """,
-    )
+    inner.copy("fakes.py", "test_fakes.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 5, "failed": 2}, outcome.text

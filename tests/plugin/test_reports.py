@@ -36,57 +36,7 @@ def failures(outcome: Outcome) -> dict[str, str]:
 def test_a_failing_test_shows_what_its_daemons_logged_meanwhile(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=SERVER, other=SERVER)
     (inner.root / "noise").write_bytes(NOISE)
-    inner.write(
-        "test_logs.py",
-        r"""
-        import contextlib, pathlib, urllib.error, urllib.request
-        import pytest
-
-        def ask(daemon, path):
-            with contextlib.suppress(urllib.error.HTTPError):
-                urllib.request.urlopen(f"{daemon.url}/{path}", timeout=20)
-
-        @pytest.fixture
-        def asked(api):
-            ask(api, "from-setup")
-
-        def test_passes(api, other):
-            ask(api, "from-passing")
-            ask(other, "from-passing")
-
-        def test_fails(api):
-            ask(api, "from-failing")
-            raise AssertionError
-
-        def test_without_a_traceback(api, other):
-            ask(api, "from-brief")
-            ask(other, "from-other")
-            pytest.fail("brief", pytrace=False)
-
-        def test_setup(asked):
-            raise AssertionError
-
-        def test_by_name(neo_daemons):
-            ask(neo_daemons["api"], "from-mapping")
-            raise AssertionError
-
-        def test_control_characters(api):
-            with api.log_path.open("ab") as file:
-                file.write(pathlib.Path("noise").read_bytes())
-            raise AssertionError
-
-        @pytest.mark.neo_daemons("api", isolated=True)
-        def test_isolated(api):
-            ask(api, "from-isolated")
-            raise AssertionError
-
-        def test_silent(api):
-            raise AssertionError
-
-        def test_uses_none():
-            raise AssertionError
-        """,
-    )
+    inner.copy("logs.py", "test_logs.py")
     outcome = inner.run(*mode)
     assert outcome.counts() == {"failed": 8, "passed": 1}, outcome.text
     told = failures(outcome)
@@ -115,29 +65,9 @@ def test_a_failing_test_shows_what_its_daemons_logged_meanwhile(inner: Inner, mo
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", outcome.text)
 
 
-def test_a_daemon_that_dies_during_a_passing_test_is_told_in_xml_and_summary(inner: Inner) -> None:
+def test_a_daemon_that_dies_during_a_passing_test_is_reported_in_xml_and_summary(inner: Inner) -> None:
     inner.configure(api=inner.toy(), other=inner.toy())
-    inner.write(
-        "test_dies.py",
-        """
-        import os, signal, time
-
-        def test_killed(api):
-            pid = api.pid
-            os.kill(pid, signal.SIGKILL)
-            while api.pid in (pid, None):
-                time.sleep(0.01)
-
-        def test_next(api):
-            assert api.state == "ready"
-
-        def test_asked_for(other):
-            other.kill()
-            other.wait_ready()
-
-        def test_uses_none(): pass
-        """,
-    )
+    inner.copy("deaths.py", "test_dies.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 4}, outcome.text
     what = r"api died at \d\d:\d\d:\d\d\.\d{3}: killed by SIGKILL.*; back after \d+\.\d\d s"
@@ -153,7 +83,7 @@ def test_a_daemon_that_dies_during_a_passing_test_is_told_in_xml_and_summary(inn
 
 
 @MODES
-def test_a_failure_waits_for_what_the_supervisor_has_yet_to_see(inner: Inner, mode: tuple[str, ...]) -> None:
+def test_a_failure_report_waits_until_the_supervisor_has_seen_a_death(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "test_dies.py",
@@ -199,7 +129,7 @@ def test_a_failure_while_a_daemon_was_dead_says_so(inner: Inner, mode: tuple[str
     assert "during test_dies.py::test_killed" in outcome.text
 
 
-def test_the_summary_says_what_a_probe_could_not_ask(inner: Inner) -> None:
+def test_the_summary_reports_probes_that_could_not_run(inner: Inner) -> None:
     database, position = inner.root / "log.sqlite", inner.root / "position"
     position.write_text("0")
     with contextlib.closing(sqlite3.connect(database)) as connection:
@@ -226,40 +156,9 @@ def test_the_summary_says_what_a_probe_could_not_ask(inner: Inner) -> None:
     assert outcome.text.count(said) == 1, outcome.text
 
 
-def test_a_daemon_that_a_test_reaches_by_detours_concerns_it(inner: Inner) -> None:
+def test_a_daemon_that_a_test_reaches_indirectly_is_in_its_report(inner: Inner) -> None:
     inner.configure(db=inner.toy(), api=inner.toy(requires=["db"]), other=inner.toy())
-    inner.write(
-        "test_detours.py",
-        """
-        import os, signal
-        import pytest
-
-        @pytest.fixture(scope="session")
-        def client(request):
-            return request.getfixturevalue("api")
-
-        def killed(daemon):
-            pid = daemon.pid
-            os.kill(pid, signal.SIGKILL)
-            while daemon.pid in (pid, None):
-                pass
-            raise AssertionError
-
-        def test_reached(client):
-            killed(client)
-
-        def test_reached_again(client):
-            killed(client)
-
-        def test_required(api, request):
-            db = request.getfixturevalue("db")
-            db._used = lambda name: None  # it is what api needs that counts here
-            killed(db)
-
-        def test_other(other):
-            raise AssertionError
-        """,
-    )
+    inner.copy("detours.py", "test_detours.py")
     outcome = inner.run()
     assert outcome.counts() == {"failed": 4}, outcome.text
     said = failures(outcome)

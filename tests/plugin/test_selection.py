@@ -13,7 +13,7 @@ from .inner import MODES, Inner, lines, messages, refused
 
 
 @MODES
-def test_only_what_the_selected_tests_use_and_what_that_requires_is_started_once(
+def test_only_daemons_of_the_selected_tests_and_their_requirements_start_and_only_once(
     inner: Inner, mode: tuple[str, ...]
 ) -> None:
     def counted(name: str, **settings: Any) -> dict[str, Any]:
@@ -48,39 +48,10 @@ def test_only_what_the_selected_tests_use_and_what_that_requires_is_started_once
     assert "other" not in summary
 
 
-def test_what_no_test_uses_in_truth_is_not_started(inner: Inner) -> None:
+def test_daemons_that_no_test_actually_uses_are_not_started(inner: Inner) -> None:
     names = ("skipped", "conditional", "unrun", "value", "mine", "asked")
     inner.configure(api=inner.toy(), **{name: inner.toy() for name in names})
-    inner.write(
-        "test_on.py",
-        """
-        import pytest
-
-        @pytest.fixture
-        def mine():
-            return "mine"
-
-        @pytest.mark.skip(reason="known to be broken")
-        def test_skip(skipped): raise AssertionError
-
-        @pytest.mark.skipif(True, reason="not here")
-        @pytest.mark.neo_daemons("conditional")
-        def test_skipif(): raise AssertionError
-
-        @pytest.mark.xfail(run=False)
-        def test_xfail(unrun): raise AssertionError
-
-        @pytest.mark.parametrize("value", [1])
-        def test_value(value):
-            assert value == 1
-
-        def test_mine(mine):
-            assert mine == "mine"
-
-        def test_asked(neo_daemons, api):
-            assert "asked" in neo_daemons and "nobody" not in neo_daemons
-        """,
-    )
+    inner.copy("skipped.py", "test_on.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 3, "skipped": 3}, outcome.text
     assert inner.starts() == 1
@@ -125,7 +96,7 @@ def test_a_plain_marker_starts_a_daemon_without_its_fixture(inner: Inner) -> Non
     assert inner.starts() == 2
 
 
-def test_a_wrong_marker_is_a_clear_error_of_the_collection(inner: Inner) -> None:
+def test_a_wrong_marker_is_a_clear_collection_error(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     wrong = {
         "unknown": ('neo_daemons("nope")', "api", "unknown daemon; configured daemons: api"),
@@ -154,65 +125,20 @@ def test_a_wrong_marker_is_a_clear_error_of_the_collection(inner: Inner) -> None
     assert inner.starts() == 0
 
 
-def test_a_parameter_of_a_projects_own_isolates_nothing(inner: Inner) -> None:
+def test_a_projects_own_parameters_isolate_nothing(inner: Inner) -> None:
     inner.configure(api=inner.toy(), other=inner.toy())
-    inner.write(
-        "test_own.py",
-        """
-        import pytest
-
-        @pytest.fixture(params=["a", "b"], scope="session")
-        def other(request, other):
-            return request.param, other
-
-        @pytest.mark.parametrize("api", ["x"], indirect=True)
-        def test_indirect(api):
-            assert api.name == "api"
-
-        def test_overridden(other):
-            assert other[0] in "ab" and other[1].name == "other"
-
-        @pytest.mark.neo_daemons("other")
-        def test_marked(neo_daemons):
-            assert neo_daemons["other"].name == "other"
-        """,
-    )
+    inner.copy("own_parameters.py", "test_own.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 4}, outcome.text
     assert inner.starts() == 2
 
 
-def test_names_and_ports_hide_nothing_and_collide_with_nothing(inner: Inner) -> None:
+def test_daemon_names_and_ports_shadow_nothing_and_do_not_collide(inner: Inner) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         inner.configure(api=inner.toy(port=port), cache=inner.toy(), **{"my-api": inner.toy(), "tmp-path": inner.toy()})
-        inner.write(
-            "test_names.py",
-            f"""
-            import collections.abc, pathlib
-            import pytest
-
-            def test_another_port(api):
-                assert api.port != {port}
-
-            def test_dash(my_api, neo_daemons):
-                assert my_api.name == "my-api" and neo_daemons["my-api"] is my_api
-
-            def test_hides_nothing(cache, tmp_path, neo_daemons):
-                assert isinstance(cache, pytest.Cache) and isinstance(tmp_path, pathlib.Path)
-                assert neo_daemons["cache"].state == neo_daemons["tmp-path"].state == "ready"
-
-            def test_mapping(neo_daemons, api):
-                assert isinstance(neo_daemons, collections.abc.Mapping)
-                assert list(neo_daemons) == ["api", "cache", "my-api", "tmp-path"] and len(neo_daemons) == 4
-                assert neo_daemons["api"] is api and "nope" not in neo_daemons
-                with pytest.raises(KeyError, match="unknown daemon 'nope'; configured daemons: api, cache, my-api"):
-                    neo_daemons["nope"]
-
-            def test_chroma(chroma):
-                raise AssertionError
-            """,
-        )
+        inner.env["PORT"] = str(port)
+        inner.copy("names.py", "test_names.py")
         outcome = inner.run("-p", "cacheprovider")
     assert outcome.counts() == {"error": 1, "passed": 4}, outcome.text
     assert "configured daemons: api, cache, my-api, tmp-path" in messages(outcome)["test_chroma"]

@@ -84,7 +84,7 @@ def test_a_daemon_that_a_reload_drops_cannot_be_started_meanwhile(run: Run, inne
     until(lambda: [name for _, name in inner.daemons()] in ([], ["kept"]), "the others to be gone")
 
 
-def test_definitions_that_come_at_once_are_all_kept(run: Run) -> None:
+def test_definitions_that_arrive_at_the_same_time_are_all_kept(run: Run) -> None:
     run.client.define(run.like("old", "stubborn"))
     assert run.client.need("old", wait_s=WAIT_S).daemon.ready
     threads = [in_thread(run.client.remove, "old")]
@@ -165,7 +165,7 @@ def test_a_run_whose_temporary_directory_is_deleted_leaves_no_process(inner: Inn
     inner.wait_until_nothing_is_left()
 
 
-def test_a_warm_session_takes_a_changed_configuration_also_for_workers(inner: Inner) -> None:
+def test_a_warm_session_applies_a_changed_configuration_to_workers_too(inner: Inner) -> None:
     inner.configure(api=inner.toy(env={"COLOUR": "red"}))
     inner.write(
         "test_colour.py",
@@ -191,7 +191,7 @@ def test_a_warm_session_takes_a_changed_configuration_also_for_workers(inner: In
     assert inner.starts() == 2
 
 
-def test_a_warm_session_tries_again_what_failed_in_the_run_before(inner: Inner) -> None:
+def test_a_warm_session_retries_what_failed_in_the_previous_run(inner: Inner) -> None:
     inner.configure(api=inner.toy(f"fail-if={inner.root / 'broken'}"))
     (inner.root / "broken").touch()
     inner.write("test_api.py", "def test_api(api): pass")
@@ -205,35 +205,7 @@ def test_a_warm_session_tries_again_what_failed_in_the_run_before(inner: Inner) 
 
 def test_what_is_built_on_an_isolated_daemon_ends_before_it(inner: Inner) -> None:
     inner.configure(api=inner.toy())
-    inner.write(
-        "test_isolated.py",
-        """
-        import urllib.request
-        import pytest
-
-        PIDS = []
-
-        def get(url):
-            return urllib.request.urlopen(url).status
-
-        @pytest.fixture
-        def built(api):
-            yield api.url
-            assert get(api.url) == 200
-
-        @pytest.mark.neo_daemons("api", isolated=True)
-        @pytest.mark.parametrize("number", range(3))
-        def test_isolated(api, built, number):
-            assert get(built) == 200 and api.pid not in PIDS
-            PIDS.append(api.pid)
-
-        def test_shared(api, built):
-            assert built == api.url and api.pid not in PIDS
-
-        @pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.neo_daemons("api", isolated=True))])
-        def test_not_for_parameters(api, number): pass
-        """,
-    )
+    inner.copy("isolated_built.py", "test_isolated.py")
     inner.write(
         "test_unittest.py",
         """
@@ -268,21 +240,21 @@ def test_daemons_that_wait_for_each_other_are_refused_before_anything_starts(inn
     assert "dependency cycle: a → b → a" in outcome.text
 
 
-def test_what_a_daemon_refers_to_is_started_with_it(inner: Inner) -> None:
+def test_a_daemon_starts_together_with_the_daemons_that_it_references(inner: Inner) -> None:
     inner.configure(api=inner.toy(env={"STORE": "${daemons.store.url}"}), store=inner.toy(), other=inner.toy())
     inner.write("test_api.py", "def test_api(api, neo_daemons): assert neo_daemons['api'].state == 'ready'")
     inner.run()
     assert inner.starts() == 2
 
 
-def test_a_record_of_a_session_is_whole_after_every_change(run: Run) -> None:
+def test_the_record_of_a_session_is_complete_after_every_change(run: Run) -> None:
     run.client.define(run.like("own", "api"))
     content = json.loads((run.session.state_dir.path / "session.json").read_text())
     assert [definition["name"] for definition in content["definitions"]] == ["api", "stubborn"]
     assert [definition["name"] for definition in content["changed"]] == ["own"]
 
 
-def test_a_session_says_what_it_was_set_up_to_be_and_not_what_was_changed_since(run: Run) -> None:
+def test_a_session_reports_its_original_settings_not_later_changes(run: Run) -> None:
     run.client.define(run.like("own", "api"))
     run.client.define(msgspec.structs.replace(run.definitions["api"], env={"CHANGED": "1"}))
     settings = run.client.settings()
@@ -313,7 +285,7 @@ def test_a_worker_asks_for_the_definitions_once_and_reads_no_file_of_the_supervi
     assert len(asked) == 1
 
 
-def test_a_supervisor_that_was_waited_for_in_vain_is_not_waited_for_again(inner: Inner) -> None:
+def test_nobody_waits_again_for_a_supervisor_that_did_not_come_back(inner: Inner) -> None:
     session = JoinedSession(StateDir(inner.tmp / "gone"), ["api"], "gw0")
     try:
         with pytest.raises(Unavailable, match="no response from the supervisor"):
@@ -327,7 +299,7 @@ def test_a_supervisor_that_was_waited_for_in_vain_is_not_waited_for_again(inner:
         session.close()
 
 
-def test_a_supervisor_that_never_answered_was_not_replaced(inner: Inner) -> None:
+def test_a_supervisor_that_never_answered_does_not_count_as_replaced(inner: Inner) -> None:
     owned: Any = SimpleNamespace(
         state_dir=StateDir(inner.tmp / "gone"),
         keep_s=1.0,
@@ -343,64 +315,23 @@ def test_a_supervisor_that_never_answered_was_not_replaced(inner: Inner) -> None
     assert session.replaced == 0
 
 
-def test_supervisors_may_die_again_and_again(inner: Inner) -> None:
+def test_a_session_survives_repeated_deaths_of_its_supervisor(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("helpers.py", HTTP)
-    inner.write(
-        "test_dies.py",
-        """
-        import json, os, pytest, signal
-        from helpers import get
-
-        PIDS = set()
-
-        @pytest.mark.parametrize("number", range(2))
-        def test_killed(api, neo_daemons, number):
-            api.wait_ready()
-            pid = json.loads((neo_daemons.state_dir / "supervisor.json").read_text())["pid"]
-            PIDS.add(api.pid)
-            os.kill(pid, signal.SIGKILL)
-            assert get(api.url) == 200
-
-        def test_after(api):
-            api.wait_ready()
-            PIDS.add(api.pid)
-            assert len(PIDS) == 1 and get(api.url) == 200
-        """,
-    )
+    inner.copy("supervisor_dies.py", "test_dies.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 3}, outcome.text
     assert "the supervisor was killed and replaced twice; the new one adopted its daemons" in outcome.text
     assert inner.starts() == 1
 
 
-def test_a_supervisor_that_was_just_killed_is_waited_for_by_whoever_asks_a_handle(inner: Inner) -> None:
+def test_a_handle_waits_for_a_supervisor_that_was_just_killed(inner: Inner) -> None:
     inner.configure(api=inner.toy("write=hello"))
-    inner.write(
-        "test_dies.py",
-        """
-        import json, os, pytest, signal
-
-        @pytest.fixture
-        def killed(api, neo_daemons):
-            api.wait_ready()
-            pid = json.loads((neo_daemons.state_dir / "supervisor.json").read_text())["pid"]
-            os.kill(pid, signal.SIGKILL)
-
-        def test_pid(api, killed):
-            os.kill(api.pid, 0)
-
-        def test_logs(api, killed):
-            assert "hello" in api.logs()
-
-        def test_kill(api, killed):
-            api.kill()
-        """,
-    )
+    inner.copy("supervisor_dies_first.py", "test_dies.py")
     assert inner.run().counts() == {"passed": 3}, inner.output()
 
 
-def test_a_process_that_a_timeout_ends_while_it_waits_for_a_daemon_leaves_nothing(inner: Inner) -> None:
+def test_a_process_that_times_out_while_it_waits_for_a_daemon_leaves_nothing(inner: Inner) -> None:
     inner.configure(slow=inner.toy("quiet", ready={"type": "log", "pattern": "never"}, start_grace_s=600.0))
     inner.write("test_slow.py", "def test_slow(slow): pass\n")
     outcome = inner.run("--timeout=1", "--timeout-method=thread")

@@ -11,7 +11,7 @@ from .inner import Inner, messages, refused
 REASON = "needs daemons: run pytest with --neo-daemons"
 
 
-def test_without_the_flag_what_needs_daemons_is_skipped_and_nothing_is_imported_started_or_written(
+def test_without_the_flag_tests_that_need_daemons_skip_and_nothing_is_imported_started_or_written(
     inner: Inner,
 ) -> None:
     inner.configure(api=inner.toy(), **{"my-api": inner.toy()})
@@ -67,7 +67,9 @@ HOOK = """
 
 
 @pytest.mark.parametrize("hook", ["", HOOK], ids=["file", "hook"])
-def test_without_the_flag_daemons_of_urls_hooks_and_definition_fixtures_are_known_too(inner: Inner, hook: str) -> None:
+def test_without_the_flag_daemons_from_urls_hooks_and_definition_fixtures_are_known_too(
+    inner: Inner, hook: str
+) -> None:
     inner.configure(api=inner.toy())
     inner.write("conftest.py", hook)
     inner.write("pytest.ini", "[pytest]\nneo_daemons_url = ext=http://127.0.0.1:1\n")
@@ -110,20 +112,20 @@ def test_without_the_flag_an_option_that_makes_no_sense_is_a_usage_error(
     refused(inner, inner.run(*arguments, on=False), words)
 
 
-def test_without_the_flag_what_a_hook_cannot_use_is_no_error(inner: Inner) -> None:
+def test_without_the_flag_a_broken_configuration_beside_a_hook_is_no_error(inner: Inner) -> None:
     inner.write("neo-daemons.toml", "[daemons.api\n")
     inner.write("conftest.py", HOOK)
     inner.write("test_off.py", "def test_plain(): pass\n")
     assert inner.run(on=False).counts() == {"passed": 1}, inner.output()
 
 
-def test_without_the_flag_a_daemon_called_like_a_fixture_of_pytest_hides_nothing(inner: Inner) -> None:
+def test_without_the_flag_a_daemon_named_like_a_pytest_fixture_shadows_nothing(inner: Inner) -> None:
     inner.configure(cache=inner.toy(), **{"tmp-path": inner.toy()})
     inner.write("test_names.py", "def test_plain(cache, tmp_path):\n    assert tmp_path.is_dir()\n")
     assert inner.run("-p", "cacheprovider", on=False).counts() == {"passed": 1}, inner.output()
 
 
-def test_a_project_without_the_plugin_is_as_it_was(inner: Inner) -> None:
+def test_a_configured_project_runs_without_the_plugin(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("test_plain.py", "def test_plain(tmp_path):\n    assert tmp_path.is_dir()\n")
     outcome = inner.run("-p", "no:neo_daemons", on=False)

@@ -51,7 +51,7 @@ def begun(inner: Inner) -> tuple[Inner, int, int, int]:
 
 
 @pytest.mark.parametrize("supervisor_first", [True, False], ids=["supervisor first", "pytest first"])
-def test_the_next_run_ends_it_where_run_and_supervisor_were_killed(
+def test_the_next_run_ends_a_daemon_whose_run_and_supervisor_were_killed(
     begun: tuple[Inner, int, int, int], supervisor_first: bool
 ) -> None:
     inner, run, supervisor, daemon = begun
@@ -68,7 +68,7 @@ def test_the_next_run_ends_it_where_run_and_supervisor_were_killed(
 
 
 @pytest.mark.parametrize("victim", ["run", "supervisor"])
-def test_it_ends_with_a_run_that_was_killed_or_lost_its_supervisor(
+def test_a_daemon_ends_with_a_run_that_was_killed_or_lost_its_supervisor(
     begun: tuple[Inner, int, int, int], victim: str
 ) -> None:
     inner, run, supervisor, daemon = begun

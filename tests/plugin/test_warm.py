@@ -13,7 +13,7 @@ def pids_of(inner: Inner) -> dict[str, int]:
     return {name: pid for pid, name in inner.daemons()}
 
 
-def test_a_second_run_uses_the_daemons_that_the_first_one_kept_but_those_that_changed(inner: Inner) -> None:
+def test_a_second_run_reuses_warm_daemons_except_those_that_changed(inner: Inner) -> None:
     inner.configure(api=inner.toy(), other=inner.toy())
     inner.write("test_warm.py", "def test_both(api, other):\n    assert api.state == other.state == 'ready'\n")
     first = inner.run("--neo-daemons-keep", "60s")
@@ -33,7 +33,7 @@ def test_a_second_run_uses_the_daemons_that_the_first_one_kept_but_those_that_ch
     inner.end_warm()
 
 
-def test_a_warm_daemon_is_as_its_definition_fixture_says_and_as_stated_for_a_run_without_one(inner: Inner) -> None:
+def test_a_warm_daemon_follows_the_definition_fixture_of_each_run(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write(
         "conftest.py",
@@ -66,7 +66,7 @@ def test_a_warm_daemon_is_as_its_definition_fixture_says_and_as_stated_for_a_run
     inner.end_warm()
 
 
-def test_a_short_keep_ends_by_itself_and_leaves_nothing_but_its_lock(inner: Inner) -> None:
+def test_a_warm_session_expires_and_leaves_only_its_lock(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("test_warm.py", "def test_api(api): pass\n")
     assert inner.run("--neo-daemons-keep", "1s").counts() == {"passed": 1}, inner.output()
@@ -76,7 +76,7 @@ def test_a_short_keep_ends_by_itself_and_leaves_nothing_but_its_lock(inner: Inne
     assert Path(lock).stat().st_size == 0
 
 
-def test_other_surroundings_are_another_supervisor(inner: Inner) -> None:
+def test_a_changed_environment_or_configuration_file_gets_another_supervisor(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     (inner.root / "other.toml").write_text((inner.root / "neo-daemons.toml").read_text())
     inner.write("test_warm.py", "def test_api(api): pass\n")

@@ -120,28 +120,7 @@ def everything(root: Path) -> dict[str, tuple[int, str]]:
 
 
 def test_what_an_observer_must_not_do_would_be_told(tmp_path: Path) -> None:
-    misdeeds = f"""
-import os, signal, subprocess, tests.watched as watched
-watched.watch()
-for misdeed in (
-    lambda: open({str(tmp_path / "file")!r}, "w").close(),
-    lambda: os.close(os.open({str(tmp_path / "other")!r}, os.O_RDWR | os.O_CREAT)),
-    lambda: os.kill(os.getpid(), 0),
-    lambda: signal.pthread_kill(__import__("threading").get_ident(), 0),
-    lambda: subprocess.run(["true"]),
-    lambda: os.waitpid(os.posix_spawn("/bin/true", ["true"], {{}}), 0),
-    lambda: os.fork() or os._exit(0),
-    lambda: os.system("true"),
-    lambda: os.rename({str(tmp_path / "file")!r}, {str(tmp_path / "third")!r}),
-):
-    watched.events.clear()
-    misdeed()
-    assert watched.events, misdeed.__code__.co_firstlineno
-watched.events.clear()
-open(watched.__file__).close()
-assert not watched.events
-"""
-    command = [sys.executable, "-B", "-c", misdeeds]
+    command = [sys.executable, "-B", "-m", "tests.programs.misdeeds", str(tmp_path)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=60)
 
 

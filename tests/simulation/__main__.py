@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from .world import live
+from .scenario import live
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import random
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 from unittest import mock
 
-from .kernel import Killed, no_space, running
+from .incarnations import Killed, running
 
 
 class Disk:
@@ -91,7 +92,7 @@ class Disk:
             if self.full:
                 if len(data) > 8 and self._rng.random() < 0.3:
                     return write(descriptor, data[:4])
-                raise no_space()
+                raise _no_space()
             try:
                 self._effect("write")
             except Killed:
@@ -112,7 +113,7 @@ class Disk:
             def write(self, data: bytes) -> int:
                 if disk.full:
                     self._file.write(data[: disk._rng.randrange(len(data) + 1)])
-                    raise no_space()
+                    raise _no_space()
                 try:
                     disk._effect("file-write")
                 except Killed:
@@ -144,3 +145,7 @@ class Disk:
             mock.patch.object(pathlib.Path, "open", sim_open),
         ):
             yield
+
+
+def _no_space() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")

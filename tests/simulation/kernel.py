@@ -3,77 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import errno
 import random
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 from neo_daemons.records import Identity
-from neo_daemons.supervision.platform import MARK_VARIABLE, ExitStatus, Lock, Mark, NotOurs, Process, SpawnSpec
-from neo_daemons.supervision.platform.contract import PortHolder, Usage
-from tests.virtual import VirtualLoop
+from neo_daemons.supervision.platform import MARK_VARIABLE, ExitStatus, Mark, SpawnSpec
+
+from .incarnations import Incarnation, acting_as
 
 FIRST_PID, PIDS = 300, 40
 """Few, so that pids are soon reused."""
 FIRST_INODE = 10
 FIRST_DESCRIPTOR = 1_000_000
 """First descriptor number of simulated locks: far from those of files."""
-
-
-class Killed(BaseException):
-    """The running supervisor was killed: nothing that it does from here on has an effect."""
-
-
-class Violation(AssertionError):
-    """An invariant is broken."""
-
-
-class Incarnation:
-    """One process of a supervisor."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.dead = False
-        self.is_subreaper = False
-        self.supervisor: Any = None
-
-
-running: contextvars.ContextVar[Incarnation | None] = contextvars.ContextVar("running", default=None)
-
-
-class Loop(VirtualLoop):
-    """An event loop that runs no callback of a dead incarnation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tasks: list[asyncio.Task[Any]] = []
-        """All incarnations ever: forgetting a dead one would run its cleanup."""
-        self.set_task_factory(self._make)
-
-    def _make(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
-        self.tasks.append(asyncio.Task(work, loop=self, **options))
-        return self.tasks[-1]
-
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        return super().call_soon(self._living(callback, context), *args, context=context)
-
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        return super().call_at(when, self._living(callback, context), *args, context=context)
-
-    @staticmethod
-    def _living(callback: Any, context: Any) -> Any:
-        owner = running.get() if context is None else context.get(running)
-        if owner is None:
-            return callback
-
-        def call(*args: Any) -> None:
-            if not owner.dead:
-                callback(*args)
-
-        return call
 
 
 class Description:
@@ -98,6 +41,8 @@ class Behaviour:
         self.stray = False
         """Whether it leaves a process in its own session."""
         self.stray_term_s: float | None = 0.05
+        self.stray_has_lock = True
+        """Whether a process that it leaves keeps the descriptors that it inherits."""
 
 
 class Proc:
@@ -248,9 +193,10 @@ class Kernel:
         child.parent = proc.parent if proc.parent is not None and proc.parent.is_subreaper else None
         if not session:
             child.group, child.group_of = proc.group, proc.group_of
-        for description in proc.locks:
-            description.holders.add(child)
-            child.locks.add(description)
+        if kind != "stray" or proc.behaviour.stray_has_lock:
+            for description in proc.locks:
+                description.holders.add(child)
+                child.locks.add(description)
         child.behaviour.term_s = proc.behaviour.stray_term_s
         self.trace("fork", proc, child)
         return child
@@ -264,9 +210,8 @@ class Kernel:
             else:
                 then()
 
-        token = running.set(None)
-        asyncio.get_running_loop().call_later(delay_s, due)
-        running.reset(token)
+        with acting_as(None):
+            asyncio.get_running_loop().call_later(delay_s, due)
 
     def exit(self, proc: Proc, status: ExitStatus) -> None:
         if not proc.alive:
@@ -338,198 +283,3 @@ class Kernel:
         for proc in list(self.table.values()):
             if proc.parent is incarnation and not proc.alive:
                 self.reap(proc)
-
-
-class SimProcess(Process):
-    """A handle on a process, like a pidfd."""
-
-    def __init__(self, platform: SimPlatform, proc: Proc, *, is_child: bool) -> None:
-        self.pid = proc.pid
-        self.identity = proc.identity
-        self.is_child = is_child
-        self.proc = proc
-        self._platform = platform
-        self._kernel = platform.kernel
-        self._watcher: Callable[[], None] | None = None
-        self._on_exit: Callable[[ExitStatus], None] | None = None
-
-    def watch(
-        self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
-    ) -> None:
-        self._on_exit = on_exit
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-
-        def ended() -> None:
-            loop.call_later(self._kernel.rng.choice((0.0, 0.0, 0.001)), report, context=context)
-
-        def report() -> None:
-            status = self.proc.status
-            assert status is not None
-            if self.is_child:
-                self._kernel.reap(self.proc)
-            elif self._kernel.rng.random() < 0.5:
-                # The kernel does not report it yet.
-                if on_learned is not None:
-                    loop.call_later(0.1, on_learned, status, context=context)
-                status = ExitStatus()
-            on_exit, self._on_exit = self._on_exit, None
-            if on_exit is not None:
-                on_exit(status)
-
-        self._watcher = ended
-        if self.proc.alive:
-            self.proc.watchers.append(ended)
-        else:
-            ended()
-
-    def is_alive(self) -> bool:
-        return self.proc.alive
-
-    def is_stopped(self) -> bool:
-        return self.proc.alive and self.proc.stopped
-
-    def signal(self, signum: int) -> bool:
-        self._platform.effect("signal")
-        if self._kernel.table.get(self.pid) is not self.proc:
-            return False
-        if signum:
-            self._kernel.on_signal(self.proc, signum)
-        self._kernel.deliver(self.proc, signum)
-        return True
-
-    def signal_group(self, signum: int) -> bool:
-        self._platform.effect("signal-group")
-        # The number of a group is taken for as long as it has a member; the handle leads to the group itself.
-        members = [proc for proc in self._kernel.living() if proc.group_of == self.proc.group_of]
-        for proc in members:
-            if signum:
-                self._kernel.on_signal(proc, signum)
-            self._kernel.deliver(proc, signum)
-        return bool(members)
-
-    def close(self) -> None:
-        self._on_exit = None
-        if self._watcher in self.proc.watchers:
-            self.proc.watchers.remove(self._watcher)
-
-
-class SimLock(Lock):
-    """A lock that a supervisor holds."""
-
-    def __init__(self, platform: SimPlatform, path: Path, number: int, description: Description) -> None:
-        self.path = path
-        self._platform = platform
-        self._number = number
-        self._description = description
-
-    def fileno(self) -> int:
-        return self._number
-
-    def is_at_its_path(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        self._platform.kernel.drop(self._description, self._platform.incarnation)
-
-
-class SimPlatform:
-    """The platform of one incarnation; see `neo_daemons.supervision.platform.contract.Platform`."""
-
-    name = "simulated"
-
-    def __init__(self, kernel: Kernel, incarnation: Incarnation, effect: Callable[[str], None]) -> None:
-        self.kernel = kernel
-        self.incarnation = incarnation
-        self.effect = effect
-
-    def boot_id(self) -> str:
-        return self.kernel.boot_id
-
-    def own_identity(self) -> Identity:
-        return Identity(boot_id=self.kernel.boot_id, start_time=0.0, inode=self.incarnation.number)
-
-    def spawn(self, spec: SpawnSpec) -> Process:
-        self.effect("before-spawn")
-        proc = self.kernel.spawn(self.incarnation, spec)
-        self.effect("after-spawn")
-        return SimProcess(self, proc, is_child=True)
-
-    def open(self, pid: int, identity: Identity) -> Process | None:
-        proc = self.kernel.table.get(pid)
-        if proc is None or not proc.alive:
-            return None
-        if not proc.identity.matches(identity):
-            raise NotOurs(f"pid {pid} is another process now ({proc.kind})")
-        return SimProcess(self, proc, is_child=False)
-
-    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
-        found: list[tuple[Process, Mark]] = []
-        for proc in self.kernel.living():
-            mark = Mark.parse(proc.mark or "")
-            if mark is not None and match(mark):
-                found.append((SimProcess(self, proc, is_child=False), mark))
-        return found
-
-    def pids(self) -> Sequence[int]:
-        return list(self.kernel.table)
-
-    def orphans(self) -> Sequence[int] | None:
-        if not self.incarnation.is_subreaper:
-            return None
-        return [proc.pid for proc in self.kernel.living() if proc.parent is self.incarnation and proc.is_orphan]
-
-    def open_marked(self, pid: int, mark: Mark) -> Process | None:
-        proc = self.kernel.table.get(pid)
-        is_it = proc is not None and proc.alive and proc.mark == str(mark)
-        return SimProcess(self, proc, is_child=False) if proc is not None and is_it else None
-
-    def mark_of(self, pid: int) -> Mark | None:
-        proc = self.kernel.table.get(pid)
-        return Mark.parse(proc.mark or "") if proc is not None and proc.alive else None
-
-    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
-        if deleted:
-            return []
-        held = self.kernel.held(str(lock))
-        procs = [proc for proc in self.kernel.living() if held is not None and held in proc.locks]
-        return [SimProcess(self, proc, is_child=False) for proc in procs]
-
-    def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
-        return False
-
-    def oom_kills(self) -> int | None:
-        return None
-
-    def lock(self, path: Path, note: str = "") -> Lock | None:
-        self.effect("lock")
-        taken = self.kernel.take(str(path), self.incarnation)
-        return SimLock(self, path, *taken) if taken is not None else None
-
-    def port_is_free(self, host: str, port: int) -> bool:
-        return not any(port in proc.ports for proc in self.kernel.living())
-
-    def free_port(self, host: str) -> int:
-        while not self.port_is_free(host, port := self.kernel.rng.randrange(20_000, 30_000)):
-            pass
-        return port
-
-    def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
-        found = next((proc for proc in self.kernel.living() if port in proc.ports), None)
-        return PortHolder(found.pid, found.kind) if found is not None else None
-
-    def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
-        return {pid: Usage(0.0, 1_000_000) for pid in pids if pid in self.kernel.table}
-
-    def age_s(self, identity: Identity) -> float:
-        return self.kernel.now - identity.start_time
-
-    def describe(self, pid: int) -> str | None:
-        proc = self.kernel.table.get(pid)
-        return repr(proc) if proc is not None else None
-
-    def become_subreaper(self) -> bool:
-        return self.incarnation.is_subreaper
-
-
-def no_space() -> OSError:
-    return OSError(errno.ENOSPC, "No space left on device")

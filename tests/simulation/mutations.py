@@ -16,7 +16,8 @@ import msgspec
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord
 from neo_daemons.status import Cause
-from neo_daemons.supervision import claim, daemon, intentions, machine, ownership, pidfile, watching
+from neo_daemons.supervision import census, claim, daemon, intentions, journal, machine, ownership, pidfile, watching
+from neo_daemons.supervision.census import Marks
 from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.platform import Process
 from neo_daemons.supervision.policy import Verdict
@@ -25,8 +26,7 @@ from neo_daemons.supervision.slot import Slot
 from neo_daemons.supervision.tree import Tree
 from neo_daemons.supervision.watcher import Watcher
 
-from .kernel import SimPlatform, SimProcess
-from .world import SimFileLock
+from .platform import SimFileLock, SimPlatform, SimProcess
 
 Mutation = Callable[[], contextlib.AbstractContextManager[Any]]
 
@@ -57,9 +57,10 @@ def intent_after_the_spawn() -> contextlib.AbstractContextManager[Any]:
 
 
 def finalise_before_the_exit() -> contextlib.AbstractContextManager[Any]:
-    async def end(self: Run) -> None:
+    async def end(self: Run) -> bool:
         self.process.signal(signal.SIGTERM)
         self.let_go()
+        return True
 
     return mock.patch.object(Run, "end", end)
 
@@ -72,8 +73,8 @@ def no_grace() -> contextlib.AbstractContextManager[Any]:
 
 
 def no_sweep() -> contextlib.AbstractContextManager[Any]:
-    async def sweep(self: Tree, grace_s: float = 0.0, leader: Any = None) -> None:
-        pass
+    async def sweep(self: Tree, grace_s: float = 0.0, leader: Any = None) -> bool:
+        return True
 
     return mock.patch.object(Tree, "sweep", sweep)
 
@@ -224,6 +225,66 @@ def the_exit_of_a_run_leaks_into_the_next() -> contextlib.AbstractContextManager
     return mock.patch.object(Run, "__init__", mutated)
 
 
+@contextlib.contextmanager
+def late_askers_share_a_look() -> Iterator[None]:
+    """Answer with a look that had begun before the question. Listing the processes again would mostly hide that."""
+
+    async def mutated(self: Any) -> Any:
+        async with self._lock:
+            try:
+                return await self._look()
+            finally:
+                self._next = None
+
+    with mock.patch.object(census._SharedLook, "_begin", mutated), mock.patch.object(census, "ROUNDS", 1):
+        yield
+
+
+def looks_are_shared_for_a_second() -> contextlib.AbstractContextManager[Any]:
+    """Answer with the latest look as long as it is less than a second old."""
+    next_look = census._SharedLook.next
+
+    async def mutated(self: Any) -> Marks:
+        at, found = vars(self).get("latest", (-1.0, {}))
+        if time.monotonic() - at > 1.0:
+            found = await next_look(self)
+            self.latest = (time.monotonic(), found)
+        return {**found}
+
+    return mock.patch.object(census._SharedLook, "next", mutated)
+
+
+def a_look_forgets_one() -> contextlib.AbstractContextManager[Any]:
+    """Leave out one of the processes that a look has found."""
+    marked = census.Census._marked
+
+    def mutated(self: Any, pids: Any) -> Any:
+        return list(marked(self, pids))[1:]
+
+    return mock.patch.object(census.Census, "_marked", mutated)
+
+
+def main_processes_stay_known() -> contextlib.AbstractContextManager[Any]:
+    """Go on passing over the pid of a main process that has exited."""
+    return mock.patch.object(census.Census, "forget", lambda *_: None)
+
+
+def adopted_daemons_leave_only_orphans_of_ours() -> contextlib.AbstractContextManager[Any]:
+    """Look for leftovers among our own orphans from the beginning."""
+    begin = Tree.__init__
+
+    def mutated(self: Any, *args: Any) -> None:
+        begin(self, *args)
+        self._only_ours = True
+
+    return mock.patch.object(Tree, "__init__", mutated)
+
+
+def a_cut_line_swallows_the_next() -> contextlib.AbstractContextManager[Any]:
+    """Go on in the line of the journal that a kill or a full disk has cut off."""
+    return mock.patch.object(journal, "_ends_within_a_line", lambda path: False)
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     no_supervisor_lock,
     no_identity_check,
@@ -248,4 +309,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     ended_daemons_keep_their_state,
     a_stop_of_what_has_ended_is_forgotten,
     the_exit_of_a_run_leaks_into_the_next,
+    a_cut_line_swallows_the_next,
+    late_askers_share_a_look,
+    looks_are_shared_for_a_second,
+    a_look_forgets_one,
+    main_processes_stay_known,
+    adopted_daemons_leave_only_orphans_of_ours,
 )

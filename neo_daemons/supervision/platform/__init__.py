@@ -7,6 +7,7 @@ import sys
 from .contract import (
     MARK_VARIABLE,
     ExitStatus,
+    FileChanges,
     Lock,
     Mark,
     NotOurs,
@@ -21,6 +22,7 @@ from .contract import (
 __all__ = [
     "MARK_VARIABLE",
     "ExitStatus",
+    "FileChanges",
     "Lock",
     "Mark",
     "NotOurs",

@@ -154,6 +154,17 @@ class Lock(Protocol):
         """Close our descriptor. The lock is free once every process that inherited it has exited."""
 
 
+class FileChanges(Protocol):
+    """Reports changes of files from one event loop."""
+
+    def report_next(self, path: Path, on_change: Callable[[], None]) -> bool:
+        """Call `on_change` once, when the file next changes: it is written, emptied, deleted or moved. Returns False if
+        that cannot be reported, for example because the file is missing."""
+
+    def close(self) -> None:
+        """Report nothing more."""
+
+
 class Platform(Protocol):
     """What the core uses of the operating system."""
 
@@ -226,6 +237,9 @@ class Platform(Protocol):
         """Find the process that answers a connection to TCP `port` of the local `host`: the listener on that address,
         else on any address of its family, else on any of both families. Without a host: a listener on the port on any
         address. Returns None if none is found."""
+
+    def file_changes(self) -> FileChanges | None:
+        """Begin to report changes of files to the running event loop; None if the system cannot."""
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         """CPU time and memory of the running `pids`, each with its descendants."""

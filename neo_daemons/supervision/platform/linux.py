@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import ctypes
 import errno
 import functools
 import os
 import signal
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from . import spawning
-from .contract import MARK_VARIABLE, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
+from .contract import MARK_VARIABLE, FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
 from .pidfd import PidfdProcess, has_ended
 from .posix import PosixPlatform
+
+if TYPE_CHECKING:
+    import asyncio
 
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2)."""
@@ -42,7 +43,10 @@ class LinuxPlatform(PosixPlatform):
     """See `contract.Platform`."""
 
     def __init__(self) -> None:
-        self._children: weakref.WeakValueDictionary[int, PidfdProcess] = weakref.WeakValueDictionary()
+        self._spawned: set[int] = set()
+        """The pids of the children that we spawned and watch. No other process can have them."""
+        self._is_alone = False
+        """Whether this process does nothing but supervise."""
         self._is_subreaper = False
         self._reaping: asyncio.TimerHandle | None = None
         self._ticks = os.sysconf("SC_CLK_TCK")
@@ -81,12 +85,11 @@ class LinuxPlatform(PosixPlatform):
             os.close(pidfd)
 
     def spawn(self, spec: SpawnSpec) -> Process:
-        popen = spawning.spawn(spec)
+        popen = spawning.spawn(spec, close_others=not self._is_alone)
         # An unreaped child keeps its pid, so this cannot open another process.
         pidfd = os.pidfd_open(popen.pid)
-        process = PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen)
-        self._children[popen.pid] = process
-        return process
+        self._spawned.add(popen.pid)
+        return PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen, self._spawned.discard)
 
     def open(self, pid: int, identity: Identity) -> Process | None:
         process = self._open(pid)
@@ -193,12 +196,7 @@ class LinuxPlatform(PosixPlatform):
 
     def _adopted_children(self) -> list[int]:
         """Return our children except those that we spawned as daemons."""
-        return [pid for pid in self._children_of(os.getpid()) if not self._is_spawned(pid)]
-
-    def _is_spawned(self, pid: int) -> bool:
-        # Once it is reaped, another process may have its pid.
-        child = self._children.get(pid)
-        return child is not None and not child.is_reaped
+        return list(set(self._children_of(os.getpid())) - self._spawned)
 
     def mark_of(self, pid: int) -> Mark | None:
         # A look at the process table asks this of every process, so it makes no object that it does not need.
@@ -213,6 +211,14 @@ class LinuxPlatform(PosixPlatform):
         value = environ[start + len(_MARKED) :].partition(b"\0")[0]
         return Mark.parse(os.fsdecode(value))
 
+    def file_changes(self) -> FileChanges | None:
+        from .inotify import Inotify
+
+        try:
+            return Inotify()
+        except OSError:
+            return None
+
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         result = {}
         for pid in pids:
@@ -226,30 +232,37 @@ class LinuxPlatform(PosixPlatform):
                 ticks += int(stat[11]) + int(stat[12])
                 pages += int(stat[21])
                 seen = True
-                queue.extend(self._children_of(current))
+                queue.extend(self._children_of(current, threads=int(stat[17])))
             if seen:
                 result[pid] = Usage(ticks / self._ticks, pages * self._page)
         return result
 
     @staticmethod
-    def _children_of(pid: int) -> list[int]:
+    def _children_of(pid: int, threads: int | None = None) -> list[int]:
+        """Return the children of a process. `threads` is how many threads it has, if that is known."""
         children: list[int] = []
         try:
-            threads = os.listdir(f"/proc/{pid}/task")
+            # A single thread has the id of its process.
+            tasks = [str(pid)] if threads == 1 else os.listdir(f"/proc/{pid}/task")
         except OSError:
             return children  # it exited meanwhile
-        for thread in threads:
+        for task in tasks:
             try:
-                with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                with open(f"/proc/{pid}/task/{task}/children", "rb", buffering=0) as file:
                     children += map(int, file.read().split())
             except OSError:
                 continue  # this thread ended, or the kernel lacks CONFIG_PROC_CHILDREN: only the main process counts
         return children
 
     def become_subreaper(self) -> bool:
+        import asyncio
+        import ctypes
+
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             return False
+        spawning.keep_descriptors_to_ourselves()
+        self._is_alone = True
         # Without CONFIG_PROC_CHILDREN the kernel does not list them.
         self._is_subreaper = Path(f"/proc/self/task/{threading.get_native_id()}/children").exists()
         loop = asyncio.get_running_loop()
@@ -257,7 +270,11 @@ class LinuxPlatform(PosixPlatform):
         return True
 
     def _reap_orphans(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Reap the processes that were re-parented to us. What we spawned is left to the pidfds that watch it."""
+        """Reap the processes that were re-parented to us, after those that we spawned: their pidfds report them in the
+        same turn of the loop."""
+        loop.call_soon(self._reap_other_orphans, loop)
+
+    def _reap_other_orphans(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -265,8 +282,8 @@ class LinuxPlatform(PosixPlatform):
                 return
             if ended is None:
                 return
-            if self._is_spawned(ended.si_pid):
-                break  # it hides others, and there may be hundreds
+            if ended.si_pid in self._spawned:
+                break  # it hides others
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(ended.si_pid, os.WNOHANG)
         if self._reaping is None:

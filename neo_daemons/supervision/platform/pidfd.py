@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import fcntl
@@ -13,12 +12,16 @@ import struct
 import subprocess
 import weakref
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from .contract import ExitStatus, Process
 from .spawning import disown, exit_status
+
+if TYPE_CHECKING:
+    import asyncio
 
 PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2
 """Flag of pidfd_send_signal(2), Linux 6.9, include/uapi/linux/pidfd.h."""
@@ -66,13 +69,26 @@ def _ask_until_reaped(
 
 
 class PidfdProcess(Process):
-    """A process held by a pidfd."""
+    """A process held by a pidfd.
 
-    def __init__(self, pid: int, identity: Identity, pidfd: int, popen: subprocess.Popen[bytes] | None) -> None:
+    Args:
+        popen: set for our own child.
+        on_reaped: called with the pid once another process may have it, or once this is closed.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        identity: Identity,
+        pidfd: int,
+        popen: subprocess.Popen[bytes] | None,
+        on_reaped: Callable[[int], None] = lambda pid: None,
+    ) -> None:
         self.pid = pid
         self.identity = identity
         self._pidfd = pidfd
         self._popen = popen
+        self._on_reaped = on_reaped
         self._on_exit: Callable[[ExitStatus], None] | None = None
         self._on_learned: Callable[[ExitStatus], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,6 +99,8 @@ class PidfdProcess(Process):
     ) -> None:
         self._on_exit = on_exit
         self._on_learned = on_learned
+        import asyncio
+
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._pidfd, self._readable)
 
@@ -114,17 +132,13 @@ class PidfdProcess(Process):
         if code is None:  # it has exited, but a tracer (strace, a debugger) still holds it
             self._loop.call_later(TRACED_POLL_S, self._reap)
         else:
+            self._on_reaped(self.pid)
             self._deliver(exit_status(code))
 
     def _deliver(self, status: ExitStatus) -> None:
         on_exit, self._on_exit = self._on_exit, None
         if on_exit is not None:
             on_exit(status)
-
-    @property
-    def is_reaped(self) -> bool:
-        """Whether it was our child and has been reaped, so that its pid may be taken again."""
-        return self._popen is not None and self._popen.returncode is not None
 
     def is_alive(self) -> bool:
         return self._finalizer.alive and not has_ended(self._pidfd)
@@ -168,4 +182,5 @@ class PidfdProcess(Process):
             self._loop.remove_reader(self._pidfd)
         self._finalizer()
         if self._popen is not None:
+            self._on_reaped(self.pid)
             disown(self._popen)

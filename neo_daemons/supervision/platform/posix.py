@@ -2,11 +2,13 @@
 
 It polls for exits, and proves a process's identity right before each signal, which leaves a gap between check and kill.
 `linux` closes both gaps. macOS needs a kqueue watcher here; this was never run there.
+
+The functions that need psutil or asyncio import them: on Linux, a client that starts a supervisor needs neither, and
+loading them takes longer than all else that it does.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -15,8 +17,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-
-import psutil
+from typing import TYPE_CHECKING
 
 from neo_daemons import addresses
 from neo_daemons.records import Identity
@@ -25,6 +26,7 @@ from . import file_lock, spawning
 from .contract import (
     MARK_VARIABLE,
     ExitStatus,
+    FileChanges,
     Lock,
     Mark,
     NotOurs,
@@ -34,6 +36,9 @@ from .contract import (
     Unverifiable,
     Usage,
 )
+
+if TYPE_CHECKING:
+    import asyncio
 
 POLL_S = 0.1
 """Seconds between two checks for the exit of a process that no event reports."""
@@ -52,11 +57,17 @@ class PosixProcess(Process):
     def watch(
         self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
     ) -> None:
+        import asyncio
+
         self._on_exit = on_exit
         # Not at once: the caller must first store what it watches.
         self._timer = asyncio.get_running_loop().call_later(0, self._poll)
 
     def _poll(self) -> None:
+        import asyncio
+
+        import psutil
+
         self._timer = None
         try:
             status = self._ended()
@@ -86,6 +97,8 @@ class PosixProcess(Process):
         return self._ended() is None
 
     def is_stopped(self) -> bool:
+        import psutil
+
         with contextlib.suppress(psutil.Error):
             return self.is_alive() and psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
         return False
@@ -134,6 +147,8 @@ def _resolve(host: str) -> addresses.Address:
 
 def identity_by_psutil(pid: int) -> Identity | None:
     """Return the identity of a running process; None if it is gone or a zombie."""
+    import psutil
+
     try:
         process = psutil.Process(pid)
         with process.oneshot():
@@ -165,6 +180,8 @@ class PosixPlatform:
         return PosixProcess(popen.pid, identity, popen)
 
     def open(self, pid: int, identity: Identity) -> Process | None:
+        import psutil
+
         try:
             found = identity_by_psutil(pid)
         except psutil.AccessDenied as error:
@@ -206,10 +223,14 @@ class PosixPlatform:
         return PosixProcess(pid, identity, None) if identity is not None and is_ours() else None
 
     def pids(self) -> Sequence[int]:
+        import psutil
+
         own = os.getpid()
         return [pid for pid in psutil.pids() if pid not in (own, 0)]
 
     def mark_of(self, pid: int) -> Mark | None:
+        import psutil
+
         try:
             process = psutil.Process(pid)
             return Mark.parse(process.environ().get(MARK_VARIABLE, "")) if process.uids().real == os.geteuid() else None
@@ -245,6 +266,8 @@ class PosixPlatform:
         return listener
 
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
+        import psutil
+
         try:
             connections = psutil.net_connections(kind="tcp")
             wanted = _resolve(host) if host is not None else None
@@ -261,7 +284,12 @@ class PosixPlatform:
         pid = found[min(found)]
         return PortHolder(pid, (self.describe(pid) or "?") if pid else "?")
 
+    def file_changes(self) -> FileChanges | None:
+        return None
+
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
+        import psutil
+
         result = {}
         for pid in pids:
             with contextlib.suppress(psutil.Error):
@@ -276,6 +304,8 @@ class PosixPlatform:
         return result
 
     def describe(self, pid: int) -> str | None:
+        import psutil
+
         try:
             process = psutil.Process(pid)
             text = " ".join(process.cmdline()) or process.name()

@@ -1,0 +1,226 @@
+"""What befalls a world: crashes, hangs, kills, orders of operators, full disks, strangers, forged records, …"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+
+import msgspec
+
+from neo_daemons import records
+from neo_daemons.records import DaemonRecord, DamagedRecord
+from neo_daemons.supervision.machine import Event, Refused
+from neo_daemons.supervision.platform import ExitStatus
+from neo_daemons.supervision.slot import DATA_LOCK
+from neo_daemons.supervision.supervisor import Supervisor
+
+from .daemons import INTERVAL_S
+from .expectations import Expectations
+from .incarnations import Killed, acting_as
+from .judges import Judges
+from .kernel import Proc
+from .world import World
+
+SAVED_S = 1.5
+"""Time limit within which the core writes what a full disk refused, once there is space."""
+ORDERED_S, RELOADED_S, FORGED_S = 10.0, 20.0, 90.0
+"""Durations for which a daemon may be stopped after an order, a reload and the forgery of its record."""
+STRANGERS = 8
+CALAMITIES = (
+    "crash-and-order",
+    *("crash",) * 4, *("exit",) * 3, "stop", "continue", "hang", "hiccup", "hiccup", "stray", "stray",
+    "stranger", "stranger", "strangers-leave", *("kill-supervisor",) * 2, *("kill-at-an-effect",) * 4,
+    "second-supervisor", *("order",) * 4, "disk-full", "disk-free", "disk-free", *("clock",) * 2, "reload", "recycle",
+    "power-cut", "forgery", *("lease",) * 2, "client-vanishes", *("rival",) * 2, *("rivals-leave",) * 2,
+)  # fmt: skip
+ORDERS = (Event.START, Event.STOP, Event.RESTART, Event.HOLD, Event.RELEASE)
+
+
+class Calamities:
+    """Causes random events, and notes what may follow from them."""
+
+    def __init__(self, world: World, expectations: Expectations, judges: Judges) -> None:
+        self._world = world
+        self._kernel = world.kernel
+        self._rng = world.rng
+        self._expectations = expectations
+        self._judges = judges
+        self._leases: list[tuple[Supervisor, int]] = []
+
+    async def befall(self) -> None:
+        """Cause one random event."""
+        world, rng, kernel = self._world, self._rng, self._kernel
+        daemons = kernel.living("daemon")
+        target = rng.choice(daemons) if daemons else None
+        match rng.choice(CALAMITIES):
+            case "crash" if target is not None:
+                kernel.exit(target, ExitStatus(signal="SIGKILL"))
+            case "exit" if target is not None:
+                kernel.exit(target, ExitStatus(code=rng.choice((0, 1))))
+            case "crash-and-order" if target is not None:
+                # While leftovers of a daemon are being stopped.
+                kernel.exit(target, ExitStatus(signal="SIGKILL"))
+                await asyncio.sleep(rng.choice((0.002, 0.01, 0.03)))
+                self._order(target.name, rng.choice(ORDERS))
+            case "stop" if target is not None:
+                kernel.deliver(target, signal.SIGSTOP)
+            case "continue" if target is not None:
+                kernel.deliver(target, signal.SIGCONT)
+            case "hang" if target is not None:
+                target.fall_silent(kernel.now, stopped=False)
+            case "hiccup" if target is not None:
+                self._hiccup(target)
+            case "stray" if target is not None:
+                kernel.fork(target, "stray", session=rng.random() < 0.5)
+                if rng.random() < 0.5:
+                    kernel.exit(target, ExitStatus(signal="SIGSEGV"))
+            case "stranger":
+                self._stranger(rng.choice((None, *range(10_000, 10_003))))
+            case "strangers-leave":
+                self.let_strangers_go()
+            case "kill-supervisor":
+                self._kill_supervisor()
+            case "recycle" if target is not None:
+                # A daemon exits while no supervisor runs, and another process gets its pid.
+                self._kill_supervisor()
+                kernel.exit(target, ExitStatus(code=1))
+                world.trace("stranger", kernel.make("stranger", "stranger", target.pid))
+            case "kill-at-an-effect":
+                world.kill_in = rng.randint(1, 25)
+            case "second-supervisor":
+                await world.supervise()
+            case "order":
+                self._order(rng.choice(world.definitions).name, rng.choice(list(ORDERS)))
+            case "disk-full":
+                world.disk.full = True
+            case "disk-free":
+                await self._free_disk()
+            case "power-cut":
+                world.cut_power()
+            case "forgery" if target is not None:
+                self._forge(target)
+            case "lease":
+                self._lease()
+            case "client-vanishes" if self._leases:
+                self._drop_lease()
+            case "rival":
+                self._rival()
+            case "rivals-leave":
+                world.let_rivals_go()
+            case "clock":
+                world.wall_offset_s += rng.choice((-86_400.0, -1.0, 3600.0, 400 * 86_400.0))
+            case "reload":
+                self._reload()
+            case _:
+                return
+
+    # To daemons
+
+    def _hiccup(self, target: Proc) -> None:
+        """Let it be silent for a moment, too short to fail its liveness."""
+        target.fall_silent(self._kernel.now, stopped=False)
+
+        def recover() -> None:
+            target.hung, target.unwell_at = False, self._kernel.now
+
+        asyncio.get_running_loop().call_later(INTERVAL_S, recover)
+
+    def _forge(self, target: Proc) -> None:
+        """Let the record of a daemon name a stranger, with its full identity, while no supervisor runs."""
+        self._kill_supervisor()
+        strangers, path = self._kernel.living("stranger"), self._world.state.daemon_record(target.name)
+        with contextlib.suppress(OSError, DamagedRecord):
+            record = records.read(path, DaemonRecord)
+            if record is not None and strangers:
+                stranger = self._rng.choice(strangers)
+                self._world.trace("forgery", target, stranger)
+                forged = msgspec.structs.replace(record, pid=stranger.pid, identity=stranger.identity)
+                path.write_bytes(msgspec.json.encode(forged))
+                # Its processes can no longer be distinguished from leftovers.
+                self._expectations.license(target.name, self._kernel.now + FORGED_S)
+
+    # To supervisors and the disk
+
+    def _kill_supervisor(self) -> None:
+        for incarnation in self._world.incarnations:
+            if incarnation.supervisor is not None:
+                self._world.die(incarnation)
+        self._judges.files()
+
+    async def _free_disk(self) -> None:
+        world, expected = self._world, self._expectations
+        world.disk.full = False
+        # The core writes what it could not write as soon as it can.
+        await asyncio.sleep(SAVED_S)
+        expected.held_saved = expected.held_saved or (world.serving is not None and not world.disk.full)
+
+    # From the rest of the machine
+
+    def _stranger(self, port: int | None) -> None:
+        if len(self._kernel.living("stranger")) > STRANGERS:
+            return
+        proc = self._kernel.make("stranger", "stranger")
+        if port is not None and not any(port in other.ports for other in self._kernel.living()):
+            proc.ports.add(port)
+        self._world.trace("stranger", proc, port)
+
+    def let_strangers_go(self) -> None:
+        for proc in self._kernel.living("stranger"):
+            self._kernel.exit(proc, ExitStatus(code=0))
+
+    def _rival(self) -> None:
+        definition = self._rng.choice(self._world.definitions)
+        if definition.data_dir is not None:
+            # The name is a contract between projects: changing it affects earlier versions.
+            taken = self._kernel.take(str(Path(definition.data_dir) / DATA_LOCK), "rival")
+            if taken is not None:
+                self._world.rivals[definition.name] = taken
+                self._world.trace("rival", definition.name)
+
+    # From clients and operators
+
+    def _lease(self) -> None:
+        made = self._world.serving
+        if made is not None:
+            number = len(self._world.log)
+            made.inhibitors[number] = self._rng.choice((None, *made.daemons))
+            self._leases.append((made, number))
+            self._world.trace("lease", made.inhibitors[number])
+
+    def _drop_lease(self) -> None:
+        made, number = self._leases.pop(self._rng.randrange(len(self._leases)))
+        made.inhibitors.pop(number, None)
+        self._world.trace("client-vanishes", number)
+
+    def _order(self, name: str, event: Event) -> None:
+        """Give an order as an operator."""
+        world = self._world
+        made = world.serving
+        if made is None or world.kill_in is not None:
+            return
+        world.trace("order", name, event)
+        self._judges.forgive_starts()
+        # Dependants are not stopped with it, but may exit without it.
+        self._expectations.license(name, self._kernel.now + ORDERED_S)
+        with acting_as(world.owner(made)):
+            try:
+                made.order(name, event)
+            except (Refused, Killed):
+                return
+        self._expectations.accepted(made, name, event, saved=not world.disk.full)
+
+    def _reload(self) -> None:
+        """Reload with a definition that requires a new process."""
+        world = self._world
+        made = world.serving
+        if made is None:
+            return
+        number = self._rng.randrange(len(world.definitions))
+        old = world.definitions[number]
+        world.definitions[number] = msgspec.structs.replace(old, env={"GENERATION": str(self._rng.random())})
+        self._expectations.license(old.name, self._kernel.now + RELOADED_S)
+        world.trace("reload", old.name)
+        self._judges.forgive_starts()
+        world.begin(made, made.reload(list(world.definitions)))
