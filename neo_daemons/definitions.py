@@ -17,6 +17,11 @@ Seconds = Annotated[float, Meta(gt=0)]
 SecondsOrZero = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+Text = Annotated[str, Meta(min_length=1)]
+HeaderName = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", description="use letters, digits and -, as in Accept-Language"),
+]
 NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,62}\Z"
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 """A daemon's name: it becomes file names, fixture names and part of URLs."""
@@ -51,7 +56,7 @@ class HttpProbe(Probe, frozen=True, tag="http"):
     port: str | None = None
     url: str | None = None
     method: Literal["GET", "HEAD", "POST"] = "GET"
-    headers: dict[str, str] = {}
+    headers: dict[HeaderName, str] = {}
     json: Any = None
     status: tuple[Annotated[int, Meta(ge=100, le=599)], ...] = ()
     body: str | None = None
@@ -84,10 +89,10 @@ class FileProbe(Probe, frozen=True, tag="file"):
     has not changed for `within_s`.
     """
 
-    path: str
+    path: Text
     within_s: Seconds = 30.0
-    database: str | None = None
-    query: str | None = None
+    database: Text | None = None
+    query: Text | None = None
 
 
 AnyProbe = HttpProbe | TcpProbe | ExecProbe | LogProbe | FileProbe

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 ENVIRONMENT_VARIABLE = "NEO_DAEMONS_STATE_DIR"
@@ -21,7 +23,7 @@ class StateDirLost(StateDirError):
         self.adopted = adopted
         """Another supervisor has adopted the daemons, so this one must leave them alone."""
         end = "that supervisor has its daemons now" if adopted else "its daemons are stopped"
-        super().__init__(f"the supervisor lost its state directory {path}: {why}; {end}")
+        super().__init__(f"the supervisor stops because its state directory {path} is gone: {why}; {end}")
 
 
 class UnusableStateDir(StateDirError):
@@ -67,10 +69,15 @@ def keep_own_rights() -> None:
 
 
 class StateDir:
-    """The paths inside one state directory. Creating this object touches no file."""
+    """The paths inside one state directory. Creating this object touches no file.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        options: the options by which a command finds it; by default ``--state-dir`` with the path.
+    """
+
+    def __init__(self, path: Path, *, options: Sequence[str | Path] | None = None) -> None:
         self.path = path
+        self.options = [str(option) for option in (("--state-dir", path) if options is None else options)]
         self.lock = path / "supervisor.lock"
         self.record = path / "supervisor.json"
         self.intentions = path / "intentions.json"
@@ -80,6 +87,10 @@ class StateDir:
         self.daemons = path / "daemons"
         self.logs = path / "logs"
         self.data = path / "data"
+
+    def command(self, words: str) -> str:
+        """Return the command line that runs a command, such as ``up``, on this state directory."""
+        return f"neo-daemons {' '.join([words, *map(shlex.quote, self.options)])}"
 
     def daemon_record(self, name: str) -> Path:
         """Return the path of the daemon's PID file."""

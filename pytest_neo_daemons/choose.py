@@ -92,14 +92,21 @@ def choose(config: pytest.Config, options: Options) -> Choice:
 
 
 def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSession:
+    from neo_daemons.config.errors import ConfigError
     from neo_daemons.config.locate import find_state_dir
     from neo_daemons.control.client import NoSupervisor
 
     if stated:
-        state_dir = find_state_dir(Path(stated))
+        try:
+            state_dir = find_state_dir(Path(stated))
+        except ConfigError as error:
+            said = str(error).removeprefix(f"--state-dir {stated}: ")
+            raise pytest.UsageError(f"{options.attach_place} {stated}: {said}") from None
     else:
         with contextlib.chdir(config.rootpath):  # where our own session would search, too
             state_dir = find_state_dir(file=options.config)
+        if options.config is None and config.rootpath != config.invocation_params.dir:
+            state_dir = StateDir(state_dir.path)  # a command in this directory may find another one
     try:
         status = Client(state_dir).status()
     except ControlError as error:
@@ -109,7 +116,8 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
         if stated and not (state_dir.path / "journal.jsonl").is_file():
             mistaken = f" ({stated} is not a state directory; if it is a test path, put it before the option)"
         raise pytest.UsageError(
-            f"--neo-daemons-attach: no supervisor is running in {state_dir.path}{mistaken}; start one: neo-daemons up"
+            f"{options.attach_place.removesuffix(' =')}: no supervisor is running in {state_dir.path}{mistaken}; "
+            f"start one: {state_dir.command('up')}"
         ) from None
     return AttachedSession(state_dir, [daemon.name for daemon in status.daemons])
 
@@ -128,7 +136,7 @@ def _load(config: pytest.Config, options: Options, state_dir: StateDir) -> tuple
     try:
         definitions |= {name: external(name, url) for name, url in options.urls}
     except ConfigError as error:
-        raise pytest.UsageError(f"--neo-daemons-url {error}") from None
+        raise pytest.UsageError(f"{options.urls_place} {error}") from None
     _change(config, definitions)
     for name, definition in definitions.items():
         wrong = wrong_with(definition, name)

@@ -16,8 +16,14 @@ FILES = ("neo-daemons.toml", "pyproject.toml")
 
 def stated_configuration(config: pytest.Config) -> Path | None:
     """Return the configuration file given by the option (relative to the working directory) or the setting (relative to
-    its file); if there is none from the root directory upwards, the only one above the given paths."""
+    its file); if there is none from the root directory upwards, the only one above the given paths.
+
+    Raises:
+        pytest.UsageError: the option is empty.
+    """
     stated = config.getoption("--neo-daemons-config")
+    if stated == "":
+        raise pytest.UsageError("--neo-daemons-config: empty value; expected a file")
     base: Path = config.invocation_params.dir
     if not stated:
         stated = config.getini("neo_daemons_config")
@@ -40,6 +46,29 @@ def configuration_above(path: Path, root: Path) -> Path | None:
             if file_daemons(directory / name) is not None:
                 return directory / name
     return None
+
+
+def check_option(config: pytest.Config) -> None:
+    """Check that the file given by the option can be read.
+
+    Raises:
+        pytest.UsageError: it cannot be read, or is not TOML.
+    """
+    stated = config.getoption("--neo-daemons-config")
+    if stated is None:
+        return
+    import tomllib
+
+    path = stated_configuration(config)
+    try:
+        tomllib.loads(path.read_bytes().decode("utf-8-sig") if path is not None else "")
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror}; pass an existing, readable file"
+    except (ValueError, RecursionError) as error:
+        fault = f"invalid TOML: {error}"
+    else:
+        return
+    raise pytest.UsageError(f"--neo-daemons-config {stated}: {fault}")
 
 
 def project_daemons(config: pytest.Config) -> list[str]:

@@ -21,11 +21,11 @@ def wrong_with(definition: object, name: str) -> str | None:
     """Return why this is not a valid definition of the daemon `name`; None if it is. Constructing a `Definition` does
     not validate it, and a supervisor could not decode an invalid one."""
     if not isinstance(definition, Definition) or definition.name != name:
-        return f"must be a Definition of that name, but is {definition!r:.200}"
+        return f"must be a Definition with the same name, but is {definition!r:.200}"
     try:
         msgspec.convert(msgspec.to_builtins(definition), Definition)
     except (msgspec.ValidationError, TypeError) as error:
-        return f"cannot be used: {error}"
+        return f"is invalid: {error}"
     return None
 
 

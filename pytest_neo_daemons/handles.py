@@ -6,14 +6,14 @@ import contextlib
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from neo_daemons.control.client import ControlError
 from neo_daemons.urls import host_and_port, redacted
 
-from .sessions import FOREVER_S, Session, Unavailable
+from .sessions import FOREVER_S, Session, Unavailable, says_all
 
 if TYPE_CHECKING:
     from neo_daemons.status import DaemonStatus
@@ -24,6 +24,17 @@ NOT_OURS = "it belongs to an attached supervisor, and tests must not disturb it;
 
 class FaultRefused(Exception):
     """A test must not disturb this daemon; ``str()`` says why and how to fix it."""
+
+
+class UnknownDaemon(KeyError):
+    """The run has no such daemon; ``str()`` names those that it has."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # not quoted, as a key is
+
+
+def __tracebackhide__(error: Any) -> bool:  # noqa: N807 - pytest's name
+    return says_all(error) or bool(error.errisinstance(FaultRefused))
 
 
 class Daemon:
@@ -234,7 +245,7 @@ class Daemons(Mapping[str, Daemon]):
 
     def __getitem__(self, name: str) -> Daemon:
         if name not in self._names:
-            raise KeyError(f"unknown daemon {name!r}; configured daemons: {', '.join(self._names) or 'none'}")
+            raise UnknownDaemon(f"unknown daemon {name!r}; configured daemons: {', '.join(self._names) or 'none'}")
         return self._get(name)
 
     def __contains__(self, name: object) -> bool:  # Mapping's implementation would start the daemon

@@ -48,7 +48,7 @@ class Isolation:
         The test fails, without a traceback, if the instance is not available.
         """
         if not self._session.ours or definition is None:
-            pytest.fail(f"{handle.name} cannot be isolated: {NOT_OURS}", pytrace=False)
+            pytest.fail(f"new_daemon({handle.name!r}) is not possible: {NOT_OURS}", pytrace=False)
         name = definition.name
         if definition.external:
             pytest.fail(f"{name} cannot be isolated because it is external", pytrace=False)

@@ -10,15 +10,21 @@ from typing import Any
 
 import pytest
 
-from .config_files import directory_daemons, project_daemons
+from .config_files import check_option, directory_daemons, project_daemons
 from .names import BUILTINS, CLIENTS, MARKER, definition_fixture_name, fixture_name
+from .options import flag
 
 REASON = "needs daemons: run pytest with --neo-daemons"
 
 
 def skip_what_needs_daemons(config: pytest.Config) -> None:
-    """Register the fixtures and hooks of a run without daemons."""
-    off = _Off(config, config.getini("neo_daemons_required"))
+    """Register the fixtures and hooks of a run without daemons.
+
+    Raises:
+        pytest.UsageError: an option or setting cannot be used.
+    """
+    check_option(config)
+    off = _Off(config, flag(config, "neo_daemons_required"))
     config.pluginmanager.register(off, "neo_daemons_off")
     off.skip(*CLIENTS, "neo_daemons", daemons=[*BUILTINS, *_configured(config)])
 
@@ -56,7 +62,7 @@ class _Off:
 def _skipping(name: str, required: bool) -> Any:
     @pytest.fixture(name=name, scope="session")
     def fixture() -> None:
-        """Return a daemon, with --neo-daemons."""
+        """Needs --neo-daemons; run `pytest --neo-daemons --fixtures` for its description."""
         _refuse(required)
 
     return fixture

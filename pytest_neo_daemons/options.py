@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,6 +24,10 @@ class Options(NamedTuple):  # a dataclass would cost every run, even one without
     """State directory of a running supervisor; "" means the project's; None: start our own session."""
     urls: tuple[tuple[str, str], ...]
     export_env: bool
+    attach_place: str = "--neo-daemons-attach"
+    """Where `attach` is stated, for messages."""
+    urls_place: str = "--neo-daemons-url"
+    """Where `urls` are stated, for messages."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -58,7 +62,7 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="NAME=URL",
         action="append",
         default=None,
-        help="use an external daemon at this URL; it is observed, never controlled (repeatable)",
+        help="use an external daemon at this URL; it is only probed, never started or stopped (repeatable)",
     )
     parser.addini("neo_daemons", "same as --neo-daemons", type="bool", default=False)
     parser.addini("neo_daemons_config", "same as --neo-daemons-config; relative to this file", default="")
@@ -73,7 +77,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
     parser.addini(
         "neo_daemons_export_env",
-        "set the environment variables by which clients find the daemons",
+        "set the environment variables that tell clients where the daemons are",
         type="bool",
         default=False,
     )
@@ -83,7 +87,7 @@ def is_on(config: pytest.Config) -> bool:
     """Return whether the plugin is enabled: by its flag or setting, or by an option that implies it."""
     return (
         config.getoption("--neo-daemons")
-        or config.getini("neo_daemons")
+        or flag(config, "neo_daemons")
         or any(config.getoption(option) is not None for option in IMPLYING)
     )
 
@@ -95,45 +99,82 @@ def resolve(config: pytest.Config) -> Options:
         pytest.UsageError: an option is invalid.
     """
     attach = config.getoption("--neo-daemons-attach")
+    attach_place = "--neo-daemons-attach"
     if attach is None and config.getini("neo_daemons_attach"):
         attach = str(ini_directory(config) / config.getini("neo_daemons_attach"))
-    urls = config.getoption("--neo-daemons-url") or config.getini("neo_daemons_url")
-    keep = config.getoption("--neo-daemons-keep") or config.getini("neo_daemons_keep")
+        attach_place = _place(config, "neo_daemons_attach")
+    urls, urls_place = _stated(config, "url")
+    keep, keep_place = _stated(config, "keep")
     if attach is not None and urls:
         raise pytest.UsageError(
-            "--neo-daemons-url and --neo-daemons-attach are mutually exclusive; define the external daemon in the "
+            f"{urls_place} and {attach_place} are mutually exclusive; define the external daemon in the "
             "configuration of the attached supervisor"
         )
-    named = [_url(text) for text in urls]
+    if attach is not None and config.getoption("--neo-daemons-keep") is not None:
+        raise pytest.UsageError(
+            f"{keep_place} and {attach_place} are mutually exclusive; an attached supervisor keeps its daemons anyway"
+        )
+    named = [_url(text, urls_place) for text in urls]
     for name, _ in named:
         if len({url for other, url in named if other == name}) > 1:
-            raise pytest.UsageError(f"--neo-daemons-url {name}: given with different URLs; pass one URL per daemon")
+            raise pytest.UsageError(f"{urls_place} {name}: given with different URLs; pass one URL per daemon")
+    flag(config, "neo_daemons_required")
     return Options(
         config=stated_configuration(config),
-        keep_s=_duration_s(keep) if keep else 0.0,
+        keep_s=_duration_s(keep, keep_place) if keep else 0.0,
         attach=attach,
         urls=tuple(named),
-        export_env=config.getini("neo_daemons_export_env"),
+        export_env=flag(config, "neo_daemons_export_env"),
+        attach_place=attach_place,
+        urls_place=urls_place,
     )
 
 
-def _duration_s(text: str) -> float:
+def flag(config: pytest.Config, setting: str) -> bool:
+    """Return the value of an ini setting that is true or false.
+
+    Raises:
+        pytest.UsageError: it is neither.
+    """
+    try:
+        return bool(config.getini(setting))
+    except (TypeError, ValueError, pytest.UsageError) as error:  # which of them depends on the version of pytest
+        raise pytest.UsageError(f"{_place(config, setting)} {error}; use true or false") from None
+
+
+def _stated(config: pytest.Config, name: str) -> tuple[Any, str]:
+    """Return the value of an option, or else that of its ini setting, and how messages name its place."""
+    option, setting = f"--neo-daemons-{name}", f"neo_daemons_{name}"
+    value = config.getoption(option)
+    if value == "":
+        raise pytest.UsageError(f"{option}: empty value")
+    return (value, option) if value is not None else (config.getini(setting), _place(config, setting))
+
+
+def _place(config: pytest.Config, setting: str) -> str:
+    """Return how messages name an ini setting, up to its value."""
+    overrides = [text.partition("=")[0].strip() for text in config.getoption("override_ini") or ()]
+    file = f"{config.inipath}: " if config.inipath is not None else ""
+    return f"{'-o ' if setting in overrides else file}{setting} ="
+
+
+def _duration_s(text: str, place: str) -> float:
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
     if match is None or not any(match.groups()):
-        raise pytest.UsageError(f"--neo-daemons-keep {text:.80}: invalid duration; use e.g. 90s, 10m or 1h30m")
+        raise pytest.UsageError(
+            f"{place} {text:.80}: invalid duration; use seconds, or h, m and s, e.g. 90s, 10m or 1h30m"
+        )
     hours, minutes, seconds = (float(group or 0) for group in match.groups())
     duration_s = 3600.0 * hours + 60.0 * minutes + seconds
     if duration_s > LONGEST_S:
-        raise pytest.UsageError(
-            f"--neo-daemons-keep {text:.80}: longer than a week; use neo-daemons up and --neo-daemons-attach"
-        )
+        raise pytest.UsageError(f"{place} {text:.80}: longer than a week; use neo-daemons up and --neo-daemons-attach")
     return duration_s
 
 
-def _url(text: str) -> tuple[str, str]:
+def _url(text: str, place: str) -> tuple[str, str]:
     name, separator, url = text.partition("=")
     if not separator or not name or not url:
         from neo_daemons.urls import redacted  # a run without daemons must not import it
 
-        raise pytest.UsageError(f"--neo-daemons-url {redacted(text)}: expected NAME=URL, e.g. chroma=http://host:8000")
+        raise pytest.UsageError(f"{place} {redacted(text)}: expected NAME=URL, e.g. chroma=http://host:8000")
     return name.strip(), url.strip()

@@ -29,6 +29,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER_HELP)
+    try:
+        _configure(config)
+    except (pytest.UsageError, pytest.exit.Exception):
+        raise
+    except Exception as error:  # pytest would show its own internals
+        from neo_daemons import bugs
+
+        raise pytest.UsageError(f"neo-daemons: {bugs.describe(error)}") from None
+
+
+def _configure(config: pytest.Config) -> None:
     if not is_on(config):
         skip_what_needs_daemons(config)
         return

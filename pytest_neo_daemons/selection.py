@@ -51,20 +51,28 @@ class Selection:
         """Return the daemons of which a test gets its own instance, in order. An invalid marker fails the test."""
         names: dict[str, None] = {}
         for marker in node.iter_markers(MARKER):
-            self._check(marker)
+            self._check(node, marker)
             if marker.kwargs.get("isolated"):
                 names |= dict.fromkeys(marker.args)
         return names
 
-    def _check(self, marker: pytest.Mark) -> None:
+    def _check(self, node: pytest.Item, marker: pytest.Mark) -> None:
         unknown = [name for name in marker.args if name not in self.names]
         if unknown:
             pytest.fail(
-                f"@pytest.mark.{MARKER}({unknown[0]!r}): unknown daemon; configured daemons: {', '.join(self.names)}",
+                f"{node.nodeid}: @pytest.mark.{MARKER}({unknown[0]!r}): unknown daemon; "
+                f"configured daemons: {', '.join(self.names)}",
                 pytrace=False,
             )
-        if not marker.args or set(marker.kwargs) - {"isolated"}:
-            pytest.fail(f'@pytest.mark.{MARKER}: expected ("NAME", …) or ("NAME", …, isolated=True)', pytrace=False)
+        isolated = marker.kwargs.get("isolated", False)
+        if not marker.args or set(marker.kwargs) - {"isolated"} or not isinstance(isolated, bool):
+            keywords = [f"{key}={value!r}" for key, value in marker.kwargs.items()]
+            got = ", ".join([*map(repr, marker.args), *keywords])
+            pytest.fail(
+                f"{node.nodeid}: @pytest.mark.{MARKER}({got:.200}): expected names of daemons, and optionally "
+                "isolated=True or isolated=False",
+                pytrace=False,
+            )
 
     def to_be_started(self, items: Sequence[pytest.Item]) -> Iterable[str]:
         """Return the daemons that these tests will use, except those for which a project has a fixture: that may first

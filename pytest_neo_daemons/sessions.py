@@ -9,7 +9,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from neo_daemons.control.client import Client, ControlError, Lease, Unreachable
 from neo_daemons.definitions import Definition
@@ -37,6 +37,18 @@ CLOSE_S = 5.0
 
 class Unavailable(Exception):
     """A daemon or the supervisor is not available; ``str()`` says why, with the end of the log."""
+
+
+def says_all(error: Any) -> bool:
+    """Return whether pytest leaves our own frames out of the traceback of an error, because its message says all.
+
+    Args:
+        error: the `pytest.ExceptionInfo`.
+    """
+    return bool(error.errisinstance((Unavailable, ControlError, TimeoutError, LookupError)))
+
+
+__tracebackhide__ = says_all
 
 
 def not_available(name: str) -> str:
@@ -106,7 +118,7 @@ class Keeper:
                     Unpatched.sleep(POLL_S)
                     continue
                 with self._changed:
-                    self.fault = f"the supervisor died and could not be restarted: {error}; run pytest again"
+                    self.fault = f"the supervisor died and could not be restarted: {error}"
                     self._changed.notify_all()
                 return
             Unpatched.sleep(POLL_S)
@@ -347,7 +359,7 @@ class AttachedSession(Session):
                 why = f"it is {daemon.state}{f' ({daemon.detail})' if daemon.detail else ''}"
                 raise Unavailable(
                     f"{not_available(name)}: {why} in {self.state_dir.path}, and tests must not change an attached "
-                    f"supervisor; see: neo-daemons why {name} --state-dir {self.state_dir.path}"
+                    f"supervisor; see: {self.state_dir.command(f'why {name}')}"
                 )
             Unpatched.sleep(POLL_S)
 

@@ -105,7 +105,7 @@ class Summary:
                 times = _times(session.replaced)
                 yield f"the supervisor was killed and replaced {times}; the new one adopted its daemons"
             for change in session.changes:
-                yield f"{change.name}, kept warm by an earlier run, was changed: {change.reason}"
+                yield f"{change.name}, kept warm by an earlier run, was updated: {change.reason}"
         yield from (f"reaped: {what}" for what in journal.reaped)
         yield from (f"{what}: {detail}" for what, detail in journal.faults.items())
 
@@ -145,4 +145,4 @@ def _line(daemon: DaemonStatus, starts: int, *, ours: bool) -> str:
 
 
 def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")

@@ -33,4 +33,4 @@ def test_serve_exits_with_5_if_a_starting_required_daemon_exits_by_itself(projec
     project.configure(api=toy("exit=0", restart={"when": "never"}, ready={"type": "file", "path": "/nowhere"}))
     supervisor = project.serve("--require", "api", wait=False)
     assert supervisor.wait(PATIENCE_S) == 5
-    assert "required: api: stopped" in project.output()
+    assert "a required daemon cannot run: api: stopped" in project.output()

@@ -68,7 +68,9 @@ def test_an_exit_with_0_at_once_is_restarted_then_parked_with_its_first_cause(pr
     project.serve()
     parked = project.reaches("api", "parked")
     assert parked.restarts == 3
-    assert parked.detail == "3 restarts in 600 s; first cause: exit code 0; last line: port 1 is taken"
+    assert (
+        parked.detail == "restart limit reached (3 within 600 s); first cause: exit code 0; last line: port 1 is taken"
+    )
     assert project.run("start", "api").returncode == 1
     assert project.client.status().supervisor.pid
 
@@ -81,6 +83,8 @@ def test_a_daemon_that_ignores_sigterm_is_killed_after_its_grace(project: Projec
     assert pid is not None
     assert not is_alive(pid)
     assert ("killed", "still there 0.2 s after SIGTERM: SIGKILL") in project.events("api")
+    forced = "stop requested by a user; it did not exit in time and was killed"
+    assert project.daemon("api").detail == forced
 
 
 def test_a_second_sigint_skips_the_grace_period(project: Project) -> None:
@@ -154,7 +158,9 @@ def test_a_stopped_process_is_degraded_then_replaced(project: Project) -> None:
 
 
 def test_a_daemon_that_does_not_restart_stays_stopped(project: Project) -> None:
-    project.configure(once=toy("quiet", "exit=0", restart="on-failure"), never=toy("quiet", "exit=3", restart="never"))
+    late = "import os, time; print('quiet and ready', flush=True); time.sleep(0.5); os._exit(3)"
+    never = {**toy("quiet", restart="never"), "command": [sys.executable, "-c", late]}
+    project.configure(once=toy("quiet", "exit=0", restart="on-failure"), never=never)
     project.serve()
     for name in ("once", "never"):
         assert project.reaches(name, "stopped").restarts == 0
@@ -165,16 +171,22 @@ def test_a_daemon_that_never_restarts_and_could_not_start_is_parked_with_its_cau
     project.configure(
         missing={"command": ["./no-such-program"], "restart": "never"},
         deaf=toy("mute", start_grace_s=0.1, restart="never", ready={"type": "http", "timeout_s": 0.1}),
+        broken=toy("quiet", "exit=4", restart="never"),
+        unprobed={"command": [sys.executable, "-c", "raise SystemExit(5)"], "restart": "never"},
+        done=toy("quiet", "exit=0", restart="never"),
     )
     up = project.run("up")
     try:
         assert up.returncode == 1
-        for name, cause in (("missing", "cannot start missing"), ("deaf", "not ready after 0.1 s")):
+        causes = {"missing": "cannot start missing", "deaf": "not ready after 0.1 s"}
+        for name, cause in (causes | {"broken": "exit code 4", "unprobed": "exit code 5"}).items():
             found = project.daemon(name)
             assert (found.state, found.restarts) == ("parked", 0)
             assert str(found.detail).startswith(cause)
             assert project.client.why(name).next_try_s is None
             assert cause in up.stderr
+        assert project.daemon("done").state == "stopped"
+        assert "done" not in up.stderr
     finally:
         project.run("down")
 

@@ -20,7 +20,10 @@ def test_an_invalid_configuration_does_not_prevent_a_stop(project: Project) -> N
     project.reaches("api", "ready")
     (project.root / "neo-daemons.toml").write_text("[[[")
     assert project.run("status").returncode == 0
-    assert project.run("reload").returncode == 1
+    reload = project.run("reload")
+    assert reload.returncode == 1
+    assert "invalid TOML" in reload.stderr.splitlines()[0]
+    assert reload.stderr.endswith("nothing was changed; the supervisor keeps its configuration\n")
     assert project.run("down").returncode == 0
     assert project.run("down").returncode == 2
 
@@ -72,7 +75,7 @@ def test_a_daemon_waits_for_a_required_one_that_is_never_ready_and_says_so(proje
     project.configure(web=toy(requires=["store"]), store=toy("exit=3", restart={**FAST, "limit": 2}))
     project.serve()
     project.reaches("store", "parked")
-    until(lambda: project.daemon("web").detail == "waiting for store, which is parked (requires)", "the reason")
+    until(lambda: project.daemon("web").detail == "waiting for store (in `requires`; its state: parked)", "the reason")
     assert project.daemon("web").state == "starting"
     assert project.run("up").returncode == 1
     assert project.run("stop", "web").returncode == 0
@@ -99,7 +102,7 @@ def test_a_required_daemon_that_cannot_run_ends_serve_with_5(project: Project) -
     project.configure(mlx={"model": "/nowhere/model"}, api=toy())
     supervisor = project.serve("--require", "mlx", wait=False)
     assert supervisor.wait(PATIENCE_S) == 5
-    assert "required: mlx: unavailable" in project.output()
+    assert "a required daemon cannot run: mlx: unavailable" in project.output()
 
 
 def test_up_and_down(project: Project) -> None:
@@ -152,11 +155,13 @@ def test_commands_about_an_unknown_daemon_name_the_known_ones(project: Project) 
 
 
 def test_logs_and_events_can_be_followed_and_read_without_a_supervisor(project: Project) -> None:
-    project.configure(api=toy("write=first line"))
+    project.configure(api=toy("write=first line"), silent={"command": ["sleep", "600"]})
     project.serve()
     project.reaches("api", "ready")
     followed = project.client.logs("api", 10, follow=True)
     assert next(followed) == "first line\n"
+    silent = project.run("logs", "silent")
+    assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", "neo-daemons: the log of silent is empty\n")
     happened = project.client.follow_events(100, "api")
     assert next(happened).event == "starting"
     pid = project.daemon("api").pid
@@ -176,6 +181,7 @@ def test_a_host_of_another_machine_affects_only_its_daemon(project: Project, hos
     project.reaches("other", "ready")
     failed = project.reaches("api", "backoff", "parked")
     assert host in str(failed.detail)
+    assert f"{host}:0" not in str(failed.detail)
     assert project.run("doctor").returncode == 0
 
 
@@ -183,10 +189,25 @@ def test_an_operators_restart_of_a_held_daemon_restarts_it(project: Project) -> 
     project.configure(api=toy())
     project.serve()
     first = project.reaches("api", "ready")
-    project.run("hold", "api")
+    assert "api: ready, on hold, pid" in project.run("hold", "api").stdout
     assert project.run("restart", "api").returncode == 0
     assert project.daemon("api").pid != first.pid
     assert project.daemon("api").held
+
+
+def test_a_daemon_that_was_stopped_on_request_says_who_asked_and_not_which_signal_ended_it(project: Project) -> None:
+    """It read "stopped, killed by SIGTERM"."""
+    project.configure(api=toy(), bare={"command": ["sleep", "600"]})
+    project.serve()
+    project.reaches("api", "ready")
+    assert project.reaches("bare", "ready").detail == "started (no readiness probe)"
+    assert project.run("stop", "api", "bare").stdout == "".join(
+        f"{name}: stopped, stop requested by a user\n" for name in ("api", "bare")
+    )
+    project.run("start", "api")
+    project.run("hold", "api")
+    assert project.run("stop", "api").stdout == "api: stopped, on hold, stop requested by a user\n"
+    assert ("exit", "killed by SIGTERM") in project.events("bare")
 
 
 def test_a_deleted_state_directory_does_not_prevent_a_stop(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import sys
@@ -87,6 +88,13 @@ def test_two_state_directories_never_run_two_daemons_on_one_data_directory(
         refused = other.reaches("api", "parked")
         assert refused.detail is not None
         assert f"data directory {data} is in use by daemon api of {project.state.path}" in refused.detail
+        doctor = other.run("doctor")
+        assert doctor.returncode == 1
+        assert re.search(rf"^problem +api: {re.escape(str(data))} is in use by pid \d+", doctor.stdout, re.M)
+        assert "set daemons.api.data_dir" in doctor.stdout
+        doctor = project.run("doctor")
+        assert f"api: {data} is in use by this daemon\n" in doctor.stdout
+        assert doctor.returncode == (0 if supervised else 1)
         assert first.pid is not None
         assert is_alive(first.pid)
     finally:
@@ -142,7 +150,7 @@ def test_a_daemon_that_answers_503_is_never_ready_and_parked_by_its_kill_budget(
     assert not seen.ready
     parked = project.reaches("api", "parked")
     assert parked.detail is not None
-    assert "restarted 2 times within an hour because its probes failed" in parked.detail
+    assert "stopped twice within an hour because its probes failed" in parked.detail
     assert "status 503" in parked.detail
 
 
@@ -178,7 +186,8 @@ def test_what_is_not_installed_is_unavailable_with_reason_and_remedy_and_the_res
     project.serve()
     project.reaches("api", "ready")
     missing = project.reaches("nope", "backoff", "parked")
-    assert missing.detail == "cannot start nope: no-such-program not found on its PATH; install it or use its full path"
+    remedy = "install it, or use its full path in the command"
+    assert missing.detail == f"cannot start nope: no-such-program was not found on the daemon's PATH; {remedy}"
     mlx = project.reaches("mlx", "unavailable")
     assert mlx.detail
     assert mlx.remedy

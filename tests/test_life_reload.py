@@ -19,11 +19,11 @@ def test_reload_touches_only_what_changed_and_a_dry_run_nothing(project: Project
     done = project.run("reload")
     assert planned.stdout == done.stdout
     assert [line.split(":")[0].split() for line in done.stdout.splitlines()] == [
+        ["stop", "gone"],
         ["keep", "a"],
         ["replace", "b"],
         ["apply", "c"],
         ["start", "new"],
-        ["stop", "gone"],
     ]
     project.reaches("new", "ready")
     project.back("b", before["b"])

@@ -154,7 +154,7 @@ def test_a_daemon_that_writes_to_a_deleted_log_is_reported_until_it_is_restarted
     doctor = project.run("doctor")
     assert doctor.returncode == 1
     assert f"api: {log} {told}" in doctor.stdout
-    assert "restart api to have a log again" in doctor.stdout
+    assert "restart api to get a new log" in doctor.stdout
     assert project.run("restart", "api").returncode == 0
     assert project.daemon("api").note is None
     assert "hello" in project.run("logs", "api").stdout

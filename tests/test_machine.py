@@ -114,8 +114,8 @@ NO_JITTER = Restart(jitter=0)
 
 
 def failure(history: History, now: float, restart: Restart = NO_JITTER, **changes: Any) -> Any:
-    arguments: dict[str, Any] = {"cause": Cause.EXIT, "clean": False, "held": False, "detail": "exit code 1"}
-    return decide(restart, history, **{**arguments, **changes}, now=now, rng=random.Random(1))
+    arguments: dict[str, Any] = {"cause": Cause.EXIT, "clean": False, "came_up": True, "held": False}
+    return decide(restart, history, **{"detail": "exit code 1", **arguments, **changes}, now=now, rng=random.Random(1))
 
 
 def test_the_restart_timetable_is_the_documented_one() -> None:
@@ -134,7 +134,7 @@ def test_too_many_restarts_park_with_the_first_cause() -> None:
     history = History()
     verdicts = [failure(history, number, detail=f"cause {number}") for number in range(11)]
     assert [verdict.event for verdict in verdicts] == [Event.RETRY] * 10 + [Event.PARK]
-    assert verdicts[-1].reason == "10 restarts in 600 s; first cause: cause 0"
+    assert verdicts[-1].reason == "restart limit reached (10 within 600 s); first cause: cause 0"
     assert verdicts[-1].delay_s == 900
 
 
@@ -156,6 +156,21 @@ def test_old_restarts_leave_the_window() -> None:
 )
 def test_the_restart_rule_decides_on_exits(when: Any, clean: bool, event: Event) -> None:
     assert failure(History(), 0, Restart(when=when), clean=clean).event is event
+
+
+@pytest.mark.parametrize(
+    ("cause", "clean", "event"),
+    [
+        (Cause.EXIT, False, Event.PARK),
+        (Cause.SIGNAL, False, Event.PARK),
+        (Cause.EXIT, True, Event.REST),
+        (Cause.FAULT, False, Event.REST),
+    ],
+)
+def test_a_daemon_that_never_restarts_and_failed_before_it_was_ready_is_parked(
+    cause: Cause, clean: bool, event: Event
+) -> None:
+    assert failure(History(), 0, Restart(when="never"), cause=cause, clean=clean, came_up=False).event is event
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,10 @@ REFUSED = {
         Shell(env={"NEO_DAEMONS_STATE_DIR": NOT_UTF8}),
         "caf\\udce9: the path is not UTF-8; use an existing directory or a new path",
     ),
-    "configuration-unreadable": (Shell("rm neo-daemons.toml; mkdir neo-daemons.toml"), "pass a readable file"),
+    "configuration-unreadable": (
+        Shell("rm neo-daemons.toml; mkdir neo-daemons.toml"),
+        "pass an existing, readable file",
+    ),
 }
 
 

@@ -108,11 +108,18 @@ def test_stop_names_the_daemons_that_need_the_stopped_one_and_run_on(project: Pr
     for name in ("api", "worker", "later"):
         project.reaches(name, "ready")
     said = project.run(order, "redis").stdout
-    assert "redis: api, worker require it and are still running" in said
+    assert "note: api, worker, which require redis, are still running" in said
     assert "later" not in said
     project.run("start", "redis")
     project.run("stop", "worker")
-    assert "redis: api requires it and is still running" in project.run(order, "redis").stdout
+    if order == "stop":
+        project.run("stop", "redis")
+        started = project.run("start", "worker").stdout.splitlines()
+        assert started[0].startswith("worker: ")
+        assert started[1].startswith("note: also started redis, which worker requires (")
+        assert len(project.run("start", "worker").stdout.splitlines()) == 1
+        project.run("stop", "worker")
+    assert "note: api, which requires redis, is still running" in project.run(order, "redis").stdout
     project.run("start", "redis")
     assert "still running" not in project.run(order, "redis", "api").stdout
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 from neo_daemons.state_dir import StateDirError, UnusableStateDir, is_text, keep_own_rights
 
-from .codes import DONE, FAILED, NO_SUPERVISOR, USAGE
+from .codes import DONE, FAILED, NO_SUPERVISOR, UNKNOWN, USAGE
 from .parser import command_parser
-from .streams import complain, drop_output, open_closed_streams
+from .streams import complain, drop_output, open_closed_streams, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         drop_output()
         return complain(f"{error.strerror}: {error.filename or 'standard output or the working directory'}", FAILED)
+    except Exception as error:
+        from neo_daemons import bugs
+
+        if options.command == "serve" and not sys.stderr.isatty():
+            say(bugs.details(error))  # into the log
+        return complain(bugs.describe(error), UNKNOWN if options.command == "health" else FAILED)
     return code
 
 

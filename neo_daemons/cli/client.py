@@ -20,6 +20,7 @@ from .codes import DONE, FAILED
 from .streams import complain
 
 WATCH_S = 1.0
+DOWN = ("stopped", "stopping")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -82,8 +83,10 @@ def _watch(client: Client, options: argparse.Namespace) -> int:
 
 def _order(client: Client, order: str, options: argparse.Namespace) -> int:
     code, ended = DONE, []
+    starts = order in ("start", "restart")
     for name in options.names:
         try:
+            down = {d.name for d in client.status().daemons if d.state in DOWN} if starts else set()
             daemon = client.order(name, order, wait_s=options.wait)  # type: ignore[arg-type]
         except Unreachable:
             raise
@@ -91,7 +94,11 @@ def _order(client: Client, order: str, options: argparse.Namespace) -> int:
             code = complain(str(error), FAILED)
             continue
         print(render.line(daemon), flush=True)
-        if options.wait and order in ("start", "restart") and not daemon.ready:
+        if down.intersection(daemon.requires):
+            for other in client.status().daemons:
+                if other.name in down.intersection(daemon.requires) and other.state not in DOWN:
+                    print(f"note: also started {other.name}, which {name} requires ({render.state(other)})")
+        if options.wait and starts and not daemon.ready:
             code = FAILED
         if order in ("stop", "hold"):
             ended.append(daemon.name)
@@ -100,16 +107,19 @@ def _order(client: Client, order: str, options: argparse.Namespace) -> int:
         for name in ended:
             needing = [daemon.name for daemon in running if name in daemon.requires and daemon.name not in ended]
             if needing:
-                verb = "requires it and is" if len(needing) == 1 else "require it and are"
-                print(f"{name}: {', '.join(needing)} {verb} still running")
+                which, verb = ("requires", "is") if len(needing) == 1 else ("require", "are")
+                print(f"note: {', '.join(needing)}, which {which} {name}, {verb} still running")
     return code
 
 
 def _logs(client: Client, state: StateDir, options: argparse.Namespace) -> int:
-    write = _text_writer()
+    write, empty = _text_writer(), True
     try:
         for text in client.logs(options.name, options.lines, follow=options.follow):
             write(text)
+            empty = False
+        if empty and options.lines:
+            return complain(f"the log of {options.name} is empty", DONE)
     except Unreachable as error:
         if options.follow and isinstance(error, SupervisorEnded):
             return DONE
@@ -168,7 +178,14 @@ def _events(client: Client, state: StateDir, options: argparse.Namespace) -> int
 
 
 def _reload(client: Client, options: argparse.Namespace) -> int:
-    for change in client.reload(dry_run=options.dry_run):
+    try:
+        changes = client.reload(dry_run=options.dry_run)
+    except Unreachable:
+        raise
+    except ControlError as error:
+        complain(str(error), FAILED)
+        return complain("nothing was changed; the supervisor keeps its configuration", FAILED)
+    for change in changes:
         print(f"{change.action:8} {change.name}: {change.reason}")
     return DONE
 
@@ -185,9 +202,9 @@ def _why(client: Client, options: argparse.Namespace) -> int:
 
 def _explain(found: Explanation) -> list[str]:
     daemon = found.daemon
-    lines = [f"{daemon.name} is {render.state(daemon)} since {_clock(found.since)}"]
+    lines = [f"{daemon.name}: {render.state(daemon)} since {_clock(found.since)}"]
     if daemon.detail:
-        lines.append(f"  because: {daemon.detail}")
+        lines.append(f"  detail: {daemon.detail}")
     if daemon.remedy:
         lines.append(f"  fix: {daemon.remedy}")
     if daemon.note:

@@ -35,9 +35,9 @@ def down(options: argparse.Namespace) -> int:
     for orphan in reaped.ended:
         print(f"stopped {orphan.name}, pid {orphan.pid}, left behind by an earlier supervisor")
     if reaped.held:
-        return complain(render.STILL_HELD.format(", ".join(reaped.held)), FAILED)
+        return complain(render.STILL_HELD.format(", ".join(reaped.held), state.command("doctor")), FAILED)
     if found is None and not reaped.ended:
-        print(f"nothing is running in {state.path}")
+        print(f"no supervisor or daemon is running for {state.path}")
     return DONE
 
 

@@ -47,7 +47,7 @@ def reap(options: argparse.Namespace) -> int:
         owner = f"belongs to {orphan.state_dir}"
         print(render.clean(f"kept {orphan.name}, pid {orphan.pid} ({orphan.command}): {owner}"))
     if reaped.held:
-        return complain(render.STILL_HELD.format(", ".join(reaped.held)), FAILED)
+        return complain(render.STILL_HELD.format(", ".join(reaped.held), state.command("doctor")), FAILED)
     if not reaped.ended and not reaped.left:
         print("nothing to reap")
     return DONE

@@ -57,7 +57,7 @@ def command_parser(given: Sequence[str]) -> argparse.ArgumentParser:
 def _place(command: _Parser) -> None:
     command.add_argument(
         "--config",
-        type=Path,
+        type=_file,
         metavar="FILE",
         help="configuration file (default: search this directory and its parents)",
     )
@@ -65,7 +65,8 @@ def _place(command: _Parser) -> None:
         "--state-dir",
         type=_directory,
         metavar="DIR",
-        help="state directory of the supervisor (default: .neo-daemons)",
+        help="state directory of the supervisor (default: $NEO_DAEMONS_STATE_DIR, state_dir of the configuration, or "
+        ".neo-daemons)",
     )
 
 
@@ -88,7 +89,8 @@ def _supervisor(command: _Parser) -> None:
         "--listen",
         type=_loopback,
         metavar="[HOST:]PORT",
-        help="also serve the control API over TCP; clients need the token in control.token (port 0: any free port)",
+        help="also serve the control API over TCP; clients need the token from control.token in the state directory "
+        "(port 0: any free port)",
     )
 
 
@@ -137,12 +139,12 @@ def _health(command: _Parser) -> None:
 
 
 def _order(command: _Parser) -> None:
-    command.add_argument("names", nargs="+", metavar="NAME")
+    command.add_argument("names", nargs="+", metavar="NAME", help="name of a daemon")
     _wait(command, WAIT_S, "maximum time to wait for the result (default: 600; 0: do not wait)")
 
 
 def _logs(command: _Parser) -> None:
-    command.add_argument("name", metavar="NAME")
+    command.add_argument("name", metavar="NAME", help="name of the daemon")
     command.add_argument(
         "-n", dest="lines", type=_count, default=100, metavar="LINES", help="number of lines to show (default: 100)"
     )
@@ -158,7 +160,7 @@ def _events(command: _Parser) -> None:
 
 
 def _why(command: _Parser) -> None:
-    command.add_argument("name", metavar="NAME")
+    command.add_argument("name", metavar="NAME", help="name of the daemon")
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -180,7 +182,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "stop": ("stop daemons and keep them stopped until started again", _order),
     "restart": ("stop and start daemons", _order),
     "hold": ("put daemons on hold: do not restart them after they exit", _order),
-    "release": ("end a hold and start held daemons", _order),
+    "release": ("end the hold on daemons, and start those that are down because of it", _order),
     "logs": ("show the log of a daemon", _logs),
     "events": ("show the latest events", _events),
     "why": ("explain why a daemon is in its current state", _why),
@@ -198,8 +200,16 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
 
 
 def _directory(text: str) -> Path:
+    return _path(text, "directory")
+
+
+def _file(text: str) -> Path:
+    return _path(text, "file")
+
+
+def _path(text: str, kind: str) -> Path:
     if not text:
-        raise argparse.ArgumentTypeError("empty value; expected a directory")
+        raise argparse.ArgumentTypeError(f"empty value; expected a {kind}")
     return Path(text)
 
 

@@ -36,7 +36,7 @@ GAP = 2
 DETAIL_WIDTH = 28
 """With fewer columns left for them, the details are shown below the table, too."""
 DETAILED = frozenset({"starting", "backoff", "degraded", "parked", "unavailable"})
-STILL_HELD = "{} is still locked by an unidentified or unkillable process; run `neo-daemons doctor`"
+STILL_HELD = "{} is still locked by an unidentified or unkillable process; run `{}`"
 
 
 def show_table(status: Status) -> None:
@@ -111,10 +111,10 @@ def _width(headings: Iterable[str], rows: Iterable[dict[str, str]]) -> int:
 
 
 def state(daemon: DaemonStatus) -> str:
-    """Return a daemon's state, with "held" or "ready" where that changes its meaning."""
+    """Return a daemon's state, with "on hold" or "ready" where that changes its meaning."""
     if daemon.state == "external":
         return "external, ready" if daemon.ready else "external, not ready"
-    return f"{daemon.state}, held" if daemon.held and daemon.state != "held" else daemon.state
+    return f"{daemon.state}, on hold" if daemon.held and daemon.state != "held" else daemon.state
 
 
 def remarks(daemon: DaemonStatus) -> str:

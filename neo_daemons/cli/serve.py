@@ -85,7 +85,7 @@ async def _require(orchestrator: AgentOrchestrator, name: str, missing: list[str
             one.name in supervisor.fleet.changing or _is_stopped_by_wish(supervisor, one) for one in on_the_way
         )
         if not in_hand and supervisor.is_settled(daemon):
-            missing.append(f"required: {render.line(supervisor.status_of(daemon))}")
+            missing.append(f"a required daemon cannot run: {render.line(supervisor.status_of(daemon))}")
             orchestrator.ask_to_stop()
             return
         await supervisor.changed.wait()

@@ -90,6 +90,6 @@ def take_over(state: StateDir, listen: Loopback | None = None) -> None:
     if not wait_until_released(state, process, TAKEOVER_S):
         raise ControlError(
             f"supervisor pid {process.pid} did not hand over its daemons; "
-            f"stop it (kill {process.pid}) and run `neo-daemons serve` again"
+            f"stop it (kill {process.pid}) and run `{state.command('serve')}` again"
         )
     process.close()

@@ -53,7 +53,7 @@ def up(options: argparse.Namespace) -> int:
         if unknown:
             daemons = "this daemon" if len(unknown) == 1 else "these daemons"
             why = f"the running supervisor (pid {status.supervisor.pid}) does not know {daemons}"
-            return complain(f"required: {', '.join(unknown)}: {why}; fix: neo-daemons reload", REQUIRED)
+            return complain(f"required: {', '.join(unknown)}: {why}; fix: {state.command('reload')}", REQUIRED)
     status = _wait(client, options.wait)
     reached = f", control API on {status.supervisor.url}" if status.supervisor.url else ""
     print(f"supervisor pid {status.supervisor.pid}, state in {state.path}{reached}")
@@ -72,14 +72,14 @@ def _say_what_has_no_effect(status: Status, options: argparse.Namespace, configu
     own = status.supervisor
     remedy = (
         f"for supervisor pid {own.pid}, which is already running; "
-        "to replace it and keep the daemons, run `neo-daemons up --takeover`"
+        f"to replace it and keep the daemons, run `{configuration.state.command('up --takeover')}`"
     )
     if options.listen is not None and not _listens(own.url, options.listen):
         is_reached = f"the control API is on {own.url}" if own.url else "the control API is not served over TCP"
-        complain(f"--listen has no effect ({is_reached}) {remedy}", DONE)
+        complain(f"warning: --listen has no effect ({is_reached}) {remedy}", DONE)
     if options.config is not None and own.config != str(configuration.source):
         used = own.config or "the built-in daemons"
-        complain(f"--config has no effect (the running supervisor uses {used}) {remedy}", DONE)
+        complain(f"warning: --config has no effect (the running supervisor uses {used}) {remedy}", DONE)
 
 
 def _listens(url: str | None, wanted: Loopback) -> bool:

@@ -18,7 +18,7 @@ from neo_daemons.definitions import AnyProbe, Definition, Name, Port, Restart
 from neo_daemons.paths import holds
 
 from .builtins import BUILTINS, Builtin
-from .checks import check_probes, check_shared, check_url
+from .checks import check_places, check_probes, check_shared, check_url
 from .external import answers
 from .messages import closest, join
 from .path_resolver import PathResolver
@@ -95,6 +95,7 @@ def _define(name: str, table: dict[str, Any], reader: Reader, paths: PathResolve
     if settings.external and not check_url(reader, name, "external", settings.external):
         return None
     definition = _definition(name, own, settings, builtin, options)
+    check_places(reader, definition)
     check_probes(reader, definition)
     return paths.resolve(_bracketed(definition))
 

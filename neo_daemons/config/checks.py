@@ -6,19 +6,22 @@ program instead of a file.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from msgspec import UNSET
 
-from neo_daemons.definitions import AnyProbe, Definition, FileProbe, HttpProbe, LogProbe, TcpProbe
+from neo_daemons.definitions import AnyProbe, Definition, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
 from neo_daemons.urls import is_url, redacted
 
 from .errors import ConfigError
 from .reader import Reader
+
+REFERENCE = re.compile(r"\$\{[^}]*\}")
 
 
 def probes(definition: Definition) -> Iterator[tuple[str, AnyProbe]]:
@@ -53,11 +56,41 @@ def check_order(definitions: Iterable[Definition]) -> None:
         raise ConfigError(f"dependency cycle: {' → '.join(cycle)}")
 
 
-def check_url(reader: Reader, name: str, place: str, url: str) -> bool:
-    """Check that the value at a key of a daemon is a URL, and return whether it is."""
-    if not is_url(url):
+def check_url(reader: Reader, name: str, place: str, url: str, example: str | None = None) -> bool:
+    """Check that the value at a key of a daemon is a URL, and return whether it is.
+
+    Args:
+        example: the URL with a value for each reference in it.
+    """
+    valid = is_url(url if example is None else example)
+    if not valid:
         reader.fault_of(name, place, redacted(url), "not a URL", 'use e.g. "http://host:8000/path"')
-    return is_url(url)
+    return valid
+
+
+def check_places(reader: Reader, definition: Definition) -> None:
+    """Check the daemon's program, host and URL."""
+    name, host, url = definition.name, definition.host, definition.url
+    _check_program(reader, name, "command", definition.command)
+    if not _is_host(host):
+        reader.fault_of(name, "host", host, "not a host name or an IP address", 'use e.g. "127.0.0.1"')
+    # Programs without HTTP have URLs, too, for example redis://${host}:${port}.
+    if url is not None and not url.startswith("$") and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", url):
+        reader.fault_of(name, "url", redacted(url), "not a URL", 'use e.g. "http://${host}:${port}/path"')
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return re.fullmatch(r"[^\s/:@?#\[\]]+", text) is not None and re.fullmatch(r"(\d+\.){3}\d+", text) is None
+    return True
+
+
+def _check_program(reader: Reader, name: str, place: str, command: Sequence[str]) -> None:
+    if command and not command[0].strip():
+        remedy = "put the name or path of the program first"
+        reader.fault_of(name, f"{place}[0]", command[0], "is not a program", remedy)
 
 
 def check_probes(reader: Reader, definition: Definition) -> None:
@@ -69,11 +102,15 @@ def check_probes(reader: Reader, definition: Definition) -> None:
             case LogProbe():
                 _check_pattern(reader, definition.name, f"{place}.pattern", probe.pattern)
                 if place.startswith("live"):
-                    problem = "a log probe cannot be used for live: a matching line keeps matching"
-                    reader.fault_of(definition.name, place, "log", problem, "use another type")
+                    problem = (
+                        "log probes work only for ready, not for live, because a line that has matched keeps matching"
+                    )
+                    reader.fault_of(definition.name, f"{place}.type", "log", problem, "use another type")
+            case ExecProbe():
+                _check_program(reader, definition.name, f"{place}.command", probe.command)
             case FileProbe() if (probe.database is None) != (probe.query is None):
                 problem = "database and query must be set together"
-                reader.fault_of(definition.name, place, "file", problem, "set both or neither")
+                reader.fault_of(definition.name, f"{place}.type", "file", problem, "set both or neither")
         if isinstance(probe, TcpProbe) or (isinstance(probe, HttpProbe) and probe.url is None):
             _check_port(reader, definition, place, probe)
 
@@ -82,7 +119,7 @@ def _check_port(reader: Reader, definition: Definition, place: str, probe: HttpP
     if not definition.ports:
         kind = probe.__struct_config__.tag
         remedy = "use an http probe with a url" if definition.external else 'add port = "auto"'
-        reader.fault_of(definition.name, place, kind, "requires a port, but the daemon has none", remedy)
+        reader.fault_of(definition.name, f"{place}.type", kind, "requires a port, but the daemon has none", remedy)
     elif probe.port is not None and probe.port not in definition.ports:
         ports = ", ".join(definition.ports)
         reader.fault_of(definition.name, f"{place}.port", probe.port, "unknown port", f"use one of: {ports}")
@@ -92,7 +129,7 @@ def _check_http(reader: Reader, name: str, place: str, probe: HttpProbe) -> None
     if not probe.path.startswith(("/", "$")):
         reader.fault_of(name, f"{place}.path", probe.path, "does not begin with /", f"use {'/' + probe.path!r}")
     if probe.url is not None and not probe.url.startswith("$"):
-        check_url(reader, name, f"{place}.url", probe.url)
+        check_url(reader, name, f"{place}.url", probe.url, REFERENCE.sub("1", probe.url))
     if probe.body is not None:
         _check_pattern(reader, name, f"{place}.body", probe.body)
     try:

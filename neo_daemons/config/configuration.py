@@ -15,7 +15,7 @@ from .build import build
 from .builtins import BUILTINS
 from .errors import ConfigError
 from .isolate import isolate, without_data_options
-from .locate import find_source, stated_dir
+from .locate import find_source, options_for, stated_dir
 from .messages import join
 from .project import CACHE_VARIABLE, Configuration, Project, default_cache
 from .reader import Reader
@@ -82,7 +82,11 @@ def load(
     if isolated:
         definitions = tuple(isolate(definition, StateDir(state)) for definition in definitions)
     return Configuration(
-        project=project, state=StateDir(state), source=source, definitions=definitions, parallel=content.parallel
+        project=project,
+        state=StateDir(state, options=options_for(state_dir, file)),
+        source=source,
+        definitions=definitions,
+        parallel=content.parallel,
     )
 
 

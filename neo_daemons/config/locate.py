@@ -27,18 +27,25 @@ def find_state_dir(state_dir: Path | None = None, *, file: Path | None = None) -
     Raises:
         ConfigError: the file cannot be read, and the default directory has no supervisor.
     """
-    environment = dict(os.environ)
+    environment, options = dict(os.environ), options_for(state_dir, file)
     if state_dir is not None or environment.get(ENVIRONMENT_VARIABLE):
-        return StateDir(stated_dir(state_dir, environment, None, None, None))
+        return StateDir(stated_dir(state_dir, environment, None, None, None), options=options)
     source, root = find_source(file)
     try:
         stated = read(source).get("state_dir") if source is not None else None
     except ConfigError:
-        usual = StateDir(root / DEFAULT_NAME)
+        usual = StateDir(root / DEFAULT_NAME, options=options)
         if usual.record.exists():
             return usual
         raise
-    return StateDir(stated_dir(None, environment, stated if isinstance(stated, str) else None, root, source))
+    stated = stated if isinstance(stated, str) else None
+    return StateDir(stated_dir(None, environment, stated, root, source), options=options)
+
+
+def options_for(state_dir: Path | None, file: Path | None) -> list[str | Path]:
+    """Return the options that make another command find what these options, given to one, lead to."""
+    given = {"--state-dir": state_dir, "--config": file}
+    return [part for option, value in given.items() if value is not None for part in (option, value)]
 
 
 def find_source(file: Path | None = None, directory: Path | None = None) -> tuple[Path | None, Path]:
@@ -58,7 +65,7 @@ def _given(file: Path) -> tuple[Path, Path]:
     try:
         source = real_path(file)
     except ValueError as error:
-        raise ConfigError(f"{file}: {error}; pass a readable file with --config") from None
+        raise ConfigError(f"{file}: {error}; pass an existing, readable file") from None
     return source, source.parent
 
 
@@ -71,7 +78,7 @@ def _find(start: Path | None) -> tuple[Path | None, Path]:
     try:
         start = (start or working_directory()).resolve()
     except ValueError as error:
-        raise ConfigError(f"{error}, or pass a configuration file with --config") from None
+        raise ConfigError(f"{error}, or pass a configuration file") from None
     for directory in (start, *start.parents):
         if os.path.lexists(directory / FILE_NAME):  # even if it is not a file: reading it reports that
             return directory / FILE_NAME, directory
@@ -93,7 +100,8 @@ def stated_dir(
         root: the project's root.
 
     Raises:
-        ConfigError: the path is invalid, or it leads through a link that belongs to another user.
+        ConfigError: the path is invalid, it leads to or through something else than a directory, or through a link that
+            belongs to another user.
     """
     variable = environ.get(ENVIRONMENT_VARIABLE)
     if argument is not None:
@@ -112,4 +120,9 @@ def stated_dir(
         raise ConfigError(f"{place}: {error}") from None
     except ValueError as error:
         raise ConfigError(f"{place}: {error}; use an existing directory or a new path") from None
+    for step in (real, *real.parents):
+        if holds(step.exists):
+            if not step.is_dir():
+                raise ConfigError(f"{place}: {step} is not a directory; use an existing directory or a new path")
+            break
     return real

@@ -84,6 +84,8 @@ def translate(message: str) -> str:
     """Return a message of msgspec in the terms of TOML."""
     if "of length >= 1" in message:
         return "is empty"
+    if re.match("Expected `(int|float)` [<>]", message):
+        return "out of range"
     if message.startswith("Invalid"):
         return INVALID
     words = {

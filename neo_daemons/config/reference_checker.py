@@ -20,6 +20,11 @@ from .checks import find_cycle, probes
 from .messages import closest
 from .reader import Reader
 
+PROPERTIES = frozenset({"name", "host", "port", "ports", "url", "data_dir", "log_path"})
+"""The properties of a daemon to which references lead, without the names of ports."""
+NOT_ALLOWED = {"cwd": PROPERTIES, "data_dir": PROPERTIES, "url": frozenset({"url"})}
+"""Keys in which references to other daemons are not allowed, nor those to these properties of the daemon itself."""
+
 
 class ReferenceChecker:
     """Checks the references between the daemons of one file.
@@ -57,7 +62,7 @@ class ReferenceChecker:
                 problem = f"the environment variable {variable} is not set"
                 remedy = f"did you mean ${{{near}}}?" if near else f"set {variable}, or put the value here"
             else:
-                problem, remedy = f"unknown reference ${{{reference}}}", self._remedy(name, reference, known)
+                problem, remedy = self._explain(name, place, reference, known)
             self._reader.fault_of(name, place, text, problem, remedy)
         return None if unknown else found
 
@@ -68,6 +73,24 @@ class ReferenceChecker:
             return True
         other = split(reference)
         return other is not None and other[0] in self._tables and bool(self._reader.faults)
+
+    def _explain(self, name: str, place: str, reference: str, known: Mapping[str, str]) -> tuple[str, str]:
+        """Return the problem with a reference that is not `known` at a key of a daemon, and the remedy."""
+        listed = f"use one of: {', '.join(sorted(other for other in known if not _is_variable(other)))}"
+        other, key = split(reference) or (name, "")
+        if other not in self._tables and other not in BUILTINS:
+            near = difflib.get_close_matches(other, self._tables, n=1)
+            remedy = (
+                f"did you mean ${{{of_daemon(near[0], key)}}}?" if near else f"use one of: {', '.join(self._tables)}"
+            )
+            return f"unknown daemon {other!r}", remedy
+        if (
+            place in NOT_ALLOWED
+            and other in self._tables
+            and (key or reference.partition(".")[0] in NOT_ALLOWED[place])
+        ):
+            return f"${{{reference}}} is not allowed here", listed
+        return f"unknown reference ${{{reference}}}", self._remedy(name, reference, known)
 
     def _remedy(self, name: str, reference: str, known: Mapping[str, str]) -> str:
         """Return the remedy for a reference that is not `known`."""

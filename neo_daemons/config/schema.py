@@ -6,13 +6,12 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from neo_daemons.definitions import AnyProbe, Bytes, Count, Log, PortNumber, Restart, Seconds, Stop
+from neo_daemons.definitions import AnyProbe, Bytes, Count, Log, PortNumber, Restart, Seconds, Stop, Text
 
 PortSetting = PortNumber | Literal["auto"]
 PortName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\Z", description="use letters, digits, - and _")]
-VariableName = Annotated[str, Meta(pattern=r"^[^=\0]+\Z", description="use a name without =")]
+VariableName = Annotated[str, Meta(pattern=r"^[^=\0\s]+\Z", description="use a name without = and spaces")]
 Strings = Annotated[tuple[str, ...], Meta(min_length=1)]
-Text = Annotated[str, Meta(min_length=1)]
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,7 +26,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_dir: Text | None = None
     url: Text | None = None
     exports: dict[VariableName, str] = {}
-    external: str | None = None
+    external: Text | None = None
     ready: AnyProbe | tuple[AnyProbe, ...] = ()
     live: AnyProbe | tuple[AnyProbe, ...] = ()
     restart: Literal["always", "on-failure", "never"] | Restart = Restart()

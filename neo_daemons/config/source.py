@@ -28,7 +28,7 @@ def read(path: Path) -> dict[str, Any]:
         return content
     table = _table(content)
     if not isinstance(table, dict):
-        raise ConfigError(f"{path}: has no table [tool.neo_daemons]; add one, or pass another file with --config")
+        raise ConfigError(f"{path}: has no table [tool.neo_daemons]; add one, or pass another file")
     return table
 
 
@@ -63,9 +63,9 @@ def _parse(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; pass a readable file with --config") from None
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; pass an existing, readable file") from None
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes; pass a configuration file with --config")
+        raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes; pass a configuration file")
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -237,10 +237,11 @@ class Client:
             who = f"supervisor pid {record.pid}" if record is not None else self._holder()
             return Unreachable(
                 f"{who} holds {self.state_dir.path} but cannot be reached: {why}; "
-                "it recreates its socket within seconds; otherwise stop it: neo-daemons down"
+                f"it recreates its socket within seconds; otherwise stop it: {self.state_dir.command('down')}"
             )
         remark = f" ({remark})" if remark is not None else ""
-        return NoSupervisor(f"no supervisor is running in {self.state_dir.path}{remark}; start one: neo-daemons up")
+        start = self.state_dir.command("up")
+        return NoSupervisor(f"no supervisor is running in {self.state_dir.path}{remark}; start one: {start}")
 
     def _holder(self) -> str:
         found = self._find()

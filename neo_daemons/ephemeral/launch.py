@@ -72,7 +72,7 @@ class Owned:
                 if not sessions.remove_files(self.state_dir, self._platform):
                     raise StateDirError(
                         f"a process that an earlier run left in {self.state_dir.path} cannot be stopped; "
-                        f"run: neo-daemons doctor --state-dir {self.state_dir.path}"
+                        f"run: {self.state_dir.command('doctor')}"
                     )
             self.state_dir.create()
             sessions.write(self.state_dir, self._record)

@@ -66,9 +66,10 @@ class Observation(Struct, Generic[D], frozen=True, kw_only=True):
         parts = [f"{self.daemon}: {self.status}"]
         if self.pid is not None:
             parts.append(f"pid {self.pid}")
-        if self.url is not None:
+        rest = self.reasons if self.status != "healthy" else self.details.summary
+        if self.url is not None and not any(part.startswith(self.url) for part in rest):
             parts.append(self.url)
-        parts += self.reasons if self.status != "healthy" else self.details.summary
+        parts += rest
         if self.age_s >= 0.05:
             parts.append(f"seen {self.age_s:.1f} s ago")
         return ", ".join(parts)

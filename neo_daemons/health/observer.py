@@ -212,6 +212,8 @@ class Observer(abc.ABC, Generic[D]):
             order = "restart" if observation.record == "live" else "start"
             explain = f"Its supervisor may already be restarting it; see: {command} why {self.name}{where}"
             return f"{explain}. To do it yourself: {command} {order} {self.name}{where}"
+        if "--config" in self.state.options:
+            return f"Start it: {command} up {shlex.join(self.state.options)}"
         if self.state.path.name == DEFAULT_NAME:
             return f"Start it: cd {shlex.quote(str(self.state.path.parent))} && {command} up"
         return f"Start it: {command} up{where}"

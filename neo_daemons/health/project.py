@@ -47,6 +47,9 @@ def project_observers(
         for definition in configuration.definitions
         if definition.enabled
     }
+    for observer in observers.values():
+        if observer.state is not None:
+            observer.state = configuration.state  # whose options are those with which to start a supervisor
     return observers | {name: observer_at(name, url) for name, url in (urls or {}).items()}
 
 

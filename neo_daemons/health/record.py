@@ -56,7 +56,7 @@ def verify(state: StateDir, name: str) -> Verification:
         _check_owner(state.path)
         record = records.read(path, DaemonRecord)
         if record is None:
-            why = "it is not running" if supervised else "it was not started"
+            why = "the daemon is not running" if supervised else "the daemon was not started"
             return Verification(status="missing", supervised=supervised, fault=f"there is no PID record {path}: {why}")
         origin = records.origin(record, state.path)
         if origin is not None:

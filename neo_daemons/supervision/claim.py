@@ -36,7 +36,7 @@ class AlreadyRunning(Exception):
         who = who or (f"pid {record.pid}" if record is not None else "a supervisor that is starting")
         super().__init__(
             f"{state.path} is already supervised by {who}; use that supervisor (status, stop, reload) "
-            f"or replace it with `neo-daemons serve --takeover`"
+            f"or replace it with `{state.command('serve --takeover')}`"
         )
 
 

@@ -351,10 +351,10 @@ class SupervisedDaemon:
         if cause in (Cause.PROBE, Cause.RECYCLED):
             text = self.situation.detail or text
         if self.state is State.STOPPING:
-            cause = Cause.OPERATOR
-        self._conclude(cause, clean=clean, text=text, was_ready=run is not None and run.was_ready)
+            text, cause = self.past.stopped(self.situation, slot.definition.stop) or text, Cause.OPERATOR
+        self._conclude(cause, clean=clean, text=text, run=run)
 
-    def _conclude(self, cause: Cause, *, clean: bool, text: str, was_ready: bool = False) -> None:
+    def _conclude(self, cause: Cause, *, clean: bool, text: str, run: Run | None = None) -> None:
         if self.dropped:
             return
         self._verdict = decide(
@@ -362,12 +362,13 @@ class SupervisedDaemon:
             self.past.history,
             cause=cause,
             clean=clean,
+            came_up=run is not None and run.came_up,
             held=self.held,
             detail=text,
             now=asyncio.get_running_loop().time(),
             rng=self.slot.context.rng,
         )
-        if cause in (Cause.EXIT, Cause.SIGNAL, Cause.PROBE, Cause.START_FAILED) and not was_ready:
+        if cause in (Cause.EXIT, Cause.SIGNAL, Cause.PROBE, Cause.START_FAILED) and (run is None or not run.was_ready):
             self.past.failed_starts += 1
             if self.launch is not None:
                 doubt_all(self.launch.provisions, self.slot.context.tried)

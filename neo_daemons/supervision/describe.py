@@ -79,7 +79,7 @@ def _note(daemon: SupervisedDaemon) -> str | None:
     launch, log = daemon.launch, daemon.slot.log
     notes = [launch.note] if launch is not None and launch.note else []
     if log.lost:
-        notes.append(f"{log.path} {LOST}; restart it to have a log again")
+        notes.append(f"{log.path} {LOST}; restart the daemon to get a new log")
     return "; ".join(notes) or None
 
 

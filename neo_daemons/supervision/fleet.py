@@ -106,7 +106,7 @@ async def _stop_after(daemon: SupervisedDaemon, dependants: Iterable[SupervisedD
     while not is_down(daemon):
         # Repeatedly: an operator may have ordered a start meanwhile.
         if daemon.state is not State.STOPPING:
-            daemon.order(Event.STOP, "stopping", Cause.SUPERVISOR)
+            daemon.order(Event.STOP, "stopped by the supervisor", Cause.SUPERVISOR)
             if is_down(daemon):
                 return
         if loop.time() > deadline:

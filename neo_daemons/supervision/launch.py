@@ -44,7 +44,9 @@ async def adopt(slot: Slot, launch: Launch | None) -> Run | None:
         try:
             process, stranger = context.ownership.find_living(record)
         except Unverifiable as error:
-            raise StartRefused(f"{error}; stop it yourself, then run `neo-daemons start {slot.name}`") from None
+            raise StartRefused(
+                f"{error}; stop it yourself, then run `{context.state_dir.command(f'start {slot.name}')}`"
+            ) from None
         if stranger is not None:
             slot.note(EventName.RECORD_FOREIGN, f"{stranger}; not touched")
         if process is None:
@@ -152,7 +154,8 @@ async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], Non
     lock = context.platform.lock(lock_path)
     if lock is None:
         raise StartRefused(
-            f"{lock_path} is still locked by an unidentified process of an earlier run; run `neo-daemons doctor`"
+            f"{lock_path} is still locked by an unidentified process of an earlier run; "
+            f"run `{context.state_dir.command('doctor')}`"
         )
     inherited.append(lock)
     try:

@@ -146,7 +146,7 @@ class LogKeeper:
                 slot.note(EventName.LOG_TRUNCATED, f"{log.path} was emptied or replaced by another program; {_SELF}")
             kept.cuts = log.cuts
         if log.lost and not kept.lost:
-            slot.note(EventName.LOG_DELETED, f"{log.path} {LOST}; restart it to have a log again")
+            slot.note(EventName.LOG_DELETED, f"{log.path} {LOST}; restart the daemon to get a new log")
         kept.lost = log.lost
         if log.rotate() and log.method == "copy-truncate":
             slot.note(EventName.LOG_ROTATED, "copy-truncate: not lossless")

@@ -175,7 +175,7 @@ class DaemonLog:
         """Return a remark for readers if the file does not show all that the daemon writes."""
         self.look()
         if self.lost:
-            return f"[neo-daemons: {self.path} {LOST}; restart it to have a log again]"
+            return f"[neo-daemons: {self.path} {LOST}; restart the daemon to get a new log]"
         return f"[neo-daemons: {self.path} was deleted]" if self._missing else None
 
     async def follow(self, lines: int, poll_s: float = 0.1) -> AsyncIterator[str]:

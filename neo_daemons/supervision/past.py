@@ -6,10 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from neo_daemons.definitions import Stop
 from neo_daemons.status import Exit
 
 from .platform import ExitStatus
 from .policy import History
+from .situation import Situation
 
 
 class Span(NamedTuple):
@@ -47,6 +49,12 @@ class Past:
     def exited(self, pid: int, status: ExitStatus, text: str) -> None:
         """Remember how a process exited."""
         self.last_exit = Exit(code=status.code, signal=status.signal, at=time.time(), pid=pid, text=text)
+
+    def stopped(self, situation: Situation, stop: Stop) -> str | None:
+        """Return why a daemon that was being stopped is down: at whose request, not how its process exited."""
+        why, last = situation.detail, self.last_exit
+        killed = last is not None and last.at >= situation.since and last.signal == "SIGKILL" != stop.signal
+        return f"{why}; it did not exit in time and was killed" if why and killed else why
 
     def learned(self, pid: int, status: ExitStatus) -> bool:
         """Remember how the process of the latest run exited, when the kernel reports it late. Returns False if that is

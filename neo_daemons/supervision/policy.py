@@ -97,6 +97,11 @@ def may_kill(restart: Restart, history: History, now: float) -> bool:
     return len(history.kills) < restart.kills
 
 
+def times(number: int) -> str:
+    """Return how often, in words."""
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
 def revival_s(restart: Restart) -> float | None:
     """Return the seconds until a parked daemon is tried again; None: only by an operator."""
     return None if restart.when == "never" else restart.revive_s or None
@@ -108,6 +113,7 @@ def decide(
     *,
     cause: Cause,
     clean: bool,
+    came_up: bool,
     held: bool,
     detail: str,
     now: float,
@@ -117,6 +123,7 @@ def decide(
 
     Args:
         clean: the process exited with code 0.
+        came_up: the daemon was ready at some time in this run.
         detail: how the run ended, for the reason.
         now: monotonic seconds.
     """
@@ -125,11 +132,13 @@ def decide(
     if cause is Cause.OPERATOR:
         return Verdict(Event.RETRY, 0.0, detail)
     if held:
-        return Verdict(Event.KEEP, None, f"held by an operator ({detail})")
+        return Verdict(Event.KEEP, None, f"on hold, so not restarted: {detail}")
     if cause is Cause.RECYCLED:
         return Verdict(Event.RETRY, 0.0, detail)
+    finished = cause is Cause.EXIT and clean
     by_itself = cause in (Cause.EXIT, Cause.SIGNAL, Cause.FAULT)
-    if by_itself and (restart.when == "never" or (restart.when == "on-failure" and cause is Cause.EXIT and clean)):
+    rests = {"never": by_itself and (finished or came_up or cause is Cause.FAULT), "on-failure": finished}
+    if rests.get(restart.when, False):
         return Verdict(Event.REST, None, f"{detail}; restart = {restart.when!r}")
     if cause is Cause.FAULT:
         return Verdict(Event.RETRY, 0.0, detail)
@@ -137,16 +146,17 @@ def decide(
     history.failures += 1
     history.first_cause = history.first_cause or detail
     if restart.when == "never":
-        # It failed, so it does not rest as after finished work.
+        # Its start or its probes failed, so it does not rest as after finished work.
         return Verdict(Event.PARK, None, f"{detail}; restart = {restart.when!r}")
     _drop_before(history.restarts, now - restart.window_s)
     history.restarts.append(now)
     if stop_after_attempt(restart.limit + 1)(_attempt(len(history.restarts))):
-        reason = f"{restart.limit} restarts in {restart.window_s:g} s; first cause: {history.first_cause}"
+        limit = f"{restart.limit} within {restart.window_s:g} s"
+        reason = f"restart limit reached ({limit}); first cause: {history.first_cause}"
         return Verdict(Event.PARK, revival_s(restart), reason)
     if cause is Cause.PROBE and not may_kill(restart, history, now):
         reason = (
-            f"restarted {len(history.kills)} times within an hour because its probes failed; "
+            f"stopped {times(len(history.kills))} within an hour because its probes failed; "
             f"first cause: {history.first_cause}"
         )
         return Verdict(Event.PARK, revival_s(restart), reason)

@@ -79,7 +79,7 @@ class FoundSupervisor(Struct):
     @property
     def remedy(self) -> str:
         """How to fix `problem`."""
-        return f"stop it and its daemons: neo-daemons down --state-dir {self.state_dir.path}"
+        return f"stop it and its daemons: {self.state_dir.command('down')}"
 
     def close(self) -> None:
         """Close the process."""

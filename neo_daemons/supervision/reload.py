@@ -19,14 +19,15 @@ def plan(fleet: Fleet, new: Iterable[Definition]) -> list[Change]:
     """Plan how to bring the daemons in line with new definitions, touching only those that changed."""
     resolve, daemons = fleet.context.resolve, fleet.daemons
     definitions = {definition.name: definition for definition in new}
-    return [
-        *(change(daemons.get(definition.name), definition, resolve) for definition in definitions.values()),
+    changes = [
         *(
             Change(name=name, action="stop", reason="no longer configured")
             for name in daemons
             if name not in definitions
         ),
+        *(change(daemons.get(definition.name), definition, resolve) for definition in definitions.values()),
     ]
+    return sorted(changes, key=lambda change: change.action != "stop")  # in the order in which they are carried out
 
 
 def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) -> Change:
@@ -47,11 +48,11 @@ def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) 
     launch = resolve(new)
     if isinstance(launch, Launch):
         if _fingerprint(current, resolve) != fingerprint(new, launch):
-            return Change(name=new.name, action="replace", reason=f"changed: {differing or 'the installed program'}")
+            return Change(name=new.name, action="replace", reason=f"{differing or 'the installed program'} changed")
     elif differing:
-        return Change(name=new.name, action="replace", reason=f"changed: {differing}")
+        return Change(name=new.name, action="replace", reason=f"{differing} changed")
     if differing:
-        return Change(name=new.name, action="apply", reason=f"changed: {differing}; no restart needed")
+        return Change(name=new.name, action="apply", reason=f"{differing} changed; no restart needed")
     return Change(name=new.name, action="keep", reason="unchanged")
 
 

@@ -22,6 +22,9 @@ STOP_POLL_S = 0.002
 STOPPED_S = 1.0
 """Maximum wait for SIGSTOP: a process stops when it is next scheduled, or leaves the kernel."""
 
+EARLY_S = 5.0
+"""Without a readiness probe, a run that ends sooner has not come up."""
+
 OnExit = Callable[[ExitStatus], None]
 OnLearned = Callable[[int, ExitStatus], None]
 """Called with the pid and the exit status if the kernel reports the status only after the exit."""
@@ -139,6 +142,11 @@ class Run:
     def has_exited(self) -> bool:
         """Whether the main process has exited; processes that it left may still run."""
         return self.exited.done()
+
+    @property
+    def came_up(self) -> bool:
+        """Whether it became ready; without a readiness probe, by which every run is ready: whether it lasted."""
+        return self.was_ready and (bool(self.slot.definition.ready) or self.age_s >= EARLY_S)
 
     @property
     def age_s(self) -> float:

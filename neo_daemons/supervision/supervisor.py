@@ -306,7 +306,7 @@ class Supervisor:
         self._refuse_if_stopping()
         if name in self.fleet.changing:
             return self._order_later(daemon, event)
-        daemon.order(event, f"{event} requested by an operator", Cause.OPERATOR)
+        daemon.order(event, f"{event} requested by a user", Cause.OPERATOR)
         if event in (Event.START, Event.RESTART):
             for required in daemon.definition.requires:
                 other = self.daemons.get(required)

@@ -55,18 +55,19 @@ def survey(
     """
     ownership = Ownership(platform, state_dir)
     supervisor = find_supervisor(state_dir, platform)
+    own = supervisor.process.pid if supervisor is not None and supervisor.process is not None else None
     if supervisor is not None:
         supervisor.close()
     findings = [_supervisor(state_dir, supervisor), *_directory(state_dir)]
     for definition in definitions:
         findings += _installed(definition, resolve, values, env, platform)
         findings += _ports(definition, ownership, platform)
-        findings += _data(definition, platform)
+        findings += _data(definition, ownership, platform, own)
     findings += _records(ownership, supervised=supervisor is not None)
     for orphan in orphans(ownership, platform):
-        remedy = f"neo-daemons reap --state-dir {orphan.state_dir}"
+        remedy = StateDir(Path(orphan.state_dir)).command("reap")
         if orphan.own:
-            remedy = "`neo-daemons serve` adopts it if it can; `neo-daemons reap` stops it"
+            remedy = f"`{state_dir.command('serve')}` adopts it if it can; `{state_dir.command('reap')}` stops it"
         text = f"pid {orphan.pid} ({orphan.command}) of {orphan.state_dir} has no supervisor"
         level: Level = "problem" if orphan.own else "note"
         findings.append(Finding(level=level, subject=orphan.name, text=text, remedy=remedy))
@@ -84,9 +85,10 @@ def _supervisor(state_dir: StateDir, supervisor: FoundSupervisor | None) -> Find
         if found is not None and found.way is not Way.MOVED:
             source = found.directory.path
             text = f"none is running; the files in {state_dir.path} were copied from {source} and are ignored"
-            return Finding(level="note", subject="supervisor", text=text, remedy="`neo-daemons up` starts one")
+            remedy = f"`{state_dir.command('up')}` starts one"
+            return Finding(level="note", subject="supervisor", text=text, remedy=remedy)
         text = f"none is running; {state_dir.record} was left by a killed supervisor"
-        remedy = "`neo-daemons up` starts one, which adopts the running daemons"
+        remedy = f"`{state_dir.command('up')}` starts one, which adopts any daemons that are still running"
         return Finding(level="note", subject="supervisor", text=text, remedy=remedy)
     return Finding(level="ok", subject="supervisor", text=f"none is running for {state_dir.path}")
 
@@ -103,7 +105,9 @@ def _directory(state_dir: StateDir) -> list[Finding]:
     os.close(descriptor)
     lossless = DaemonLog(probe, Log()).is_lossless()
     probe.unlink(missing_ok=True)
-    how = "lossless" if lossless else "by copy-truncate (this file system cannot remove the start of a file)"
+    how = "losslessly"
+    if not lossless:
+        how = "by copy-truncate, which can lose lines (this file system cannot remove the start of a file)"
     return [Finding(level="ok", subject="state dir", text=f"{state_dir.path}; logs are rotated {how}")]
 
 
@@ -130,7 +134,7 @@ def _installed(
     program = expand(program, known)
     fault = programs.fault([program], env, definition.cwd)
     if fault is not None:
-        remedy = f"fix that or daemons.{definition.name}.command"
+        remedy = f"fix that, or change daemons.{definition.name}.command"
         return [Finding(level="problem", subject=definition.name, text=fault, remedy=remedy)]
     found = programs.find(program, env, definition.cwd)
     findings = [Finding(level="ok", subject=definition.name, text=f"{found}{version}")]
@@ -180,15 +184,22 @@ def _ports(definition: Definition, ownership: Ownership, platform: Platform) -> 
     return findings
 
 
-def _data(definition: Definition, platform: Platform) -> list[Finding]:
+def _data(
+    definition: Definition, ownership: Ownership, platform: Platform, supervisor_pid: int | None
+) -> list[Finding]:
     if definition.data_dir is None:
         return []
-    found = platform.lock_holders(Path(definition.data_dir) / DATA_LOCK)
-    holders = [f"pid {process.pid} ({platform.describe(process.pid)})" for process in found]
+    name, found = definition.name, platform.lock_holders(Path(definition.data_dir) / DATA_LOCK)
+    pids = [process.pid for process in found]
     for process in found:
         process.close()
-    text = f"{definition.data_dir} is {'in use by ' + ', '.join(holders) if holders else 'free'}"
-    return [Finding(level="ok", subject=definition.name, text=text)]
+    others = [pid for pid in pids if pid != supervisor_pid and not ownership.owns(pid, name)]
+    if not others:
+        text = f"{definition.data_dir} is {'in use by this daemon' if pids else 'free'}"
+        return [Finding(level="ok", subject=name, text=text)]
+    holders = ", ".join(f"pid {pid} ({platform.describe(pid)})" for pid in others)
+    text, remedy = f"{definition.data_dir} is in use by {holders}", f"stop it, or set daemons.{name}.data_dir"
+    return [Finding(level="problem", subject=name, text=text, remedy=remedy)]
 
 
 def _is_lost(record: DaemonRecord) -> bool:
@@ -223,7 +234,7 @@ def _records(ownership: Ownership, *, supervised: bool) -> list[Finding]:
         if living is not None:
             living.close()
             if record is not None and _is_lost(record):
-                remedy = f"restart {record.name} to have a log again"
+                remedy = f"restart {record.name} to get a new log"
                 text = f"{record.log_path} {LOST}"
                 findings.append(Finding(level="problem", subject=record.name, text=text, remedy=remedy))
         elif not supervised:

@@ -37,7 +37,7 @@ async def wait_for_others(definition: Definition, situation: Situation, others: 
         while (found := _unmet(definition, others)) is not None:
             other, why = found
             situation.waiting_for = other.name
-            situation.progress(f"waiting for {other.name}, which is {other.state.public} ({why})")
+            situation.progress(f"waiting for {other.name} (in `{why}`; its state: {other.state.public})")
             await other.situation.change()
             situation.notify()  # whether waiting for us makes sense depends on the other
     finally:

@@ -11,6 +11,7 @@ from neo_daemons.definitions import AnyProbe, LogProbe
 from neo_daemons.references import UnknownReference, expand_all
 from neo_daemons.status import Cause
 
+from .policy import times
 from .probes import Answer, Result, Target
 from .run import Run
 from .slot import Slot
@@ -50,7 +51,10 @@ async def await_ready(run: Run, watcher: Watcher) -> None:
             probes = tuple(probe for probe in probes if not isinstance(probe, LogProbe))
             continue
         if result.ok:
-            watcher.passed("adopted; its probes pass" if run.adopted else f"ready after {elapsed:.2f} s")
+            how = "adopted; its probes pass" if run.adopted else f"ready after {elapsed:.2f} s"
+            if not definition.ready:
+                how = f"{'adopted' if run.adopted else 'started'} (no readiness probe)"
+            watcher.passed(how)
             return
         watcher.situation.progress(_shown(result))
         if elapsed > grace_s and result.answer is Answer.FAILED:
@@ -93,13 +97,16 @@ async def guard(run: Run, watcher: Watcher) -> None:
         if failures < probe.failures:
             watcher.situation.progress(f"{result.detail} ({failures} of {probe.failures})")
         elif watcher.may_kill():
-            watcher.condemn(Cause.PROBE, f"{failures} consecutive failures: {result.detail}")
+            watcher.condemn(Cause.PROBE, f"{_failures(failures)}: {result.detail}")
             return
         else:
             kills = definition.restart.kills
-            watcher.situation.progress(
-                f"{result.detail}; not restarted: its probes have already ended it {kills} times within an hour"
-            )
+            why = f"its probes have already ended it {times(kills)} within an hour" if kills else "restart.kills = 0"
+            watcher.situation.progress(f"{result.detail}; not restarted: {why}")
+
+
+def _failures(number: int) -> str:
+    return f"{number} consecutive failures" if number > 1 else "1 failure"
 
 
 async def observe(slot: Slot, target: Target, watcher: Watcher) -> None:
@@ -122,7 +129,7 @@ async def _check(
     slot: Slot, target: Target, probes: tuple[AnyProbe, ...], watcher: Watcher
 ) -> tuple[Result, AnyProbe | None]:
     """Return the first failure with its probe; else an unknown result if any; else the last result."""
-    result = Result(Answer.OK, "no probe")
+    result = Result(Answer.OK, "no probe configured")
     failed: AnyProbe | None = None
     for probe in probes:
         # After a failure only the log is checked: what is written now may be gone by the time the others pass.

@@ -20,6 +20,7 @@ WRITE_RESTART = 'use "always", "on-failure", "never", or a table, e.g. { limit =
 WRITE_SIGNAL = 'use "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2" or "SIGKILL"'
 WRITE_DOLLAR = '"$" is not followed by a reference; use ${name} for a reference, $$ for a dollar sign'
 WRITE_URL = 'not a URL; use e.g. "http://host:8000/path"'
+WRITE_HOST = 'not a host name or an IP address; use e.g. "127.0.0.1"'
 EXPECTED_PORT = WRITE_PORT.replace("use", "invalid value; expected")
 EXPECTED_PROBE_TYPE = WRITE_PROBE_TYPE.replace("use", "invalid value; expected one of")
 EXPECTED_RESTART = WRITE_RESTART.replace("use", "invalid value; expected one of")

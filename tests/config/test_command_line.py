@@ -72,8 +72,7 @@ def test_serve_with_a_missing_file_leaves_nothing_behind(root: Path) -> None:
     ended = command_line("serve", "--config", "gone.toml", "--state-dir", root / "state", cwd=root)
     assert ended.returncode == 2
     assert ended.stderr == (
-        f"neo-daemons: {root}/gone.toml: cannot be read: No such file or directory; "
-        "pass a readable file with --config\n"
+        f"neo-daemons: {root}/gone.toml: cannot be read: No such file or directory; pass an existing, readable file\n"
     )
     assert sorted(root.rglob("*")) == before
 
@@ -94,6 +93,8 @@ def test_requiring_an_unknown_daemon_is_invalid_usage(root: Path) -> None:
         (["serve", "--frobnicate"], "--frobnicate"),
         (["serve", "--conf", "x.toml"], "--conf"),
         ([], "COMMAND"),
+        (["status", "--config", ""], "--config: empty value; expected a file"),
+        (["status", "--state-dir", ""], "--state-dir: empty value; expected a directory"),
     ],
 )
 def test_invalid_usage_exits_with_2_and_names_the_error_last(root: Path, arguments: list[str], fault: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 
 from neo_daemons.config import ConfigError, find_state_dir, load
 from neo_daemons.config.builtins import BUILTINS
+from neo_daemons.control.client import Client, NoSupervisor
 from neo_daemons.definitions import Port
 from neo_daemons.state_dir import ENVIRONMENT_VARIABLE
 
-from .reading import API, WEB, names_of, read
+from .reading import API, WEB, fault, names_of, read
+from .test_command_line import command_line
 
 
 def test_without_any_file_chroma_bridge_and_mlx_run(root: Path) -> None:
@@ -131,6 +134,24 @@ def test_commands_find_the_same_state_directory_even_if_the_daemons_are_wrong(
     assert find_state_dir().path == root / "of-variable"
 
 
+@pytest.mark.parametrize("place", ["a-file", "a-file/below"])
+def test_a_state_directory_that_is_a_file_is_one_clear_error(
+    root: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status` said "cannot read a-file/supervisor.json: Not a directory" and exited with 1."""
+    said = f"{root}/a-file is not a directory; use an existing directory or a new path"
+    for command in ("status", "up", "down", "logs x", "doctor", "reap", "serve"):
+        ended = command_line(*command.split(), "--state-dir", place, cwd=root)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr == f"neo-daemons: --state-dir {place}: {said}\n"
+    monkeypatch.chdir(root)
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, place)
+    with pytest.raises(ConfigError, match=f"^{ENVIRONMENT_VARIABLE}={place}: {said}$"):
+        find_state_dir()
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE)
+    assert f"state_dir = {place!r}: {said}" in fault(root, f'state_dir = "{place}"')
+
+
 HEAVY = {"neo_daemons.catalog", "neo_daemons.orchestrator", "neo_daemons.supervision.supervisor"}
 HEAVY |= {f"neo_daemons.config.{name}" for name in ("build", "builtins", "checks", "configuration", "schema")}
 
@@ -150,3 +171,24 @@ def test_a_command_that_talks_to_a_supervisor_does_not_import_the_modules_that_b
     ended = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     code = 0 if command == "down" else 3
     assert ended.stdout.splitlines()[-1] == f"{code} []", ended
+
+
+def test_the_command_in_a_hint_finds_the_same_state_directory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = root / "other.toml"
+    file.write_text('state_dir = "of-file"\n')
+    monkeypatch.chdir(root / "real")
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    for options in (
+        [],
+        ["--state-dir", "a b"],
+        ["--config", "../other.toml"],
+        ["--state-dir", "x", "--config", str(file)],
+    ):
+        given = {options[at]: Path(options[at + 1]) for at in range(0, len(options), 2)}
+        state_dir = find_state_dir(given.get("--state-dir"), file=given.get("--config"))
+        with pytest.raises(NoSupervisor) as caught:
+            Client(state_dir).status()
+        hint = str(caught.value).rpartition("start one: ")[2]
+        assert shlex.split(hint) == ["neo-daemons", "up", *options]
+    with pytest.raises(NoSupervisor, match=f"start one: neo-daemons up --state-dir {root}/x$"):
+        Client(root / "x").status()

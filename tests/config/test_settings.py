@@ -158,13 +158,26 @@ def test_a_daemon_can_be_disabled_and_starts_can_be_limited(root: Path) -> None:
         ("max_runtime_s", "0.5", 0.5),
         ("max_rss_bytes", "1_000_000", 1_000_000),
         ("url", '"tcp://${host}"', "tcp://${host}"),
+        ("url", '"${env.A}"', "${env.A}"),
         ("host", '"0.0.0.0"', "0.0.0.0"),
+        ("host", '"::1"', "::1"),
+        ("host", '"my_host.local"', "my_host.local"),
+        ("command", '["${env.A}", ""]', ("${env.A}", "")),
+        ("env", '{ "a.b-c(x)" = "" }', {"a.b-c(x)": ""}),
         ("requires", '["web"]', ("web",)),
     ],
 )
 def test_a_setting_arrives_in_the_definition(root: Path, key: str, value: str, expected: Any) -> None:
-    api, _ = read(root, f"{API}{key} = {value}\n{WEB}").definitions
+    command = "" if key == "command" else 'command = ["api"]\n'
+    api, _ = read(root, f"[daemons.api]\n{command}{key} = {value}\n{WEB}", A="1").definitions
     assert getattr(api, key) == expected
+
+
+def test_the_url_of_a_probe_may_have_references_anywhere(root: Path) -> None:
+    """It was "not a URL"."""
+    url = "http://${host}:${port}/x?${env.A}"
+    definition = only(read(root, f'{API}port = "auto"\nready = {{ type = "http", url = "{url}" }}', A="1"))
+    assert definition.ready == (HttpProbe(url=url),)
 
 
 def test_the_environment_is_that_of_the_caller_and_names_the_cache(root: Path) -> None:

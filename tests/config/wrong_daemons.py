@@ -14,15 +14,15 @@ PROBES = {
     ),
     "http without a port": (
         API + 'ready = { type = "http" }',
-        "daemons.api.ready = 'http': requires a port, but the daemon has none; add port = \"auto\"",
+        "daemons.api.ready.type = 'http': requires a port, but the daemon has none; add port = \"auto\"",
     ),
     "tcp without a port": (
         API + 'live = { type = "tcp" }',
-        "daemons.api.live = 'tcp': requires a port, but the daemon has none; add port = \"auto\"",
+        "daemons.api.live.type = 'tcp': requires a port, but the daemon has none; add port = \"auto\"",
     ),
     "of an external daemon without a URL": (
         '[daemons.api]\nexternal = "http://host"\nready = { type = "tcp" }',
-        "daemons.api.ready = 'tcp': requires a port, but the daemon has none; use an http probe with a url",
+        "daemons.api.ready.type = 'tcp': requires a port, but the daemon has none; use an http probe with a url",
     ),
     "naming a missing port": (
         API + 'ports = { http = 1, rpc = 2 }\nready = [{ type = "tcp" }, { type = "http", port = "admin" }]',
@@ -50,14 +50,26 @@ PROBES = {
         "daemons.api.ready.command = []: is empty; "
         'use a list of strings, e.g. ["test", "-e", "done"]; there is no shell',
     ),
+    "exec without a program": (
+        API + 'ready = { type = "exec", command = ["", "x"] }',
+        "daemons.api.ready.command[0] = '': is not a program; put the name or path of the program first",
+    ),
+    "file without a path": (
+        API + 'live = { type = "file", path = "" }',
+        "daemons.api.live.path = '': is empty; set a value, or remove the key",
+    ),
+    "http with a bad header": (
+        HTTP + ', headers = { "A B" = "x" } }',
+        "daemons.api.ready.headers.\"A B\" = '***': invalid name; use letters, digits and -, as in Accept-Language",
+    ),
     "log as liveness": (
         API + 'live = { type = "log", pattern = "x" }',
-        "daemons.api.live = 'log': a log probe cannot be used for live: a matching line keeps matching; "
-        "use another type",
+        "daemons.api.live.type = 'log': log probes work only for ready, not for live, because a line that has "
+        "matched keeps matching; use another type",
     ),
     "file with half a database": (
         API + 'live = { type = "file", path = "x", query = "SELECT 1" }',
-        "daemons.api.live = 'file': database and query must be set together; set both or neither",
+        "daemons.api.live.type = 'file': database and query must be set together; set both or neither",
     ),
     "file with a bad path": (
         API + 'live = { type = "file", path = "~nobody-here/x" }',
@@ -69,7 +81,7 @@ PROBES = {
     ),
     "http with an impossible status": (
         HTTP + ", status = [99] }",
-        "daemons.api.ready.status[0] = 99: expected integer >= 100; use a whole number from 100 to 599",
+        "daemons.api.ready.status[0] = 99: out of range; use a whole number from 100 to 599",
     ),
     "http with a relative path": (
         HTTP + ', path = "health" }',
@@ -82,11 +94,11 @@ PROBES = {
     ),
     "with a negative timeout": (
         HTTP + ", timeout_s = -1 }",
-        "daemons.api.ready.timeout_s = -1: expected number > 0.0; use a number of seconds, more than 0",
+        "daemons.api.ready.timeout_s = -1: out of range; use a number of seconds, more than 0",
     ),
     "with no failures": (
         HTTP + ", failures = 0 }",
-        "daemons.api.ready.failures = 0: expected integer >= 1; use a whole number, 1 or more",
+        "daemons.api.ready.failures = 0: out of range; use a whole number, 1 or more",
     ),
 }
 
@@ -112,7 +124,7 @@ REFERENCES = {
     ),
     "to its URL in its URL": (
         API + 'port = 1\nurl = "${url}/x"',
-        "daemons.api.url = '${url}/x': unknown reference ${url}; use one of: …state_dir",
+        "daemons.api.url = '${url}/x': ${url} is not allowed here; use one of: …state_dir",
     ),
     "to a variable that is not set": (
         API + 'env = { A = "${env.TOKEN}" }',
@@ -144,7 +156,7 @@ REFERENCES = {
     ),
     "to a daemon that is nowhere": (
         API + 'env = { A = "${daemons.nobody.url}" }',
-        "daemons.api.env.A = '${daemons.nobody.url}': unknown reference ${daemons.nobody.url}; use one of: …state_dir",
+        "daemons.api.env.A = '${daemons.nobody.url}': unknown daemon 'nobody'; use one of: api",
     ),
     "of a built-in, unknown": (
         '[daemons.chroma]\nenv = { A = "${nope}" }',
@@ -152,11 +164,24 @@ REFERENCES = {
     ),
     "to another daemon in url": (
         WEB + API + 'url = "${daemons.web.url}"',
-        "daemons.api.url = '${daemons.web.url}': unknown reference ${daemons.web.url}; use one of: …state_dir",
+        "daemons.api.url = '${daemons.web.url}': ${daemons.web.url} is not allowed here; use one of: …state_dir",
+    ),
+    "to a misspelt daemon": (
+        WEB + API + 'env = { A = "${daemons.wev.port}" }',
+        "daemons.api.env.A = '${daemons.wev.port}': unknown daemon 'wev'; did you mean ${daemons.web.port}?",
+    ),
+    "to a port that it has not, in url": (
+        API + 'url = "http://h:${port}"',
+        "daemons.api.url = 'http://h:${port}': unknown reference ${port}; add port = \"auto\" to [daemons.api]",
+    ),
+    "to another daemon in cwd": (
+        WEB + API + 'cwd = "${daemons.web.data_dir}"',
+        "daemons.api.cwd = '${daemons.web.data_dir}': ${daemons.web.data_dir} is not allowed here; "
+        "use one of: cache_dir, project, state_dir",
     ),
     "to a port in cwd": (
         API + 'port = 1\ncwd = "${port}"',
-        "daemons.api.cwd = '${port}': unknown reference ${port}; use one of: cache_dir, project, state_dir",
+        "daemons.api.cwd = '${port}': ${port} is not allowed here; use one of: cache_dir, project, state_dir",
     ),
     "bare": (API + 'env = { A = "x: $HOME" }', f"daemons.api.env.A = '***': {WRITE_DOLLAR}"),
     "bare in an argument": (
@@ -311,7 +336,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "no TOML": ("x =", "invalid TOML: …"),
     "a key twice": (API + 'command = ["x"]', "invalid TOML: …"),
     "not UTF-8": (b'state_dir = "\xff"', "byte 13 is not UTF-8; save the file as UTF-8"),
-    "far too large": ("#" * (MAX_FILE_BYTES + 1), "larger than 1000000 bytes; pass a configuration file with --config"),
+    "far too large": ("#" * (MAX_FILE_BYTES + 1), "larger than 1000000 bytes; pass a configuration file"),
     "lists nested beyond Python": ("x = " + "[" * 50_000, "nested too deeply; at most 32 levels are allowed"),
     "lists nested too deeply": (
         "x = " + "[" * 40 + "]" * 40,

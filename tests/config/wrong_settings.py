@@ -11,6 +11,7 @@ from .reading import (
     NO_NAME,
     NOT_FINITE,
     WRITE_COMMAND,
+    WRITE_HOST,
     WRITE_PORT,
     WRITE_PROBE,
     WRITE_RESTART,
@@ -187,12 +188,12 @@ WRONG_VALUES = {
     "name with a line end": ('[daemons."api\\n"]\ncommand = ["api"]', f'daemons."api\\n": {NO_NAME}'),
     "empty name": ('[daemons.""]\ncommand = ["api"]', f'daemons."": {NO_NAME}'),
     "long name": (f'[daemons.{"a" * 64}]\ncommand = ["api"]', f"daemons.{'a' * 64}: {NO_NAME}"),
-    "port 0": (API + "port = 0", f"daemons.api.port = 0: expected integer >= 1; {WRITE_PORT}"),
-    "port 65536": (API + "port = 65536", f"daemons.api.port = 65536: expected integer <= 65535; {WRITE_PORT}"),
+    "port 0": (API + "port = 0", f"daemons.api.port = 0: out of range; {WRITE_PORT}"),
+    "port 65536": (API + "port = 65536", f"daemons.api.port = 65536: out of range; {WRITE_PORT}"),
     "port word": (API + 'port = "any"', f"daemons.api.port = 'any': {EXPECTED_PORT}"),
     "named port out of range": (
         API + "ports = { http = 80, admin = 99999 }",
-        f"daemons.api.ports.admin = 99999: expected integer <= 65535; {WRITE_PORT}",
+        f"daemons.api.ports.admin = 99999: out of range; {WRITE_PORT}",
     ),
     "port's name": (
         API + 'ports = { http = 2, "a b" = 1 }',
@@ -200,8 +201,39 @@ WRONG_VALUES = {
     ),
     "variable's name": (
         API + 'env = { "A=B" = "1" }',
-        "daemons.api.env.\"A=B\" = '***': invalid name; use a name without =",
+        "daemons.api.env.\"A=B\" = '***': invalid name; use a name without = and spaces",
     ),
+    "variable's name with a space": (
+        API + 'env = { "A B" = "1" }',
+        "daemons.api.env.\"A B\" = '***': invalid name; use a name without = and spaces",
+    ),
+    "variable without a name": (
+        API + 'exports = { "" = "1" }',
+        "daemons.api.exports.\"\" = '***': invalid name; use a name without = and spaces",
+    ),
+    "program": (
+        '[daemons.api]\ncommand = ["", "-x"]',
+        "daemons.api.command[0] = '': is not a program; put the name or path of the program first",
+    ),
+    "program of blanks": (
+        '[daemons.api]\ncommand = [" "]',
+        "daemons.api.command[0] = ' ': is not a program; put the name or path of the program first",
+    ),
+    "external": (
+        '[daemons.chroma]\nexternal = ""',
+        "daemons.chroma.external = '': is empty; use the URL of the daemon, e.g. \"http://host:8000\"",
+    ),
+    "URL": (
+        API + 'url = "nourl"',
+        "daemons.api.url = 'nourl': not a URL; use e.g. \"http://${host}:${port}/path\"",
+    ),
+    "host that is a URL": (
+        API + 'host = "http://127.0.0.1"',
+        f"daemons.api.host = 'http://127.0.0.1': {WRITE_HOST}",
+    ),
+    "host of blanks": (API + 'host = " "', f"daemons.api.host = ' ': {WRITE_HOST}"),
+    "host with an impossible address": (API + 'host = "999.1.1.1"', f"daemons.api.host = '999.1.1.1': {WRITE_HOST}"),
+    "host in brackets": (API + 'host = "[::1]"', f"daemons.api.host = '[::1]': {WRITE_HOST}"),
     "both port and ports": (
         API + "port = 1\nports = { http = 2 }",
         "daemons.api.port = 1: port and ports are mutually exclusive; keep one of the two",
@@ -220,7 +252,7 @@ WRONG_VALUES = {
     ),
     "jitter": (
         API + "restart = { jitter = 2 }",
-        "daemons.api.restart.jitter = 2: expected number <= 1.0; use a number from 0 to 1",
+        "daemons.api.restart.jitter = 2: out of range; use a number from 0 to 1",
     ),
     "signal": (
         API + 'stop = { signal = "TERM" }',
@@ -232,19 +264,19 @@ WRONG_VALUES = {
     ),
     "negative duration": (
         API + "start_grace_s = -1",
-        "daemons.api.start_grace_s = -1: expected number > 0.0; use a number of seconds, more than 0",
+        "daemons.api.start_grace_s = -1: out of range; use a number of seconds, more than 0",
     ),
     "negative duration in a table": (
         API + "stop = { grace_s = -0.5 }",
-        "daemons.api.stop.grace_s = -0.5: expected number > 0.0; use a number of seconds, more than 0",
+        "daemons.api.stop.grace_s = -0.5: out of range; use a number of seconds, more than 0",
     ),
     "duration nan": (API + "start_grace_s = nan", f"daemons.api.start_grace_s = nan: {NOT_FINITE}"),
     "duration inf": (API + "restart = { window_s = inf }", f"daemons.api.restart.window_s = inf: {NOT_FINITE}"),
     "small log": (
         API + "log = { max_bytes = 1 }",
-        "daemons.api.log.max_bytes = 1: expected integer >= 4096; use a whole number of bytes, 4096 or more",
+        "daemons.api.log.max_bytes = 1: out of range; use a whole number of bytes, 4096 or more",
     ),
-    "parallel 0": ("parallel = 0", "parallel = 0: expected integer >= 1; use a whole number, 1 or more"),
+    "parallel 0": ("parallel = 0", "parallel = 0: out of range; use a whole number, 1 or more"),
     "huge number": (
         API + f"port = {9**30}",
         "daemons.api.port: the number does not fit into 64 bits; use a smaller one",

@@ -199,7 +199,7 @@ def text(root: Path) -> Iterator[Fuzz]:
     def fuzz(text: str) -> None:
         TRIED["text"] += 1
         with contextlib.suppress(pytest.UsageError):
-            assert 0 <= options._duration_s(text) <= options.LONGEST_S
+            assert 0 <= options._duration_s(text, "--neo-daemons-keep") <= options.LONGEST_S
         with contextlib.suppress(ValueError):
             assert 0 <= Loopback.parse(text).port <= 65535
         if urls.is_url(text):

@@ -133,3 +133,16 @@ def test_a_configured_external_daemon_is_looked_at_where_the_configuration_says(
     project.configure(theirs={"external": server.url, "ready": probe})
     assert project.run("health").returncode == 2
     assert server.requests == ["GET /health?deep"]
+
+
+def test_the_command_that_starts_a_project_of_another_file_names_the_file(project: Project) -> None:
+    project.configure(api=toy())
+    (project.root / "neo-daemons.toml").rename(project.root / "other.toml")
+    for file, command in (
+        (project.root / "other.toml", f"up --config {project.root}/other.toml"),
+        (None, f"cd {project.root} && {shlex.quote(sys.executable)} -m neo_daemons up"),
+    ):
+        if file is None:
+            (project.root / "other.toml").rename(project.root / "neo-daemons.toml")
+        observer = project_observers(file, directory=project.root)["api"]
+        assert observer.remedy(observer.check()).endswith(command)

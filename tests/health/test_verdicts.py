@@ -72,6 +72,7 @@ def test_nobody_is_there() -> None:
         seen = observer.check()
         assert (seen.status, seen.ready, seen.pid) == ("unhealthy", False, None)
         assert "connection refused" in seen.reasons[0]
+        assert str(seen).count(url) == (1 if seen.url else 0), "said twice"
     seen = HttpObserver("http://no-such-host.invalid:1", name="api").check()
     assert seen.status == "unhealthy", seen
 

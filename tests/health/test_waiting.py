@@ -33,7 +33,9 @@ def test_a_wait_in_vain_ends_in_time_says_why_and_starts_nothing(project: Projec
     project.configure(api=toy())
     observer = HttpObserver(name="api", state_dir=project.state.path)
     before = time.monotonic()
-    with pytest.raises(NotReady, match=r"api is unhealthy: there is no PID record .*: it was not started. Start it: "):
+    with pytest.raises(
+        NotReady, match=r"api is unhealthy: there is no PID record .*: the daemon was not started. Start it: "
+    ):
         observer.wait_until_ready(0.3)
     assert 0.3 <= time.monotonic() - before < PATIENCE_S / 4
     assert not project.state.path.exists()

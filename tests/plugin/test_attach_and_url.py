@@ -35,7 +35,7 @@ def test_attached_tests_use_the_daemons_of_a_running_supervisor_and_leave_them_a
     wanted |= dict.fromkeys(("test_isolated", "test_changed", "test_down"), "error")
     assert results(outcome) == wanted, outcome.text
     said = messages(outcome)
-    assert "api cannot be isolated: it belongs to an attached supervisor" in said["test_isolated"]
+    assert "new_daemon('api') is not possible: it belongs to an attached supervisor" in said["test_isolated"]
     assert "it is stopped" in said["test_down"]
     assert "tests must not change an attached supervisor" in said["test_down"]
     project.stop()

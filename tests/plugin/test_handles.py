@@ -9,7 +9,7 @@ import pytest
 
 from pytest_neo_daemons import Daemon
 
-from .inner import HTTP, Inner, results
+from .inner import HTTP, PARALLEL, Inner, results
 
 
 def test_a_handle_reports_on_its_daemon_and_controls_it(inner: Inner) -> None:
@@ -89,3 +89,26 @@ def test_a_url_without_a_port_means_the_default_port_of_its_scheme(url: str | No
             _ = handle.port
     else:
         assert handle.port == port
+
+
+def test_errors_of_a_handle_show_the_line_of_the_test_and_none_of_ours(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_wrong.py",
+        """
+        def test_unknown(neo_daemons):
+            neo_daemons["nope"]
+
+        def test_refused(api):
+            api.kill()
+
+        def test_late(api):
+            raise TimeoutError("the test's own")
+        """,
+    )
+    outcome = inner.run(*PARALLEL)
+    assert outcome.counts() == {"failed": 3}, outcome.text
+    assert "UnknownDaemon: unknown daemon 'nope'; configured daemons: api" in outcome.text
+    assert "FaultRefused: cannot kill api: " in outcome.text
+    assert "the test's own" in outcome.text
+    assert "pytest_neo_daemons/" not in outcome.text

@@ -54,7 +54,13 @@ def test_options_that_only_list_start_nothing_and_leave_nothing(
         ("--neo-daemons-config broken.toml", ("broken.toml", "TOML")),
         ("--neo-daemons-attach", ("--neo-daemons-attach", "no supervisor", ".neo-daemons")),
         ("--neo-daemons-attach tests", ("--neo-daemons-attach", "test path")),
+        ("--neo-daemons-attach broken.toml", ("--neo-daemons-attach broken.toml: ", "broken.toml is not a directory")),
         ("--neo-daemons-attach= --neo-daemons-url x=http://y", ("--neo-daemons-attach", "--neo-daemons-url")),
+        ("--neo-daemons-attach= --neo-daemons-keep 5m", ("--neo-daemons-attach", "--neo-daemons-keep")),
+        ("--neo-daemons-attach some/where", ("start one: neo-daemons up --state-dir some/where",)),
+        ("--neo-daemons-keep=", ("--neo-daemons-keep: empty value",)),
+        ("--neo-daemons-config=", ("--neo-daemons-config: empty value",)),
+        ("-o neo_daemons_keep=soon", ("-o neo_daemons_keep = soon: invalid duration",)),
     ],
 )
 def test_an_invalid_option_is_a_usage_error(inner: Inner, arguments: str, words: tuple[str, ...]) -> None:
@@ -67,10 +73,14 @@ def test_an_invalid_option_is_a_usage_error(inner: Inner, arguments: str, words:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("neo_daemons_keep = soon", ("keep", "soon")),
-        ("neo_daemons_url = x=ftp://y", ("x=ftp://y",)),
+        ("neo_daemons_keep = soon", ("pytest.ini: neo_daemons_keep = soon: invalid duration",)),
+        ("neo_daemons_keep = 99999h", ("pytest.ini: neo_daemons_keep = 99999h: longer",)),
+        ("neo_daemons_url = foo", ("pytest.ini: neo_daemons_url = foo: expected NAME=URL",)),
+        ("neo_daemons_url = x=ftp://y", ("pytest.ini: neo_daemons_url = x=ftp://y",)),
         ("neo_daemons_config = missing.toml", ("missing.toml",)),
-        ("neo_daemons_attach = nowhere", ("attach", "nowhere")),
+        ("neo_daemons_attach = nowhere", ("pytest.ini: neo_daemons_attach: ", "nowhere", "up --state-dir ")),
+        ("neo_daemons_required = maybe", ("pytest.ini: neo_daemons_required = ", "maybe", "true or false")),
+        ("neo_daemons_export_env = maybe", ("pytest.ini: neo_daemons_export_env = ", "maybe", "true or false")),
     ],
 )
 def test_an_invalid_setting_is_a_usage_error(inner: Inner, setting: str, words: tuple[str, ...]) -> None:
@@ -78,3 +88,25 @@ def test_an_invalid_setting_is_a_usage_error(inner: Inner, setting: str, words: 
     inner.write("pytest.ini", f"[pytest]\nneo_daemons = true\n{setting}\n")
     inner.write("test_on.py", "def test_api(api): pass\n")
     refused(inner, inner.run(*PARALLEL, on=False), words)
+
+
+BROKEN = """
+    import neo_daemons.config.configuration as ours
+
+    def load(*arguments, **keywords):
+        raise TypeError("takes 2 arguments")
+
+    ours.load = load
+"""
+
+
+def test_a_bug_at_the_start_of_a_run_is_one_line_unless_the_traceback_is_wanted(inner: Inner) -> None:
+    """It was an INTERNALERROR."""
+    inner.configure(api=inner.toy())
+    inner.write("conftest.py", BROKEN)
+    inner.write("test_on.py", "def test_api(api): pass\n")
+    refused(inner, inner.run(), ("neo-daemons: internal error: TypeError: takes 2 arguments;", "report it"))
+    inner.env["NEO_DAEMONS_TRACEBACK"] = "1"
+    outcome = inner.run()
+    assert outcome.code == pytest.ExitCode.USAGE_ERROR
+    assert "in load" in outcome.text

@@ -101,9 +101,14 @@ def test_a_wrong_marker_is_a_clear_collection_error(inner: Inner) -> None:
     wrong = {
         "unknown": ('neo_daemons("nope")', "api", "unknown daemon; configured daemons: api"),
         "unused": ('neo_daemons("api", isolated=True)', "", "requires the test to use the fixture 'api'"),
-        "keyword": ('neo_daemons("api", alone=True)', "api", 'expected ("NAME", …)'),
-        "empty": ("neo_daemons(isolated=True)", "api", 'expected ("NAME", …)'),
-        "nameless": ("neo_daemons", "api", 'expected ("NAME", …)'),
+        "keyword": (
+            'neo_daemons("api", alone=True)',
+            "api",
+            "test_x: @pytest.mark.neo_daemons('api', alone=True): expected",
+        ),
+        "empty": ("neo_daemons(isolated=True)", "api", "neo_daemons(isolated=True): expected names"),
+        "nameless": ("neo_daemons", "api", "neo_daemons(): expected names"),
+        "isolated": ("neo_daemons('api', isolated='x')", "api", "neo_daemons('api', isolated='x'): expected names"),
         "type": ("neo_daemons(1)", "api", "unknown daemon"),
     }
     for name, (marker, fixture, _) in wrong.items():

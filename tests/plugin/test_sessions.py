@@ -187,7 +187,7 @@ def test_a_warm_session_applies_a_changed_configuration_to_workers_too(inner: In
     second = inner.run(*keep)
     inner.end_warm()
     assert second.counts() == {"passed": 4}, second.text
-    assert "api, kept warm by an earlier run, was changed: changed: env" in second.text
+    assert "api, kept warm by an earlier run, was updated: env changed" in second.text
     assert inner.starts() == 2
 
 
@@ -321,7 +321,7 @@ def test_a_session_survives_repeated_deaths_of_its_supervisor(inner: Inner) -> N
     inner.copy("supervisor_dies.py", "test_dies.py")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 3}, outcome.text
-    assert "the supervisor was killed and replaced 2 times; the new one adopted its daemons" in outcome.text
+    assert "the supervisor was killed and replaced twice; the new one adopted its daemons" in outcome.text
     assert inner.starts() == 1
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from .inner import Inner, messages
+from .inner import Inner, messages, refused
 
 REASON = "needs daemons: run pytest with --neo-daemons"
 
@@ -87,6 +87,29 @@ def test_without_the_flag_daemons_from_urls_hooks_and_definition_fixtures_are_kn
     outcome = inner.run(on=False)
     assert outcome.counts() == {"skipped": 5 if hook else 4}, outcome.text
     assert list(inner.tmp.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("--neo-daemons-config", "missing.toml"),
+            ("--neo-daemons-config missing.toml: cannot be read: No such file",),
+        ),
+        (("--neo-daemons-config", "bad.toml"), ("--neo-daemons-config bad.toml: invalid TOML",)),
+        (("--neo-daemons-config=",), ("--neo-daemons-config: empty value",)),
+        (("-o", "neo_daemons=yesno"), ("-o neo_daemons =", "'yesno'", "true or false")),
+        (("-o", "neo_daemons_required=yesno"), ("-o neo_daemons_required =", "'yesno'", "true or false")),
+    ],
+)
+def test_without_the_flag_an_option_that_makes_no_sense_is_a_usage_error(
+    inner: Inner, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    """A missing file was ignored, and every test lacked a fixture."""
+    inner.configure(api=inner.toy())
+    inner.write("bad.toml", "[daemons.api\n")
+    inner.write("test_off.py", "def test_api(api): pass\n")
+    refused(inner, inner.run(*arguments, on=False), words)
 
 
 def test_without_the_flag_a_broken_configuration_beside_a_hook_is_no_error(inner: Inner) -> None:

@@ -29,7 +29,7 @@ def test_a_second_run_reuses_warm_daemons_except_those_that_changed(inner: Inner
     assert third.counts() == {"passed": 1}, third.text
     assert inner.starts() == 3
     assert f"pid {before['api']}  reused" in third.text
-    assert "other, kept warm by an earlier run, was changed" in third.text
+    assert "other, kept warm by an earlier run, was updated" in third.text
     inner.end_warm()
 
 

@@ -79,7 +79,7 @@ def test_one_session_sees_chroma_and_its_orchestrator_come_and_go(project: Proje
     # Nobody has started anything, and the server does not either.
     seen = session.call("healthcheck")
     assert (seen["status"], seen["ready"], seen["managed"], seen["pid"]) == ("unhealthy", False, False, None)
-    assert "it was not started" in seen["reasons"][0]
+    assert "the daemon was not started" in seen["reasons"][0]
     assert session.advice().endswith(start)
     for error in (session.error("recall"), session.error("remember", text="lost")):
         assert "chroma is unhealthy" in error

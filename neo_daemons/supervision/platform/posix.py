@@ -262,7 +262,7 @@ class PosixPlatform:
             listener.bind((host, port))
         except OSError as error:
             listener.close()
-            raise OSError(error.errno, error.strerror, f"{host}:{port}") from None
+            raise OSError(error.errno, error.strerror, f"{host}:{port}" if port else host) from None
         return listener
 
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:

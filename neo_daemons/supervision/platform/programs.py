@@ -37,7 +37,7 @@ def fault(command: Sequence[str], env: Mapping[str, str], cwd: str) -> str | Non
     if path is None and "/" in program:
         return f"{os.path.join(cwd, program)} does not exist"
     if path is None:
-        return f"{program} not found on its PATH; install it or use its full path"
+        return f"{program} was not found on the daemon's PATH; install it, or use its full path in the command"
     if not Path(path).exists():
         return f"{path} is a link to {os.path.realpath(path)}, which does not exist"
     if Path(path).is_dir():
