@@ -79,10 +79,8 @@ class ReferenceChecker:
         listed = f"use one of: {', '.join(sorted(other for other in known if not _is_variable(other)))}"
         other, key = split(reference) or (name, "")
         if other not in self._tables and other not in BUILTINS:
-            near = difflib.get_close_matches(other, self._tables, n=1)
-            remedy = (
-                f"did you mean ${{{of_daemon(near[0], key)}}}?" if near else f"use one of: {', '.join(self._tables)}"
-            )
+            near = closest(other, self._tables)
+            remedy = f"did you mean ${{{of_daemon(near, key)}}}?" if near else f"use one of: {', '.join(self._tables)}"
             return f"unknown daemon {other!r}", remedy
         if (
             place in NOT_ALLOWED
