@@ -16,7 +16,7 @@ def run(tmp_path: Path, command: str, **env: str) -> subprocess.CompletedProcess
     program = (
         "import sys\nfrom neo_daemons import cli\n"
         "def broken(options):\n    raise TypeError('takes 2 arguments\\nbut 3 were given')\n"
-        f"cli._run = broken\nsys.exit(cli.main({command.split()!r}))\n"
+        f"cli._command = lambda name: broken\nsys.exit(cli.main({command.split()!r}))\n"
     )
     return subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
