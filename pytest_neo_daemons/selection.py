@@ -37,20 +37,20 @@ class Selection:
             names = [self._by_fixture[name] for name in fixtures if name in self._by_fixture]
             names += self.marked(item)
             isolated: set[str] = set()
-            for marker in item.iter_markers(MARKER):
+            for marker in _markers(item):
                 isolated |= set(marker.args) if marker.kwargs.get("isolated") else set()
             item.stash[USES] = tuple(name for name in dict.fromkeys(names) if name not in isolated)
         return item.stash[USES]
 
     def marked(self, item: pytest.Item) -> dict[str, None]:
         """Return the shared daemons that a test's markers name, in order."""
-        markers = [marker for marker in item.iter_markers(MARKER) if not marker.kwargs.get("isolated")]
+        markers = [marker for marker in _markers(item) if not marker.kwargs.get("isolated")]
         return dict.fromkeys(name for marker in markers for name in marker.args if name in self.names)
 
     def isolated_for(self, node: pytest.Item) -> dict[str, None]:
         """Return the daemons of which a test gets its own instance, in order. An invalid marker fails the test."""
         names: dict[str, None] = {}
-        for marker in node.iter_markers(MARKER):
+        for marker in _markers(node):
             self._check(node, marker)
             if marker.kwargs.get("isolated"):
                 names |= dict.fromkeys(marker.args)
@@ -94,6 +94,11 @@ class Selection:
             holders |= {getattr(item, "module", None), getattr(item, "cls", None)}
         holders |= self._plugins.get_plugins() - {self._plugins.get_plugin(FIXTURES_OF_DAEMONS)}
         return any(hasattr(holder, attribute) for holder in holders for attribute in attributes)
+
+
+def _markers(item: pytest.Item) -> Iterable[pytest.Mark]:
+    """Return our markers of a test. Most have none, which their keywords say sooner than a walk through all markers."""
+    return item.iter_markers(MARKER) if MARKER in item.keywords else ()
 
 
 def parameters(item: pytest.Item) -> dict[str | None, Any]:
