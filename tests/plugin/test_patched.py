@@ -161,7 +161,8 @@ def test_a_wrong_marker_added_while_a_test_runs_does_not_end_the_run(inner: Inne
     outcome = inner.run()
     assert "INTERNALERROR" not in outcome.text
     assert outcome.counts() == {"error": 1, "passed": 1}, outcome.text
-    assert "pytest_runtest_makereport failed: Failed: @pytest.mark.neo_daemons('nobody'): unknown" in outcome.text
+    said = "test_marked.py::test_late: @pytest.mark.neo_daemons('nobody'): unknown daemon"
+    assert f"pytest_runtest_makereport failed: Failed: {said}" in outcome.text
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestWarning")
