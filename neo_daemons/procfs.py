@@ -140,21 +140,20 @@ def deleted_file(pid: int, name: str) -> str | None:
 def listening_socket(address: str, port: int) -> str | None:
     """Return the inode of the socket that a connection to a local address reaches; None if none is visible."""
     wanted = ipaddress.ip_address(address)
+    suffix = f":{port:04X}"
     found: dict[int, str] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table) as file:
-                next(file, None)
-                for line in file:
-                    _, local, _, state, *rest = line.split()
-                    host, _, number = local.rpartition(":")
-                    if state != LISTENING or int(number, 16) != port:
-                        continue
-                    rank = addresses.rank(_address(host), wanted)
-                    if rank is not None:
-                        found[rank] = rest[5]
+                lines = [line for line in file if suffix in line]  # there may be thousands of others
         except OSError:
             continue
+        for line in lines:
+            _, local, _, state, *rest = line.split()
+            if state == LISTENING and local.endswith(suffix):
+                rank = addresses.rank(_address(local.removesuffix(suffix)), wanted)
+                if rank is not None:
+                    found[rank] = rest[5]
     return found[min(found)] if found else None
 
 

@@ -326,6 +326,9 @@ class World:
     def free_port(self, host: str) -> int:
         return 1
 
+    def listens(self, pid: int, port: int, host: str) -> bool:
+        return False
+
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
         return None
 

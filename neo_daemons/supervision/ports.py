@@ -110,6 +110,8 @@ class Ports:
         """Find another process that has taken a port between `claim` and the daemon's own bind. Returns it with the
         port's number, or None."""
         for number in self.numbers.values():
+            if self._platform.listens(pid, number, self._definition.host):
+                continue
             holder = self._platform.port_holder(number, self._definition.host)
             if holder is not None and holder.pid is not None and holder.pid != pid and not owns(holder.pid):
                 return number, holder

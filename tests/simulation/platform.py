@@ -194,6 +194,9 @@ class SimPlatform:
             pass
         return port
 
+    def listens(self, pid: int, port: int, host: str) -> bool:
+        return False
+
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
         found = next((proc for proc in self.kernel.living() if port in proc.ports), None)
         return PortHolder(found.pid, found.kind) if found is not None else None

@@ -19,7 +19,7 @@ from neo_daemons.records import Identity
 from . import spawning
 from .contract import MARK_VARIABLE, FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
 from .pidfd import PidfdProcess, has_ended
-from .posix import PosixPlatform
+from .posix import PosixPlatform, resolve_local
 
 if TYPE_CHECKING:
     import asyncio
@@ -160,6 +160,18 @@ class LinuxPlatform(PosixPlatform):
 
         found = (self._claim(pid, lambda pid=pid: holds(pid)) for pid in self.pids() if holds(pid))  # type: ignore[misc]
         return [process for process in found if process is not None]
+
+    def listens(self, pid: int, port: int, host: str) -> bool:
+        try:
+            inode = procfs.listening_socket(str(resolve_local(host)), port)
+        except OSError:
+            return False  # the name does not resolve
+        pids = [pid] if inode is not None else []
+        for one in pids:  # grows meanwhile
+            if f"socket:[{inode}]" in procfs.open_files(one):
+                return True
+            pids += self._children_of(one)
+        return False
 
     def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
         links = {f"{file}{procfs.DELETED}" for file in files}

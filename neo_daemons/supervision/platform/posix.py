@@ -139,7 +139,7 @@ class PosixProcess(Process):
             spawning.disown(self._popen)
 
 
-def _resolve(host: str) -> addresses.Address:
+def resolve_local(host: str) -> addresses.Address:
     """Resolve a host as `PosixPlatform._bind` does."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return addresses.parse(str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0]))
@@ -265,12 +265,15 @@ class PosixPlatform:
             raise OSError(error.errno, error.strerror, f"{host}:{port}" if port else host) from None
         return listener
 
+    def listens(self, pid: int, port: int, host: str) -> bool:
+        return False
+
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
         import psutil
 
         try:
             connections = psutil.net_connections(kind="tcp")
-            wanted = _resolve(host) if host is not None else None
+            wanted = resolve_local(host) if host is not None else None
         except (psutil.AccessDenied, OSError):  # macOS without root; a name that does not resolve
             return None
         found: dict[int, int | None] = {}
