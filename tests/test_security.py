@@ -450,7 +450,7 @@ def test_too_many_connections_are_closed_and_later_ones_served(project: Project)
     lease = b'POST /v1/leases HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{"holder": "x"}'
     before = len(descriptors(supervisor.pid))
     with contextlib.ExitStack() as kept:
-        for _ in range(http_server.MAX_CONNECTIONS - 1):
+        for _ in range(http_server.MAX_CONNECTIONS):
             connection = kept.enter_context(connect(project))
             connection.sendall(lease)
             assert connection.recv(1000).startswith(b"HTTP/1.1 200")

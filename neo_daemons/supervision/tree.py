@@ -95,7 +95,7 @@ class Tree:
             leader: leads the group that is killed when the grace period is over.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace_s
+        deadline: float | None = None
         asked: set[int] = set()
         while True:
             marks = await (self._census.among_orphans() if self._only_ours else self._census.everywhere())
@@ -106,6 +106,8 @@ class Tree:
                     return True
                 # The holder lost its mark, or belongs to a chain that forks faster than we check.
                 left = self._ownership.lock_holders(self._name)
+            if deadline is None:  # a look takes time
+                deadline = loop.time() + grace_s
             force = loop.time() >= deadline or self._hurry.is_set()
             if loop.time() >= deadline + GIVE_UP_S:
                 pids = ", ".join(str(process.pid) for process in left) or "an unidentified process"
