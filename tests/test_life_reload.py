@@ -67,6 +67,22 @@ def test_a_reload_keeps_to_what_an_operator_has_ordered(project: Project) -> Non
     assert project.daemon("unwanted").state == "stopped"
 
 
+def test_a_daemon_on_hold_does_not_even_begin_to_start_when_its_definition_changes(project: Project) -> None:
+    project.configure(api=toy("quiet"))
+    project.serve()
+    project.reaches("api", "ready")
+    project.client.order("api", "stop", wait_s=PATIENCE_S)
+    project.client.order("api", "hold", wait_s=PATIENCE_S)
+    assert project.daemon("api").state == "held"
+    before = len(project.events("api"))
+    project.configure(api=toy("quiet", env={"X": "1"}))
+    assert project.run("reload").stdout.startswith("replace")
+    assert project.daemon("api").state == "held"
+    assert "starting" not in [event for event, _ in project.events("api")[before:]]
+    project.client.order("api", "release", wait_s=PATIENCE_S)
+    project.reaches("api", "ready")
+
+
 def test_an_external_daemon_is_observed_after_a_reload_while_it_is_enabled(project: Project) -> None:
     port = free_port()
     live = {"type": "http", "url": f"http://127.0.0.1:{port}", "interval_s": 0.05, "timeout_s": 1.0}

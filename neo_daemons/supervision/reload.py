@@ -10,7 +10,7 @@ from neo_daemons.status import Change, EventName
 
 from .daemon import SupervisedDaemon
 from .fleet import Fleet, is_down, stop_in_order
-from .machine import State
+from .machine import Event, State
 
 Resolve = Callable[[Definition], Launch | CannotRun]
 
@@ -103,6 +103,7 @@ async def _replace(fleet: Fleet, definition: Definition) -> None:
     old = fleet.daemons.get(definition.name)
     # Stopped by an operator, or by its restart rule; an external daemon is never ordered to stop.
     down = old is not None and old.state in (State.STOPPED, State.STOPPING)
+    held_down = old is not None and old.state is State.HELD
     disabled = old is not None and not old.definition.enabled
     by_hand = old is not None and disabled and not down and old.state is not State.EXTERNAL
     if old is not None:
@@ -118,5 +119,7 @@ async def _replace(fleet: Fleet, definition: Definition) -> None:
         daemon.slot.ports.settle(old.slot.ports.numbers)
     if by_hand or fleet.changing.get(definition.name):
         fleet.begin(daemon, by_hand=not definition.external)
+    elif held_down and not definition.external:
+        daemon.order(Event.HOLD, "still on hold")
     elif disabled or not down or definition.external:
         fleet.begin(daemon)
