@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from neo_daemons.supervision import journal
 from pytest_neo_daemons import BridgeGraph
 
 from . import audit, faults
@@ -208,6 +209,10 @@ class Soak:
         self._broken += [f"{name} has {len(tokens)} trees" for name, tokens in seen[0].items() if len(tokens) != 1]
         if seen[0] != seen[1]:
             self._broken.append(f"a daemon was restarted though nothing struck: {seen}")
+        for name in {name for each in seen for name, tokens in each.items() if tokens != seen[0][name]}:
+            entries, _ = journal.read(self._stage.state.journal)
+            last = [f"{e.at:.1f} {e.event} {e.cause or ''} {e.detail or ''}" for e in entries if e.daemon == name][-8:]
+            self._broken.append(f"what {name} went through last: {'; '.join(last)}")
 
     def _await_wakes(self) -> audit.Wakes:
         assert self._wake_load is not None

@@ -78,7 +78,8 @@ class Judges:
         if signum not in (signal.SIGTERM, signal.SIGKILL) or not unasked or not proc.ports or self._worn_out(proc):
             return
         silent_s = now - proc.answered_at
-        if proc.hung and silent_s < (FAILURES - 1) * INTERVAL_S:
+        just_up = now - proc.up_at <= UNWELL_S  # a supervisor may have begun to sweep it before
+        if proc.hung and silent_s < (FAILURES - 1) * INTERVAL_S and not just_up:
             violated(f"impatience: {proc} answered a probe {silent_s:.2f} s ago")
         if not (proc.stopped or proc.hung) and now - proc.unwell_at > UNWELL_S:
             violated(f"I4: signal {signum} to {proc}, which is healthy, without a request")

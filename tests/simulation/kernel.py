@@ -70,6 +70,8 @@ class Proc:
         self.hung = False
         self.unwell_at = started
         """The last time at which it was not up and answering."""
+        self.up_at = started
+        """When it began to listen."""
         self.answered_at = started
         """The last time at which it answered a probe."""
         self.pending_term = False
@@ -184,7 +186,7 @@ class Kernel:
             self.exit(proc, ExitStatus(code=self.rng.choice((0, 1))))
             return
         proc.ports |= wanted
-        proc.unwell_at = self.now
+        proc.unwell_at = proc.up_at = self.now
 
     def fork(self, proc: Proc, kind: str, *, session: bool) -> Proc:
         child = self.make(kind, proc.name)
