@@ -23,6 +23,8 @@ from .incarnations import Killed
 from .kernel import Proc
 from .world import World
 
+LOOK_S = 0.5
+"""How long a look at the process table takes at most."""
 UNWELL_S = FAILURES * (INTERVAL_S + TIMEOUT_S) + 1.0
 """A daemon that has answered for this long counts as healthy: there is no reason left to stop it."""
 NOTICED_S = 0.1
@@ -78,7 +80,7 @@ class Judges:
         if signum not in (signal.SIGTERM, signal.SIGKILL) or not unasked or not proc.ports or self._worn_out(proc):
             return
         silent_s = now - proc.answered_at
-        just_up = now - proc.up_at <= UNWELL_S  # a supervisor may have begun to sweep it before
+        just_up = now - proc.up_at <= LOOK_S  # a supervisor may have begun to sweep it before
         if proc.hung and silent_s < (FAILURES - 1) * INTERVAL_S and not just_up:
             violated(f"impatience: {proc} answered a probe {silent_s:.2f} s ago")
         if not (proc.stopped or proc.hung) and now - proc.unwell_at > UNWELL_S:
