@@ -234,8 +234,8 @@ class Platform(Protocol):
         """Find a port on which no process listens now."""
 
     def listens(self, pid: int, port: int, host: str) -> bool:
-        """Whether the process, or a descendant of it, is seen to answer connections to TCP `port` of the local `host`.
-        If not, another process may, which `port_holder` finds; that takes longer."""
+        """Whether the process itself is seen to answer connections to TCP `port` of the local `host`. If not, another
+        process may, which `port_holder` finds; that takes longer."""
 
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
         """Find the process that answers a connection to TCP `port` of the local `host`: the listener on that address,

@@ -166,12 +166,7 @@ class LinuxPlatform(PosixPlatform):
             inode = procfs.listening_socket(str(resolve_local(host)), port)
         except OSError:
             return False  # the name does not resolve
-        pids = [pid] if inode is not None else []
-        for one in pids:  # grows meanwhile
-            if f"socket:[{inode}]" in procfs.open_files(one):
-                return True
-            pids += self._children_of(one)
-        return False
+        return inode is not None and f"socket:[{inode}]" in procfs.open_files(pid)
 
     def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
         links = {f"{file}{procfs.DELETED}" for file in files}
