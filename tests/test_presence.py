@@ -16,6 +16,8 @@ from subprocess import PIPE
 import pytest
 
 from neo_daemons.control.client import ControlError, NoSupervisor, Unreachable
+from neo_daemons.supervision.platform import Process, current_platform
+from neo_daemons.supervision.presence import Presence, find_supervisor, presence
 
 from .harness import PROGRAMS, Child, Project, is_alive, toy, until
 
@@ -235,3 +237,29 @@ def test_no_second_supervisor_starts_beside_one_whose_lock_was_deleted(supervise
         os.kill(supervisor, signal.SIGCONT)
     until(lambda: project.state.lock.exists(), "the lock")
     assert project.daemon("api").pid == pid
+
+
+def test_a_supervisor_that_recreates_its_lock_during_the_search_is_found(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.configure(api=toy())
+    supervisor = project.serve()
+    project.reaches("api", "ready")
+    platform = current_platform()
+    search = platform.lock_holders
+    searches: list[bool] = []
+
+    def recreated_meanwhile(lock: Path, *, deleted: bool = False) -> list[Process]:
+        searches.append(deleted)
+        if deleted:
+            until(lambda: presence(project.state) is Presence.RUNNING and project.state.record.exists(), "its files")
+        return search(lock, deleted=deleted)
+
+    monkeypatch.setattr(platform, "lock_holders", recreated_meanwhile)
+    shutil.rmtree(project.state.path)
+    found = find_supervisor(project.state, platform)
+    assert found is not None
+    assert found.process is not None
+    assert found.process.pid == supervisor.pid
+    found.close()
+    assert searches == [True]

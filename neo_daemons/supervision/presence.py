@@ -21,6 +21,9 @@ from neo_daemons.unpatched import Unpatched
 
 from .platform import NotOurs, Platform, Process, Unverifiable, current_platform
 
+LOOKS = 5
+"""A search is repeated as long as the lock changes meanwhile, at most this often."""
+
 
 class Presence(Enum):
     """What the lock of a state directory says about its supervisor."""
@@ -98,8 +101,17 @@ def find_supervisor(state_dir: StateDir, platform: Platform | None = None) -> Fo
     Raises:
         OSError: a file exists but cannot be read.
     """
-    record, fault = _read(state_dir)
     seen = presence(state_dir)
+    for _ in range(LOOKS):
+        found, before = _find(state_dir, seen, platform), seen
+        # A supervisor may have recreated its files while we searched for the holder of the deleted ones.
+        if found is not None or (seen := presence(state_dir)) is before:
+            return found
+    return None
+
+
+def _find(state_dir: StateDir, seen: Presence, platform: Platform | None) -> FoundSupervisor | None:
+    record, fault = _read(state_dir)
     if seen is Presence.ABSENT:
         return None
     platform = platform or current_platform()
