@@ -1,4 +1,4 @@
-"""Messages about errors that nobody foresaw: bugs of ours, for whoever meets them first."""
+"""Messages about unexpected errors, which are bugs in neo-daemons."""
 
 from __future__ import annotations
 

@@ -126,8 +126,6 @@ class AgentOrchestrator:
         self.supervisor.launch()
         # The daemons start while we import the server.
         await self._spawn_first()
-        import psutil  # noqa: F401 - which the platform needs when they are ready
-
         from .control.server import ControlServer
 
         self._control = ControlServer(self, path, tcp)

@@ -67,7 +67,7 @@ async def close(*writers: asyncio.StreamWriter) -> None:
 
 async def reached(server: HttpServer, count: int) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while len(server.connections) != count:  # noqa: ASYNC110 - nobody is told
+        while len(server.connections) != count:  # noqa: ASYNC110 - the server sends no event
             await asyncio.sleep(0.01)
 
 

@@ -1,7 +1,7 @@
 """Look at the process table for all who ask at the same time.
 
-One look answers everyone who asked before it began. Whoever asks during a look waits for the next one: the look may
-already have passed over the process that they are looking for.
+One look answers everyone who asked before it began. A question that comes during a look is answered by the next one,
+because this one may already have passed over the process in question.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .platform import Mark, Platform, Process
 from .turns import Turns
 
 SLICE = 100
-"""Processes that are looked at before other work gets a turn: about 2 ms."""
+"""Processes that are looked at before other work gets a turn: about a millisecond."""
 ROUNDS = 3
 """A look lists the processes again for those that were created meanwhile, at most this often. A chain that forks faster
 than that is found by the lock that its processes hold."""

@@ -12,7 +12,7 @@ def test_a_test_run_imports_no_module_of_the_project(inner: Inner, workers: tupl
     inner.configure(web=inner.toy())
     inner.write("test_web.py", "def test_web(web):\n    assert web.pid")
     # Not those that pytest and its plugins import themselves.
-    for name in ("filelock", "httpx", "h11", "msgspec", "psutil", "rich", "starlette", "tenacity", "uvicorn"):
+    for name in ("filelock", "httpx", "h11", "msgspec", "psutil", "rich", "tenacity"):
         inner.write(f"{name}.py", f"raise SystemExit('the project has run its own {name}')")
     outcome = inner.run(*workers)
     assert outcome.code == 0, outcome.text

@@ -23,7 +23,7 @@ def test_without_the_flag_tests_that_need_daemons_skip_and_nothing_is_imported_s
 
         def pytest_unconfigure():
             mine = [m for m in sys.modules if m.partition(".")[0] in ("neo_daemons", "pytest_neo_daemons")]
-            heavy = [m for m in ("msgspec", "httpx", "psutil", "starlette", "uvicorn") if m in sys.modules]
+            heavy = [m for m in ("msgspec", "h11", "httpx", "psutil") if m in sys.modules]
             seen = {"mine": sorted(mine), "heavy": heavy, "threads": threading.active_count()}
             pathlib.Path("seen").write_text(json.dumps(seen))
         """,
