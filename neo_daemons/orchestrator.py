@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from . import threads
 from .catalog import resolve
 from .config.errors import ConfigError
 from .config.project import Configuration
@@ -240,6 +241,7 @@ class AgentOrchestrator:
             AlreadyRunning, StateDirError: as `start`.
             StateDirLost: the supervisor lost its state directory and has stopped.
         """
+        threads.take_all_signals()
         loop = asyncio.get_running_loop()
         had_terminal = sys.stdout is not None and sys.stdout.isatty()
         for signum in (signal.SIGTERM, signal.SIGINT):

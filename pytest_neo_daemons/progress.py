@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from neo_daemons import threads
 from neo_daemons.control.client import ControlError
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ class Progress:
         if config.pluginmanager.has_plugin("terminalreporter") and sys.stdout.isatty():
             # A duplicate: while a test runs, pytest captures the original descriptor.
             self._terminal = os.dup(sys.stdout.fileno())
-            self._thread = threading.Thread(target=self._watch, name="neo-daemons progress", daemon=True)
-            self._thread.start()
+            self._thread = threads.start(self._watch, "neo-daemons progress")
 
     def _watch(self) -> None:
         while not self._over.wait(INTERVAL_S):

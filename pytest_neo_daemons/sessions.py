@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from neo_daemons import threads
 from neo_daemons.control.client import Client, ControlError, Lease, Unreachable
 from neo_daemons.definitions import Definition
 from neo_daemons.state_dir import StateDir
@@ -87,8 +88,7 @@ class Keeper:
         self._lease: Lease | None = None
         self._changed = threading.Condition()
         self.fault: str | None = None
-        self._thread = threading.Thread(target=self._keep, name="neo-daemons lease", daemon=True)
-        self._thread.start()
+        self._thread = threads.start(self._keep, "neo-daemons lease")
         # The child of a fork must not hold its parent's lease.
         os.register_at_fork(after_in_child=self._forget)
 

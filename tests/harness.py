@@ -139,7 +139,7 @@ class Project:
             def answers() -> bool:
                 assert process.poll() is None, f"serve ended: {self.output()}"
                 with contextlib.suppress(ControlError):
-                    return bool(prefix) or self.client.status().supervisor.pid == process.pid
+                    return self.client.status().supervisor.pid == process.pid or bool(prefix)
                 return False
 
             until(answers, "an answer of the supervisor")

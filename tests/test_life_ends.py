@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -12,7 +11,6 @@ import sys
 
 import pytest
 
-from neo_daemons.control.client import Unreachable
 from neo_daemons.records import Directory
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark
 
@@ -294,14 +292,8 @@ def test_an_embedded_orchestrator_obeys_a_shutdown_and_its_program_goes_on(proje
 
 def test_nohup_is_respected(project: Project) -> None:
     project.configure(api=toy())
-    supervisor = project.serve(prefix=("nohup",), wait=False)
-
-    def answers() -> bool:
-        with contextlib.suppress(Unreachable):  # it has just begun
-            return project.daemon("api").ready
-        return False
-
-    until(answers, "the supervisor and its daemon")
+    supervisor = project.serve(prefix=("nohup",))
+    project.reaches("api", "ready")
     (project.root / "neo-daemons.toml").write_text("[[[")
     supervisor.send_signal(signal.SIGHUP)
     # By the time that this is answered the signal has been met; it would have left its own refusal in the journal.

@@ -19,6 +19,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from neo_daemons import threads
 from neo_daemons.checks import http
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def in_thread(work: Callable[[], T]) -> concurrent.futures.Future[T]:
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=run, name=f"{THREAD}-read", daemon=True).start()
+    threads.start(run, f"{THREAD}-read")
     return future
 
 
@@ -90,8 +91,7 @@ class Background:
         self._loop = _Loop()
         self.memory: dict[Any, Any] = {}
         """What the observers of this process remember together. A forked process starts with an empty one."""
-        self._thread = threading.Thread(target=self._loop.run_forever, name=THREAD, daemon=True)
-        self._thread.start()
+        self._thread = threads.start(self._loop.run_forever, THREAD)
         self._clients: dict[bool, SharedClient] = {}
         self._closing: set[asyncio.Task[None]] = set()
 

@@ -110,3 +110,26 @@ def test_the_plugin_imports_no_private_module_of_pytest() -> None:
             names += [str(node.value)] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
             private += [f"{path.name}: {name}" for name in names if name.partition(".")[0] == "_pytest"]
     assert private == []
+
+
+def test_the_threads_of_the_plugin_leave_signals_to_the_tests(inner: Inner) -> None:
+    """Else Ctrl-C during a long sleep may be lost while a supervisor is replaced."""
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_it.py",
+        """
+        import pathlib, threading
+
+        def takes_ctrl_c(thread):
+            status = pathlib.Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+            return not int(status.split("SigBlk:")[1].split()[0], 16) & 2
+
+        def test_api(api):
+            ours = [thread for thread in threading.enumerate() if thread.name.startswith("neo-daemons")]
+            assert ours
+            assert not [thread.name for thread in ours if takes_ctrl_c(thread)]
+            assert takes_ctrl_c(threading.main_thread())
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 1}, outcome.text
