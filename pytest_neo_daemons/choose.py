@@ -16,7 +16,7 @@ from neo_daemons.definitions import Definition
 from neo_daemons.interpreter import installed_modules
 from neo_daemons.state_dir import StateDir, StateDirError
 
-from . import workers
+from . import early, workers
 from .definitions import wrong_with
 from .guard import ENDING, frames
 from .options import Options, resolve
@@ -170,7 +170,8 @@ def _own(config: pytest.Config, options: Options) -> OwnSession:
         from neo_daemons.ephemeral.launch import import_all, own
 
         import_all()
-    owned = own(config.rootpath, options.config, warm=options.keep_s > 0)
+    standby = early.take(config)
+    owned = own(config.rootpath, options.config, warm=options.keep_s > 0, standby=standby)
     try:
         configuration, definitions = _load(config, options, owned.state_dir)
         configuration = msgspec.structs.replace(configuration, definitions=tuple(definitions.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,26 @@ from .config_files import ini_directory, stated_configuration
 
 IMPLYING = ("--neo-daemons-keep", "--neo-daemons-attach", "--neo-daemons-url")
 """Options that enable the plugin without ``--neo-daemons``."""
+FLAG = "--neo-daemons"
+UNNEEDED = frozenset(
+    [
+        "--neo-daemons-keep",
+        "--neo-daemons-attach",
+        "--help",
+        "-h",
+        "--version",
+        "-V",
+        "--markers",
+        "--fixtures",
+        "--funcargs",
+        "--fixtures-per-test",
+        "--collect-only",
+        "--co",
+        "--setup-plan",
+        "--cache-show",
+    ]
+)
+"""Options with which a run starts no supervisor, or probably finds one that was kept warm."""
 LONGEST_S = 7 * 86400.0
 
 
@@ -33,9 +54,7 @@ class Options(NamedTuple):  # a dataclass would cost every run, even one without
 def add_options(parser: pytest.Parser) -> None:
     """Add the plugin's options to pytest's."""
     group = parser.getgroup("neo-daemons", "real background daemons as fixtures")
-    group.addoption(
-        "--neo-daemons", action="store_true", default=False, help="start the daemons that the selected tests use"
-    )
+    group.addoption(FLAG, action="store_true", default=False, help="start the daemons that the selected tests use")
     group.addoption(
         "--neo-daemons-config",
         metavar="FILE",
@@ -86,10 +105,27 @@ def add_options(parser: pytest.Parser) -> None:
 def is_on(config: pytest.Config) -> bool:
     """Return whether the plugin is enabled: by its flag or setting, or by an option that implies it."""
     return (
-        config.getoption("--neo-daemons")
+        config.getoption(FLAG)
         or flag(config, "neo_daemons")
         or any(config.getoption(option) is not None for option in IMPLYING)
     )
+
+
+def will_need_supervisor(config: pytest.Config) -> bool:
+    """Return whether this run will probably start a supervisor. Pytest has not parsed its arguments yet."""
+    try:
+        arguments = {
+            *config.getini("addopts"),
+            *os.environ.get("PYTEST_ADDOPTS", "").split(),
+            *map(str, config.invocation_params.args),
+        }
+        if FLAG not in arguments and not config.getini("neo_daemons"):
+            return False
+        elsewhere = config.getini("neo_daemons_keep") or config.getini("neo_daemons_attach")
+    except (ValueError, TypeError, pytest.UsageError):  # it is reported when the options are read
+        return False
+    in_worker = "PYTEST_XDIST_WORKER" in os.environ
+    return not elsewhere and not in_worker and UNNEEDED.isdisjoint(word.partition("=")[0] for word in arguments)
 
 
 def resolve(config: pytest.Config) -> Options:

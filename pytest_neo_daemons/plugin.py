@@ -10,7 +10,7 @@ import pytest
 from .hookspecs import HookSpecs
 from .names import MARKER
 from .off import skip_what_needs_daemons
-from .options import add_options, is_on
+from .options import add_options, is_on, will_need_supervisor
 
 MARKER_HELP = (
     f"{MARKER}(*names, isolated=False): start these daemons for the test; with isolated=True, give it its own "
@@ -23,8 +23,13 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(HookSpecs)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     add_options(parser)
+    config = pluginmanager.get_plugin("pytestconfig")
+    if config is not None and will_need_supervisor(config):
+        from . import early
+
+        early.begin(config)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,4 +12,4 @@ if __name__ == "__main__":
     from .supervise import main
 
     keep_own_rights()
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

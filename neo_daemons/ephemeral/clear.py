@@ -15,12 +15,11 @@ from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.supervision.platform import Platform, current_platform
 from neo_daemons.supervision.presence import Presence, presence
 
-from .session import lock_of, remove
+from .places import PATTERNS, lock_of
+from .session import remove
 
 if TYPE_CHECKING:
     from neo_daemons.supervision.orphans import Orphan
-
-PATTERNS = ("run-*", "warm-*")
 
 
 class Cleared(Struct, frozen=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +16,11 @@ from neo_daemons.supervision.platform import Lock, Platform, Process, SpawnSpec,
 from neo_daemons.supervision.presence import Presence, presence
 from neo_daemons.unpatched import Unpatched
 
+from . import places
 from . import session as sessions
 from .clear import end_what_is_left
 from .session import Owner, SessionRecord
+from .standby import Standby
 
 if TYPE_CHECKING:
     from neo_daemons.config.project import Configuration
@@ -36,11 +37,21 @@ def import_all() -> None:
     current_platform()
 
 
+def stand_by() -> Standby:
+    """Start a supervisor for a session to come.
+
+    Raises:
+        OSError, StateDirError: it cannot be started.
+    """
+    return Standby(places.new(), current_platform())
+
+
 class Owned:
     """A session that this process owns: its locked directory, and its supervisor while there is one."""
 
-    def __init__(self, state_dir: StateDir, lock: Lock, platform: Platform) -> None:
+    def __init__(self, state_dir: StateDir, lock: Lock, platform: Platform, standby: Standby | None = None) -> None:
         self.state_dir = state_dir
+        self._standby = standby
         self._lock = lock
         self._platform = platform
         self.keep_s = 0.0
@@ -56,7 +67,7 @@ class Owned:
         Raises:
             StateDirError: the session's directory cannot be used.
         """
-        self.keep_s = keep_s if sessions.is_warm(self.state_dir) else 0.0
+        self.keep_s = keep_s if places.is_warm(self.state_dir) else 0.0
         # The environment as it is now: a supervisor that replaces another during a test gets the same environment.
         self._env = sessions.environment(os.environ)
         owner = Owner(os.getpid(), self._platform.own_identity())
@@ -109,10 +120,13 @@ class Owned:
         """
         if self._supervisor is not None:
             self._supervisor.close()
+        standby, self._standby = self._standby, None
+        if standby is not None:
+            self._supervisor = standby.begin(self._env)
+            if self._supervisor is not None:
+                return
         command = interpreter.command("neo_daemons.ephemeral", str(self.state_dir.path))
-        output = Unpatched.open(
-            str(self.state_dir.supervisor_log), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600
-        )
+        output = places.open_output(self.state_dir)
         try:
             self._supervisor = self._platform.spawn(SpawnSpec(command, self._env, str(self.state_dir.path), output))
         finally:
@@ -149,6 +163,8 @@ class Owned:
 
     def abandon(self) -> None:
         """Give up the session before it has begun."""
+        if self._standby is not None:
+            self._standby.close()
         if self._supervisor is None and presence(self.state_dir) is not Presence.RUNNING:
             sessions.remove(self.state_dir, self._lock, self._platform)
         self._lock.release()
@@ -162,7 +178,7 @@ class Owned:
         alive = self.supervisor_lives()
         if self._supervisor is not None:
             self._supervisor.close()
-        path = sessions.lock_of(self.state_dir)
+        path = places.lock_of(self.state_dir)
         if alive or not (self.state_dir.path.exists() or path.exists()):
             return
         lock = self._platform.lock(path) if path.parent.exists() else None
@@ -171,29 +187,35 @@ class Owned:
             sessions.remove(self.state_dir, lock, self._platform)
 
 
-def own(root: Path, source: Path | None, *, warm: bool) -> Owned:
+def own(root: Path, source: Path | None, *, warm: bool, standby: Standby | None = None) -> Owned:
     """Create a new session, or return the project's `warm` one unless that is in use.
+
+    Args:
+        standby: a supervisor for the new session.
 
     Raises:
         StateDirError: there is no usable directory for it.
     """
-    platform, base = current_platform(), sessions.base()
+    platform = current_platform()
     if warm:
-        state_dir = StateDir(base / sessions.warm_name(root, source))
+        state_dir = places.warm(root, source)
         lock = _lock(state_dir, platform)
         if lock is not None:
+            if standby is not None:
+                standby.close()
             return Owned(state_dir, lock, platform)
     while True:
-        state_dir = StateDir(base / f"run-{secrets.token_hex(6)}")
-        lock = platform.lock(sessions.lock_of(state_dir))
+        state_dir = standby.state_dir if standby is not None else places.new()
+        lock = platform.lock(places.lock_of(state_dir))
         if lock is not None:
-            return Owned(state_dir, lock, platform)
+            return Owned(state_dir, lock, platform, standby)
+        standby = None
 
 
 def _lock(state_dir: StateDir, platform: Platform) -> Lock | None:
     deadline = Unpatched.monotonic() + LOCK_S
     while True:
-        lock = platform.lock(sessions.lock_of(state_dir))
+        lock = platform.lock(places.lock_of(state_dir))
         if lock is not None or Unpatched.monotonic() > deadline:
             return lock
         Unpatched.sleep(POLL_S)

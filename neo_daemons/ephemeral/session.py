@@ -1,14 +1,10 @@
-"""Defines the file of a session and the directory of all sessions. This module starts no process."""
+"""Defines the files of a session. This module starts no process."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +16,10 @@ from neo_daemons.config.project import Configuration, Project
 from neo_daemons.definitions import Definition
 from neo_daemons.files import read_regular, write_struct, write_whole
 from neo_daemons.records import AnyPid, Identity
-from neo_daemons.state_dir import StateDir, StateDirError, is_text
+from neo_daemons.state_dir import StateDir
 from neo_daemons.version import VERSION
+
+from .places import digest, is_warm
 
 if TYPE_CHECKING:
     from neo_daemons.supervision.platform import Lock, Platform
@@ -77,7 +75,7 @@ def new(configuration: Configuration, owner: Owner, *, keep_s: float = 0.0) -> S
         parallel=configuration.parallel,
         owner=owner,
         keep_s=keep_s,
-        environment=_digest(environment(project.environ)),
+        environment=digest(environment(project.environ)),
     )
 
 
@@ -138,37 +136,6 @@ def take_wanted(state_dir: StateDir) -> tuple[str, ...]:
         return ()  # they are started when they are needed
 
 
-def base() -> Path:
-    """Return the directory of all sessions of this user, which no other user may enter.
-
-    Raises:
-        StateDirError: it belongs to another user, or is a symbolic link.
-    """
-    try:
-        path = Path(tempfile.gettempdir()).resolve() / f"neo-daemons-{os.geteuid()}"
-    except OSError:
-        raise StateDirError(
-            "no directory for temporary files is writable; set TMPDIR to a writable directory"
-        ) from None
-    if not is_text(path):
-        raise StateDirError(f"{path}: the path is not UTF-8; set TMPDIR to another directory")
-    try:
-        path.mkdir(mode=0o700, exist_ok=True)
-        found = path.lstat()
-    except OSError as error:
-        raise StateDirError(f"cannot create {path}: {error.strerror}; set TMPDIR to a writable directory") from None
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise StateDirError(
-            f"{path} is not a private directory of this user; remove it, or set TMPDIR to another directory"
-        )
-    return path
-
-
-def lock_of(state_dir: StateDir) -> Path:
-    """Return the lock file of a session. Processes lock it while they use, end or remove the session."""
-    return state_dir.path.with_name(f"{state_dir.path.name}.lock")
-
-
 def remove(state_dir: StateDir, lock: Lock, platform: Platform) -> None:
     """Remove the files of a session that has ended, and release its lock."""
     if remove_files(state_dir, platform) and not is_warm(
@@ -187,18 +154,3 @@ def remove_files(state_dir: StateDir, platform: Platform) -> bool:
         return False
     shutil.rmtree(state_dir.path, ignore_errors=True)
     return True
-
-
-def is_warm(state_dir: StateDir) -> bool:
-    """Return whether a session may be kept warm."""
-    return state_dir.path.name.startswith("warm-")
-
-
-def _digest(value: object) -> str:
-    # Not with msgspec: a variable may contain bytes that are not UTF-8.
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def warm_name(root: Path, source: Path | None) -> str:
-    """Return the name of the one session of a project that may be kept warm."""
-    return f"warm-{_digest((str(root), str(source)))}"

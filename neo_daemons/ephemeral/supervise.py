@@ -25,7 +25,9 @@ from neo_daemons.urls import redacted
 from . import session as sessions
 from .clear import Cleared, clear
 from .life import OWNER, Life
+from .places import lock_of
 from .session import SessionRecord
+from .standby import await_order
 
 SHOWN_LINES = 30
 """The number of log lines shown for a failed daemon."""
@@ -130,7 +132,7 @@ class SessionOrchestrator(AgentOrchestrator):
         """Return whether no other process uses this session. If that is unknown because the lock's directory is gone or
         no descriptor is left, no other process can use it."""
         try:
-            self._lock = self.supervisor.platform.lock(sessions.lock_of(self.configuration.state))
+            self._lock = self.supervisor.platform.lock(lock_of(self.configuration.state))
         except OSError:
             return True
         return self._lock is not None
@@ -347,9 +349,15 @@ def _check_order(definitions: Iterable[Definition]) -> None:
     check_order(definitions)
 
 
-def main(directory: str) -> int | str:
-    """Supervise the session of a state directory. Return the exit code, or an error message."""
+def main(directory: str, pipe: str | None = None) -> int | str:
+    """Supervise the session of a state directory. Return the exit code, or an error message.
+
+    Args:
+        pipe: the descriptor from which a supervisor on standby reads the order to begin.
+    """
     state_dir = StateDir(Path(directory))
+    if pipe is not None and not await_order(int(pipe), state_dir):
+        return 0
     record = sessions.read(state_dir)
     if record is None:
         return f"{state_dir.path} does not contain a session of this version"

@@ -1,0 +1,32 @@
+"""Starts a supervisor while pytest is still starting: it imports its modules meanwhile. See `ephemeral.standby`."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from neo_daemons.interpreter import installed_modules
+
+if TYPE_CHECKING:
+    from neo_daemons.ephemeral.standby import Standby
+
+STANDBY = pytest.StashKey["Standby"]()
+
+
+def begin(config: pytest.Config) -> None:
+    """Start it. If that fails, one is started when the session begins, which reports why."""
+    with contextlib.suppress(Exception), installed_modules():
+        from neo_daemons.ephemeral.launch import stand_by
+
+        config.stash[STANDBY] = standby = stand_by()
+        config.add_cleanup(standby.close)
+
+
+def take(config: pytest.Config) -> Standby | None:
+    """Return the supervisor that was started, if any."""
+    standby = config.stash.get(STANDBY, None)
+    if standby is not None:
+        del config.stash[STANDBY]
+    return standby
