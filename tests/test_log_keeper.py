@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,13 @@ async def until(met: Any) -> None:
 
 
 def kept(slots: list[_Slot], work: Any, platform: Any = None) -> LogKeeper:
-    """Keep the logs of these slots while `work` runs."""
+    """Keep the logs of these slots while `work` runs, which is called with the keeper if it takes an argument."""
     keeper = LogKeeper(platform or current_platform(), lambda: slots)  # type: ignore[arg-type,return-value]
 
     async def run() -> None:
-        keeping = asyncio.get_running_loop().create_task(keeper.keep(lambda: None))
+        keeping = asyncio.get_running_loop().create_task(keeper.keep())
         try:
-            await work()
+            await (work(keeper) if inspect.signature(work).parameters else work())
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
@@ -132,9 +133,10 @@ def test_new_limits_are_applied_to_a_quiet_log(tmp_path: Path, checks: list[str]
     slot = _Slot(tmp_path / "api.log")
     slot.log.path.write_text("line\n" * 1000)
 
-    async def work() -> None:
+    async def work(keeper: LogKeeper) -> None:
         await until(lambda: len(checks) >= 1)
         slot.log.limits = Log(max_bytes=1000, keep=1)
+        keeper.attend(slot.name)
         await until(lambda: (tmp_path / "api.log.1").exists())
 
     kept([slot], work)
@@ -159,35 +161,36 @@ def test_a_log_is_kept_where_the_system_reports_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_daemon_that_is_gone_is_forgotten(tmp_path: Path, checks: list[str]) -> None:
+def test_a_daemon_that_is_gone_is_forgotten(tmp_path: Path, checks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_keeper, "QUIET_S", 0.05)
     stays, goes = _Slot(tmp_path / "stays.log"), _Slot(tmp_path / "goes.log")
     slots = [stays, goes]
     for slot in slots:
         slot.log.path.write_text("line\n")
 
-    async def work() -> None:
+    async def work(keeper: LogKeeper) -> None:
         await until(lambda: {*checks} == {"stays", "goes"})
         slots.remove(goes)
-        await until(lambda: goes.name not in keeper_of()._kept)
+        await until(lambda: goes.name not in keeper._kept)
         goes.log.path.write_text("line\n" * 10)  # a report of it must not disturb
         stays.log.path.write_text("line\n" * 10)
         seen = checks.count("stays")
         await until(lambda: checks.count("stays") > seen)
 
-    made: list[LogKeeper] = []
+    kept(slots, work)
 
-    def keeper_of() -> LogKeeper:
-        return made[0]
 
-    begin = LogKeeper.keep
+def test_the_log_of_a_new_run_is_looked_at(tmp_path: Path, checks: list[str]) -> None:
+    slot = _Slot(tmp_path / "api.log", max_bytes=1000)
 
-    async def noted(self: LogKeeper, each_time: Any) -> None:
-        made.append(self)
-        await begin(self, each_time)
+    async def work(keeper: LogKeeper) -> None:
+        await until(lambda: not keeper._soon and len(checks) >= 1)  # there is none yet
+        slot.log.path.write_text("line\n" * 1000)
+        slot.log.inode = slot.log.path.stat().st_ino
+        keeper.attend(slot.name)
+        await until(lambda: (tmp_path / "api.log.1").exists())
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LogKeeper, "keep", noted)
-        kept(slots, work)
+    kept([slot], work)
 
 
 def test_the_system_reports_each_change_once(tmp_path: Path) -> None:

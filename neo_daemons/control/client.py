@@ -32,8 +32,8 @@ ANSWER_S = 30.0
 """A supervisor that has not started to answer by then is considered hung."""
 MISDIRECTED = 421
 POLL_S = 0.05
-REMADE_S = 3.0
-"""Time for a supervisor to recreate its socket and record; it checks them every second."""
+REMADE_S = 5.0
+"""Time for a supervisor to recreate its socket and record; it checks them every two seconds."""
 T = TypeVar("T")
 
 

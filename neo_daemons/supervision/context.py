@@ -45,6 +45,8 @@ class Context:
     rng: random.Random
     keep_claim: Callable[[], None]
     """Recreates the state directory if it was deleted. Raises `StateDirLost` if another supervisor now owns it."""
+    keep_log: Callable[[str], None]
+    """Checks the log of a daemon soon: a run has begun, or its limits have changed."""
     is_inhibited: Callable[[str], bool]
     """Whether a client has asked that this daemon not be recycled."""
     changed: Changes = field(default_factory=Changes)

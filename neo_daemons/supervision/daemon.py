@@ -149,6 +149,7 @@ class SupervisedDaemon:
         """Adopt a definition that differs only in policies, without touching the process."""
         self.slot.definition = definition
         self.slot.log.limits = definition.log
+        self.slot.context.keep_log(self.name)
         if self.state is State.EXTERNAL:
             self._probing.cancel()
             if definition.enabled:

@@ -10,6 +10,11 @@ from neo_daemons.files import write_struct
 from neo_daemons.records import DamagedRecord, Intentions
 from neo_daemons.state_dir import StateDir
 
+from .jobs import Timer
+
+RETRY_S = 1.0
+"""Seconds until a failed save is retried. Most likely the disk was full."""
+
 
 class Holds:
     """The set of daemons that operators hold.
@@ -23,7 +28,7 @@ class Holds:
         self._path = state_dir.intentions
         self._may_write = may_write
         self._names: set[str] = set()
-        self._unsaved = False
+        self._retry = Timer()
         self.warning: str | None = None
         """What is wrong with the file, until the next successful save."""
 
@@ -65,23 +70,22 @@ class Holds:
         self._names.discard(name)
 
     def save(self) -> None:
-        """Write the file. If that fails, `warning` says so, and `save_again` retries."""
+        """Write the file. If that fails, `warning` says so, and it is retried."""
         if not self._may_write():
             return
         try:
             write_struct(self._path, Intentions(held=tuple(sorted(self._names))), sync=True)
             self.warning = None
-            self._unsaved = False
+            self._retry.cancel()
         except OSError as error:
-            self._unsaved = True
+            self._retry.start(RETRY_S, self.save)
             self.warning = f"cannot write {self._path}, holds will be lost at exit: {error.strerror}"
-
-    def save_again(self) -> None:
-        """Retry a failed save; most likely the disk was full."""
-        if self._unsaved:
-            self.save()
 
     def restore(self) -> None:
         """Write the file again after the state directory was deleted."""
         if self._names:
             self.save()
+
+    def close(self) -> None:
+        """Retry no more."""
+        self._retry.cancel()

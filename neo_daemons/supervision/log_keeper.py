@@ -15,7 +15,7 @@ from .platform import FileChanges, Platform
 from .slot import Slot
 
 LOOK_MIN_S, LOOK_MAX_S = 0.005, 1.0
-"""Limits of the time between two checks of a log, which depends on how fast it grows."""
+"""Limits of the time between two checks of a log that grows, which depends on how fast it does."""
 AWOKEN_S = 0.05
 """Time until the first check of a log that is new or was quiet: until then nothing is known about its growth."""
 QUIET_S = 60.0
@@ -64,24 +64,36 @@ class LogKeeper:
         self._slots = slots
         self._kept: dict[str, _Kept] = {}
         self._soon: dict[str, Slot] = {}
-        """The logs that are checked again in less than `LOOK_MAX_S`."""
+        """The logs that do not rest."""
+        self._called: set[str] = set()
         self._all_due_at = 0.0
         self._warnings: dict[str, str] = {}
         self._changes: FileChanges | None = None
         self._woken = asyncio.Event()
         self._reported: set[tuple[str, tuple[str, str, int]]] = set()
 
-    async def keep(self, each_time: Callable[[], None]) -> None:
-        """Check the logs for ever, each the more often the faster it grows. Call `each_time` at least every second."""
+    async def keep(self) -> None:
+        """Check the logs for ever, each the more often the faster it grows."""
         self._changes = self._platform.file_changes()
         try:
             while True:
-                each_time()
                 await self._pause(self._check_due())
         finally:
             if self._changes is not None:
                 self._changes.close()
                 self._changes = None
+
+    def attend(self, name: str) -> None:
+        """Check the log of a daemon soon: a run has begun, or its limits have changed."""
+        self._called.add(name)
+        self._woken.set()
+
+    def _wake(self, slot: Slot) -> None:
+        kept = self._kept.get(slot.name)
+        if kept is not None:
+            kept.checked_at = time.monotonic()
+            kept.due_at = min(kept.due_at, kept.checked_at + AWOKEN_S)
+            self._soon[slot.name] = slot
 
     async def _pause(self, seconds: float) -> None:
         self._woken.clear()
@@ -93,8 +105,14 @@ class LogKeeper:
     def _check_due(self) -> float:
         """Check the logs that are due. Returns the seconds until the next one is."""
         now = time.monotonic()
+        if self._called:
+            for slot in self._slots():
+                if slot.name in self._called:
+                    self._kept.setdefault(slot.name, _Kept(slot.log, now))
+                    self._wake(slot)
+            self._called.clear()
         if now >= self._all_due_at:
-            self._all_due_at = now + LOOK_MAX_S
+            self._all_due_at = now + QUIET_S
             slots = list(self._slots())
             if len(self._kept) > len(slots):
                 for name in self._kept.keys() - {slot.name for slot in slots}:
@@ -127,14 +145,12 @@ class LogKeeper:
                 faults.report(f"maintaining {slot.log.path}", error)
         now = kept.checked_at = time.monotonic()
         kept.due_at = now + LOOK_MAX_S
-        self._soon.pop(slot.name, None)
+        self._soon[slot.name] = slot
         if growth == 0.0:
             self._rest(slot, kept)
         elif growth is not None:
             outgrown_s = (slot.log.limits.max_bytes - slot.log.size) / growth
-            if outgrown_s < LOOK_MAX_S:
-                kept.due_at = now + max(outgrown_s, LOOK_MIN_S)
-                self._soon[slot.name] = slot
+            kept.due_at = now + min(max(outgrown_s, LOOK_MIN_S), LOOK_MAX_S)
 
     def _look(self, slot: Slot, kept: _Kept) -> float:
         """Rotate the log if needed. Returns its growth in bytes per second."""
@@ -158,9 +174,7 @@ class LogKeeper:
         """Leave a log alone that does not grow, until the system reports a change."""
 
         def wake() -> None:
-            kept.checked_at = time.monotonic()
-            kept.due_at = min(kept.due_at, kept.checked_at + AWOKEN_S)
-            self._soon[slot.name] = slot
+            self._wake(slot)
             self._woken.set()
 
         unused = slot.log.inode is None and not slot.log.path.exists()
@@ -168,6 +182,7 @@ class LogKeeper:
         # It may have changed just before the system began to watch it.
         if unused or (reported and slot.log.end == kept.end):
             kept.due_at = time.monotonic() + QUIET_S
+            del self._soon[slot.name]
 
 
 _SELF = "a daemon does so itself if it opens /dev/stdout or /dev/stderr for writing instead of appending"

@@ -65,6 +65,7 @@ class Run:
         self.target = self._make_target()
         """The target of the probes."""
         slot.log.inode = record.log_inode
+        slot.context.keep_log(slot.name)
         slot.tree.begin()
         slot.context.census.know(process)
 

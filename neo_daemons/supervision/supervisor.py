@@ -129,6 +129,7 @@ class Supervisor:
                 gate=asyncio.Semaphore(parallel),
                 rng=rng or random.Random(),
                 keep_claim=self.keep_claim,
+                keep_log=self._log_keeper.attend,
                 is_inhibited=self._is_inhibited,
             )
 
@@ -164,7 +165,7 @@ class Supervisor:
         survivors = find_survivors(context)
         for definition in self._definitions:
             fleet.add(definition)
-        keeping = asyncio.get_running_loop().create_task(self._log_keeper.keep(context.holds.save_again))
+        keeping = asyncio.get_running_loop().create_task(self._log_keeper.keep())
         self._keeping_logs = faults.reported(keeping, "keeping the logs")
         leftovers = list(self._find_leftovers(survivors))
         self._leftovers.begin(context, leftovers, survivors)
@@ -235,6 +236,7 @@ class Supervisor:
         if self._keeping_logs is not None:
             self._keeping_logs.cancel()
             await asyncio.gather(self._keeping_logs, return_exceptions=True)
+        self.context.holds.close()
         await self.context.prober.close()
         self.journal.add(EventName.SUPERVISOR_STOPPED, pid=os.getpid())
         self.journal.close()
