@@ -114,6 +114,28 @@ def test_the_end_of_a_process_that_is_not_a_child_is_seen(platform: Platform) ->
         run(work(theirs))
 
 
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("raise SystemExit(7)", ExitStatus(code=7)),
+        ("import os; os.kill(os.getpid(), 9)", ExitStatus(signal="SIGKILL")),
+        ("raise SystemExit(0)", ExitStatus()),  # the kernel also says 0 to those who may not know
+    ],
+)
+def test_an_exit_status_is_known_before_the_parent_has_reaped_the_process(code: str, status: ExitStatus) -> None:
+    async def work(theirs: subprocess.Popen[bytes]) -> None:
+        assert theirs.stdin is not None
+        process = adopt(LinuxPlatform(), theirs.pid)
+        seen = asyncio.ensure_future(end_of(process))
+        await asyncio.sleep(0)
+        theirs.stdin.close()
+        assert await seen == status
+        process.close()
+
+    with Child([sys.executable, "-IS", "-c", f"import sys; sys.stdin.read(); {code}"], stdin=-1) as theirs:
+        run(work(theirs))
+
+
 def adopt(platform: Platform, pid: int) -> Process:
     """Open a process by its identity, as from a record."""
     claimed = platform._claim(pid, lambda: True)  # type: ignore[attr-defined]
