@@ -25,6 +25,9 @@ PASSED_ON: dict[str, tuple[type[BaseException], ...]] = {
     "pytest_runtest_teardown": OUTCOMES,
 }
 """Other exceptions that these hooks may raise, because pytest reports them. From other hooks they would end the run."""
+UNGUARDED = frozenset({"pytest_fixture_setup", "pytest_runtest_makereport"})
+"""An error while a fixture is set up is an error of the test. What is called three times for each test calls `note`
+itself: to guard a generator takes longer than most calls."""
 LATE = frozenset({"pytest_terminal_summary", "pytest_unconfigure"})
 """Hooks that run too late for the summary to show their failures."""
 C = TypeVar("C", bound=type)
@@ -88,10 +91,10 @@ def _during(tests: list[str]) -> str:
 def guarded(cls: C) -> C:
     """Guard every hook of a plugin class: errors are noted in the attribute `hook_failures` of its instances.
 
-    The exceptions in `ENDING` and `PASSED_ON` are raised. An error while a fixture is set up is an error of the test.
+    The exceptions in `ENDING` and `PASSED_ON` are raised. The hooks in `UNGUARDED` are left as they are.
     """
     for name, function in list(vars(cls).items()):
-        if name.startswith("pytest_") and name != "pytest_fixture_setup" and inspect.isfunction(function):
+        if name.startswith("pytest_") and name not in UNGUARDED and inspect.isfunction(function):
             guard = _wrapper if inspect.isgeneratorfunction(function) else _plain
             setattr(cls, name, guard(name, function))
     return cls
@@ -103,7 +106,7 @@ def _plain(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(self, *arguments)
         except BaseException as error:
-            _note(self, name, error, arguments)
+            note(self, name, error, arguments)
             return None
 
     return hook
@@ -118,7 +121,7 @@ def _wrapper(name: str, function: Callable[..., Generator[None, Any, Any]]) -> C
         try:
             next(ours)
         except BaseException as error:
-            _note(self, name, error, arguments)
+            note(self, name, error, arguments)
             return (yield)
         try:
             result = yield
@@ -130,20 +133,20 @@ def _wrapper(name: str, function: Callable[..., Generator[None, Any, Any]]) -> C
             except BaseException as error:
                 if error is theirs:
                     raise
-                _note(self, name, error, arguments)
+                note(self, name, error, arguments)
             raise
         try:
             ours.send(result)
         except StopIteration as end:
             return end.value
         except BaseException as error:
-            _note(self, name, error, arguments)
+            note(self, name, error, arguments)
         return result
 
     return hook
 
 
-def _note(plugin: Any, name: str, error: BaseException, arguments: tuple[Any, ...]) -> None:
+def note(plugin: Any, name: str, error: BaseException, arguments: tuple[Any, ...]) -> None:
     """Note the error of a hook, or raise it again if it may pass. Call this while the error is being handled."""
     if isinstance(error, (*ENDING, *PASSED_ON.get(name, ()))):
         raise error

@@ -12,7 +12,7 @@ from neo_daemons.status import Status
 from . import reporting
 from .config_files import configuration_above, file_daemons
 from .dependencies import needs, not_up, with_needs
-from .guard import HookFailures, guarded
+from .guard import HookFailures, guarded, note
 from .incidents import Incident
 from .provider import Provider
 from .selection import Selection
@@ -54,11 +54,20 @@ class IncidentHooks:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
+        if report.failed or WATCH in item.stash:  # most tests pass, and use no daemon
+            try:
+                self._complete(item, report)
+            except BaseException as error:
+                note(self, "pytest_runtest_makereport", error, (item,))
+        return report
+
+    def _complete(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Add what happened to daemons."""
         if report.failed and report.when == "setup":
             self._explain(item, report)
         watch = item.stash.get(WATCH, None)
         if watch is None:
-            return report
+            return
         status = None
         concerning = self._provider.concerning(item)
         if report.failed and concerning:
@@ -67,7 +76,7 @@ class IncidentHooks:
                 status = self._provider.session.client.status()
         incidents = watch.incidents()
         if not incidents and not report.failed:
-            return report
+            return
         built_on = with_needs(concerning, self._needs(status))
         incidents = [incident for incident in incidents if incident.daemon in built_on]
         if incidents:
@@ -82,7 +91,6 @@ class IncidentHooks:
             logs = {name: self._watcher.logs[name] for name in built_on if name in self._watcher.logs}
             for name, text in watch.slices(logs):
                 reporting.add_section(report, f"log of {name} during this test", text)
-        return report
 
     def _needs(self, status: Status | None) -> Mapping[str, Iterable[str]]:
         """Map each daemon to those that it requires or starts after."""

@@ -167,10 +167,11 @@ class Provider:
         self.isolation.handles.clear()
         self._touched.clear()
         self._watcher.begin_test(item)
-        if not self.concerning(item):
+        used = self._selection.used_by(item)
+        if not used and "neo_daemons" not in getattr(item, "fixturenames", ()):
             return
         self._watcher.journal.read()
-        for name in self._selection.used_by(item):
+        for name in used:
             if name in self.handles and self._watcher.has_news(name):
                 # A daemon that died between two tests must not make the second one fail.
                 begin(self.handles[name])
@@ -201,8 +202,9 @@ class Provider:
                 handle.unpause()  # it ends with the test and needs no further repair
         self._repair_shared()
         watch = item.stash.get(WATCH, None)
-        incidents = watch.incidents() if watch is not None else []
-        for name in {incident.daemon for incident in incidents}:
+        if watch is None:
+            return
+        for name in {incident.daemon for incident in watch.incidents()}:
             used = name in self._touched or name in self._selection.used_by(item)
             if used and name in self.handles:
                 # Lets the report say when the daemon was back and where it is now.
