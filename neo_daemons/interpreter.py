@@ -26,6 +26,13 @@ def leave_out_unused_modules() -> None:
     for processes of our own."""
     for name in UNUSED:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    if "typing_extensions" not in sys.modules:
+        # msgspec imports it if it is installed, and needs it for nothing. It takes as long as msgspec.
+        sys.modules["typing_extensions"] = None  # type: ignore[assignment]
+        try:
+            import msgspec  # noqa: F401
+        finally:
+            del sys.modules["typing_extensions"]  # others need it
 
 
 class installed_modules:
