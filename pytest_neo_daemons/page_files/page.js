@@ -179,6 +179,8 @@
         const wide = Math.max(right - left - (right - left > 4 ? 1 : 0), late ? 3 : 1);
         pen.fillStyle = colours[test.o];
         if (right - left > 8) {
+          pen.globalAlpha = 0.25; // pytest itself takes time between the phases
+          pen.fillRect(left, top + 2, wide, LANE - 4);
           for (const [when, from, to] of test.p) {
             pen.globalAlpha = when === "call" || when === "crash" ? 1 : 0.55;
             pen.fillRect(x(from), top + 2, Math.max(x(to) - x(from), 0.5), LANE - 4);
