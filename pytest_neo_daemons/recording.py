@@ -117,16 +117,20 @@ class RunRecord:
         if when in ("teardown", "crash"):
             del self._open[report.nodeid, worker]
 
+    def take_collection(self, report: pytest.CollectReport) -> None:
+        """Add a module or directory that could not be collected. Each xdist worker reports it."""
+        nodeid = report.nodeid or "collection"
+        if not any(test.nodeid == nodeid for test in self.tests):
+            test = TestRecord(nodeid=nodeid, worker=workers.MAIN, outcome="error")
+            test.phases.append(Phase("collection", time.time(), time.time()))
+            self._add_text(test, report.longreprtext)
+            self.tests.append(test)
+
     def conclude(self) -> None:
         """Note which tests have not ended."""
         for test in self._open.values():
             if test.outcome == "passed":
                 test.outcome = "unfinished"
-
-    @property
-    def failures(self) -> int:
-        """The number of tests that failed, or did not end."""
-        return sum(test.outcome in ("failed", "error", "crashed") for test in self.tests)
 
     @staticmethod
     def _node(report: pytest.TestReport) -> str:
@@ -147,11 +151,11 @@ class RunRecord:
             test.outcome = outcome
         if report.passed or not report.longrepr:
             return
-        skipped = isinstance(report.longrepr, tuple)
-        text = str(report.longrepr[-1]) if isinstance(report.longrepr, tuple) else report.longreprtext
-        text = (
-            text if skipped or len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}\n… {len(text) - MAX_TEXT} more characters"
-        )
+        self._add_text(test, str(report.longrepr[-1]) if isinstance(report.longrepr, tuple) else report.longreprtext)
+
+    def _add_text(self, test: TestRecord, text: str) -> None:
+        if len(text) > MAX_TEXT:
+            text = f"{text[:MAX_TEXT]}\n… {len(text) - MAX_TEXT} more characters"
         if len(text) <= self._room:
             self._room -= len(text)
             test.texts.append(text)

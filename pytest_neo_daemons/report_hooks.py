@@ -73,6 +73,10 @@ class ReportHooks:
         if self._options.keeps:
             self._run.take(report)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if self._options.keeps and report.failed:
+            self._run.take_collection(report)
+
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> Generator[None, Any, Any]:
         result = yield

@@ -6,9 +6,12 @@ import json
 import os
 import re
 import signal
+import urllib.request
 from typing import Any
 
 import pytest
+
+from tests.harness import Project
 
 from .inner import MODES, PARALLEL, Inner, refused
 from .test_reports import SERVER
@@ -222,8 +225,47 @@ def test_events_that_other_parts_note_are_on_the_page(inner: Inner) -> None:
     assert "e" not in tests["test_plain"]
 
 
-def test_reruns_and_doctests_do_not_mislead_the_page(inner: Inner) -> None:
+def test_doctest_is_a_test_on_the_page(inner: Inner) -> None:
     inner.configure(api=SERVER)
     inner.write("test_doc.py", 'def documented():\n    """\n    >>> 1 + 1\n    3\n    """\n')
     inner.run("--doctest-modules", "--neo-daemons-report=page.html")
     assert [test["o"] for test in page_of(inner)["tests"]] == ["failed"]
+
+
+@MODES
+def test_module_that_cannot_be_collected_is_on_the_page(inner: Inner, mode: tuple[str, ...]) -> None:
+    inner.configure(api=SERVER)
+    inner.write("test_broken.py", "import no_such_module\n")
+    inner.write("test_fine.py", "def test_fine(api): pass\n")
+    inner.run(*mode, "--neo-daemons-report=page.html", "--continue-on-collection-errors")
+    found = {test["id"]: test for test in page_of(inner)["tests"]}
+    assert {name: test["o"] for name, test in found.items()} == {
+        "test_broken.py": "error",
+        "test_fine.py::test_fine": "passed",
+    }
+    assert "no_such_module" in found["test_broken.py"]["t"][0]
+
+
+def test_page_of_an_attached_run_shows_what_was_logged_since_it_began(inner: Inner, project: Project) -> None:
+    inner.configure(api=SERVER)
+    project.serve()
+    url = project.reaches("api", "ready").url
+    urllib.request.urlopen(f"{url}/?before", timeout=20).close()
+    inner.write(
+        "test_fails.py",
+        """
+        import urllib.request
+
+        def test_fails(api):
+            urllib.request.urlopen(f"{api.url}/?from-test", timeout=20)
+            raise AssertionError
+        """,
+    )
+    outcome = inner.run("--neo-daemons-attach", "--neo-daemons-report=page.html", "--neo-daemons-artifacts=kept")
+    project.stop()
+    data = page_of(inner)
+    log = "\n".join(data["daemons"][0]["log"])
+    assert ("?from-test" in log, "?before" in log) == (True, False), outcome.text
+    begin, end = data["tests"][0]["l"]["api"]
+    assert any("?from-test" in line for line in data["daemons"][0]["log"][begin:end])
+    assert "?before" not in (inner.root / "kept" / "logs" / "api.log").read_text()
