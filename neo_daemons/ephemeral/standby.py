@@ -65,7 +65,11 @@ class Standby:
         os.register_at_fork(after_in_child=self._close_pipe)
 
     def begin(self, env: Mapping[str, str]) -> Process | None:
-        """Order it to begin, and return its process; None if it has died. Its state directory must exist by now."""
+        """Order it to begin, and return its process; None if it has died, or belongs to the parent of
+        this process. Its state directory must exist by now."""
+        if self._writer < 0:
+            self._process.close()
+            return None
         order = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in env.items()) + END
         try:
             with open(self._writer, "wb", closefd=False) as file:

@@ -109,3 +109,18 @@ def test_the_daemons_have_the_environment_of_the_configured_run(project: Inner) 
     )
     outcome = project.run()
     assert outcome.counts() == {"passed": 1}, outcome.text
+
+
+def test_pytest_that_goes_on_in_a_fork_starts_another_one(project: Inner) -> None:
+    """It failed with an internal error: it wrote to a closed pipe."""
+    project.write(
+        "conftest.py",
+        """
+        import os
+
+        child = os.fork()
+        if child:
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """,
+    )
+    assert project.run().counts() == {"passed": 1}, project.output()
