@@ -21,6 +21,7 @@ from .names import FIXTURES_OF_DAEMONS, MARKER, fixture_name, shared_fixture_nam
 from .options import Options, resolve
 from .progress import Progress
 from .provider import PROVIDER, Provider
+from .report_options import resolve_reports
 from .selection import Selection, parameters
 from .sessions import OwnSession, Session, Unavailable
 from .summary import Summary
@@ -36,6 +37,8 @@ def activate(config: pytest.Config) -> None:
     from neo_daemons.config.errors import ConfigError
 
     options = resolve(config)
+    is_worker = workers.worker_id(config) is not None
+    reports = resolve_reports(config, writes=not is_worker)
     try:
         choice = choose(config, options)
     except (ConfigError, StateDirError, ControlError) as error:
@@ -55,8 +58,17 @@ def activate(config: pytest.Config) -> None:
         provider = _provider(config, options, session, selection, watcher, hook_failures)
         config.stash[PROVIDER] = provider
         register(
-            IncidentHooks(config, options.config, provider, selection, watcher, hook_failures), "neo_daemons_incidents"
+            IncidentHooks(config, options.config, provider, selection, watcher, hook_failures, reports.log_lines),
+            "neo_daemons_incidents",
         )
+        if reports.keeps:
+            from .recording import Recorder
+
+            register(Recorder(config, provider, watcher, hook_failures), "neo_daemons_recorder")
+        if reports.wants_any and not is_worker:
+            from .report_hooks import ReportHooks
+
+            register(ReportHooks(config, reports, session, journal, summary, hook_failures), "neo_daemons_reports")
         register(RunHooks(config, provider, selection, journal, summary, hook_failures), "neo_daemons_run")
     # Last, because it may raise: `RunHooks` then closes the session.
     register(fixtures, "neo_daemons_fixtures")

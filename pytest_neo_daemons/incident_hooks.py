@@ -14,10 +14,11 @@ from .config_files import configuration_above, file_daemons
 from .dependencies import needs, not_up, with_needs
 from .guard import HookFailures, guarded, note
 from .incidents import Incident
+from .log_slices import Slice
 from .provider import Provider
 from .selection import Selection
 from .sessions import not_available, suppress_unavailable
-from .watch import WATCH, Watcher
+from .watch import WATCH, Watch, Watcher
 
 WIDER = (
     "a test marked isolated=True gets its own daemon instead of the shared one, so it cannot use a fixture of a wider "
@@ -31,6 +32,7 @@ class IncidentHooks:
 
     Args:
         used_configuration: the requested configuration file; None: the one found from the root directory upwards.
+        log_lines: how many lines of each log a failure report shows; 0: none.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class IncidentHooks:
         selection: Selection,
         watcher: Watcher,
         hook_failures: HookFailures,
+        log_lines: int,
     ) -> None:
         self.hook_failures = hook_failures
         self._config = config
+        self._log_lines = log_lines
         self._used_configuration = used_configuration
         self._provider = provider
         self._selection = selection
@@ -84,13 +88,22 @@ class IncidentHooks:
             self._announce(incidents, item.nodeid)
         if report.failed:
             for incident in incidents:
+                if not watch.is_news(incident.beginning):
+                    continue
                 blame = "" if incident.asked_for else "\nThe daemon, not the test, may have caused this failure."
                 reporting.add_section(report, reporting.TITLE, f"{incident}{blame}")
             if status is not None:
-                self._add_what_is_down(concerning, report, status)
+                self._add_what_is_down(concerning, report, status, watch)
             logs = {name: self._watcher.logs[name] for name in built_on if name in self._watcher.logs}
-            for name, text in watch.slices(logs):
-                reporting.add_section(report, f"log of {name} during this test", text)
+            self._add_slices(report, watch.take_slices(logs))
+
+    def _add_slices(self, report: pytest.TestReport, slices: Iterable[Slice]) -> None:
+        """Add what daemons logged, except those whose failure to start the report already explains by their logs."""
+        told = str(report.longrepr)
+        for found in slices:
+            text = found.text(self._log_lines)
+            if text and not_available(found.daemon) not in told:
+                reporting.add_section(report, f"log of {found.daemon} during this test", text)
 
     def _needs(self, status: Status | None) -> Mapping[str, Iterable[str]]:
         """Map each daemon to those that it requires or starts after."""
@@ -116,7 +129,9 @@ class IncidentHooks:
                 with self.hook_failures.noting("pytest_neo_daemons_restarted", test):
                     hook.pytest_neo_daemons_restarted(config=self._config, incident=incident)
 
-    def _add_what_is_down(self, concerning: frozenset[str], report: pytest.TestReport, status: Status) -> None:
+    def _add_what_is_down(
+        self, concerning: frozenset[str], report: pytest.TestReport, status: Status, watch: Watch
+    ) -> None:
         """Add which daemons that a failing test depends on are not up. Only those that it was given count, because
         others may not have been started yet."""
         given = {*self._provider.handles, *self._provider.isolation.names}
@@ -124,6 +139,7 @@ class IncidentHooks:
         told = str(report.longrepr)
         names = self._provider.session.names
         lines = [line for line in lines if not any(not_available(name) in told for name in names)]
+        lines = [line for line in lines if watch.is_news(line)]
         if lines:
             reporting.add_section(report, reporting.TITLE, "\n".join(lines))
 

@@ -14,6 +14,9 @@ from .config_files import ini_directory, stated_configuration
 IMPLYING = ("--neo-daemons-keep", "--neo-daemons-attach", "--neo-daemons-url")
 """Options that enable the plugin without ``--neo-daemons``."""
 FLAG = "--neo-daemons"
+REPORT = "--neo-daemons-report"
+ARTIFACTS = "--neo-daemons-artifacts"
+LOG_LINES = "neo_daemons_log_lines"
 UNNEEDED = frozenset(
     [
         "--neo-daemons-keep",
@@ -83,6 +86,19 @@ def add_options(parser: pytest.Parser) -> None:
         default=None,
         help="use an external daemon at this URL; it is only probed, never started or stopped (repeatable)",
     )
+    group.addoption(
+        REPORT,
+        metavar="FILE",
+        default=None,
+        help="write a page of the run: daemons and tests over time, with their logs",
+    )
+    group.addoption(
+        ARTIFACTS,
+        metavar="DIR",
+        default=None,
+        help="if the run fails, keep logs, journal, definitions and the page of the run in this directory",
+    )
+    parser.addini(LOG_LINES, "how many lines of a daemon's log the report of a failure shows; 0: none", default="40")
     parser.addini("neo_daemons", "same as --neo-daemons", type="bool", default=False)
     parser.addini("neo_daemons_config", "same as --neo-daemons-config; relative to this file", default="")
     parser.addini("neo_daemons_keep", "same as --neo-daemons-keep", default="")
@@ -109,6 +125,17 @@ def is_on(config: pytest.Config) -> bool:
         or flag(config, "neo_daemons")
         or any(config.getoption(option) is not None for option in IMPLYING)
     )
+
+
+def refuse_without_flag(config: pytest.Config) -> None:
+    """Refuse options that would have no effect because the plugin is not enabled.
+
+    Raises:
+        pytest.UsageError: there is such an option.
+    """
+    for option in (REPORT, ARTIFACTS):
+        if config.getoption(option) is not None:
+            raise pytest.UsageError(f"{option} has no effect without {FLAG}; pass both, or neither")
 
 
 def will_need_supervisor(config: pytest.Config) -> bool:

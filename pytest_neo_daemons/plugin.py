@@ -10,7 +10,7 @@ import pytest
 from .hookspecs import HookSpecs
 from .names import MARKER
 from .off import skip_what_needs_daemons
-from .options import add_options, is_on, will_need_supervisor
+from .options import add_options, is_on, refuse_without_flag, will_need_supervisor
 
 MARKER_HELP = (
     f"{MARKER}(*names, isolated=False): start these daemons for the test; with isolated=True, give it its own "
@@ -46,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _configure(config: pytest.Config) -> None:
     if not is_on(config):
+        refuse_without_flag(config)
         skip_what_needs_daemons(config)
         return
     if pytest.version_tuple < OLDEST:

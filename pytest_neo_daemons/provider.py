@@ -108,6 +108,7 @@ class Provider:
             handle = Daemon(self.session, name, functools.partial(self._refusal, name), self._export, self._touch)
             self._unavailable.add(name)
             begin(handle)
+            self._watcher.note_start(name)
             self._unavailable.discard(name)
             self.handles[name] = handle
             self._ready(handle)
@@ -122,6 +123,7 @@ class Provider:
         self._watcher.note_use()
         daemon = self.isolation.begin(handle or self.isolation.promise(name), definition)
         self._watcher.logs[daemon.name] = daemon.log_path
+        self._watcher.note_start(daemon.name)
         return daemon
 
     def is_isolated(self, daemon: Daemon) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import pytest
@@ -43,6 +43,8 @@ class Summary:
         """Incident → the tests during which it occurred."""
         self._final: list[DaemonStatus] | None = None
         """The daemons at the end of the run; None before."""
+        self.at_end: Callable[[list[DaemonStatus]], None] | None = None
+        """Called with the daemons at the end of the run, which may end after it."""
 
     def pytest_report_header(self) -> str | None:
         if self._session is None:
@@ -83,13 +85,24 @@ class Summary:
             self._final = []
             with suppress_unavailable():
                 self._final = list(self._session.ask(Client.status).daemons)
+            if self.at_end is not None:
+                with self.hook_failures.noting("the report of the run"):
+                    self.at_end(self._final)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        lines = [*self._lines(), *self._remarks, *self.hook_failures.lines()]
+        lines = self.lines()
         if lines:
             terminalreporter.section(TITLE)
             for line in lines:
                 terminalreporter.write_line(line)
+
+    def remark(self, line: str) -> None:
+        """Add a line."""
+        self._remarks.append(line)
+
+    def lines(self) -> list[str]:
+        """Return the lines."""
+        return [*self._lines(), *self._remarks, *self.hook_failures.lines()]
 
     def _lines(self) -> Iterable[str]:
         journal, session = self._journal, self._session

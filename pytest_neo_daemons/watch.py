@@ -2,44 +2,68 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from neo_daemons.unpatched import Unpatched, read_at
-
+from . import log_slices
 from .incidents import Incident, JournalReader
+from .log_slices import Slice
 from .sessions import Session
-
-ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
-"""Control sequences of ECMA-48: CSI, OSC, and the short ones."""
-MAX_SLICE_BYTES = 65_536
-MAX_SLICE_LINES = 200
 
 
 class Watch:
     """The positions of the logs and the journal, just read, when a test began to use daemons."""
 
-    def __init__(self, journal: JournalReader, logs: dict[str, Path]) -> None:
+    def __init__(self, journal: JournalReader, logs: Mapping[str, Path]) -> None:
         self._journal = journal
         self._incidents = [*journal.open_incidents()]
         self._known = len(journal.incidents)
-        self._sizes = {name: _size(path) for name, path in logs.items()}
+        self._begins = {name: log_slices.size(path) for name, path in logs.items()}
+        """Daemon → the byte of its log at which the test began."""
+        self._shown = dict(self._begins)
+        """Daemon → the byte up to which its log has been shown."""
+        self._starts = dict(journal.starts)
+        self._told: set[str] = set()
+        self.latest: list[Slice] = []
+        """The slices of the latest report."""
 
     def incidents(self) -> list[Incident]:
         """Return the incidents since then, and those of daemons that were down then."""
         self._journal.read()
         return [*self._incidents, *self._journal.incidents[self._known :]]
 
-    def slices(self, logs: dict[str, Path]) -> Iterable[tuple[str, str]]:
-        """Yield what each daemon of `logs` has written since."""
+    def leave_out_start(self, started: str, logs: Mapping[str, Path]) -> None:
+        """Leave out of the slices what a daemon wrote until now, when it became ready, and so of the daemons that had
+        not written anything when the test began."""
+        self._journal.read()
         for name, path in logs.items():
-            text = _since(path, self._sizes.get(name, 0))
-            if text:
-                yield name, text
+            if name == started or not self._begins.get(name):
+                self._begins[name] = self._shown[name] = log_slices.size(path)
+                self._starts[name] = self._journal.starts.get(name, 0)
+
+    def take_slices(self, logs: Mapping[str, Path]) -> list[Slice]:
+        """Return what each daemon of `logs` has written since the previous call."""
+        self.latest = []
+        for name, path in logs.items():
+            restarted = self._journal.starts.get(name, 0) > self._starts.get(name, 0)
+            found = log_slices.cut(name, path, self._shown.get(name, 0), restarted=restarted)
+            self._shown[name] = log_slices.size(path)
+            if found is not None:
+                self.latest.append(found)
+        return self.latest
+
+    def spans(self, logs: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
+        """Return the bytes of each log that were written during the test: begin and end."""
+        found = {name: (self._begins.get(name, 0), log_slices.size(path)) for name, path in logs.items()}
+        return {name: (begin, end) for name, (begin, end) in found.items() if begin < end}
+
+    def is_news(self, text: str) -> bool:
+        """Return whether this has not been said in a report of the test yet."""
+        news = text not in self._told
+        self._told.add(text)
+        return news
 
 
 WATCH = pytest.StashKey[Watch]()
@@ -74,6 +98,11 @@ class Watcher:
             self.journal.read()
             self._item.stash[WATCH] = Watch(self.journal, self.logs)
 
+    def note_start(self, name: str) -> None:
+        """Note that a daemon has become ready for the current test: the output of its start is not that of the test."""
+        if self._item is not None and WATCH in self._item.stash:
+            self._item.stash[WATCH].leave_out_start(name, self.logs)
+
     def has_news(self, name: str) -> bool:
         """Return whether anything has happened since a daemon was last seen to be ready."""
         return self._seen_ready.get(name) != self.journal.position
@@ -81,35 +110,3 @@ class Watcher:
     def seen_ready(self, name: str) -> None:
         """Note that a daemon is ready at the current position of the journal."""
         self._seen_ready[name] = self.journal.position
-
-
-def _size(path: Path) -> int:
-    try:
-        return Unpatched.stat(str(path)).st_size
-    except OSError:
-        return 0
-
-
-def _since(path: Path, start: int) -> str:
-    """Return the end of a log after `start`, or of the whole log if it has been rotated since."""
-    size = _size(path)
-    start = start if start <= size else 0
-    try:
-        descriptor = Unpatched.open(str(path), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            data = read_at(descriptor, max(start, size - MAX_SLICE_BYTES), MAX_SLICE_BYTES)
-        finally:
-            Unpatched.close(descriptor)
-    except OSError:
-        return ""
-    lines = data.decode("utf-8", "replace").splitlines()
-    left_out = len(lines) - MAX_SLICE_LINES
-    if left_out > 0:
-        lines = [f"… {left_out} lines left out", *lines[left_out:]]
-    return "\n".join(_printable(line) for line in lines)
-
-
-def _printable(line: str) -> str:
-    """Return a line without colours, cursor movements and characters that are invalid in XML."""
-    line = ESCAPE.sub("", line)
-    return "".join(character if character.isprintable() or character == "\t" else "�" for character in line)

@@ -38,6 +38,8 @@ class Builtin(Struct, frozen=True, kw_only=True):
     preferred_port: int | None = None
     data_options: frozenset[str] = frozenset()
     """Options that name data. A test session does not use them, so that it shares no data with production."""
+    quiet: Mapping[str, str] = {}
+    """Environment variables with which it logs errors only, for test sessions."""
     by_default: bool = True
     """Whether a project without a configuration runs it."""
 
@@ -111,7 +113,7 @@ def _neural_link(options: Mapping[str, str]) -> dict[str, Any]:
 
 
 BUILTINS: Mapping[str, Builtin] = {
-    "chroma": Builtin(settings=_chroma, preferred_port=8000),
+    "chroma": Builtin(settings=_chroma, preferred_port=8000, quiet={"RUST_LOG": "error"}),
     "bridge": Builtin(
         settings=_bridge,
         options={"home": NEO_HOME, "database": "path of the graph database (created if missing)"},

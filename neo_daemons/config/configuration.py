@@ -80,7 +80,7 @@ def load(
     definitions = build(tables, broken, reader=reader, project=project, state=state, observing=observing)
     reader.raise_faults()
     if isolated:
-        definitions = tuple(isolate(definition, StateDir(state)) for definition in definitions)
+        definitions = tuple(isolate(definition, StateDir(state), environment) for definition in definitions)
     return Configuration(
         project=project,
         state=StateDir(state, options=options_for(state_dir, file)),

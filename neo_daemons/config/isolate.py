@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -19,8 +20,9 @@ def without_data_options(name: str, table: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if builtin is None or key not in builtin.data_options}
 
 
-def isolate(definition: Definition, state: StateDir) -> Definition:
-    """Return a definition that shares neither data nor ports with the given one.
+def isolate(definition: Definition, state: StateDir, environ: Mapping[str, str]) -> Definition:
+    """Return a definition that shares neither data nor ports with the given one, and that logs errors only, where the
+    program of a built-in daemon can be told so and neither the definition nor `environ` says otherwise.
 
     Args:
         state: the session's state directory, which holds the data instead.
@@ -37,4 +39,6 @@ def isolate(definition: Definition, state: StateDir) -> Definition:
         name: Port() if builtin or f"ports.{name}" in referred else port for name, port in definition.ports.items()
     }
     data_dir = str(state.data_dir(definition.name)) if definition.data_dir is not None else None
-    return msgspec.structs.replace(definition, ports=ports, data_dir=data_dir)
+    quiet = BUILTINS[definition.builtin].quiet if definition.builtin is not None and not definition.command else {}
+    env = {name: value for name, value in quiet.items() if name not in environ} | definition.env
+    return msgspec.structs.replace(definition, ports=ports, data_dir=data_dir, env=env)

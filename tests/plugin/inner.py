@@ -21,8 +21,8 @@ from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
 
 WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "xprocess", "randomly", "random_order")
 """Plugins that no inner run needs: they take longer to load than it does to run, or change the order of its tests."""
-SHOWN = ("CI", "BUILD_NUMBER", "COLUMNS", "FORCE_COLOR", "PY_COLORS")
-"""Variables by which pytest shows more, or otherwise."""
+SHOWN = ("CI", "BUILD_NUMBER", "COLUMNS", "FORCE_COLOR", "GITHUB_STEP_SUMMARY", "PY_COLORS", "RUST_LOG")
+"""Variables by which pytest or daemons show more, or otherwise."""
 LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 1.5, "failures": 2}
 """A liveness probe that ends a hung daemon soon."""
 

@@ -1,0 +1,86 @@
+"""Keeps what a failing run leaves in a directory: logs, journal, definitions, status and page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from neo_daemons.files import write_whole
+
+from .redaction import Redactor
+from .snapshot import Piece, Snapshot
+
+CONTENTS = "contents.json"
+"""Names the other files. What an earlier run wrote is recognised by it, and replaced."""
+MAX_BYTES = 40_000_000
+"""Of all files of a run."""
+
+
+def write(directory: Path, snapshot: Snapshot | None, page: str, redactor: Redactor) -> None:
+    """Write the artifacts of a run in place of those of an earlier one.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(directory)
+    files: dict[str, str] = {"page.html": page}
+    if snapshot is not None:
+        plain = msgspec.to_builtins
+        files["definitions.json"] = _json([redactor.structure(plain(each)) for each in snapshot.definitions])
+        files["status.json"] = _json([redactor.structure(plain(each)) for each in snapshot.daemons])
+        files["journal.jsonl"] = _journal(snapshot.journal, redactor)
+        files["supervisor.log"] = _text(snapshot.supervisor_log, redactor)
+        files |= {f"logs/{name}.log": _text(piece, redactor) for name, piece in snapshot.logs.items()}
+    written, left_out, room = list[str](), list[str](), MAX_BYTES
+    for name, text in files.items():
+        data = text.encode("utf-8", "replace")
+        if not data:
+            continue
+        if len(data) > room:
+            left_out.append(name)
+            continue
+        room -= len(data)
+        path = directory / name
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, data)
+        written.append(name)
+    if snapshot is not None:
+        left_out += [f"logs/{name}.log" for name in snapshot.not_read]
+    write_whole(directory / CONTENTS, _json({"files": written, "left_out": left_out}).encode())
+
+
+def _remove_earlier(directory: Path) -> None:
+    """Remove the files of an earlier run, and nothing else."""
+    try:
+        names = json.loads((directory / CONTENTS).read_bytes())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in names if isinstance(names, list) else ():
+        parts = Path(str(name)).parts
+        if len(parts) == 1 or (len(parts) == 2 and parts[0] == "logs"):
+            path = directory / str(name)
+            if ".." not in parts and path.is_file() and not path.is_symlink():
+                path.unlink(missing_ok=True)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _text(piece: Piece, redactor: Redactor) -> str:
+    cut = f"[neo-daemons: the first {piece.left_out} bytes of the run are left out]\n" if piece.left_out else ""
+    return cut + redactor.text(piece.data.decode("utf-8", "replace"))
+
+
+def _journal(piece: Piece, redactor: Redactor) -> str:
+    lines = []
+    for line in piece.data.split(b"\n"):
+        try:
+            lines.append(json.dumps(redactor.structure(json.loads(line))))
+        except ValueError:
+            continue  # cut off, or damaged
+    return "".join(f"{line}\n" for line in lines)
