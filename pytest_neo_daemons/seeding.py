@@ -16,7 +16,7 @@ import pytest
 from neo_daemons.control.client import ControlError
 from neo_daemons.definitions import Definition, Launch, Port, fingerprint
 from neo_daemons.interpreter import installed_modules
-from neo_daemons.seeds import counts as at_rest
+from neo_daemons.seeds.counts import text
 from neo_daemons.seeds.manifest import SeedError
 from neo_daemons.seeds.store import KEY_DIGITS, Held, Limits, Store
 from neo_daemons.unpatched import Unpatched
@@ -161,7 +161,7 @@ class Seeding:
         size = held.manifest.size / 1e6
         self._remark(
             f"built the seed {seed.name} in {Unpatched.monotonic() - began:.1f} s: "
-            f"{at_rest.text(held.manifest.counts)}, {size:.1f} MB in {held.path}"
+            f"{text(held.manifest.counts)}, {size:.1f} MB in {held.path}"
         )
         return held
 
@@ -212,9 +212,11 @@ class Prepared:
 
     def _clone(self, target: Path) -> None:
         how = self._held.clone(target)
-        if how == "copy":
-            where = f"{self._held.path.parent} and {target.parent}"
-            self._remark(f"seeds are cloned by copying: {where} do not share a file system with reflinks")
+        if how == "reflink":
+            self._remark("seeds are cloned by reflinks")
+        else:
+            where = f"{self._held.path.parent} and {self._session.state_dir.path.parent}"
+            self._remark(f"seeds are cloned by copying, because {where} are not on one file system with reflinks")
 
     def shared(self) -> Definition:
         """Return the definition of the shared daemon on a clone, which the first worker makes."""

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import Struct
@@ -89,11 +89,8 @@ class Store:
         self.root = root
 
     @contextlib.contextmanager
-    def building(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the lock of a name: nobody else builds a seed of it.
-
-        Args:
-            waiting: called before this waits for another process that holds it.
+    def building(self, name: str) -> Iterator[None]:
+        """Wait for the lock of a name and hold it: nobody else builds a seed of it.
 
         Raises:
             SeedError: the directory cannot be written.
@@ -108,11 +105,7 @@ class Store:
                 f"cannot write {self.root}: {error.strerror}; set NEO_DAEMONS_CACHE_DIR to a writable directory"
             ) from None
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX)
             for left in (*self.root.glob(f".{name}-{KEY}.partial"), *self.root.glob(".trash-*")):
                 shutil.rmtree(left, ignore_errors=True)
             yield

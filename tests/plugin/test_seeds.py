@@ -84,7 +84,7 @@ def test_each_test_gets_a_clone_of_its_own_of_a_seed_that_is_built_once(seeded: 
         assert seeded.left() == []
     assert len(sealed(seeded)) == 2
     assert "built the seed docs" not in outcome.text
-    assert outcome.text.count("cloned by copying") <= 1
+    assert outcome.text.count("seeds are cloned by ") == 1
 
 
 @MODES
