@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -135,7 +136,9 @@ class _Reading:
         self._file = path.open("rb")
         try:
             try:
-                self._archive = tarfile.open(fileobj=self._file, mode="r|gz")  # noqa: SIM115 - `close` closes it
+                # gzip's own reader, which checks the end as well; `close` closes both.
+                self._unzipped = gzip.GzipFile(fileobj=self._file)
+                self._archive = tarfile.open(fileobj=self._unzipped, mode="r|")  # noqa: SIM115
             except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
                 raise self.damaged(str(error)) from None
             first = next(self._members(), None)
@@ -151,7 +154,7 @@ class _Reading:
         """Return the error for a file that cannot be used."""
         return SeedError(f"{self._path} is damaged, or not a snapshot by neo-daemons: {why}")
 
-    def piece(self, content: IO[bytes]) -> bytes:
+    def piece(self, content: IO[bytes] | gzip.GzipFile) -> bytes:
         """Return the next bytes of a member; none at its end."""
         try:
             return content.read(CHUNK)
@@ -175,6 +178,8 @@ class _Reading:
         """Yield each file of the data: its name, size and content."""
         for name, size, content in self._members():
             yield name.removeprefix(DATA), size, content
+        while self.piece(self._unzipped):
+            pass
 
     def close(self) -> None:
         """Close the file."""
