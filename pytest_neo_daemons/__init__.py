@@ -1,7 +1,7 @@
 """The pytest plugin: ``pytest --neo-daemons`` gives tests real daemons as fixtures. See `plugin`.
 
-This package exports `Daemon`, `Daemons`, `BridgeGraph` and `Incident` for annotations, and the exceptions
-`FaultRefused` and `Unavailable`.
+This package exports the decorator `seed`; `Daemon`, `Daemons`, `BridgeGraph`, `Incident` and `Seed` for annotations;
+and the exceptions `FaultRefused`, `OnceFailed` and `Unavailable`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,21 @@ if TYPE_CHECKING:
     from .bridge_graph import BridgeGraph
     from .handles import Daemon, Daemons, FaultRefused
     from .incidents import Incident
+    from .once import OnceFailed
+    from .seeds import Seed, seed
     from .sessions import Unavailable
 
-__all__ = ["BridgeGraph", "Daemon", "Daemons", "FaultRefused", "Incident", "Unavailable"]
+__all__ = [
+    "BridgeGraph",
+    "Daemon",
+    "Daemons",
+    "FaultRefused",
+    "Incident",
+    "OnceFailed",
+    "Seed",
+    "Unavailable",
+    "seed",
+]
 
 _PUBLIC = {
     "BridgeGraph": "bridge_graph",
@@ -22,6 +34,9 @@ _PUBLIC = {
     "Daemons": "handles",
     "FaultRefused": "handles",
     "Incident": "incidents",
+    "OnceFailed": "once",
+    "Seed": "seeds",
+    "seed": "seeds",
     "Unavailable": "sessions",
 }
 

@@ -15,10 +15,11 @@ from neo_daemons.definitions import Definition
 from neo_daemons.interpreter import installed_modules
 from neo_daemons.unpatched import Unpatched
 
-from . import clients, definitions
+from . import clients, definitions, seeds
 from .handles import NOT_OURS, Daemon, Daemons
-from .names import BUILTINS, definition_fixture_name, fixture_name, shared_fixture_name
+from .names import BUILTINS, definition_fixture_name, fixture_name, seed_fixture_name, shared_fixture_name
 from .provider import provider_of
+from .seeds import Seed
 from .sessions import suppress_unavailable
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ def of_daemons(names: tuple[str, ...]) -> types.ModuleType:
         setattr(made, shared_fixture_name(daemon), _shared(daemon))
         name = fixture_name(daemon)
         if name is not None:
-            for wanted in (name, definition_fixture_name(name)):
+            for wanted in (name, definition_fixture_name(name), seed_fixture_name(name)):
                 if hasattr(made, wanted):
                     raise pytest.UsageError(
                         f"neo-daemons: the fixture {wanted} would belong to two daemons; rename {daemon!r} or the other"
                     )
             setattr(made, name, _daemon(name, daemon))
             setattr(made, definition_fixture_name(name), _definition(name, daemon))
+            setattr(made, seed_fixture_name(name), _seed(name))
     for daemon in BUILTINS:
         if daemon not in names:
             setattr(made, daemon, _missing(daemon, names))
@@ -73,8 +75,8 @@ def _shared(daemon: str) -> Any:
 
 
 def _obtained(daemon: str, request: pytest.FixtureRequest) -> Daemon:
-    provider = provider_of(request)
-    return provider.obtain(daemon, provider.definition_for(daemon, request))
+    provider, seed = provider_of(request), seeds.stated(daemon, request)
+    return provider.obtain_on(seed, daemon, provider.definition_for(daemon, request))
 
 
 def _definition(name: str, daemon: str) -> Any:
@@ -85,6 +87,15 @@ def _definition(name: str, daemon: str) -> Any:
         if not session.ours:
             pytest.fail(f"cannot change the definition of {daemon}: {NOT_OURS}", pytrace=False)
         return definitions.read(session, daemon)
+
+    return fixture
+
+
+def _seed(name: str) -> Any:
+    @pytest.fixture(name=seed_fixture_name(name), scope="session")
+    def fixture() -> Seed | None:
+        """Return the seed on which the daemon starts; None: without data. Override this fixture to change that."""
+        return None
 
     return fixture
 
@@ -109,17 +120,20 @@ def neo_daemons(request: pytest.FixtureRequest) -> Daemons:
 
 
 @pytest.fixture
-def new_daemon(request: pytest.FixtureRequest) -> Callable[[str], Daemon]:
-    """Return a function that starts a new instance of a daemon for this test alone: ``new_daemon("chroma")``. The
-    instance is removed after the test."""
+def new_daemon(request: pytest.FixtureRequest) -> Callable[..., Daemon]:
+    """Return a function that starts a new instance of a daemon for this test alone: ``new_daemon("chroma")``, or
+    ``new_daemon("chroma", seed=docs)``. The instance is removed after the test."""
     provider = provider_of(request)
 
-    def new(name: str) -> Daemon:
+    def new(name: str, *, seed: Any = seeds.FROM_FIXTURE) -> Daemon:
         names = provider.session.names
         if name not in names:
             pytest.fail(f"new_daemon({name!r}): {_unknown(name, names)}", pytrace=False)
+        if seed is seeds.FROM_FIXTURE:
+            seed = seeds.stated(name, request)
+        seeds.check_seed(seed, f"new_daemon({name!r}, seed=…) got")
         stated = provider.definition_for(name, request)
-        return provider.isolate(name, stated or definitions.read(provider.session, name))
+        return provider.isolate(name, stated or definitions.read(provider.session, name), seed=seed)
 
     return new
 

@@ -13,6 +13,7 @@ import pytest
 from neo_daemons.control.client import ControlError
 from neo_daemons.urls import host_and_port, redacted
 
+from .once import Once
 from .sessions import FOREVER_S, Session, Unavailable, says_all
 
 if TYPE_CHECKING:
@@ -237,9 +238,11 @@ class Daemon:
 class Daemons(Mapping[str, Daemon]):
     """All daemons by name; looking one up starts it."""
 
-    def __init__(self, names: tuple[str, ...], get: Callable[[str], Daemon], state_dir: Path) -> None:
+    def __init__(self, names: tuple[str, ...], get: Callable[[str], Daemon], state_dir: Path, once: Once) -> None:
         self._names = names
         self._get = get
+        self.once = once
+        """``once("NAME", function)`` returns what the function returns, run once for all workers; see `Once`."""
         self.state_dir = state_dir
         """The state directory of the supervisor."""
 

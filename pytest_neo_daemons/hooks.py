@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from neo_daemons.control.client import ControlError
+from neo_daemons.interpreter import installed_modules
 from neo_daemons.state_dir import StateDirError
 
 from . import fixtures, workers
@@ -18,6 +19,7 @@ from .handles import Daemon
 from .incident_hooks import IncidentHooks
 from .incidents import JournalReader
 from .names import FIXTURES_OF_DAEMONS, MARKER, fixture_name, shared_fixture_name
+from .once import DIRECTORY, Once
 from .options import Options, resolve
 from .progress import Progress
 from .provider import PROVIDER, Provider
@@ -26,6 +28,9 @@ from .selection import Selection, parameters
 from .sessions import OwnSession, Session, Unavailable
 from .summary import Summary
 from .watch import Watcher
+
+if TYPE_CHECKING:
+    from .seeding import Seeding
 
 
 def activate(config: pytest.Config) -> None:
@@ -55,7 +60,7 @@ def activate(config: pytest.Config) -> None:
     register(CollectionHooks(selection, hook_failures), "neo_daemons_collection")
     if session is not None and journal is not None:
         watcher = Watcher(session, journal)
-        provider = _provider(config, options, session, selection, watcher, hook_failures)
+        provider = _provider(config, options, session, selection, watcher, hook_failures, summary)
         config.stash[PROVIDER] = provider
         register(
             IncidentHooks(config, options.config, provider, selection, watcher, hook_failures, reports.log_lines),
@@ -82,16 +87,30 @@ def _provider(
     selection: Selection,
     watcher: Watcher,
     hook_failures: HookFailures,
+    summary: Summary,
 ) -> Provider:
     def announce(daemon: Daemon) -> None:
         with hook_failures.noting("pytest_neo_daemons_ready"):
             config.hook.pytest_neo_daemons_ready(config=config, daemon=daemon)
 
+    worker = workers.worker_id(config) or workers.MAIN
+    run = workers.run_id(config)
+    once = Once(session.state_dir.path / DIRECTORY / run if run is not None and session.ours else None, worker)
+
+    def make_seeding() -> Seeding:
+        with installed_modules():  # here: most runs do not need it
+            from neo_daemons.seeds.store import Limits
+
+            from .seeding import Seeding
+        return Seeding(session, once, worker, Limits(*options.seeds), summary.remark)
+
     return Provider(
         session,
         selection,
         watcher,
-        worker=workers.worker_id(config) or workers.MAIN,
+        once=once,
+        make_seeding=make_seeding,
+        worker=worker,
         parallel=workers.is_one_of_several(config),
         export_env=options.export_env,
         ready=announce,

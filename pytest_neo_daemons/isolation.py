@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -42,8 +44,13 @@ class Isolation:
         """Return a handle for an instance that has not been started yet."""
         return Daemon(self._session, name, lambda: None)
 
-    def begin(self, handle: Daemon, definition: Definition | None) -> Daemon:
+    def begin(
+        self, handle: Daemon, definition: Definition | None, fill: Callable[[Path], None] | None = None
+    ) -> Daemon:
         """Start an instance and point the handle to it.
+
+        Args:
+            fill: makes its data directory, which does not exist yet.
 
         The test fails, without a traceback, if the instance is not available.
         """
@@ -57,6 +64,8 @@ class Isolation:
         data_dir = str(self._session.state_dir.data_dir(handle.name)) if definition.data_dir is not None else None
         ports = dict.fromkeys(definition.ports, Port())
         own = msgspec.structs.replace(definition, name=handle.name, ports=ports, data_dir=data_dir)
+        if fill is not None and data_dir is not None:
+            fill(Path(data_dir))
         self.handles.append(handle)
         define(self._session, own)
         return begin(handle)

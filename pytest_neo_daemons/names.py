@@ -29,6 +29,11 @@ def definition_fixture_name(fixture: str) -> str:
     return f"{fixture}_definition"
 
 
+def seed_fixture_name(fixture: str) -> str:
+    """Return the name of the fixture with the seed on which the daemon of `fixture` starts."""
+    return f"{fixture}_seed"
+
+
 def shared_fixture_name(daemon: str) -> str:
     """Return the name of the fixture of a shared daemon, which a project does not override."""
     return f"_neo_daemons_shared_{daemon}"

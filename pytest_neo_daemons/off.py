@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from .config_files import check_option, directory_daemons, project_daemons
-from .names import BUILTINS, CLIENTS, MARKER, definition_fixture_name, fixture_name
+from .names import BUILTINS, CLIENTS, MARKER, definition_fixture_name, fixture_name, seed_fixture_name
 from .options import flag
 
 REASON = "needs daemons: run pytest with --neo-daemons"
@@ -39,7 +39,8 @@ class _Off:
 
     def skip(self, *fixtures: str, daemons: Iterable[str]) -> None:
         """Make these fixtures, and those of these daemons, skip their tests."""
-        new = {*fixtures, *daemons, *(definition_fixture_name(name) for name in daemons)} - self._known
+        of_daemons = {made(name) for name in daemons for made in (definition_fixture_name, seed_fixture_name)}
+        new = {*fixtures, *daemons, *of_daemons} - self._known
         if new:
             made = types.ModuleType(f"pytest_neo_daemons.off_{len(self._known)}")
             for name in new:

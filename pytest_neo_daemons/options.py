@@ -48,6 +48,8 @@ class Options(NamedTuple):  # a dataclass would cost every run, even one without
     """State directory of a running supervisor; "" means the project's; None: start our own session."""
     urls: tuple[tuple[str, str], ...]
     export_env: bool
+    seeds: tuple[int, float] = (0, 0.0)
+    """How many bytes of sealed seeds are kept, and for how many seconds after their last use."""
     attach_place: str = "--neo-daemons-attach"
     """Where `attach` is stated, for messages."""
     urls_place: str = "--neo-daemons-url"
@@ -110,6 +112,8 @@ def add_options(parser: pytest.Parser) -> None:
         type="bool",
         default=False,
     )
+    parser.addini("neo_daemons_seeds_max_bytes", "keep at most this much of sealed seeds, e.g. 500M", default="4G")
+    parser.addini("neo_daemons_seeds_max_days", "remove sealed seeds after so many days without use", default="30")
     parser.addini(
         "neo_daemons_export_env",
         "set the environment variables that tell clients where the daemons are",
@@ -188,6 +192,7 @@ def resolve(config: pytest.Config) -> Options:
         attach=attach,
         urls=tuple(named),
         export_env=flag(config, "neo_daemons_export_env"),
+        seeds=(int(_number(config, "max_bytes", "kMGT")), _number(config, "max_days") * 86_400.0),
         attach_place=attach_place,
         urls_place=urls_place,
     )
@@ -219,6 +224,16 @@ def _place(config: pytest.Config, setting: str) -> str:
     overrides = [text.partition("=")[0].strip() for text in config.getoption("override_ini") or ()]
     file = f"{config.inipath}: " if config.inipath is not None else ""
     return f"{'-o ' if setting in overrides else file}{setting} ="
+
+
+def _number(config: pytest.Config, name: str, units: str = "") -> float:
+    setting = f"neo_daemons_seeds_{name}"
+    text = str(config.getini(setting)).strip()
+    match = re.fullmatch(rf"(\d{{1,15}})([{units}]?)" if units else r"(\d{1,15})()", text)
+    if match is None:
+        unit = ", or with k, M, G or T, e.g. 500M" if units else ""
+        raise pytest.UsageError(f"{_place(config, setting)} {text:.80}: use a whole number{unit}")
+    return int(match[1]) * 1000.0 ** (units.index(match[2]) + 1 if match[2] else 0)
 
 
 def _duration_s(text: str, place: str) -> float:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,9 +19,15 @@ from . import definitions
 from .handles import NOT_OURS, Daemon, Daemons, begin
 from .isolation import Isolation
 from .names import definition_fixture_name, fixture_name, shared_fixture_name
+from .once import Once
+from .seeds import Seed, stated
 from .selection import Selection
 from .sessions import Session, suppress_unavailable
 from .watch import WATCH, Watcher
+from .workers import run_id
+
+if TYPE_CHECKING:
+    from .seeding import Prepared, Seeding
 
 PARALLEL = "other workers may be using it; use a daemon of your own: new_daemon({name!r})"
 
@@ -36,6 +43,8 @@ class Provider:
         parallel: other processes use the shared daemons at the same time, so tests must not disturb them.
         export_env: set the environment variables that a daemon's clients need, from when it is ready until `close`.
         ready: called with each shared daemon when it is ready for the first time.
+        once: runs what happens once in a run.
+        make_seeding: called when a daemon is to start on a clone of a seed.
     """
 
     def __init__(
@@ -48,8 +57,13 @@ class Provider:
         parallel: bool,
         export_env: bool,
         ready: Callable[[Daemon], None],
+        once: Once,
+        make_seeding: Callable[[], Seeding],
     ) -> None:
         self.session = session
+        self._make_seeding = make_seeding
+        self._seeding: Seeding | None = None
+        self._once = once
         self._selection = selection
         self._watcher = watcher
         self._parallel = parallel
@@ -78,7 +92,11 @@ class Provider:
             made: Daemon = self.handles.get(name) or request.getfixturevalue(shared_fixture_name(name))
             return made
 
-        return Daemons(self.session.names, get, self.session.state_dir.path)
+        run = run_id(request.config)
+        if run is not None and not self.session.ours:  # nothing is written into the directory of a `serve`
+            shared: Path = request.getfixturevalue("tmp_path_factory").getbasetemp().parent
+            self._once.directory = shared / "neo-daemons-once" / run
+        return Daemons(self.session.names, get, self.session.state_dir.path, self._once)
 
     def definition_for(self, name: str, request: pytest.FixtureRequest) -> Definition | None:
         """Return the definition that a fixture states for a daemon; None if the session's definition applies."""
@@ -114,17 +132,38 @@ class Provider:
             self._ready(handle)
         return handle
 
-    def isolate(self, name: str, definition: Definition | None, handle: Daemon | None = None) -> Daemon:
-        """Start a new instance of the shared daemon of that name for the current test, and point `handle` to it.
+    def obtain_on(self, seed: Seed | None, name: str, definition: Definition | None) -> Daemon:
+        """Return the shared daemon of that name like `obtain`, started on a clone of a seed."""
+        if seed is None:
+            return self.obtain(name, definition)
+        prepared = self._prepared(seed, definition)
+        daemon = self.obtain(name, prepared.shared())
+        prepared.check_shared(daemon)
+        return daemon
+
+    def isolate(
+        self, name: str, definition: Definition | None, handle: Daemon | None = None, seed: Seed | None = None
+    ) -> Daemon:
+        """Start a new instance of the shared daemon of that name for the current test, on a clone of `seed`, and point
+        `handle` to it.
 
         The test fails, without a traceback, if the instance is not available.
         """
         definitions.check_stated(definition, name)
         self._watcher.note_use()
-        daemon = self.isolation.begin(handle or self.isolation.promise(name), definition)
+        prepared = self._prepared(seed, definition) if seed is not None else None
+        fill = prepared.clone if prepared is not None else None
+        daemon = self.isolation.begin(handle or self.isolation.promise(name), definition, fill)
         self._watcher.logs[daemon.name] = daemon.log_path
         self._watcher.note_start(daemon.name)
+        if prepared is not None:
+            prepared.check(daemon)
         return daemon
+
+    def _prepared(self, seed: Seed, definition: Definition | None) -> Prepared:
+        if self._seeding is None:
+            self._seeding = self._make_seeding()
+        return self._seeding.prepared(seed, definition)
 
     def is_isolated(self, daemon: Daemon) -> bool:
         """Return whether the daemon belongs to one test, with which it ends."""
@@ -189,7 +228,7 @@ class Provider:
         self._fixtures[fixture.argname] = (fixture, request)
         promised = getattr(request, "param", None)
         if isinstance(promised, Daemon):
-            self.isolate(name, self.definition_for(name, request), promised)
+            self.isolate(name, self.definition_for(name, request), promised, stated(name, request))
 
     def concerning(self, item: pytest.Item) -> frozenset[str]:
         """Return the daemons that may affect the outcome of a test."""
@@ -235,7 +274,9 @@ class Provider:
         self._unavailable.clear()
 
     def close(self) -> None:
-        """Restore the environment variables."""
+        """Release the seeds, and restore the environment variables."""
+        if self._seeding is not None:
+            self._seeding.close()
         for variable, value in self._exported.items():
             if value is None:
                 os.environ.pop(variable, None)

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from .names import FIXTURES_OF_DAEMONS, MARKER, definition_fixture_name, fixture_name, shared_fixture_name
+from .names import (
+    FIXTURES_OF_DAEMONS,
+    MARKER,
+    definition_fixture_name,
+    fixture_name,
+    seed_fixture_name,
+    shared_fixture_name,
+)
 
 USES = pytest.StashKey[tuple[str, ...]]()
 
@@ -85,10 +92,10 @@ class Selection:
         return (name for name in used if not self.is_overridden(name, items, itself=True))
 
     def is_overridden(self, name: str, items: Iterable[pytest.Item], *, itself: bool = False) -> bool:
-        """Return whether a project overrides the definition fixture or, with `itself`, the daemon's fixture: then the
-        daemon is only started when that fixture is set up."""
+        """Return whether a project overrides the definition fixture or, with `itself`, the daemon's fixture or its
+        seed: then the daemon is only started when that fixture is set up."""
         fixture = str(fixture_name(name))
-        attributes = [definition_fixture_name(fixture), *([fixture] if itself else [])]
+        attributes = [definition_fixture_name(fixture), *([fixture, seed_fixture_name(fixture)] if itself else [])]
         holders: set[Any] = set()
         for item in items:
             holders |= {getattr(item, "module", None), getattr(item, "cls", None)}

@@ -46,6 +46,11 @@ class Summary:
         self.at_end: Callable[[list[DaemonStatus]], None] | None = None
         """Called with the daemons at the end of the run, which may end after it."""
 
+    def remark(self, line: str) -> None:
+        """Add a line to the summary, unless it has it already."""
+        if line not in self._remarks:
+            self._remarks.append(line)
+
     def pytest_report_header(self) -> str | None:
         if self._session is None:
             return None
@@ -67,7 +72,8 @@ class Summary:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        self._remarks += workers.received_remarks(node)
+        for line in workers.received_remarks(node):
+            self.remark(line)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:

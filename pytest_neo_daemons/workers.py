@@ -56,6 +56,12 @@ def worker_id(config: pytest.Config) -> str | None:
     return str(workerinput["workerid"]) if workerinput is not None else None
 
 
+def run_id(config: pytest.Config) -> str | None:
+    """Return what identifies this run in all its workers; None in any other process."""
+    workerinput = _input(config)
+    return str(workerinput["testrunuid"]) if workerinput is not None else None
+
+
 def is_one_of_several(config: pytest.Config) -> bool:
     """Return whether other workers run tests at the same time."""
     workerinput = _input(config)

@@ -91,6 +91,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
             from . import inspect
 
             return inspect.doctor if name == "doctor" else inspect.reap
+        case "snapshot" | "restore":
+            from .snapshot import run as copy_data
+
+            return copy_data
         case "health":
             from .health import health
 

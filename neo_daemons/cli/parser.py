@@ -168,6 +168,26 @@ def _reload(command: _Parser) -> None:
     command.add_argument("--dry-run", action="store_true", help="show what would change without doing it")
 
 
+def _snapshot(command: _Parser) -> None:
+    command.add_argument("name", metavar="NAME", help="name of the daemon")
+    command.add_argument(
+        "file",
+        nargs="?",
+        type=_file,
+        metavar="FILE",
+        help="file to write (default: a new one in snapshots/ of the state directory)",
+    )
+    command.add_argument("--force", action="store_true", help="also if a count fell by more than half")
+    _wait(command, WAIT_S, "maximum time to wait for the daemon to stop, and to start again (default: 600)")
+
+
+def _restore(command: _Parser) -> None:
+    command.add_argument("name", metavar="NAME", help="name of the daemon")
+    command.add_argument("file", type=_file, metavar="FILE", help="snapshot to restore")
+    command.add_argument("--force", action="store_true", help="also if it is a snapshot of another daemon")
+    _wait(command, WAIT_S, "maximum time to wait for the daemon to stop, and to start again (default: 600)")
+
+
 def _wait(command: _Parser, default: float, text: str) -> None:
     command.add_argument("--wait", type=_seconds, default=default, metavar="SECONDS", help=text)
 
@@ -187,6 +207,8 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "events": ("show the latest events", _events),
     "why": ("explain why a daemon is in its current state", _why),
     "reload": ("reload the configuration and restart only the daemons that changed", _reload),
+    "snapshot": ("write the data of a daemon into one file; the daemon is stopped while it is copied", _snapshot),
+    "restore": ("replace the data of a daemon by that of a snapshot; the old data is set aside", _restore),
     "doctor": (
         "diagnose installations, ports, directories, stale records and orphaned processes (read-only)",
         _no_more,

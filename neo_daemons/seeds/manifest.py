@@ -1,0 +1,179 @@
+"""Describes the files of a directory, so that a copy can be compared with the original."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import msgspec
+from msgspec import Struct
+
+from neo_daemons.files import read_regular
+from neo_daemons.state_dir import is_text
+
+LEFT_OUT = frozenset({".neo-daemons.lock"})
+"""Files of a data directory that are the supervisor's, not the daemon's."""
+MAX_BYTES = 1 << 28
+"""The limit of a manifest: a million files."""
+
+
+class SeedError(Exception):
+    """A directory cannot be sealed, cloned or restored; ``str()`` says which, why, and what to do."""
+
+
+class File(Struct, frozen=True):
+    """A regular file."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    mode: int
+    """Permissions."""
+
+
+class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a sealed directory contains, and what it was made from. Names of files are relative, with ``/``."""
+
+    name: str
+    """The name of the seed, or of the daemon whose snapshot this is."""
+    daemon: str
+    files: dict[str, File]
+    directories: tuple[str, ...] = ()
+    links: dict[str, str] = {}
+    """Symbolic link → where it leads."""
+    counts: dict[str, int] = {}
+    """What is in it, in the daemon's own terms."""
+    counted: tuple[str, ...] = ()
+    """Those of `counts` that can be counted again in a clone."""
+    key: str = ""
+    """Identifies what a seed was built from."""
+    program: str | None = None
+    """The version of the daemon's program, if known."""
+    made_at: float = 0.0
+    """Seconds since the epoch."""
+    format: int = 1
+
+    @property
+    def size(self) -> int:
+        """The size of all files in bytes."""
+        return sum(file.size for file in self.files.values())
+
+
+class Contents(Struct, frozen=True):
+    """The files of a directory as they are now."""
+
+    files: dict[str, File]
+    directories: tuple[str, ...]
+    links: dict[str, str]
+
+
+def entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield each directory, regular file and symbolic link below a directory: its relative name, parents first. Sockets
+    and pipes are left out: they mean nothing without the process that made them.
+
+    Raises:
+        OSError: it cannot be read.
+        SeedError: a name is not UTF-8, so a manifest cannot hold it.
+    """
+    ahead = [""]
+    while ahead:
+        below = ahead.pop()
+        for name in sorted(os.listdir(root / below)):
+            relative = f"{below}/{name}" if below else name
+            if relative in LEFT_OUT:
+                continue
+            if not is_text(relative):
+                raise SeedError(f"{root}: the name of {relative!r} is not UTF-8; rename or remove the file")
+            found = os.lstat(root / relative)
+            if stat.S_ISDIR(found.st_mode):
+                ahead.append(relative)
+            elif not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+                continue
+            yield relative, found
+
+
+def describe(root: Path) -> Contents:
+    """Read all files below a directory.
+
+    Raises:
+        OSError: one cannot be read.
+        SeedError: a name cannot be described.
+    """
+    files, directories, links = dict[str, File](), list[str](), dict[str, str]()
+    for name, found in entries(root):
+        if stat.S_ISDIR(found.st_mode):
+            directories.append(name)
+        elif stat.S_ISLNK(found.st_mode):
+            links[name] = os.readlink(root / name)
+            if not _is_within(_target(name, links[name])):
+                raise SeedError(
+                    f"{root / name} is a link that leads out of the directory, to {links[name]}; "
+                    "put the data itself there"
+                )
+        else:
+            with (root / name).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                files[name] = File(os.fstat(file.fileno()).st_size, digest, stat.S_IMODE(found.st_mode))
+    return Contents(files, tuple(directories), links)
+
+
+def difference(manifest: Manifest, root: Path) -> str | None:
+    """Compare a directory with its manifest. Return the first difference, or None.
+
+    Raises:
+        OSError, SeedError: it cannot be read.
+    """
+    found = describe(root)
+    for name in sorted(manifest.files.keys() | found.files.keys()):
+        wanted, there = manifest.files.get(name), found.files.get(name)
+        if there is None:
+            return f"{name} is missing"
+        if wanted is None:
+            return f"{name} was added"
+        if (wanted.size, wanted.sha256) != (there.size, there.sha256):
+            return f"{name} has changed"
+    if set(manifest.directories) != set(found.directories) or manifest.links != found.links:
+        return "its directories or links have changed"
+    return None
+
+
+def read(path: Path) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        OSError: it cannot be read.
+        SeedError: it is damaged, or another version wrote it.
+    """
+    return decode(read_regular(path, MAX_BYTES), str(path))
+
+
+def decode(data: bytes, place: str) -> Manifest:
+    """Decode a manifest, and check that its names stay below its directory.
+
+    Raises:
+        SeedError: it is damaged, or another version wrote it.
+    """
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SeedError(f"{place} is damaged: {error}") from None
+    if manifest.format != 1:
+        raise SeedError(f"{place} was written by a newer neo-daemons (format {manifest.format}); upgrade neo-daemons")
+    targets = [_target(name, to) for name, to in manifest.links.items()]
+    for name in (*manifest.files, *manifest.directories, *manifest.links, *targets):
+        if not _is_within(name):
+            raise SeedError(f"{place} names {name!r}, which is outside its directory")
+    return manifest
+
+
+def _target(link: str, to: str) -> str:
+    """Return where a link leads, relative to the directory unless it is absolute."""
+    return os.path.normpath(PurePosixPath(link).parent / to)
+
+
+def _is_within(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return not name.startswith("/") and ".." not in parts and "\0" not in name and name != ""
