@@ -44,6 +44,8 @@ def activate(config: pytest.Config) -> None:
         raise pytest.UsageError(f"neo-daemons: cannot use {error.filename or 'a file'}: {error.strerror}") from None
     hook_failures, register = HookFailures(), config.pluginmanager.register
     session = choice.session
+    if session is not None:
+        session.skips_missing = options.skip_missing
     journal = JournalReader(session.state_dir.journal, choice.journal_from) if session is not None else None
     selection = Selection(choice.names, config)
     # Each hook is in only one of these, except `pytest_sessionfinish`, where the one registered last runs first.

@@ -166,6 +166,8 @@ class Session(abc.ABC):
 
     ours = True
     """Whether the supervisor belongs to the run, so that tests may start, change and disturb its daemons."""
+    skips_missing = False
+    """Whether tests whose daemon is not installed are skipped instead of failing."""
 
     def __init__(self, state_dir: StateDir, names: Iterable[str]) -> None:
         self.state_dir = state_dir
@@ -249,7 +251,7 @@ class _LeasedSession(Session):
         tail = "".join(f"\n    {line}" for line in needed.log_tail)
         nothing = "" if needed.daemon.state == "external" else "\nits log is empty"
         log = f"\nthe end of its log:{tail}" if tail else nothing
-        raise Unavailable(f"{not_available(name)}: {needed.failure}{log}")
+        raise Unavailable(f"{not_available(name)}: {needed.failure}{log}", missing=needed.missing)
 
     def definition(self, name: str) -> Definition | None:
         if self._definitions is None:  # asked once: they do not change during the run
@@ -265,6 +267,10 @@ class OwnSession(_LeasedSession):
     def __init__(self, owned: Owned, names: Iterable[str], *, found: bool) -> None:
         super().__init__(owned.state_dir, names)
         self.reused = found
+        self.not_reused: str | None = None
+        """Why the daemons that an earlier run kept warm were not used, if there were any."""
+        self.unwatched: tuple[str, ...] = ()
+        """Daemons that run a program of the project and do not notice when its files change."""
         self.changes: list[Change] = []
         """What a warm session had to change for this run."""
         self.replaced = 0
