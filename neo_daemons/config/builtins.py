@@ -40,6 +40,9 @@ class Builtin(Struct, frozen=True, kw_only=True):
     """Options that name data. A test session does not use them, so that it shares no data with production."""
     by_default: bool = True
     """Whether a project without a configuration runs it."""
+    stated_elsewhere: Mapping[str, str] | None = None
+    """Keys that its table ``settings``, which becomes the configuration file of its program, must not have, because
+    other keys of the daemon state them → those. None: it has no such table."""
 
 
 def _chroma(options: Mapping[str, str]) -> dict[str, Any]:
@@ -111,7 +114,11 @@ def _neural_link(options: Mapping[str, str]) -> dict[str, Any]:
 
 
 BUILTINS: Mapping[str, Builtin] = {
-    "chroma": Builtin(settings=_chroma, preferred_port=8000),
+    "chroma": Builtin(
+        settings=_chroma,
+        preferred_port=8000,
+        stated_elsewhere={"port": "port", "listen_address": "host", "persist_path": "data_dir"},
+    ),
     "bridge": Builtin(
         settings=_bridge,
         options={"home": NEO_HOME, "database": "path of the graph database (created if missing)"},
