@@ -1,7 +1,7 @@
 """The pytest plugin: ``pytest --neo-daemons`` gives tests real daemons as fixtures. See `plugin`.
 
-This package exports `Daemon`, `Daemons`, `BridgeGraph` and `Incident` for annotations, and the exceptions
-`FaultRefused` and `Unavailable`.
+This package exports `Daemon`, `Daemons`, `BridgeGraph`, `ChromaDatabase`, `ChromaDatabases` and `Incident` for
+annotations, and the exceptions `FaultRefused` and `Unavailable`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bridge_graph import BridgeGraph
+    from .databases import ChromaDatabase, ChromaDatabases
     from .handles import Daemon, Daemons, FaultRefused
     from .incidents import Incident
     from .sessions import Unavailable
 
-__all__ = ["BridgeGraph", "Daemon", "Daemons", "FaultRefused", "Incident", "Unavailable"]
+__all__ = [
+    "BridgeGraph",
+    "ChromaDatabase",
+    "ChromaDatabases",
+    "Daemon",
+    "Daemons",
+    "FaultRefused",
+    "Incident",
+    "Unavailable",
+]
 
 _PUBLIC = {
     "BridgeGraph": "bridge_graph",
+    "ChromaDatabase": "databases",
+    "ChromaDatabases": "databases",
     "Daemon": "handles",
     "Daemons": "handles",
     "FaultRefused": "handles",

@@ -11,7 +11,7 @@ import pytest
 from neo_daemons.control.client import ControlError
 from neo_daemons.state_dir import StateDirError
 
-from . import fixtures, workers
+from . import asynchronous, fixtures, workers
 from .choose import choose
 from .guard import HookFailures, guarded
 from .handles import Daemon
@@ -62,6 +62,7 @@ def activate(config: pytest.Config) -> None:
         register(RunHooks(config, provider, selection, journal, summary, hook_failures), "neo_daemons_run")
     # Last, because it may raise: `RunHooks` then closes the session.
     register(fixtures, "neo_daemons_fixtures")
+    register(asynchronous.fixtures(config), "neo_daemons_async_fixtures")
     register(fixtures.of_daemons(choice.names), FIXTURES_OF_DAEMONS)
 
 
