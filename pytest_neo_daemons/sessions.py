@@ -37,7 +37,15 @@ CLOSE_S = 5.0
 
 
 class Unavailable(Exception):
-    """A daemon or the supervisor is not available; ``str()`` says why, with the end of the log."""
+    """A daemon or the supervisor is not available; ``str()`` says why, with the end of the log.
+
+    Args:
+        missing: a program is not installed, that of the daemon or of one that it waits for.
+    """
+
+    def __init__(self, why: str, *, missing: bool = False) -> None:
+        self.missing = missing
+        super().__init__(why)
 
 
 def says_all(error: Any) -> bool:
@@ -365,7 +373,8 @@ class AttachedSession(Session):
                 why = f"it is {daemon.state}{f' ({daemon.detail})' if daemon.detail else ''}"
                 raise Unavailable(
                     f"{not_available(name)}: {why} in {self.state_dir.path}, and tests must not change an attached "
-                    f"supervisor; see: {self.state_dir.command(f'why {name}')}"
+                    f"supervisor; see: {self.state_dir.command(f'why {name}')}",
+                    missing=daemon.state == "unavailable",
                 )
             Unpatched.sleep(POLL_S)
 

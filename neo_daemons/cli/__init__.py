@@ -91,6 +91,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
             from . import inspect
 
             return inspect.doctor if name == "doctor" else inspect.reap
+        case "sessions":
+            from .sessions import sessions
+
+            return sessions
         case "health":
             from .health import health
 
