@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 from . import threads
 from .catalog import resolve
+from .catalog.installed import pip_install
 from .config.errors import ConfigError
 from .config.project import Configuration
 from .definitions import CannotRun, Definition, Launch
@@ -34,6 +35,7 @@ from .supervision.supervisor import PARALLEL, Supervisor
 if TYPE_CHECKING:
     from .control.address import Loopback
     from .control.protocols import OnDemandSession
+    from .source_watch import SourceWatch
 
 PRESENCE_S = 1.0
 """The interval of checks that the supervisor can still be found: its directory, lock, record and socket."""
@@ -70,6 +72,7 @@ class AgentOrchestrator:
         self.lost: StateDirLost | None = None
         """Why the supervisor stopped by itself, if it did: its state directory was moved or taken by another."""
         self._presence: asyncio.Task[None] | None = None
+        self._sources: SourceWatch | None = None
         self._stopping = asyncio.Lock()
         project = configuration.project
         # A supervisor that is itself a daemon of another one does not pass its own mark on to its daemons.
@@ -141,6 +144,7 @@ class AgentOrchestrator:
         self.supervisor.on_remade = self._on_remade
         presence = asyncio.get_running_loop().create_task(self._keep_present())
         self._presence = faults.reported(presence, "checking that the supervisor can be found")
+        self._watch_sources()
         self._started = True
 
     async def _spawn_first(self) -> None:
@@ -179,6 +183,8 @@ class AgentOrchestrator:
             self._started = False
             if self._presence is not None:
                 self._presence.cancel()
+            if self._sources is not None:
+                await self._sources.stop()
             await self.supervisor.stop(detach=detach)
             await self._control.stop()
             self.supervisor.release()
@@ -218,7 +224,19 @@ class AgentOrchestrator:
             return self.supervisor.plan(new.definitions)
         changes = await self.supervisor.reload(new.definitions, config=str(new.source) if new.source else None)
         self.configuration = new
+        self._watch_sources()
         return changes
+
+    def _watch_sources(self) -> None:
+        """Restart daemons from now on when the files that they watch change. In a session only the next run does."""
+        definitions = self.configuration.definitions
+        if self.session is not None or not (self._sources or any(definition.watch for definition in definitions)):
+            return
+        if self._sources is None:
+            from .source_watch import SourceWatch
+
+            self._sources = SourceWatch(self.supervisor, self.configuration.project.root, lambda: pip_install("watch"))
+        self._sources.begin(definitions)
 
     def ask_to_stop(self, *, detach: bool = False) -> None:
         """Begin to stop. A second call skips all grace periods."""
