@@ -52,6 +52,8 @@ def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) 
             return Change(name=new.name, action="replace", reason=_what_changed(current, differing, launch))
     elif differing:
         return Change(name=new.name, action="replace", reason=f"{differing} changed")
+    elif not launch.missing:
+        return Change(name=new.name, action="replace", reason=launch.reason)
     if differing:
         return Change(name=new.name, action="apply", reason=f"{differing} changed; no restart needed")
     return Change(name=new.name, action="keep", reason="unchanged")

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.harness import free_port
+
 from .inner import MODES, PROGRAMS, Inner, messages
 from .test_clients import HOSTILE
 
@@ -126,5 +128,13 @@ def test_chroma_at_another_path_is_chroma(inner: Inner) -> None:
     assert script is not None
     inner.configure(chroma={"command": [script, "run", "--path", "${data_dir}", "--port", "${port}"]})
     inner.write("test_other.py", "def test_client(chroma_client):\n    assert chroma_client.heartbeat()\n")
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 1}, outcome.text
+
+
+def test_a_program_with_a_port_of_its_own_keeps_it(inner: Inner) -> None:
+    port = free_port()
+    inner.configure(chroma={"command": [*V2[:-1], str(port)], "port": port})
+    inner.write("test_other.py", f"def test_port(chroma_client, chroma):\n    assert chroma.port == {port}\n")
     outcome = inner.run()
     assert outcome.counts() == {"passed": 1}, outcome.text
