@@ -149,6 +149,8 @@ class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The catalog entry that finds and provisions it; None for a daemon with its own `command`."""
     options: dict[str, str] = {}
     """Settings of the catalog entry, e.g. ``{"model": "/models/x"}``."""
+    settings: dict[str, Any] = {}
+    """What the catalog entry writes into the configuration file of its program. Only chroma has one."""
     command: tuple[str, ...] = ()
     env: dict[str, str] = {}
     cwd: str = ""
@@ -171,6 +173,8 @@ class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_runtime_s: Seconds | None = None
     max_rss_bytes: Bytes | None = None
     enabled: bool = True
+    watch: tuple[str, ...] = ()
+    """Patterns of files, relative to the project. When one of them changes, the process runs old code."""
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -226,6 +230,10 @@ class Launch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Run before each start, in the data directory; must be quick and safe to repeat."""
     stale_files: tuple[str, ...] = ()
     """Files that a killed run leaves and that harm the next one; removed before a start."""
+    files: dict[str, str] = {}
+    """Files that are written before each start: path → content. Both may hold references."""
+    watched: dict[str, str] = {}
+    """The files that the definition watches, relative to the project, with a digest of each."""
 
 
 class CannotRun(Struct, frozen=True, kw_only=True):
@@ -233,15 +241,17 @@ class CannotRun(Struct, frozen=True, kw_only=True):
 
     reason: str
     remedy: str
+    missing: bool = True
+    """Something is not installed. Otherwise the definition is wrong."""
 
 
 def fingerprint(definition: Definition, launch: Launch) -> str:
     """Identify what a running process was started from: 16 hex digits of SHA-256 over what only a new process can adopt
-    (command, environment, directories, ports, version). Policies (probes, restart, limits) are left out: they are
-    applied to a running daemon."""
+    (command, environment, directories, ports, version, files). Policies (probes, restart, limits) are left out: they
+    are applied to a running daemon."""
     import hashlib  # it loads OpenSSL, which clients do not need
 
-    launched = (
+    launched: tuple[object, ...] = (
         launch.command,
         launch.version,
         {**launch.env, **definition.env},
@@ -251,4 +261,6 @@ def fingerprint(definition: Definition, launch: Launch) -> str:
         definition.data_dir,
         definition.external,
     )
+    if launch.files or launch.watched:  # the fingerprints of other daemons stay as they were
+        launched = (*launched, launch.files, launch.watched)
     return hashlib.sha256(msgspec.json.encode(launched, order="sorted")).hexdigest()[:16]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Self
 
 from . import threads
 from .catalog import resolve
+from .catalog.installed import pip_install
 from .config.errors import ConfigError
 from .config.project import Configuration
 from .definitions import CannotRun, Definition, Launch
@@ -35,6 +36,7 @@ from .supervision.supervisor import PARALLEL, Supervisor
 if TYPE_CHECKING:
     from .control.address import Loopback
     from .control.protocols import OnDemandSession
+    from .source_watch import SourceWatch
 
 SETTLED_S = 10.0
 """After this time, most objects of a supervisor exist that last as long as its daemons."""
@@ -74,6 +76,7 @@ class AgentOrchestrator:
         self.lost: StateDirLost | None = None
         """Why the supervisor stopped by itself, if it did: its state directory was moved or taken by another."""
         self._presence: asyncio.Task[None] | None = None
+        self._sources: SourceWatch | None = None
         self._stopping = asyncio.Lock()
         project = configuration.project
         # A supervisor that is itself a daemon of another one does not pass its own mark on to its daemons.
@@ -146,6 +149,7 @@ class AgentOrchestrator:
         presence = asyncio.get_running_loop().create_task(self._keep_present())
         self._presence = faults.reported(presence, "checking that the supervisor can be found")
         self._settled_at = asyncio.get_running_loop().time() + SETTLED_S
+        self._watch_sources()
         self._started = True
 
     async def _spawn_first(self) -> None:
@@ -193,6 +197,8 @@ class AgentOrchestrator:
             self._started = False
             if self._presence is not None:
                 self._presence.cancel()
+            if self._sources is not None:
+                await self._sources.stop()
             await self.supervisor.stop(detach=detach)
             await self._control.stop()
             self.supervisor.release()
@@ -236,7 +242,19 @@ class AgentOrchestrator:
             gc.unfreeze()
             gc.collect()
             self._settled_at = asyncio.get_running_loop().time() + SETTLED_S
+        self._watch_sources()
         return changes
+
+    def _watch_sources(self) -> None:
+        """Restart daemons from now on when the files that they watch change. In a session only the next run does."""
+        definitions = self.configuration.definitions
+        if self.session is not None or not (self._sources or any(definition.watch for definition in definitions)):
+            return
+        if self._sources is None:
+            from .source_watch import SourceWatch
+
+            self._sources = SourceWatch(self.supervisor, self.configuration.project.root, lambda: pip_install("watch"))
+        self._sources.begin(definitions)
 
     def ask_to_stop(self, *, detach: bool = False) -> None:
         """Begin to stop. A second call skips all grace periods."""

@@ -131,6 +131,8 @@ class EventName(StrEnum):
     NOT_SWEPT = "not-swept"
     NOT_PERMITTED = "not-permitted"
     NOT_STOPPED = "not-stopped"
+    FILES_CHANGED = "files-changed"
+    FILES_NOT_WATCHED = "files-not-watched"
     # Orders.
     HOLD = "hold"
     RELEASE = "release"
@@ -178,7 +180,7 @@ class Cause(StrEnum):
     START_FAILED = "start-failed"  # no process was started
     REFUSED = "refused"  # it must not be started: another process uses its port or directory
     PROBE = "probe"  # liveness failure
-    RECYCLED = "recycled"  # too old or too large: stopped gracefully, not a failure
+    RECYCLED = "recycled"  # too old, too large, or its files have changed: not a failure
     OPERATOR = "operator"  # an order by an operator
     SUPERVISOR = "supervisor"  # the supervisor is stopping or reloading
     FAULT = "fault"  # requested by a test: not a failure

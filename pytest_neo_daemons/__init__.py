@@ -1,7 +1,7 @@
 """The pytest plugin: ``pytest --neo-daemons`` gives tests real daemons as fixtures. See `plugin`.
 
-This package exports the decorator `seed`; `Daemon`, `Daemons`, `BridgeGraph`, `Incident` and `Seed` for annotations;
-and the exceptions `FaultRefused`, `OnceFailed` and `Unavailable`.
+This package exports the decorator `seed`; `Daemon`, `Daemons`, `BridgeGraph`, `ChromaDatabase`, `ChromaDatabases`,
+`Incident` and `Seed` for annotations; and the exceptions `FaultRefused`, `OnceFailed` and `Unavailable`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bridge_graph import BridgeGraph
+    from .databases import ChromaDatabase, ChromaDatabases
     from .handles import Daemon, Daemons, FaultRefused
     from .incidents import Incident
     from .once import OnceFailed
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BridgeGraph",
+    "ChromaDatabase",
+    "ChromaDatabases",
     "Daemon",
     "Daemons",
     "FaultRefused",
@@ -30,6 +33,8 @@ __all__ = [
 
 _PUBLIC = {
     "BridgeGraph": "bridge_graph",
+    "ChromaDatabase": "databases",
+    "ChromaDatabases": "databases",
     "Daemon": "handles",
     "Daemons": "handles",
     "FaultRefused": "handles",

@@ -179,4 +179,7 @@ def _own(config: pytest.Config, options: Options) -> OwnSession:
     except BaseException:
         owned.abandon()
         raise
-    return OwnSession(owned, definitions, found=found)
+    session = OwnSession(owned, definitions, found=found)
+    session.not_reused = owned.not_reused
+    session.unwatched = tuple(name for name, one in definitions.items() if one.command and not one.watch)
+    return session

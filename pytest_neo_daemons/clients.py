@@ -69,24 +69,48 @@ def make_chroma(host: str, port: int, database: str, *, secure: bool) -> Any:
         ImportError: chromadb is not installed.
     """
     with plain_environment(secure=secure):
-        chromadb, settings_class = _chromadb()
-
-        class Settings(settings_class):  # type: ignore[misc, valid-type]
-            """chromadb's defaults and the arguments, without the environment."""
-
-            @classmethod
-            def settings_customise_sources(cls, *arguments: Any, init_settings: Any, **sources: Any) -> Any:
-                return (init_settings,)
-
-        settings = Settings(anonymized_telemetry=False, **({} if secure else {"chroma_server_ssl_verify": False}))
-        if hasattr(settings, "chroma_http_max_keepalive_connections"):
-            settings.chroma_http_max_keepalive_connections = 0  # chromadb's close() leaves idle connections open
+        chromadb, settings = _chroma_settings(secure=secure)
         return chromadb.HttpClient(
             host=host, port=port, ssl=secure, settings=settings, tenant=TENANT, database=database, headers=None
         )
 
 
-def _chromadb() -> tuple[Any, Any]:
+async def make_async_chroma(host: str, port: int, database: str, *, secure: bool) -> Any:
+    """Create an asynchronous `chromadb` client, without authentication and telemetry, for the running event loop.
+
+    Raises:
+        ImportError: chromadb is not installed.
+    """
+    with plain_environment(secure=secure):  # to the end: it makes the client for HTTP at its first request
+        chromadb, settings = _chroma_settings(secure=secure)
+        return await chromadb.AsyncHttpClient(
+            host=host, port=port, ssl=secure, settings=settings, tenant=TENANT, database=database, headers=None
+        )
+
+
+def _chroma_settings(*, secure: bool) -> tuple[Any, Any]:
+    """Return the module chromadb, and its defaults as settings, without the environment."""
+    chromadb, settings_class = import_chromadb()
+
+    class Settings(settings_class):  # type: ignore[misc, valid-type]
+        """chromadb's defaults and the arguments, without the environment."""
+
+        @classmethod
+        def settings_customise_sources(cls, *arguments: Any, init_settings: Any, **sources: Any) -> Any:
+            return (init_settings,)
+
+    settings = Settings(anonymized_telemetry=False, **({} if secure else {"chroma_server_ssl_verify": False}))
+    if hasattr(settings, "chroma_http_max_keepalive_connections"):
+        settings.chroma_http_max_keepalive_connections = 0  # chromadb's close() leaves idle connections open
+    return chromadb, settings
+
+
+def import_chromadb() -> tuple[Any, Any]:
+    """Import chromadb. Return the module and its class `Settings`.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     if "chromadb" in sys.modules:
         import chromadb
         from chromadb.config import Settings

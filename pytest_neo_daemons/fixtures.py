@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import types
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,22 +11,16 @@ import pytest
 from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE
 from neo_daemons.definitions import Definition
 from neo_daemons.interpreter import installed_modules
-from neo_daemons.unpatched import Unpatched
 
-from . import clients, definitions, seeds
+from . import clients, databases, definitions, seeds
+from .databases import ChromaDatabases
 from .handles import NOT_OURS, Daemon, Daemons
 from .names import BUILTINS, definition_fixture_name, fixture_name, seed_fixture_name, shared_fixture_name
 from .provider import provider_of
 from .seeds import Seed
-from .sessions import suppress_unavailable
 
 if TYPE_CHECKING:
     from .bridge_graph import BridgeGraph
-
-DATABASES = f"/api/v2/tenants/{clients.TENANT}/databases"
-REMOVAL_S = 5.0
-REMOVAL_TRIES = 20
-"""chroma reports that its database is locked when several databases are removed at once."""
 
 
 def of_daemons(names: tuple[str, ...]) -> types.ModuleType:
@@ -141,47 +133,35 @@ def new_daemon(request: pytest.FixtureRequest) -> Callable[..., Daemon]:
 @pytest.fixture
 def chroma_client(request: pytest.FixtureRequest, chroma: object) -> Iterator[Any]:
     """Return a `chromadb` client for a new database, which is removed after the test."""
-    daemon = _behind(chroma, "chroma", request)
-    if importlib.util.find_spec("chromadb") is None:
-        pytest.fail("chroma_client requires the chromadb package; fix: pip install chromadb", pytrace=False)
+    daemon = behind(chroma, "chroma", request)
+    databases.require_chromadb("chroma_client")
+    database = databases.create(daemon)
+    try:
+        yield database.client()
+    finally:
+        database.close()
+        if not provider_of(request).is_isolated(daemon):
+            database.drop()
 
-    import httpx
 
-    database = f"test-{Unpatched.urandom(16).hex()}"
-    # Not by chromadb's AdminClient: each of its clients holds its own file descriptors.
-    with clients.make_http(daemon.url) as admin:
-        admin.post(DATABASES, json={"name": database}).raise_for_status()
-    client = clients.make_chroma(daemon.host, daemon.port, database, secure=clients.is_secure(daemon.url))
-    yield client
-    getattr(client, "close", lambda: None)()  # chromadb has it since 1.5
-    if not provider_of(request).is_isolated(daemon):
-        from tenacity import RetryError, Retrying, stop_after_attempt, stop_after_delay
-
-        # A failed cleanup does not fail the test: database names are never reused.
-        with suppress_unavailable(), contextlib.suppress(RetryError):
-            daemon.wait_ready()  # a test may have killed it
-            with clients.make_http(daemon.url) as admin:
-                # The attempts are limited as well, because a test may have frozen the clock.
-                for attempt in Retrying(
-                    stop=stop_after_delay(REMOVAL_S) | stop_after_attempt(REMOVAL_TRIES),
-                    wait=lambda _: Unpatched.urandom(1)[0] / 512,
-                    sleep=Unpatched.sleep,
-                ):
-                    with attempt:
-                        answer = admin.delete(f"{DATABASES}/{database}")
-                        if answer.status_code != httpx.codes.NOT_FOUND:  # the test has removed it
-                            answer.raise_for_status()
+@pytest.fixture(scope="session")
+def chroma_database(request: pytest.FixtureRequest, chroma: object) -> Iterator[ChromaDatabases]:
+    """Return a function that creates a database in the shared chroma: ``chroma_database("books")``. What is left of
+    them is dropped at the end of the run. See `pytest_neo_daemons.ChromaDatabase`."""
+    made = ChromaDatabases(behind(chroma, "chroma", request), provider_of(request).is_isolated)
+    yield made
+    made.close()
 
 
 @pytest.fixture
 def mlx_client(request: pytest.FixtureRequest, mlx: object) -> Iterator[Any]:
     """Return an `openai` client for the mlx server; without the openai package, an `httpx` client with its base URL."""
-    daemon = _behind(mlx, "mlx", request)
+    daemon = behind(mlx, "mlx", request)
     with clients.make_openai(daemon.env.get("OPENAI_BASE_URL", f"{daemon.url}/v1")) as client:
         yield client
 
 
-def _behind(made: object, name: str, request: pytest.FixtureRequest) -> Daemon:
+def behind(made: object, name: str, request: pytest.FixtureRequest) -> Daemon:
     """Return the daemon that a client connects to: what the fixture `name` returned, or the shared daemon if a project
     has overridden that fixture with something else."""
     if isinstance(made, Daemon):
@@ -196,7 +176,7 @@ def _behind(made: object, name: str, request: pytest.FixtureRequest) -> Daemon:
 @pytest.fixture
 def bridge_graph(request: pytest.FixtureRequest, bridge: object) -> Iterator[BridgeGraph]:
     """Return the bridge's graph database, to subscribe, send and await deliveries."""
-    daemon = _behind(bridge, "bridge", request)
+    daemon = behind(bridge, "bridge", request)
     missing = [variable for variable in (DATABASE_VARIABLE, DAEMON_DIR_VARIABLE) if variable not in daemon.env]
     if missing:
         pytest.fail(

@@ -127,6 +127,11 @@ class Daemon:
         return self._status.state == "external"
 
     @property
+    def skips_missing(self) -> bool:
+        """Whether tests are skipped if it is not installed (``neo_daemons_unavailable``)."""
+        return self._session.skips_missing
+
+    @property
     def pid(self) -> int | None:
         """Its current pid; None if it is not running or is external."""
         return self._now().pid
@@ -262,10 +267,14 @@ class Daemons(Mapping[str, Daemon]):
 
 
 def begin(daemon: Daemon) -> Daemon:
-    """Wait until a daemon is ready. The test fails, without a traceback, if it is not available."""
+    """Wait until a daemon is ready. If it is not available, the test fails, without a traceback. It is skipped instead
+    if something is not installed and the project wants that."""
     try:
         daemon.wait_ready()
         return daemon
     except (Unavailable, ControlError) as error:
         fault = str(error)
+        skips = isinstance(error, Unavailable) and error.missing and daemon.skips_missing
+    if skips:
+        pytest.skip(fault.partition("\n")[0])
     pytest.fail(fault, pytrace=False)  # not in the except clause: pytest would also show its error

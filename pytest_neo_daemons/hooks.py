@@ -12,7 +12,7 @@ from neo_daemons.control.client import ControlError
 from neo_daemons.interpreter import installed_modules
 from neo_daemons.state_dir import StateDirError
 
-from . import fixtures, workers
+from . import asynchronous, fixtures, workers
 from .choose import choose
 from .guard import HookFailures, guarded
 from .handles import Daemon
@@ -52,6 +52,8 @@ def activate(config: pytest.Config) -> None:
         raise pytest.UsageError(f"neo-daemons: cannot use {error.filename or 'a file'}: {error.strerror}") from None
     hook_failures, register = HookFailures(), config.pluginmanager.register
     session = choice.session
+    if session is not None:
+        session.skips_missing = options.skip_missing
     journal = JournalReader(session.state_dir.journal, choice.journal_from) if session is not None else None
     selection = Selection(choice.names, config)
     # Each hook is in only one of these, except `pytest_sessionfinish`, where the one registered last runs first.
@@ -77,6 +79,7 @@ def activate(config: pytest.Config) -> None:
         register(RunHooks(config, provider, selection, journal, summary, hook_failures), "neo_daemons_run")
     # Last, because it may raise: `RunHooks` then closes the session.
     register(fixtures, "neo_daemons_fixtures")
+    register(asynchronous.fixtures(config), "neo_daemons_async_fixtures")
     register(fixtures.of_daemons(choice.names), FIXTURES_OF_DAEMONS)
 
 

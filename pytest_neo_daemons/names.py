@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 BUILTINS = ("chroma", "bridge", "mlx")
-CLIENTS = ("chroma_client", "bridge_graph", "mlx_client", "new_daemon")
+CLIENTS = ("chroma_client", "chroma_async_client", "chroma_database", "bridge_graph", "mlx_client", "new_daemon")
 MARKER = "neo_daemons"
 FIXTURES_OF_DAEMONS = "neo_daemons_fixtures_of_daemons"
 """The plugin with the fixtures for the daemons of a run."""

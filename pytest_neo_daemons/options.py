@@ -48,6 +48,8 @@ class Options(NamedTuple):  # a dataclass would cost every run, even one without
     """State directory of a running supervisor; "" means the project's; None: start our own session."""
     urls: tuple[tuple[str, str], ...]
     export_env: bool
+    skip_missing: bool
+    """Skip tests whose daemon is not installed, instead of failing them."""
     seeds: tuple[int, float] = (0, 0.0)
     """How many bytes of sealed seeds are kept, and for how many seconds after their last use."""
     attach_place: str = "--neo-daemons-attach"
@@ -119,6 +121,11 @@ def add_options(parser: pytest.Parser) -> None:
         "set the environment variables that tell clients where the daemons are",
         type="bool",
         default=False,
+    )
+    parser.addini(
+        "neo_daemons_unavailable",
+        "what happens to tests whose daemon is not installed: fail or skip",
+        default="fail",
     )
 
 
@@ -193,6 +200,7 @@ def resolve(config: pytest.Config) -> Options:
         urls=tuple(named),
         export_env=flag(config, "neo_daemons_export_env"),
         seeds=(int(_number(config, "max_bytes", "kMGT")), _number(config, "max_days") * 86_400.0),
+        skip_missing=_word(config, "neo_daemons_unavailable", "fail", "skip") == "skip",
         attach_place=attach_place,
         urls_place=urls_place,
     )
@@ -208,6 +216,14 @@ def flag(config: pytest.Config, setting: str) -> bool:
         return bool(config.getini(setting))
     except (TypeError, ValueError, pytest.UsageError) as error:  # which of them depends on the version of pytest
         raise pytest.UsageError(f"{_place(config, setting)} {error}; use true or false") from None
+
+
+def _word(config: pytest.Config, setting: str, *words: str) -> str:
+    """Return the value of an ini setting that is one of these words."""
+    value = str(config.getini(setting))
+    if value not in words:
+        raise pytest.UsageError(f"{_place(config, setting)} {value!r:.80}: unknown value; use {' or '.join(words)}")
+    return value
 
 
 def _stated(config: pytest.Config, name: str) -> tuple[Any, str]:

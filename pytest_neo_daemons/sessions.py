@@ -37,7 +37,15 @@ CLOSE_S = 5.0
 
 
 class Unavailable(Exception):
-    """A daemon or the supervisor is not available; ``str()`` says why, with the end of the log."""
+    """A daemon or the supervisor is not available; ``str()`` says why, with the end of the log.
+
+    Args:
+        missing: a program is not installed, that of the daemon or of one that it waits for.
+    """
+
+    def __init__(self, why: str, *, missing: bool = False) -> None:
+        self.missing = missing
+        super().__init__(why)
 
 
 def says_all(error: Any) -> bool:
@@ -166,6 +174,8 @@ class Session(abc.ABC):
 
     ours = True
     """Whether the supervisor belongs to the run, so that tests may start, change and disturb its daemons."""
+    skips_missing = False
+    """Whether tests whose daemon is not installed are skipped instead of failing."""
 
     def __init__(self, state_dir: StateDir, names: Iterable[str]) -> None:
         self.state_dir = state_dir
@@ -249,7 +259,7 @@ class _LeasedSession(Session):
         tail = "".join(f"\n    {line}" for line in needed.log_tail)
         nothing = "" if needed.daemon.state == "external" else "\nits log is empty"
         log = f"\nthe end of its log:{tail}" if tail else nothing
-        raise Unavailable(f"{not_available(name)}: {needed.failure}{log}")
+        raise Unavailable(f"{not_available(name)}: {needed.failure}{log}", missing=needed.missing)
 
     def definition(self, name: str) -> Definition | None:
         if self._definitions is None:  # asked once: they do not change during the run
@@ -265,6 +275,10 @@ class OwnSession(_LeasedSession):
     def __init__(self, owned: Owned, names: Iterable[str], *, found: bool) -> None:
         super().__init__(owned.state_dir, names)
         self.reused = found
+        self.not_reused: str | None = None
+        """Why the daemons that an earlier run kept warm were not used, if there were any."""
+        self.unwatched: tuple[str, ...] = ()
+        """Daemons that run a program of the project and do not notice when its files change."""
         self.changes: list[Change] = []
         """What a warm session had to change for this run."""
         self.replaced = 0
@@ -359,7 +373,8 @@ class AttachedSession(Session):
                 why = f"it is {daemon.state}{f' ({daemon.detail})' if daemon.detail else ''}"
                 raise Unavailable(
                     f"{not_available(name)}: {why} in {self.state_dir.path}, and tests must not change an attached "
-                    f"supervisor; see: {self.state_dir.command(f'why {name}')}"
+                    f"supervisor; see: {self.state_dir.command(f'why {name}')}",
+                    missing=daemon.state == "unavailable",
                 )
             Unpatched.sleep(POLL_S)
 

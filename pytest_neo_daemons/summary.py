@@ -19,9 +19,10 @@ from .incidents import JournalReader
 from .reporting import PROPERTY, TITLE
 from .sessions import OwnSession, suppress_unavailable
 
-WARM = (
-    "kept warm by an earlier run and still running the code it was started with; run without --neo-daemons-keep to "
-    "start the current code"
+WARM = "kept warm by an earlier run"
+OLD_CODE = (
+    "{} may run old code, as nothing in its definition names files to `watch`: run without --neo-daemons-keep to start "
+    "the current code"
 )
 
 
@@ -58,8 +59,8 @@ class Summary:
         if not self._session.ours:
             down = "".join(f"; {line}" for line in not_up(self._names, self._session.client.status()))
             return f"neo-daemons: {names}, attached to the supervisor of {self._session.state_dir.path}{down}"
-        reused = isinstance(self._session, OwnSession) and self._session.reused
-        return f"neo-daemons: {names}, started on demand{f'; {WARM}' if reused else ''}"
+        remark = _warmth(self._session) if isinstance(self._session, OwnSession) else None
+        return f"neo-daemons: {names}, started on demand{f'; {remark}' if remark else ''}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -141,6 +142,15 @@ class Summary:
         for name, needed_by in with_needs(shown, needs).items():
             if name in final and name not in shown:
                 yield describe(final[name], needed_by)
+
+
+def _warmth(session: OwnSession) -> str | None:
+    """Return what the header says of daemons that an earlier run kept warm; None if there were none."""
+    if session.not_reused is not None:
+        return f"those kept warm by an earlier run were not used: {session.not_reused}"
+    if not session.reused:
+        return None
+    return f"{WARM}; {OLD_CODE.format(', '.join(session.unwatched))}" if session.unwatched else WARM
 
 
 def _line(daemon: DaemonStatus, starts: int, *, ours: bool) -> str:

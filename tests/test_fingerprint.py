@@ -77,6 +77,7 @@ def test_another_program_changes_the_fingerprint(change: dict[str, Any]) -> None
         {"requires": ("db",)},
         {"exports": {"A": "1"}},
         {"url": "http://${host}"},
+        {"watch": ("*.py",)},
         {"enabled": False},
     ],
     ids=str,
@@ -85,6 +86,11 @@ def test_a_policy_that_a_living_daemon_can_take_over_does_not(change: dict[str, 
     changed = msgspec.structs.replace(DEFINITION, **change)
     assert changed != DEFINITION
     assert fingerprint(changed, LAUNCH) == fingerprint(DEFINITION, LAUNCH)
+
+
+def test_fingerprints_stay_the_same_from_version_to_version() -> None:
+    """Otherwise an update would restart every daemon."""
+    assert fingerprint(DEFINITION, LAUNCH) == "6cf86057580210e1"
 
 
 def test_a_note_or_another_way_of_making_it_does_not_change_the_fingerprint() -> None:

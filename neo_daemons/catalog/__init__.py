@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 
+import msgspec
+
 from neo_daemons.config.project import Project
 from neo_daemons.definitions import CannotRun, Definition, Launch
 
@@ -16,7 +18,20 @@ MODULES: Mapping[str, str] = {"chroma": "chroma", "bridge": "bridge", "mlx": "ml
 
 
 def resolve(definition: Definition, project: Project) -> Launch | CannotRun:
-    """Return how to run `definition` on this machine: by its own command, or as the catalog finds it."""
+    """Return how to run `definition` on this machine, with digests of the files that it watches."""
+    launch = _locate(definition, project)
+    if not definition.watch or isinstance(launch, CannotRun):
+        return launch
+    from neo_daemons.watched import CannotWatch, digests
+
+    try:
+        return msgspec.structs.replace(launch, watched=digests(definition.watch, project.root))
+    except CannotWatch as error:
+        return CannotRun(reason=f"watch: {error}", remedy=f"correct daemons.{definition.name}.watch", missing=False)
+
+
+def _locate(definition: Definition, project: Project) -> Launch | CannotRun:
+    """Return how to run `definition`: by its own command, or as the catalog finds it."""
     if definition.builtin is None or definition.command:
         return Launch(command=definition.command)
     found: Launch | CannotRun = import_module(f"{__name__}.{MODULES[definition.builtin]}").locate(definition, project)

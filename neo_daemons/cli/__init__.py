@@ -95,6 +95,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
             from .snapshot import run as copy_data
 
             return copy_data
+        case "sessions":
+            from .sessions import sessions
+
+            return sessions
         case "health":
             from .health import health
 

@@ -188,6 +188,13 @@ def _restore(command: _Parser) -> None:
     _wait(command, WAIT_S, "maximum time to wait for the daemon to stop, and to start again (default: 600)")
 
 
+def _sessions(command: _Parser) -> None:
+    command.add_argument("names", nargs="*", metavar="NAME", help="name of a session (default: all)")
+    what = command.add_mutually_exclusive_group()
+    what.add_argument("--end", action="store_true", help="end them, with their daemons and data")
+    what.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _wait(command: _Parser, default: float, text: str) -> None:
     command.add_argument("--wait", type=_seconds, default=default, metavar="SECONDS", help=text)
 
@@ -217,6 +224,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
         "stop processes that an earlier supervisor left behind; list those whose ownership is unproven",
         _no_more,
     ),
+    "sessions": ("list the test sessions that `pytest --neo-daemons-keep` keeps warm, or end them", _sessions),
 }
 """Name → what it does, and the function that adds its options."""
 

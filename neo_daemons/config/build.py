@@ -7,7 +7,7 @@ error would be reported as several.
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,15 @@ def _define(name: str, table: dict[str, Any], reader: Reader, paths: PathResolve
     before = len(reader.faults)
     builtin = BUILTINS.get(name)
     options: dict[str, str] = {}
+    file: dict[str, Any] = {}
     own = dict(table)
     if builtin is not None:
         for option, meaning in builtin.options.items():
             if option in own:
                 options[option] = _option(name, option, own.pop(option), meaning, reader, paths)
-    known = {**_keys(), **(builtin.options if builtin else {})}
+        if builtin.stated_elsewhere is not None and "settings" in own:
+            file = _file(name, own, builtin.stated_elsewhere, reader)
+    known = {**_keys(), **_own_keys(builtin)}
     stated: Settings = reader.convert(own, Settings, f"daemons.{name}", known)
     if len(reader.faults) > before:
         ports = _ports(stated, None)
@@ -94,9 +97,10 @@ def _define(name: str, table: dict[str, Any], reader: Reader, paths: PathResolve
     _check_keys(name, own, settings, reader)
     if settings.external and not check_url(reader, name, "external", settings.external):
         return None
-    definition = _definition(name, own, settings, builtin, options)
+    definition = msgspec.structs.replace(_definition(name, own, settings, builtin, options), settings=file)
     check_places(reader, definition)
     check_probes(reader, definition)
+    paths.check_watch(definition)
     return paths.resolve(_bracketed(definition))
 
 
@@ -104,6 +108,47 @@ def _define(name: str, table: dict[str, Any], reader: Reader, paths: PathResolve
 def _keys() -> dict[str, Any]:
     """Return the keys that every daemon can have."""
     return {field.encode_name: field for field in msgspec.structs.fields(Settings)}
+
+
+def _own_keys(builtin: Builtin | None) -> dict[str, Any]:
+    """Return the keys that only this built-in daemon can have."""
+    if builtin is None:
+        return {}
+    return {**builtin.options, **({"settings": ""} if builtin.stated_elsewhere is not None else {})}
+
+
+def _file(name: str, own: dict[str, Any], elsewhere: Mapping[str, str], reader: Reader) -> dict[str, Any]:
+    """Take the table ``settings`` out of a daemon's table and return it. The program itself refuses unknown keys.
+
+    Args:
+        elsewhere: keys that it must not have, with the keys of the daemon that state them.
+    """
+    stated = own.pop("settings")
+    if not isinstance(stated, dict):
+        remedy = "use a table, e.g. { allow_reset = true }"
+        reader.fault_of(name, "settings", stated, "expected a table", remedy)
+        return {}
+    for key in ("command", "external"):
+        if own.get(key):
+            reader.fault_of(name, "settings", UNSET, f"has no effect together with {key}", "remove one of the two")
+    for key, instead in elsewhere.items():
+        if key in stated:
+            remedy = f"remove it, and set daemons.{name}.{instead}"
+            reader.fault_of(name, f"settings.{key}", stated[key], f"is set by daemons.{name}.{instead}", remedy)
+    for place, value in _leaves("settings", stated):
+        if not isinstance(value, str | int | float):
+            reader.fault_of(name, place, value, "dates are not supported", "put it in quotes")
+    return stated
+
+
+def _leaves(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the values in nested tables and lists, each after its place."""
+    if isinstance(value, dict | list):
+        items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
+        for step, item in items:
+            yield from _leaves(join(place, step), item)
+    else:
+        yield place, value
 
 
 def _option(name: str, option: str, value: Any, meaning: str, reader: Reader, paths: PathResolver) -> str:
@@ -131,7 +176,7 @@ def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: Reader) -> None:
     """Check that no required key is missing and no two keys contradict each other."""
-    for other in ("command", "port", "ports"):
+    for other in ("command", "port", "ports", "watch"):
         if settings.external and own.get(other):
             reader.fault_of(
                 name, other, own[other], "not allowed for an external daemon", "remove it, or remove external"
@@ -183,6 +228,7 @@ def _definition(
         max_runtime_s=settings.max_runtime_s,
         max_rss_bytes=settings.max_rss_bytes,
         enabled=settings.enabled,
+        watch=settings.watch,
     )
 
 

@@ -42,6 +42,9 @@ class Builtin(Struct, frozen=True, kw_only=True):
     """Environment variables with which it logs errors only, for test sessions."""
     by_default: bool = True
     """Whether a project without a configuration runs it."""
+    stated_elsewhere: Mapping[str, str] | None = None
+    """Keys that its table ``settings``, which becomes the configuration file of its program, must not have, because
+    other keys of the daemon state them → those. None: it has no such table."""
 
 
 def _chroma(options: Mapping[str, str]) -> dict[str, Any]:
@@ -113,7 +116,12 @@ def _neural_link(options: Mapping[str, str]) -> dict[str, Any]:
 
 
 BUILTINS: Mapping[str, Builtin] = {
-    "chroma": Builtin(settings=_chroma, preferred_port=8000, quiet={"RUST_LOG": "error"}),
+    "chroma": Builtin(
+        settings=_chroma,
+        preferred_port=8000,
+        quiet={"RUST_LOG": "error"},
+        stated_elsewhere={"port": "port", "listen_address": "host", "persist_path": "data_dir"},
+    ),
     "bridge": Builtin(
         settings=_bridge,
         options={"home": NEO_HOME, "database": "path of the graph database (created if missing)"},

@@ -11,7 +11,7 @@ from neo_daemons.definitions import Definition, Port
 from neo_daemons.references import names, texts
 from neo_daemons.state_dir import StateDir
 
-from .builtins import BUILTINS
+from .builtins import BUILTINS, HTTP_URL
 
 
 def without_data_options(name: str, table: dict[str, Any]) -> dict[str, Any]:
@@ -29,7 +29,10 @@ def isolate(definition: Definition, state: StateDir, environ: Mapping[str, str])
     """
     if definition.external:
         return definition
-    own = (definition.command, definition.env, definition.url)
+    url = definition.url
+    if definition.command and url == HTTP_URL:
+        url = None  # the default of a built-in daemon says nothing of a program that takes its place
+    own = (definition.command, definition.env, url)
     referred = {name for _, text in texts(own) for name in names(text)}
     first = next(iter(definition.ports), None)
     if "port" in referred:

@@ -10,6 +10,7 @@ import msgspec
 from neo_daemons.definitions import AnyProbe, Definition, FileProbe
 from neo_daemons.paths import holds, real_path
 from neo_daemons.references import escape, expand
+from neo_daemons.watched import CannotWatch, Pattern
 
 from .checks import probes
 from .reader import Reader
@@ -65,6 +66,16 @@ class PathResolver:
             found = ((place, probe) for place, probe in probes(definition) if place.startswith(key))
             changes[key] = tuple(self._resolve_probe(name, place, probe) for place, probe in found)
         return msgspec.structs.replace(definition, **changes)
+
+    def check_watch(self, definition: Definition) -> None:
+        """Check that each pattern of watched files names a file."""
+        for number, text in enumerate(definition.watch):
+            try:
+                if next(Pattern(text, self._root).files(), None) is None:
+                    raise CannotWatch(f"no file in {self._root} matches it")
+            except CannotWatch as error:
+                remedy = "correct it, or create the file"
+                self._reader.fault_of(definition.name, f"watch[{number}]", text, str(error), remedy)
 
     def _resolve_probe(self, name: str, place: str, probe: AnyProbe) -> AnyProbe:
         if not isinstance(probe, FileProbe):

@@ -38,6 +38,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_runtime_s: Seconds | None = None
     max_rss_bytes: Bytes | None = None
     enabled: bool = True
+    watch: tuple[Text, ...] = ()
 
 
 class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

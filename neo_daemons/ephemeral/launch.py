@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from neo_daemons import interpreter
-from neo_daemons.control.client import Client, ControlError
+from neo_daemons.control.client import Client
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change
 from neo_daemons.supervision.platform import Lock, Platform, Process, SpawnSpec, current_platform
@@ -21,15 +23,15 @@ from . import session as sessions
 from .clear import end_what_is_left
 from .session import Owner, SessionRecord
 from .standby import Standby
+from .surroundings import environment
+from .warm import ENDED_S, POLL_S, stop_supervisor
 
 if TYPE_CHECKING:
     from neo_daemons.config.project import Configuration
 
-POLL_S = 0.01
-ENDED_S = 30.0
-"""How long to wait for a supervisor to stop. It needs the grace periods of its daemons."""
 LOCK_S = 2.0
 """How long to wait for the lock of a warm session, which may just be ending. One that stays locked is in use."""
+IN_USE = "another run is using them"
 
 
 def import_all() -> None:
@@ -56,6 +58,8 @@ class Owned:
         self._platform = platform
         self.keep_s = 0.0
         """How long the supervisor keeps running after the run, in seconds."""
+        self.not_reused: str | None = None
+        """Why the session that was kept warm for the project was not used; None if it was, or there was none."""
         self._env: dict[str, str] = {}
         self._record: SessionRecord | None = None
         self._supervisor: Process | None = None
@@ -69,14 +73,15 @@ class Owned:
         """
         self.keep_s = keep_s if places.is_warm(self.state_dir) else 0.0
         # The environment as it is now: a supervisor that replaces another during a test gets the same environment.
-        self._env = sessions.environment(os.environ)
+        self._env = environment(os.environ)
         owner = Owner(os.getpid(), self._platform.own_identity())
         self._record = sessions.new(configuration, owner, keep_s=self.keep_s)
         try:
             if presence(self.state_dir) is Presence.RUNNING:
-                kept = sessions.read(self.state_dir)
-                if kept is not None and kept.surroundings == self._record.surroundings:
+                self.not_reused = sessions.differences(sessions.read(self.state_dir), self._record, self._env)
+                if self.not_reused is None:
                     return True
+                self._record = msgspec.structs.replace(self._record, replaced=self.not_reused)
                 self._end_other()
             if self.state_dir.path.exists():
                 end_what_is_left(self.state_dir, self._platform)
@@ -96,16 +101,11 @@ class Owned:
         return False
 
     def _end_other(self) -> None:
-        with contextlib.suppress(ControlError):
-            Client(self.state_dir).shutdown()
-        deadline = Unpatched.monotonic() + ENDED_S
-        while presence(self.state_dir) is Presence.RUNNING:
-            if Unpatched.monotonic() > deadline:
-                raise StateDirError(
-                    f"the supervisor kept warm in {self.state_dir.path} must be replaced but does not stop; "
-                    "try again, or run without --neo-daemons-keep"
-                )
-            Unpatched.sleep(POLL_S)
+        if not stop_supervisor(self.state_dir):
+            raise StateDirError(
+                f"the supervisor kept warm in {self.state_dir.path} must be replaced but does not stop; "
+                "try again, or run without --neo-daemons-keep"
+            )
 
     def set_up(self, client: Client) -> list[Change]:
         """Give the definitions of this session to a supervisor that was kept warm. Return what changed."""
@@ -197,6 +197,7 @@ def own(root: Path, source: Path | None, *, warm: bool, standby: Standby | None 
         StateDirError: there is no usable directory for it.
     """
     platform = current_platform()
+    not_reused = None
     if warm:
         state_dir = places.warm(root, source)
         lock = _lock(state_dir, platform)
@@ -204,11 +205,14 @@ def own(root: Path, source: Path | None, *, warm: bool, standby: Standby | None 
             if standby is not None:
                 standby.close()
             return Owned(state_dir, lock, platform)
+        not_reused = IN_USE
     while True:
         state_dir = standby.state_dir if standby is not None else places.new()
         lock = platform.lock(places.lock_of(state_dir))
         if lock is not None:
-            return Owned(state_dir, lock, platform, standby)
+            owned = Owned(state_dir, lock, platform, standby)
+            owned.not_reused = not_reused
+            return owned
         standby = None
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from neo_daemons.state_dir import StateDir, StateDirError, is_text
 from neo_daemons.unpatched import Unpatched
 
-PATTERNS = ("run-*", "warm-*")
+WARM = "warm-*"
+PATTERNS = ("run-*", WARM)
 """The names of sessions."""
 
 

@@ -17,9 +17,11 @@ from neo_daemons.definitions import Definition
 from neo_daemons.files import read_regular, write_struct, write_whole
 from neo_daemons.records import AnyPid, Identity
 from neo_daemons.state_dir import StateDir
+from neo_daemons.unpatched import Unpatched
 from neo_daemons.version import VERSION
 
-from .places import digest, is_warm
+from .places import is_warm
+from .surroundings import differing, digests, environment
 
 if TYPE_CHECKING:
     from neo_daemons.supervision.platform import Lock, Platform
@@ -28,9 +30,15 @@ FILE = "session.json"
 WANTED = "wanted.json"
 """The file with the names of the daemons that a supervisor starts before it serves the control API."""
 MAX_BYTES = 1 << 28
-VOLATILE = ("PYTEST_", "COV_CORE_", "COVERAGE_", "TERM", "SSH_", "XDG_SESSION", "NEO_DAEMONS_")
-VOLATILE_NAMES = frozenset({"_", "COLUMNS", "LINES", "OLDPWD", "PWD", "SHLVL", "WINDOWID"})
-"""Variables that differ from run to run and that no daemon should depend on."""
+LABELS = {
+    "version": "the version of neo-daemons",
+    "python": "the Python interpreter",
+    "source": "the configuration file",
+    "cache": "the cache directory",
+    "root": "the root directory",
+}
+"""What must be the same for a session that was kept warm to be used again, besides the environment."""
+UNREADABLE = "its file is missing, or another version has written it"
 
 
 class Owner(Struct, frozen=True):
@@ -55,13 +63,11 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     """How long to keep running after the last lease, in seconds."""
     version: str = VERSION
     python: str = sys.executable
-    environment: str = ""
-    """Digest of the environment variables."""
-
-    @property
-    def surroundings(self) -> tuple[str | None, ...]:
-        """What must be unchanged for a supervisor that was kept warm to be reused."""
-        return (self.root, self.cache, self.source, self.version, self.python, self.environment)
+    salt: str = ""
+    environment: dict[str, str] = {}
+    """The environment variables of the owner, with a digest of the value of each."""
+    replaced: str | None = None
+    """Why it was started although a session of the project was kept warm; None if there was none."""
 
 
 def new(configuration: Configuration, owner: Owner, *, keep_s: float = 0.0) -> SessionRecord:
@@ -75,15 +81,28 @@ def new(configuration: Configuration, owner: Owner, *, keep_s: float = 0.0) -> S
         parallel=configuration.parallel,
         owner=owner,
         keep_s=keep_s,
-        environment=digest(environment(project.environ)),
+        salt=(salt := Unpatched.urandom(16).hex()),
+        environment=digests(project.environ, salt),
     )
 
 
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that daemons of a session inherit."""
-    return {
-        name: value for name, value in environ.items() if name not in VOLATILE_NAMES and not name.startswith(VOLATILE)
-    }
+def differences(kept: SessionRecord | None, new: SessionRecord, environ: Mapping[str, str]) -> str | None:
+    """Return why a run cannot use a session that was kept warm; None if it can.
+
+    Args:
+        kept: that session; None if its file cannot be read.
+        new: the session that the run would create.
+        environ: the environment of the run.
+    """
+    if kept is None:
+        return UNREADABLE
+    found = []
+    for field, label in LABELS.items():
+        before, after = getattr(kept, field), getattr(new, field)
+        if before != after:
+            found.append(f"{label} changed ({before or 'none'} → {after or 'none'})")
+    found += differing(kept.environment, digests(environ, kept.salt))
+    return "; ".join(found) or None
 
 
 def configuration(record: SessionRecord, state_dir: StateDir) -> Configuration:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from neo_daemons.definitions import Launch, fingerprint
+from neo_daemons.files import write_whole
 from neo_daemons.records import DaemonRecord
 from neo_daemons.references import expand, expand_all
 from neo_daemons.state_dir import StateDirLost
@@ -139,6 +140,8 @@ async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], Non
     values = slot.values()
     for stale in launch.stale_files:
         Path(expand(stale, values)).unlink(missing_ok=True)
+    for path, content in launch.files.items():
+        write_whole(Path(expand(path, values)), expand(content, values).encode(), mode=0o600)
     progress(None)
 
     # From here to the spawn nothing waits, to keep the time between check and use short.

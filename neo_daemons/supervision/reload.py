@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from neo_daemons.definitions import CannotRun, Definition, Launch, fingerprint
 from neo_daemons.status import Change, EventName
+from neo_daemons.watched import changed, in_words
 
 from .daemon import SupervisedDaemon
 from .fleet import Fleet, is_down, stop_in_order
@@ -48,12 +49,26 @@ def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) 
     launch = resolve(new)
     if isinstance(launch, Launch):
         if _fingerprint(current, resolve) != fingerprint(new, launch):
-            return Change(name=new.name, action="replace", reason=f"{differing or 'the installed program'} changed")
+            return Change(name=new.name, action="replace", reason=_what_changed(current, differing, launch))
     elif differing:
         return Change(name=new.name, action="replace", reason=f"{differing} changed")
+    elif not launch.missing:
+        return Change(name=new.name, action="replace", reason=launch.reason)
     if differing:
         return Change(name=new.name, action="apply", reason=f"{differing} changed; no restart needed")
     return Change(name=new.name, action="keep", reason="unchanged")
+
+
+def _what_changed(daemon: SupervisedDaemon, differing: str, launch: Launch) -> str:
+    """Return why the current run has another fingerprint than the one that would be started.
+
+    Args:
+        differing: the fields of the definition that differ.
+    """
+    files = changed(daemon.launch.watched, launch.watched) if daemon.launch is not None else []
+    if files and not differing:
+        return in_words(files)
+    return f"{differing or 'the installed program'} changed"
 
 
 def _fingerprint(daemon: SupervisedDaemon, resolve: Resolve) -> str | None:

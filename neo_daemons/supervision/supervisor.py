@@ -98,6 +98,8 @@ class Supervisor:
         """URL of the control API over TCP, if it is served."""
         self.started_at = time.time()
         self.stopping = False
+        self.remark: str | None = None
+        """A problem of whoever uses this supervisor, for its status."""
         self.inhibitors: dict[int, str | None] = {}
         """Clients that inhibit recycling: of one daemon, or (None) of all."""
         self.on_remade: Callable[[], None] = lambda: None
@@ -350,7 +352,11 @@ class Supervisor:
                 config=self.config,
                 url=self.url,
                 stopping=self.stopping,
-                warning=self.upkeep.warning or holds.warning or self._log_keeper.warning or journal.fault,
+                warning=self.upkeep.warning
+                or holds.warning
+                or self._log_keeper.warning
+                or journal.fault
+                or self.remark,
             ),
             daemons=tuple(map(self.status_of, daemons)),
         )

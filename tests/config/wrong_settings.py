@@ -30,7 +30,7 @@ UNKNOWN_KEYS = {
         API + "x = 1",
         "daemons.api.x = 1: unknown key; remove it, or use one of: after, command, cwd, data_dir, enabled, env, "
         "exports, external, host, live, log, max_rss_bytes, max_runtime_s, port, ports, ready, requires, restart, "
-        "start_grace_s, stop, url",
+        "start_grace_s, stop, url, watch",
     ),
     "of a built-in": ("[daemons.chroma]\nprot = 1", "daemons.chroma.prot = 1: unknown key; did you mean 'port'?"),
     "an option of a built-in": (
@@ -48,7 +48,7 @@ UNKNOWN_KEYS = {
     "of a probe": (HTTP + ', pth = "/" }', "daemons.api.ready.pth = '/': unknown key; did you mean 'path'?"),
     "of a daemon, a table": (
         API + "[daemons.api.x]",
-        "daemons.api.x = {}: unknown key; remove it, or use one of: after, …, url",
+        "daemons.api.x = {}: unknown key; remove it, or use one of: after, …, watch",
     ),
     "of the second probe": (
         API + 'port = 1\nlive = [{ type = "http" }, { type = "tcp", path = "/" }]',

@@ -30,7 +30,7 @@ def test_without_the_flag_tests_that_need_daemons_skip_and_nothing_is_imported_s
     )
     outcome = inner.run("--strict-markers", on=False)
     assert outcome.code == 0
-    assert outcome.counts() == {"passed": 1, "skipped": 10}, outcome.text
+    assert outcome.counts() == {"passed": 1, "skipped": 12}, outcome.text
     said = messages(outcome)
     assert said.pop("test_plain") == ""
     assert [text for text in said.values() if not text.startswith(f"{REASON}\n")] == []
@@ -46,7 +46,7 @@ def test_without_the_flag_required_daemons_are_an_error(inner: Inner) -> None:
     inner.copy("off.py", "test_off.py")
     outcome = inner.run("-o", "neo_daemons_required=true", on=False)
     assert outcome.code == 1
-    assert outcome.counts() == {"error": 10, "passed": 1}, outcome.text
+    assert outcome.counts() == {"error": 12, "passed": 1}, outcome.text
     assert all(REASON in text and "neo_daemons_required" in text for text in messages(outcome).values() if text)
 
 

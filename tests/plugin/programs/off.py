@@ -34,6 +34,14 @@ def test_chroma_client(chroma_client):
     pass
 
 
+def test_chroma_database(chroma_database):
+    pass
+
+
+def test_chroma_async_client(chroma_async_client):
+    pass
+
+
 def test_mlx_client(mlx_client):
     pass
 

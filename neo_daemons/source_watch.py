@@ -1,0 +1,163 @@
+"""Restarts the daemons of a `serve` when the files that their definitions watch have changed.
+
+watchfiles reports that something has changed below a directory; the digests of the files decide whether a daemon runs
+old code. It is imported when a daemon watches something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from .definitions import Definition
+from .status import Cause, EventName
+from .supervision import faults
+from .supervision.daemon import SupervisedDaemon
+from .supervision.jobs import Job
+from .supervision.machine import ALIVE, Event, State
+from .supervision.supervisor import Supervisor
+from .watched import CannotWatch, Pattern, changed, digests, in_words, is_left_out
+
+QUIET_MS, LONGEST_MS = 100, 1000
+"""A restart follows when nothing has changed for this long: an editor or git writes several files. It follows after
+`LONGEST_MS` in any case."""
+RETRY_S = 0.5
+"""How often it is tried to restart a daemon that must not be restarted yet."""
+WAITING = frozenset({State.BACKOFF, State.PARKED, State.UNAVAILABLE})
+"""States of a daemon that failed, perhaps because of the old files."""
+DOWN = frozenset({State.STOPPED, State.HELD, State.EXTERNAL})
+
+
+class SourceWatch:
+    """Watches the files of a supervisor's daemons.
+
+    Args:
+        root: the directory that patterns are relative to.
+        remedy: returns the command that installs watchfiles.
+    """
+
+    def __init__(self, supervisor: Supervisor, root: Path, remedy: Callable[[], str]) -> None:
+        self._supervisor = supervisor
+        self._root = root
+        self._remedy = remedy
+        self._job = Job(self._failed)
+        self._noted: dict[str, str] = {}
+        """Daemon → what was last said of it in the journal."""
+
+    def begin(self, definitions: tuple[Definition, ...]) -> None:
+        """Begin to watch what these definitions name, and nothing else."""
+        self._supervisor.remark = None
+        self._noted.clear()
+        self._job.cancel()
+        watching = {definition.name: definition.watch for definition in definitions if definition.watch}
+        if not watching:
+            return
+        try:
+            import watchfiles
+        except ImportError:
+            why = "watchfiles is not installed, so serve does not restart daemons when their files change"
+            self._give_up(watching, f"{why}; run: {self._remedy()}")
+            return
+        try:
+            patterns = [Pattern(text, self._root) for texts in watching.values() for text in texts]
+        except CannotWatch as error:  # from a definition that no file states
+            self._give_up(watching, str(error))
+            return
+        directories = sorted({pattern.base for pattern in patterns if pattern.base.is_dir()})
+        if directories:
+            self._job.begin(self._watch(watchfiles.awatch, watching, patterns, directories))
+
+    async def stop(self) -> None:
+        """Stop watching."""
+        await self._job.stop()
+
+    def _give_up(self, watching: Iterable[str], why: str) -> None:
+        self._supervisor.remark = why
+        for name in watching:
+            self._note(name, EventName.FILES_NOT_WATCHED, why)
+
+    def _failed(self, error: Exception) -> None:
+        """Report that the system does not let us watch; no inotify watches may be left."""
+        faults.report("watching files", error)
+        watching = [daemon.name for daemon in self._supervisor.daemons.values() if daemon.definition.watch]
+        self._give_up(watching, f"files are no longer watched, so changes restart nothing: {faults.describe(error)}")
+
+    async def _watch(
+        self,
+        awatch: Any,
+        watching: dict[str, tuple[str, ...]],
+        patterns: list[Pattern],
+        directories: list[Path],
+    ) -> None:
+        def concerns_us(change: object, path: str) -> bool:
+            return any(pattern.matches(path) or _may_hold(pattern, path) for pattern in patterns)
+
+        await self._look(watching)  # at what has changed before we watch
+        async for _ in awatch(
+            *directories, watch_filter=concerns_us, step=QUIET_MS, debounce=LONGEST_MS, ignore_permission_denied=True
+        ):
+            await self._look(watching)
+
+    async def _look(self, watching: dict[str, tuple[str, ...]]) -> None:
+        """Restart the daemons that run old code, as soon as they may be restarted."""
+        present: dict[str, dict[str, str]] = {}
+        for name, patterns in watching.items():
+            try:
+                present[name] = await asyncio.to_thread(digests, patterns, self._root)
+                self._noted.pop(name, None)
+            except CannotWatch as error:
+                self._note(name, EventName.FILES_NOT_WATCHED, str(error))
+        while True:
+            present = {name: files for name, files in present.items() if not self._is_settled(name, files)}
+            if not present:
+                return
+            await asyncio.sleep(RETRY_S)
+
+    def _is_settled(self, name: str, files: dict[str, str]) -> bool:
+        """Restart a daemon if it runs with other files than these and may be restarted. Return whether nothing is left
+        to do for it."""
+        supervisor = self._supervisor
+        daemon = supervisor.daemons.get(name)
+        if daemon is None or supervisor.stopping or daemon.state in DOWN:
+            return True
+        before = daemon.launch.watched if daemon.launch is not None else {}
+        differing = changed(before, files)
+        if not differing:
+            return True
+        if name in supervisor.fleet.changing or daemon.state not in ALIVE | WAITING:
+            return False
+        words = in_words(differing)
+        if not daemon.watcher.may_recycle():
+            self._note(name, EventName.FILES_CHANGED, f"{words}; not restarted while it is on hold or tests use it")
+            return False
+        self._note(name, EventName.FILES_CHANGED, words)
+        _restart(daemon, words)
+        return True
+
+    def _note(self, name: str, event: EventName, detail: str) -> None:
+        daemon = self._supervisor.daemons.get(name)
+        if daemon is not None and self._noted.get(name) != detail:
+            self._noted[name] = detail
+            daemon.slot.note(event, detail)
+
+
+def _restart(daemon: SupervisedDaemon, why: str) -> None:
+    if daemon.state in ALIVE:
+        daemon.condemn(Cause.RECYCLED, f"recycled: {why}")
+    else:
+        daemon.order(Event.START, f"tried again: {why}", Cause.RECYCLED)
+
+
+def _may_hold(pattern: Pattern, path: str) -> bool:
+    """Return whether a path below the base of a pattern may be a directory that was moved with its files."""
+    below = Path(path)
+    if not below.is_relative_to(pattern.base) or (below.exists() and not below.is_dir()):
+        return False
+    place = pattern.base
+    for name in below.relative_to(pattern.base).parts:
+        if is_left_out(str(place), name):
+            return False
+        place /= name
+    return True

@@ -1,0 +1,110 @@
+"""Tests whose daemon is not installed: they fail, or are skipped if the project says so; nothing else is skipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Project
+
+from .inner import MODES, PARALLEL, Inner, messages, refused, results
+
+TESTS = """
+    import unittest
+
+    import pytest
+
+    def test_missing(bridge): pass
+
+    def test_missing_again(bridge_graph): pass
+
+    def test_waits_for_it(api): pass
+
+    @pytest.mark.neo_daemons("bridge")
+    def test_marked(): pass
+
+    def test_looked_up(neo_daemons):
+        neo_daemons["bridge"]
+
+    def test_new(new_daemon):
+        new_daemon("bridge")
+
+    @pytest.mark.neo_daemons("bridge")
+    class TestOld(unittest.TestCase):
+        def test_old(self): pass
+
+    def test_broken(broken): pass
+
+    def test_fine(fine): pass
+
+    def test_plain(): pass
+"""
+MISSING = {"test_missing", "test_missing_again", "test_waits_for_it", "test_marked", "test_looked_up", "test_new"}
+SKIP = "[pytest]\nneo_daemons_unavailable = skip\n"
+
+
+def configure(inner: Inner) -> None:
+    inner.configure(
+        bridge={"home": "nowhere"},
+        api=inner.toy(requires=["bridge"]),
+        broken=inner.toy("exit=3", "write=no treasure here"),
+        fine=inner.toy(),
+    )
+    inner.write("test_some.py", TESTS)
+
+
+@MODES
+def test_tests_whose_daemon_is_not_installed_are_skipped_if_the_project_says_so(
+    inner: Inner, mode: tuple[str, ...]
+) -> None:
+    configure(inner)
+    inner.write("pytest.ini", SKIP)
+    outcome = inner.run("-rs", *mode)
+    skipped = {name for name, result in results(outcome).items() if result == "skipped"}
+    assert skipped == {*MISSING, "test_old"}, outcome.text
+    assert outcome.counts() == {"skipped": 7, "error": 1, "passed": 2}, outcome.text
+    said = messages(outcome)
+    assert "bridge is not available: " in said["test_missing"]
+    assert "nowhere" in said["test_missing"]
+    assert "api is not available: it waits for bridge, which failed: " in said["test_waits_for_it"]
+    assert "no treasure here" in said["test_broken"]
+
+
+def test_tests_whose_daemon_is_not_installed_fail_by_default(inner: Inner) -> None:
+    configure(inner)
+    outcome = inner.run()
+    bad = {name for name, result in results(outcome).items() if result in ("error", "failed")}
+    assert bad == {*MISSING, "test_old", "test_broken"}, outcome.text
+    assert "skipped" not in outcome.counts(), outcome.text
+
+
+def test_a_missing_daemon_of_an_attached_supervisor_is_skipped_too(inner: Inner, tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    project = Project(tmp_path / "served")
+    project.configure(bridge={"home": "nowhere"}, gone=inner.toy("exit=3", restart="never"))
+    try:
+        project.serve()
+        project.reaches("bridge", "unavailable")
+        project.reaches("gone", "parked")
+        inner.write("pytest.ini", SKIP)
+        inner.write("test_some.py", "def test_missing(bridge): pass\ndef test_gone(gone): pass\n")
+        outcome = inner.run("--neo-daemons-attach", str(project.state.path), on=False)
+        assert results(outcome) == {"test_missing": "skipped", "test_gone": "error"}, outcome.text
+    finally:
+        project.close()
+
+
+def test_another_word_is_a_usage_error(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("pytest.ini", "[pytest]\nneo_daemons_unavailable = perhaps\n")
+    inner.write("test_some.py", "def test_api(api): pass\n")
+    refused(inner, inner.run(*PARALLEL), ("pytest.ini: neo_daemons_unavailable = 'perhaps'", "use fail or skip"))
+
+
+@pytest.mark.parametrize("word", ["fail", "skip"])
+def test_without_the_flag_the_setting_changes_nothing(inner: Inner, word: str) -> None:
+    inner.configure(api=inner.toy())
+    inner.write("test_some.py", "def test_api(api): pass\n")
+    outcome = inner.run("-o", f"neo_daemons_unavailable={word}", on=False)
+    assert outcome.counts() == {"skipped": 1}, outcome.text
