@@ -29,6 +29,7 @@ from .status import Change, EventName, Status
 from .supervision import faults
 from .supervision.machine import Refused
 from .supervision.platform import MARK_VARIABLE
+from .supervision.registrar import Registrar
 from .supervision.supervisor import PARALLEL, Supervisor
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class AgentOrchestrator:
 
     session: OnDemandSession | None = None
     """The session that this supervisor belongs to, if any; see `neo_daemons.ephemeral`."""
+    registers = True
+    """Whether `run` enters it in the user's registry, so that test processes keep away from its daemons."""
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class AgentOrchestrator:
         self.lost: StateDirLost | None = None
         """Why the supervisor stopped by itself, if it did: its state directory was moved or taken by another."""
         self._presence: asyncio.Task[None] | None = None
+        self._registrar: Registrar | None = None
         self._stopping = asyncio.Lock()
         project = configuration.project
         # A supervisor that is itself a daemon of another one does not pass its own mark on to its daemons.
@@ -127,6 +131,9 @@ class AgentOrchestrator:
         self.supervisor.launch()
         # The daemons start while we import the server.
         await self._spawn_first()
+        if self._runs and self.registers:
+            self._registrar = Registrar(self.supervisor, str(path))
+            self._registrar.begin()
         from .control.server import ControlServer
 
         self._control = ControlServer(self, path, tcp)
@@ -157,6 +164,8 @@ class AgentOrchestrator:
                 self.supervisor.keep_records()
                 if await self._control.listen_again():
                     self.supervisor.upkeep.announce(str(self._control.path))
+                if self._registrar is not None:
+                    self._registrar.keep()
                 unreachable = None
             except StateDirLost as error:
                 self.lost = error
@@ -181,6 +190,8 @@ class AgentOrchestrator:
                 self._presence.cancel()
             await self.supervisor.stop(detach=detach)
             await self._control.stop()
+            if self._registrar is not None:
+                self._registrar.end()
             self.supervisor.release()
 
     def status(self) -> Status:
