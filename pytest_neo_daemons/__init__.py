@@ -1,7 +1,7 @@
 """The pytest plugin: ``pytest --neo-daemons`` gives tests real daemons as fixtures. See `plugin`.
 
 This package exports `Daemon`, `Daemons`, `BridgeGraph` and `Incident` for annotations, and the exceptions
-`FaultRefused` and `Unavailable`.
+`FaultRefused`, `ProductionFenceError` and `Unavailable`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bridge_graph import BridgeGraph
+    from .fence.wall import ProductionFenceError
     from .handles import Daemon, Daemons, FaultRefused
     from .incidents import Incident
     from .sessions import Unavailable
 
-__all__ = ["BridgeGraph", "Daemon", "Daemons", "FaultRefused", "Incident", "Unavailable"]
+__all__ = ["BridgeGraph", "Daemon", "Daemons", "FaultRefused", "Incident", "ProductionFenceError", "Unavailable"]
 
 _PUBLIC = {
     "BridgeGraph": "bridge_graph",
@@ -22,6 +23,7 @@ _PUBLIC = {
     "Daemons": "handles",
     "FaultRefused": "handles",
     "Incident": "incidents",
+    "ProductionFenceError": "fence.wall",
     "Unavailable": "sessions",
 }
 

@@ -27,8 +27,8 @@ from .summary import Summary
 from .watch import Watcher
 
 
-def activate(config: pytest.Config) -> None:
-    """Enable the plugin.
+def activate(config: pytest.Config) -> Session | None:
+    """Enable the plugin. Return the session of this process with the daemons; None if no tests will run.
 
     Raises:
         pytest.UsageError: an option or the configuration cannot be used.
@@ -61,6 +61,7 @@ def activate(config: pytest.Config) -> None:
     # Last, because it may raise: `RunHooks` then closes the session.
     register(fixtures, "neo_daemons_fixtures")
     register(fixtures.of_daemons(choice.names), FIXTURES_OF_DAEMONS)
+    return session
 
 
 def _provider(
