@@ -28,6 +28,8 @@ NAME = "neo_daemons_fence"
 PROPERTY = "neo_daemons_fence"
 """The property of a report with what was refused, and the key of what a worker sends at its end."""
 TITLE = "neo-daemons fence"
+LOOK_S = 0.02
+"""The registry is looked at between two tests, but not more often than this."""
 STARTING = "a plugin or conftest.py, while pytest was starting,"
 BETWEEN = "the test run, outside of any test,"
 
@@ -56,6 +58,9 @@ class Fence:
         """What was refused that no report tells."""
         self._runs_tests = False
         self._faults: dict[str, None] = {}
+        self._next_look = 0.0
+        self._has_spawned = False
+        """Whether processes were started, which may have refused something."""
 
     def begin(self) -> None:
         """Fence what is registered now."""
@@ -70,6 +75,7 @@ class Fence:
 
     def _look(self) -> None:
         """Look whether the registry has changed."""
+        self._next_look = Unpatched.monotonic() + LOOK_S
         if self._known.has_changed():
             self._wall.stand(self._known.plan())
             if self._wall.plan.zones:
@@ -105,6 +111,7 @@ class Fence:
         return self._own is None or number not in own_ports(self._own)
 
     def _about_to_spawn(self) -> None:
+        self._has_spawned = True
         if self._wall.plan.ports:
             self._sampler.wake()
 
@@ -138,9 +145,9 @@ class Fence:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Generator[None, Any, pytest.TestReport]:
         report: pytest.TestReport = yield
-        if call.when == "teardown":
+        if call.when == "teardown" and Unpatched.monotonic() > self._next_look:
             self._look()
-        new = self._take_new() if self._new or self._equipment.is_on else None
+        new = self._take_new() if self._new or self._has_spawned else None
         if new:
             properties = [(PROPERTY, text) for text in new]
             item.user_properties += properties

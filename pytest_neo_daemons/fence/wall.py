@@ -9,14 +9,15 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import socket
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
-SQLITE_SIDECARS = ("-journal", "-shm", "-wal")
+SQLITE_SIDECARS = ("journal", "shm", "wal")
+MAX_DIRECTORIES = 4096
 NO_DIRECTORY = -1
 """What audit events have in place of the descriptor of a directory, if there is none."""
 
@@ -99,12 +100,18 @@ class Wall:
         self._subject = subject
         self._confirm = confirm
         self._spawning = spawning
-        self._zones: list[Zone] = []
+        self._zones: dict[str, Zone] = {}
+        self._above: dict[str, Zone] = {}
+        """Directory that contains fenced ones → one of these."""
+        self._directories: dict[str, tuple[str, Zone | None]] = {}
+        """Directory → its path without links, and the innermost zone that it is in. Most files are in a few of them."""
 
     def stand(self, plan: Plan) -> None:
         """Fence this from now on."""
         self.plan = plan
-        self._zones = sorted(plan.zones, key=lambda zone: -len(zone.path))  # the innermost decides
+        self._zones = {zone.path: zone for zone in plan.zones}
+        self._above = {above: zone for zone in plan.zones if not zone.open for above in _parents(zone.path)}
+        self._directories = {}
         _checks.clear()
         if not (plan.ports or plan.zones or plan.sockets):
             return
@@ -160,23 +167,56 @@ class Wall:
         path = os.fsdecode(address)
         if not path or path.startswith("\0"):
             return
-        owner = self.plan.sockets.get(real(path)) or self.owner_of(path)
+        owner = self.plan.sockets.get(_realpath(path)) or self.owner_of(path)
         if owner is not None:
             self.refuse(owner, f"connects to the socket {path}")
 
     # Files
 
-    def owner_of(self, path: str) -> Owner | None:
-        """Return whose a path is; None if it is not fenced."""
-        path = real(path)
-        for zone in self._zones:
-            if path.startswith(zone.path) and (len(path) == len(zone.path) or path[len(zone.path)] == "/"):
-                return None if zone.open else zone.owner
-            if path.startswith(zone.path) and path[len(zone.path) :] in SQLITE_SIDECARS:
-                return None if zone.open else zone.owner
-        return None
+    def owner_of(self, path: str, *, follow: bool = True) -> Owner | None:
+        """Return whose a path is; None if it is not fenced.
 
-    def _refuse_path(self, path: Any, directory: int, said: str) -> None:
+        Args:
+            follow: if the path is a link, return whose its target is.
+        """
+        path = _abspath(path)
+        head, _, tail = path.rpartition("/")
+        found = self._directories.get(head)
+        directory, zone = found if found is not None else self._look_at(head)
+        if follow:
+            try:
+                is_link = _lstat(path).st_mode & 0o170000 == 0o120000
+            except OSError:
+                is_link = False
+            if is_link:
+                return self.owner_of(_realpath(path), follow=False)
+        zone = self._zones.get(f"{directory}/{tail}", zone)
+        if zone is None and "-" in tail:  # the files that SQLite keeps beside a database
+            base, _, rest = tail.rpartition("-")
+            zone = self._zones.get(f"{directory}/{base}") if rest in SQLITE_SIDECARS else None
+        return None if zone is None or zone.open else zone.owner
+
+    def _look_at(self, path: str) -> tuple[str, Zone | None]:
+        """Return a directory without links, and its zone. Both are remembered if it exists."""
+        if not path:
+            return "", None
+        head, _, tail = path.rpartition("/")
+        parent, zone = self._directories.get(head) or self._look_at(head)
+        real = f"{parent}/{tail}"
+        try:
+            mode = _lstat(real).st_mode
+        except OSError:
+            return real, self._zones.get(real, zone)
+        if mode & 0o170000 == 0o120000:
+            real = _realpath(real)
+            zone = next((self._zones[one] for one in _parents(f"{real}/") if one in self._zones), None)
+        found = real, self._zones.get(real, zone)
+        if len(self._directories) >= MAX_DIRECTORIES:
+            self._directories = {}
+        self._directories[path] = found
+        return found
+
+    def _refuse_path(self, path: Any, directory: int, said: str, *, follow: bool = True) -> None:
         if isinstance(path, int):  # a descriptor
             return
         text = os.fsdecode(path)
@@ -186,9 +226,9 @@ class Wall:
                 full = f"{_readlink(f'/proc/self/fd/{directory}')}/{text}"
             except OSError:
                 return
-        owner = self.owner_of(full)
+        owner = self.owner_of(full, follow=follow)
         if owner is not None:
-            self.refuse(owner, f"{said.format(full)}")
+            self.refuse(owner, said.format(full))
 
     def _open(self, arguments: tuple[Any, ...]) -> None:
         path, _, flags = arguments
@@ -214,7 +254,9 @@ class Wall:
 
     def _change(self, said: str, position: int, arguments: tuple[Any, ...]) -> None:
         directory = arguments[position] if 0 < position < len(arguments) else NO_DIRECTORY
-        self._refuse_path(arguments[0], directory if isinstance(directory, int) else NO_DIRECTORY, said)
+        self._refuse_path(
+            arguments[0], directory if isinstance(directory, int) else NO_DIRECTORY, said, follow=said in FOLLOWED
+        )
 
     def _take(self, said: str, arguments: tuple[Any, ...]) -> None:
         """Check what moves or removes all that is below a path, and what replaces the second path."""
@@ -222,11 +264,13 @@ class Wall:
             if isinstance(path, (str, bytes, os.PathLike)):
                 position = number + 2 if len(arguments) > 3 else -1 if len(arguments) > 2 else 1
                 directory = arguments[position] if position > 0 and position < len(arguments) else NO_DIRECTORY
-                self._refuse_path(path, directory if isinstance(directory, int) else NO_DIRECTORY, said)
-                inside = real(os.fsdecode(path)) + "/"
-                for zone in self._zones:
-                    if zone.path.startswith(inside) and not zone.open and self._exists(zone.path):
-                        self.refuse(zone.owner, f"{said.format(os.fsdecode(path))} with {zone.path}")
+                directory = directory if isinstance(directory, int) else NO_DIRECTORY
+                self._refuse_path(path, directory, said, follow=False)
+                text = _abspath(os.fsdecode(path))
+                head, _, tail = text.rpartition("/")
+                zone = self._above.get(f"{self._look_at(head)[0]}/{tail}")
+                if zone is not None and self._exists(zone.path):
+                    self.refuse(zone.owner, f"{said.format(text)} with {zone.path}")
 
     @staticmethod
     def _exists(path: Any) -> bool:
@@ -246,6 +290,8 @@ CHANGES = {
     "os.chown": ("changes the owner of {}", 3),
 }
 """Audit event → what is said of it, and the position of the directory's descriptor among its arguments."""
+FOLLOWED = ("truncates {}", "changes the permissions of {}", "changes the owner of {}")
+"""Changes of what a link leads to; the others are of the link."""
 WHOLE = {
     "os.rename": "renames or replaces {}",
     "shutil.rmtree": "removes {}",
@@ -257,22 +303,10 @@ WHOLE = {
 # Where things are
 
 
-@functools.lru_cache(maxsize=1024)
-def _real_directory(path: str) -> str:
-    return _realpath(path)
-
-
-def real(path: str) -> str:
-    """Return a path without links. Directories are remembered: most files of a test are in a few of them."""
-    path = _abspath(path)
-    try:
-        if _lstat(path).st_mode & 0o170000 == 0o120000:  # a link
-            return _realpath(path)
-    except OSError:
-        pass
-    head, _, tail = path.rpartition("/")
-    directory = _real_directory(head or "/")
-    return f"{directory.rstrip('/')}/{tail}"
+def _parents(path: str) -> Iterator[str]:
+    """Yield the directories that contain a path, the innermost first."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def is_reached(bound: str, host: str) -> bool:

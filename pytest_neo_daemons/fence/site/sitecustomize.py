@@ -14,18 +14,17 @@ if TYPE_CHECKING:
 
 
 def _stand() -> None:
-    import importlib.util
     import json
+    from importlib.machinery import SourceFileLoader  # importlib.util takes longer to import than all of this
 
     place = os.environ["NEO_DAEMONS_FENCE"]
     parent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
     def load(name: str) -> Any:
-        spec = importlib.util.spec_from_file_location(f"_neo_daemons_fence_{name}", os.path.join(parent, f"{name}.py"))
-        assert spec is not None and spec.loader is not None  # noqa: PT018
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
+        loader = SourceFileLoader(f"_neo_daemons_fence_{name}", os.path.join(parent, f"{name}.py"))
+        module = type(sys)(loader.name)
+        sys.modules[loader.name] = module
+        loader.exec_module(module)
         return module
 
     wall = load("wall")
@@ -41,7 +40,7 @@ def _stand() -> None:
 
     def subject() -> str:
         test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0] or "the test run"
-        return f"{test}: its process {os.getpid()} ({' '.join(sys.argv)[:200] or sys.executable})"
+        return f"{test}: its process {os.getpid()} ({' '.join(getattr(sys, 'orig_argv', sys.argv))[:200]})"
 
     behind = wall.Wall(tell, subject)
     behind.stand(plan)
