@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import stat
 import time
@@ -27,6 +28,7 @@ from .unpatched import Unpatched
 VARIABLE = "NEO_DAEMONS_REGISTRY"
 """The environment variable with another directory, for the tests of programs that run supervisors of their own."""
 MAX_BYTES = 16_000_000
+LOCK = re.compile(r"\d+-[0-9a-f]+\.lock")
 LEFT_S = 60.0
 """What a supervisor that was killed while it registered has left is removed after this long."""
 
@@ -81,7 +83,7 @@ def directories() -> tuple[Path, ...]:
 def is_private(directory: Path) -> bool:
     """Return whether a directory exists and only this user can change it; False also if it cannot be examined."""
     try:
-        found = os.lstat(directory)
+        found = Unpatched.lstat(str(directory))
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == Unpatched.geteuid() and not found.st_mode & 0o022
@@ -105,7 +107,9 @@ def entries(places: tuple[Path, ...] | None = None) -> list[Entry]:
     found = []
     for place in directories() if places is None else places:
         if is_private(place):
-            found += [entry for entry in map(_living, sorted(place.glob("*.lock"))) if entry is not None]
+            with contextlib.suppress(OSError):
+                names = sorted(name for name in Unpatched.listdir(str(place)) if LOCK.fullmatch(name))
+                found += [entry for name in names if (entry := _living(place / name)) is not None]
     return found
 
 
@@ -131,7 +135,7 @@ def _remove(lock: Path) -> None:
     with contextlib.suppress(OSError):
         descriptor = Unpatched.open(str(lock), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            Unpatched.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             lock.with_suffix(".json").unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
         finally:
@@ -178,7 +182,7 @@ class Registration:
         unnamed = lock.with_name(f".{lock.name}.tmp")
         descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            Unpatched.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._write(lock, entry)
             os.replace(unnamed, lock)
         except BaseException:

@@ -1,7 +1,8 @@
 """Watches the connections of the processes that tests have started, where nothing can be refused.
 
 Programs in other languages than Python and JavaScript, and those with an environment of their own, stand behind no
-wall. So while there are child processes, a thread looks at their connections every 20 ms. It may miss a shorter one.
+wall. So while there are child processes, a thread looks at their connections every 20 ms, and more often in the first
+half second of each. It may miss a shorter one.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from neo_daemons.unpatched import Unpatched
 from .wall import Plan, is_reached
 
 INTERVAL_S = 0.02
+FIRST_S = 0.002
+"""The interval at which it looks at first: most programs connect soon."""
 LINGER_S = 0.5
-"""How long after a process was about to be started the thread looks for one."""
+"""How long after a process was about to be started it does so, and waits for one to be there."""
 COUNT_S = 1.0
 """The interval at which it looks through all processes to find out whether there are still children."""
 OWN_SUPERVISOR = "neo_daemons.ephemeral"
@@ -66,14 +69,18 @@ class Sampler:
             self._wake.wait()
             self._wake.clear()
             until = Unpatched.monotonic() + LINGER_S
+            interval_s = FIRST_S
             while not self._closing.is_set() and (_has_children() or Unpatched.monotonic() < until):
+                if self._wake.is_set():
+                    self._wake.clear()
+                    until, interval_s = Unpatched.monotonic() + LINGER_S, FIRST_S
                 if Unpatched.monotonic() > until:
                     if not descendants(self._pid):
                         break
-                    until = Unpatched.monotonic() + COUNT_S
+                    until, interval_s = Unpatched.monotonic() + COUNT_S, INTERVAL_S
                 with contextlib.suppress(OSError, ValueError):  # of a process that has just ended
                     self._look()
-                self._closing.wait(INTERVAL_S)
+                self._closing.wait(interval_s)
 
     def _look(self) -> None:
         ports = self._plan().ports

@@ -15,17 +15,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import socket
 
+    Check = Callable[[tuple[Any, ...]], None]
+
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 SQLITE_SIDECARS = ("journal", "shm", "wal")
 MAX_DIRECTORIES = 4096
 NO_DIRECTORY = -1
 """What audit events have in place of the descriptor of a directory, if there is none."""
 
+__tracebackhide__ = True
+"""Reports show where a test was refused, not how."""
+
 _lstat, _realpath, _readlink, _abspath = os.lstat, os.path.realpath, os.readlink, os.path.abspath
+_lexists = os.path.lexists
 
 
 class ProductionFenceError(Exception):
     """A test process was about to use a daemon of a production supervisor; ``str()`` says which, and what to do."""
+
+    __module__ = "pytest_neo_daemons"
 
 
 class Owner(NamedTuple):
@@ -112,19 +120,18 @@ class Wall:
         self._zones = {zone.path: zone for zone in plan.zones}
         self._above = {above: zone for zone in plan.zones if not zone.open for above in _parents(zone.path)}
         self._directories = {}
-        _checks.clear()
-        if not (plan.ports or plan.zones or plan.sockets):
-            return
-        _checks.update(dict.fromkeys(SPAWNING, self._about_to_spawn))
-        _checks["socket.connect"] = _checks["socket.sendto"] = _checks["socket.sendmsg"] = self._connect
-        _checks["open"] = self._open
-        _checks["sqlite3.connect"] = self._sqlite
-        _checks["os.mkdir"] = self._create
-        for event, (said, position) in CHANGES.items():
-            _checks[event] = functools.partial(self._change, said, position)
-        for event, said in WHOLE.items():
-            _checks[event] = functools.partial(self._take, said)
-        _install()
+        checks: dict[str, Check] = {}
+        if plan.ports or plan.zones or plan.sockets:
+            checks.update(dict.fromkeys(SPAWNING, self._about_to_spawn))
+            checks.update(dict.fromkeys(CONNECTING, self._connect))
+            checks["open"] = self._open
+            checks["sqlite3.connect"] = self._sqlite
+            checks["os.mkdir"] = self._create
+            for event, (said, position) in CHANGES.items():
+                checks[event] = functools.partial(self._change, said, position)
+            for event, said in WHOLE.items():
+                checks[event] = functools.partial(self._take, said)
+        _stand(self, checks)
 
     def fall(self) -> None:
         """Fence nothing any more."""
@@ -249,7 +256,7 @@ class Wall:
             self._refuse_path(path, NO_DIRECTORY, "opens the SQLite database {} for writing")
 
     def _create(self, arguments: tuple[Any, ...]) -> None:
-        if not self._exists(arguments[0]):  # else nothing will happen
+        if not _lexists(arguments[0]):  # else nothing will happen
             self._change("creates {}", 2, arguments)
 
     def _change(self, said: str, position: int, arguments: tuple[Any, ...]) -> None:
@@ -269,19 +276,12 @@ class Wall:
                 text = _abspath(os.fsdecode(path))
                 head, _, tail = text.rpartition("/")
                 zone = self._above.get(f"{self._look_at(head)[0]}/{tail}")
-                if zone is not None and self._exists(zone.path):
+                if zone is not None and _lexists(zone.path):
                     self.refuse(zone.owner, f"{said.format(text)} with {zone.path}")
-
-    @staticmethod
-    def _exists(path: Any) -> bool:
-        try:
-            _lstat(path)
-        except OSError:
-            return False
-        return True
 
 
 SPAWNING = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system")
+CONNECTING = ("socket.connect", "socket.sendto", "socket.sendmsg")
 CHANGES = {
     "os.remove": ("removes {}", 1),
     "os.rmdir": ("removes {}", 1),
@@ -361,19 +361,36 @@ def _is_own(address: Any) -> bool:
     return True
 
 
-# The hook. It cannot be removed, so it is installed once and asks what is to be checked at present.
+# The hook. It cannot be removed, so it is installed once and asks what is to be checked at present. A run of pytest
+# within a test of another one has a wall of its own, and both stand.
 
-_checks: dict[str, Callable[[tuple[Any, ...]], None]] = {}
+_walls: dict[Wall, dict[str, Check]] = {}
+_checks: dict[str, Check] = {}
 _installed: list[bool] = []
+
+
+def _stand(wall: Wall, checks: dict[str, Check]) -> None:
+    if checks:
+        _walls[wall] = checks
+    else:
+        _walls.pop(wall, None)
+    events = {event for checks in _walls.values() for event in checks}
+    for event in events:
+        found = [checks[event] for checks in _walls.values() if event in checks]
+        _checks[event] = found[0] if len(found) == 1 else functools.partial(_each, found)
+    for event in _checks.keys() - events:
+        del _checks[event]
+    if _walls and not _installed:
+        _installed.append(True)
+        sys.addaudithook(_hook)
+
+
+def _each(checks: list[Check], arguments: tuple[Any, ...]) -> None:
+    for check in checks:
+        check(arguments)
 
 
 def _hook(event: str, arguments: tuple[Any, ...], get: Callable[[str], Any] = _checks.get) -> None:
     check = get(event)
     if check is not None:
         check(arguments)
-
-
-def _install() -> None:
-    if not _installed:
-        _installed.append(True)
-        sys.addaudithook(_hook)

@@ -278,3 +278,29 @@ def test_servers_and_files_of_the_tests_are_not_fenced(production: Production, b
         """,
     )
     assert set(results(behind.run()).values()) == {"passed"}, behind.output()
+
+
+def test_a_run_within_a_test_lets_the_fence_of_the_outer_run_stand(production: Production, behind: Inner) -> None:
+    production.begin()
+    behind.write(
+        "test_get.py",
+        """
+        import os, pytest
+        from helpers import get
+
+        def test_nested(tmp_path):
+            (tmp_path / "test_inner.py").write_text("def test_inner(): pass")
+            options = ["-q", "-pno:cacheprovider", f"--rootdir={tmp_path}", "-o", "neo_daemons_fence=true"]
+            assert pytest.main([*options, str(tmp_path)]) == 0
+
+        def test_after(): get(os.environ["PORT"])
+        """,
+    )
+    assert results(behind.run()) == {"test_nested": "passed", "test_after": "failed"}, behind.output()
+
+
+def test_a_test_that_replaces_the_file_system_is_refused_too(production: Production, behind: Inner) -> None:
+    pytest.importorskip("pyfakefs")
+    production.begin()
+    behind.write("test_get.py", "from helpers import get\nimport os\ndef test_get(fs): get(os.environ['PORT'])\n")
+    assert results(behind.run()) == {"test_get": "failed"}, behind.output()

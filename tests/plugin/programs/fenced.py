@@ -90,6 +90,13 @@ def test_link(tmp_path: Path) -> None:
         file.write(bytes(100))
 
 
+def test_remove_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(DATA)
+    (tmp_path / "link").rename(tmp_path / "other")
+    (tmp_path / "other").unlink()
+    assert os.listdir(DATA)
+
+
 def test_remove() -> None:
     os.remove(f"{DATA}/chroma.sqlite3")
 
