@@ -6,15 +6,16 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
-from neo_daemons import ControlError
+from neo_daemons import ControlError, registry
 
-from . import command, fleet, flood, goals, peers, plots, plugin, real, suite
+from . import command, fence, fleet, flood, goals, peers, plots, plugin, real, suite
 from .results import OURS, Results
 
 
@@ -72,6 +73,10 @@ PARTS = {
         "200 short tests over all three daemons, -n 1, 2, 4 and 8: about 8 minutes",
         lambda results, run: suite.measure(results, quick=run.quick, repeat=run.repeat),
     ),
+    "fence": Part(
+        "what the fence costs 2,000 short tests: about 2 minutes",
+        lambda results, run: fence.measure(results, pairs=1 if run.quick else 7 * run.repeat),
+    ),
     "command": Part(
         "`status` as a whole process: less than a minute",
         lambda results, run: command.measure(results, quick=run.quick, repeat=3 if run.quick else 10 * run.repeat),
@@ -118,6 +123,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for variable in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
             # Installed programs have their bytecode; a checkout's would be compiled anew at each start.
             os.environ.pop(variable, None)
+        # What is supervised here is not production.
+        os.environ.setdefault(
+            registry.VARIABLE, str(Path(tempfile.gettempdir()) / f"neo-daemons-benchmarks-{os.getuid()}")
+        )
     for name in names:
         try:
             PARTS[name].measure(results, run)

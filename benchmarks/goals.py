@@ -112,6 +112,8 @@ def goals(results: Results) -> Iterator[Goal]:
         yield Goal(12, f"growth of {what} with n, exponent", limit, growth(results, what), "")
     process = ratio("status, as a whole process", 3, BASE)
     yield Goal(13, "a status command as a whole process, to python -c", 1.5, process)
+    short = "pytest, each of 2,000 short tests: CPU time"
+    yield Goal(14, "2,000 short tests behind the fence, to without", 1.02, ratio(short, 2000, WITHOUT))
 
 
 def _always_green(results: Results, who: str, n: int) -> bool:

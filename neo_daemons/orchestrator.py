@@ -31,6 +31,7 @@ from .status import Change, EventName, Status
 from .supervision import faults
 from .supervision.machine import Refused
 from .supervision.platform import MARK_VARIABLE
+from .supervision.registrar import Registrar
 from .supervision.supervisor import PARALLEL, Supervisor
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class AgentOrchestrator:
 
     session: OnDemandSession | None = None
     """The session that this supervisor belongs to, if any; see `neo_daemons.ephemeral`."""
+    registers = True
+    """Whether `run` enters it in the user's registry, so that test processes keep away from its daemons."""
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class AgentOrchestrator:
         """Why the supervisor stopped by itself, if it did: its state directory was moved or taken by another."""
         self._presence: asyncio.Task[None] | None = None
         self._sources: SourceWatch | None = None
+        self._registrar: Registrar | None = None
         self._stopping = asyncio.Lock()
         project = configuration.project
         # A supervisor that is itself a daemon of another one does not pass its own mark on to its daemons.
@@ -134,6 +138,9 @@ class AgentOrchestrator:
         self.supervisor.launch()
         # The daemons start while we import the server.
         await self._spawn_first()
+        if self._runs and self.registers:
+            self._registrar = Registrar(self.supervisor, str(path))
+            self._registrar.begin()
         from .control.server import ControlServer
 
         self._control = ControlServer(self, path, tcp)
@@ -169,6 +176,8 @@ class AgentOrchestrator:
                 self.supervisor.keep_records()
                 if await self._control.listen_again():
                     self.supervisor.upkeep.announce(str(self._control.path))
+                if self._registrar is not None:
+                    self._registrar.keep()
                 unreachable = None
             except StateDirLost as error:
                 self.lost = error
@@ -201,6 +210,8 @@ class AgentOrchestrator:
                 await self._sources.stop()
             await self.supervisor.stop(detach=detach)
             await self._control.stop()
+            if self._registrar is not None:
+                self._registrar.end()
             self.supervisor.release()
 
     def status(self) -> Status:

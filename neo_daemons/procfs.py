@@ -151,7 +151,7 @@ def listening_socket(address: str, port: int) -> str | None:
         for line in lines:
             _, local, _, state, *rest = line.split()
             if state == LISTENING and local.endswith(suffix):
-                rank = addresses.rank(_address(local.removesuffix(suffix)), wanted)
+                rank = addresses.rank(parse_address(local.removesuffix(suffix)), wanted)
                 if rank is not None:
                     found[rank] = rest[5]
     return found[min(found)] if found else None
@@ -185,7 +185,7 @@ def _stat_or_raise(pid: int) -> list[str] | None:
     return fields
 
 
-def _address(text: str) -> addresses.Address:
+def parse_address(text: str) -> addresses.Address:
     """Parse an address of /proc/net/tcp: 32-bit words, each in the machine's byte order."""
     words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
     packed = b"".join(word[::-1] if _LITTLE else word for word in words)

@@ -164,6 +164,7 @@ class EventName(StrEnum):
     STATE_DIR_REMADE = "state-dir-remade"
     STATE_DIR_LOST = "state-dir-lost"
     UNREACHABLE = "unreachable"
+    NOT_REGISTERED = "not-registered"
     JOURNAL_DAMAGED = "journal-damaged"
     INTERNAL_ERROR = "internal-error"
     SUPERVISOR_STARTED = "supervisor-started"

@@ -7,6 +7,7 @@ pyfakefs, freezegun and the like replace the names of modules.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import time
@@ -23,6 +24,9 @@ class Unpatched:
     close = staticmethod(os.close)
     fstat = staticmethod(os.fstat)
     stat = staticmethod(os.stat)
+    lstat = staticmethod(os.lstat)
+    listdir = staticmethod(os.listdir)
+    flock = staticmethod(fcntl.flock)
     pread = staticmethod(os.pread)
     getpid = staticmethod(os.getpid)
     geteuid = staticmethod(os.geteuid)

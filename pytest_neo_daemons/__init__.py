@@ -1,7 +1,8 @@
 """The pytest plugin: ``pytest --neo-daemons`` gives tests real daemons as fixtures. See `plugin`.
 
 This package exports the decorator `seed`; `Daemon`, `Daemons`, `BridgeGraph`, `ChromaDatabase`, `ChromaDatabases`,
-`Incident` and `Seed` for annotations; and the exceptions `FaultRefused`, `OnceFailed` and `Unavailable`.
+`Incident` and `Seed` for annotations; and the exceptions `FaultRefused`, `OnceFailed`, `ProductionFenceError` and
+`Unavailable`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bridge_graph import BridgeGraph
     from .databases import ChromaDatabase, ChromaDatabases
+    from .fence.wall import ProductionFenceError
     from .handles import Daemon, Daemons, FaultRefused
     from .incidents import Incident
     from .once import OnceFailed
@@ -26,6 +28,7 @@ __all__ = [
     "FaultRefused",
     "Incident",
     "OnceFailed",
+    "ProductionFenceError",
     "Seed",
     "Unavailable",
     "seed",
@@ -42,6 +45,7 @@ _PUBLIC = {
     "OnceFailed": "once",
     "Seed": "seeds",
     "seed": "seeds",
+    "ProductionFenceError": "fence.wall",
     "Unavailable": "sessions",
 }
 

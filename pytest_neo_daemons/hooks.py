@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from .seeding import Seeding
 
 
-def activate(config: pytest.Config) -> None:
-    """Enable the plugin.
+def activate(config: pytest.Config) -> Session | None:
+    """Enable the plugin. Return the session of this process with the daemons; None if no tests will run.
 
     Raises:
         pytest.UsageError: an option or the configuration cannot be used.
@@ -81,6 +81,7 @@ def activate(config: pytest.Config) -> None:
     register(fixtures, "neo_daemons_fixtures")
     register(asynchronous.fixtures(config), "neo_daemons_async_fixtures")
     register(fixtures.of_daemons(choice.names), FIXTURES_OF_DAEMONS)
+    return session
 
 
 def _provider(

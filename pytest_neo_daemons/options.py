@@ -127,6 +127,18 @@ def add_options(parser: pytest.Parser) -> None:
         "what happens to tests whose daemon is not installed: fail or skip",
         default="fail",
     )
+    parser.addini(
+        "neo_daemons_fence",
+        "keep tests away from the daemons of running supervisors (default: with --neo-daemons)",
+        type="bool",
+        default=None,
+    )
+    parser.addini(
+        "neo_daemons_fence_allow",
+        "daemons, or state directories of supervisors, that tests may use all the same, one per line",
+        type="linelist",
+        default=[],
+    )
 
 
 def is_on(config: pytest.Config) -> bool:
@@ -147,6 +159,36 @@ def refuse_without_flag(config: pytest.Config) -> None:
     for option in (REPORT, ARTIFACTS):
         if config.getoption(option) is not None:
             raise pytest.UsageError(f"{option} has no effect without {FLAG}; pass both, or neither")
+
+
+def is_fenced(config: pytest.Config, *, on: bool) -> bool:
+    """Return whether the tests are kept away from production: with daemons of their own, or if the setting says so.
+
+    Raises:
+        pytest.UsageError: the setting is neither true nor false.
+    """
+    return on if _unset(config, "neo_daemons_fence") else flag(config, "neo_daemons_fence")
+
+
+def will_be_fenced(config: pytest.Config) -> bool | None:
+    """Return whether the fence can be raised before conftest.py files are loaded, when pytest has not parsed all of its
+    arguments yet: None if not, else whether the run has daemons of its own."""
+    stated = config.known_args_namespace
+    names = [option.removeprefix("--").replace("-", "_") for option in (FLAG, *IMPLYING)]
+    try:
+        on = bool(config.getini("neo_daemons")) or any(getattr(stated, name, None) for name in names)
+        attached = getattr(stated, "neo_daemons_attach", None) is not None or config.getini("neo_daemons_attach")
+        fenced = on if _unset(config, "neo_daemons_fence") else bool(config.getini("neo_daemons_fence"))
+    except (ValueError, TypeError, pytest.UsageError):  # it is reported when the options are read
+        return None
+    return on if fenced and not attached else None
+
+
+def _unset(config: pytest.Config, setting: str) -> bool:
+    try:
+        return config.getini(setting) is None
+    except (ValueError, TypeError, pytest.UsageError):
+        return False
 
 
 def will_need_supervisor(config: pytest.Config) -> bool:

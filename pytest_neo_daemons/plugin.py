@@ -5,12 +5,14 @@ Everything else is loaded with ``--neo-daemons``. Without it, only this module a
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from .hookspecs import HookSpecs
 from .names import MARKER
 from .off import skip_what_needs_daemons
-from .options import add_options, is_on, refuse_without_flag, will_need_supervisor
+from .options import add_options, is_fenced, is_on, refuse_without_flag, will_be_fenced, will_need_supervisor
 
 MARKER_HELP = (
     f"{MARKER}(*names, isolated=False): start these daemons for the test; with isolated=True, give it its own "
@@ -32,6 +34,16 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         early.begin(config)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    on = will_be_fenced(early_config)
+    if on is not None:
+        from . import fence
+
+        with contextlib.suppress(Exception):  # `pytest_configure` does it again, and reports why it fails
+            fence.begin(early_config, is_on=on)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER_HELP)
     try:
@@ -45,9 +57,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _configure(config: pytest.Config) -> None:
-    if not is_on(config):
+    on = is_on(config)
+    fenced = is_fenced(config, on=on)
+    if not on:
         refuse_without_flag(config)
         skip_what_needs_daemons(config)
+        if fenced:
+            from . import fence
+
+            fence.begin(config, is_on=False)
         return
     if pytest.version_tuple < OLDEST:
         raise pytest.UsageError(f"--neo-daemons requires pytest 8.4 or newer, but this is {pytest.__version__}")
@@ -55,4 +73,8 @@ def _configure(config: pytest.Config) -> None:
 
     with installed_modules():
         from .hooks import activate
-    activate(config)
+    session = activate(config)
+    if fenced:
+        from . import fence
+
+        fence.begin(config, is_on=True, session=session)

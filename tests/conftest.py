@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from neo_daemons import registry
 
 from . import guard, strays
 from .harness import Project
@@ -39,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Fork off the guard of the run, which needs the true standard error and not what is captured."""
     if hasattr(config, "workerinput"):
         return
+    os.environ[registry.VARIABLE] = place = tempfile.mkdtemp(prefix="registry-")  # not that of the developer
+    config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
     capture: Any = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
         guard.stand()

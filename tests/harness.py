@@ -99,6 +99,7 @@ class Project:
         self.state = StateDir(root / ".neo-daemons")
         self.client = Client(self.state)
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NEO_", "PYTEST_"))}
+        self.env["NEO_DAEMONS_REGISTRY"] = str(root / "registry")
         self._supervisors: list[subprocess.Popen[str]] = []
 
     def configure(self, **daemons: dict[str, Any]) -> None:

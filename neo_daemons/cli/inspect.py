@@ -19,6 +19,10 @@ from .streams import complain
 
 def doctor(options: argparse.Namespace) -> int:
     """Print what is installed, taken, stale and orphaned."""
+    if options.tests:
+        from .written_out import written_out
+
+        return _print(written_out(options.config, options.state_dir))
     configuration = load(options.config, state_dir=options.state_dir)
     project = configuration.project
     findings = survey.survey(
@@ -30,6 +34,10 @@ def doctor(options: argparse.Namespace) -> int:
         env=inherited(project.environ),
     )
     print(f"configuration: {configuration.source or 'none (using the built-in daemons with their defaults)'}")
+    return _print(findings)
+
+
+def _print(findings: list[survey.Finding]) -> int:
     for finding in findings:
         print(render.clean(f"{finding.level:8} {finding.subject}: {finding.text}"))
         if finding.remedy:

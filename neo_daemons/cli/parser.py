@@ -74,6 +74,14 @@ def _no_more(command: _Parser) -> None:
     pass
 
 
+def _doctor(command: _Parser) -> None:
+    command.add_argument(
+        "--tests",
+        action="store_true",
+        help="say what a pytest run cannot isolate: ports and paths of production that are written out",
+    )
+
+
 def _supervisor(command: _Parser) -> None:
     command.add_argument(
         "--require",
@@ -218,7 +226,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "restore": ("replace the data of a daemon by that of a snapshot; the old data is set aside", _restore),
     "doctor": (
         "diagnose installations, ports, directories, stale records and orphaned processes (read-only)",
-        _no_more,
+        _doctor,
     ),
     "reap": (
         "stop processes that an earlier supervisor left behind; list those whose ownership is unproven",

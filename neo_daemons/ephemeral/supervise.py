@@ -44,6 +44,8 @@ DEPENDANT_TRIES = 3
 class SessionOrchestrator(AgentOrchestrator):
     """Supervises the daemons of a session, from its file to the removal of its directory."""
 
+    registers = False
+
     def __init__(self, state_dir: StateDir, record: SessionRecord) -> None:
         super().__init__(sessions.configuration(record, state_dir), on_demand=True)
         self.session = self

@@ -15,7 +15,11 @@ from .reading import API, WEB, assert_says, without_file
 
 
 def command_line(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("NEO_")}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("NEO_") or name == "NEO_DAEMONS_REGISTRY"
+    }
     return subprocess.run(
         [sys.executable, "-m", "neo_daemons", *map(str, arguments)],
         cwd=cwd,

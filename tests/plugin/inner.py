@@ -77,7 +77,11 @@ class Inner:
         self.tmp.mkdir()
         self.pids = root / "pids"
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NEO_", "PYTEST_")) and k not in SHOWN}
-        self.env |= {"TMPDIR": str(self.tmp), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.env |= {
+            "TMPDIR": str(self.tmp),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "NEO_DAEMONS_REGISTRY": str(root / "registry"),
+        }
         self.without: tuple[str, ...] = WITHOUT
         self._running: list[subprocess.Popen[str]] = []
 

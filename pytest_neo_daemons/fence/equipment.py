@@ -1,0 +1,100 @@
+"""Puts the processes that tests start behind the fence: Python and Node.js, by variables that they inherit.
+
+A process that refuses something writes that into a file, so that the test is told even if the process keeps silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from neo_daemons.unpatched import Tail, Unpatched
+
+from .wall import Plan, data_of
+
+HERE = Path(__file__).resolve().parent
+VARIABLE = "NEO_DAEMONS_FENCE"
+"""Names the directory to the processes that tests start."""
+PREFIX = "pytest-neo-daemons-fence-"
+
+
+class Equipment:
+    """The directory with the plan and what was refused, and the variables that lead to it."""
+
+    def __init__(self) -> None:
+        self._pid = Unpatched.getpid()
+        self._directory: Path | None = None
+        self._before: dict[str, tuple[str | None, str]] = {}
+        """Variable → its value before, and the one that we gave it."""
+        self._hits: Tail | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether processes are told."""
+        return self._directory is not None
+
+    def equip(self, plan: Plan) -> None:
+        """Tell processes that are started from now on what is fenced.
+
+        Raises:
+            OSError: no temporary file can be written.
+        """
+        if self._directory is None:
+            _sweep()
+            name = f"{PREFIX}{os.geteuid()}-{self._pid}-"
+            self._directory = Path(tempfile.mkdtemp(prefix=name)).resolve()
+            (self._directory / "hits").touch(0o600)
+            self._hits = Tail(self._directory / "hits", 0)
+        path = self._directory / "plan.json"
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(data_of(plan)))
+        new.replace(path)
+        if not self._before:
+            quoted = str(HERE / "child.cjs").replace("\\", "\\\\").replace('"', '\\"')
+            self._set("NODE_OPTIONS", " ".join(filter(None, [os.environ.get("NODE_OPTIONS"), f'--require "{quoted}"'])))
+            others = filter(None, [os.environ.get("PYTHONPATH")])
+            self._set("PYTHONPATH", os.pathsep.join([str(HERE / "site"), *others]))
+            self._set(VARIABLE, str(self._directory))
+
+    def _set(self, variable: str, value: str) -> None:
+        self._before[variable] = os.environ.get(variable), value
+        os.environ[variable] = value
+
+    def hits(self) -> list[str]:
+        """Return what processes have refused since the last call."""
+        if self._hits is None:
+            return []
+        return self._hits.read().decode("utf-8", "replace").splitlines()
+
+    def add(self, text: str) -> None:
+        """Add what the child of a fork has refused."""
+        if self._directory is not None:
+            with contextlib.suppress(OSError), (self._directory / "hits").open("a") as file:
+                file.write(" ".join(text.split()) + "\n")
+
+    def close(self) -> None:
+        """Restore the variables, and remove the directory."""
+        for variable, (before, ours) in self._before.items():
+            if os.environ.get(variable) == ours:
+                if before is None:
+                    del os.environ[variable]
+                else:
+                    os.environ[variable] = before
+        self._before.clear()
+        if self._hits is not None:
+            self._hits.close()
+        if self._directory is not None and Unpatched.getpid() == self._pid:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory = self._hits = None
+
+
+def _sweep() -> None:
+    """Remove what runs that were killed have left."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}{os.geteuid()}-*"):
+        pid = path.name.removeprefix(PREFIX).split("-")[1]
+        if not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(path, ignore_errors=True)

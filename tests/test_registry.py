@@ -1,0 +1,161 @@
+"""The registry of a user's supervisors: true from the start of each to its end, however that comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from neo_daemons import registry
+from neo_daemons.registry import Entry, Registered, Registration
+from tests.harness import Project, free_port, toy, until
+
+
+def entries(project: Project) -> list[Entry]:
+    return registry.entries((project.root / "registry",))
+
+
+def daemons(project: Project) -> dict[str, Registered]:
+    return {daemon.name: daemon for entry in entries(project) for daemon in entry.daemons}
+
+
+def files(project: Project) -> list[Path]:
+    return sorted((project.root / "registry").iterdir())
+
+
+def test_serve_is_registered_from_its_start_to_its_end(project: Project) -> None:
+    port = free_port()
+    project.configure(api=toy(data_dir="data", port=port), idle=toy(enabled=False))
+    serve = project.serve()
+    project.reaches("api", "ready")
+    (entry,) = entries(project)
+    assert (entry.state_dir, entry.pid) == (str(project.state.path), serve.pid)
+    assert entry.config == str(project.root / "neo-daemons.toml")
+    assert Path(str(entry.socket)).is_socket()
+    api, idle = entry.daemons
+    assert api == Registered(name="api", host="127.0.0.1", ports={"main": port}, data_dir=str(project.root / "data"))
+    assert (idle.name, idle.ports) == ("idle", {})
+    assert stat.S_IMODE((project.root / "registry").stat().st_mode) == 0o700
+    project.stop()
+    assert files(project) == []
+
+
+def test_a_stopped_daemon_has_no_ports_there_until_it_is_started_again(project: Project) -> None:
+    project.configure(api=toy())
+    project.serve()
+    port = project.reaches("api", "ready").ports["main"]
+    project.client.order("api", "stop", wait_s=20)
+    until(lambda: daemons(project)["api"].ports == {}, "no port in the entry")
+    project.client.order("api", "start", wait_s=20)
+    until(lambda: daemons(project)["api"].ports == {"main": port}, "the port in the entry")
+
+
+def test_an_entry_follows_a_reload(project: Project) -> None:
+    project.configure(api=toy(), old=toy())
+    project.serve()
+    project.reaches("api", "ready")
+    port = free_port()
+    project.configure(api=toy(port=port), new=toy())
+    project.run("reload")
+    until(lambda: daemons(project).keys() == {"api", "new"}, "the daemons of the new configuration")
+    until(lambda: daemons(project)["api"].ports == {"main": port}, "the new port")
+
+
+def test_a_deleted_entry_is_written_again(project: Project) -> None:
+    project.configure(api=toy())
+    project.serve()
+    project.reaches("api", "ready")
+    for path in files(project):
+        path.unlink()
+    until(lambda: [daemon for daemon in daemons(project).values() if daemon.ports], "the entry")
+
+
+def test_whoever_finds_the_entry_of_a_killed_supervisor_removes_it(project: Project) -> None:
+    project.configure(api=toy())
+    project.serve()
+    project.reaches("api", "ready")
+    assert len(entries(project)) == 1
+    project.kill_supervisor()
+    assert entries(project) == []
+    assert files(project) == []
+    project.run("reap")
+
+
+def test_a_supervisor_that_cannot_be_registered_says_so_once_and_goes_on(project: Project) -> None:
+    (project.root / "registry").write_text("in the way")
+    project.configure(api=toy())
+    project.serve()
+    project.reaches("api", "ready")
+    until(lambda: [event for event, _ in project.events() if event == "not-registered"], "the event")
+    pid = project.daemon("api").pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    project.back("api", pid)
+    told = [detail for event, detail in project.events() if event == "not-registered"]
+    assert len(told) == 1
+    assert str(project.root / "registry") in str(told[0])
+
+
+def test_a_session_of_tests_is_not_registered(tmp_path: Path) -> None:
+    from neo_daemons.ephemeral.supervise import SessionOrchestrator
+    from neo_daemons.orchestrator import AgentOrchestrator
+
+    assert AgentOrchestrator.registers
+    assert not SessionOrchestrator.registers
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "registry"
+    monkeypatch.setenv(registry.VARIABLE, str(place))
+    return place
+
+
+def test_an_entry_that_is_damaged_is_left_out_and_written_again(place: Path) -> None:
+    registration, entry = Registration(), Entry(state_dir="/x", pid=1)
+    registration.write(entry)
+    (path,) = place.glob("*.json")
+    path.unlink()
+    path.write_text("{")
+    assert registry.entries() == []
+    assert not registration.is_whole()
+    registration.write(entry)
+    assert registry.entries() == [entry]
+    registration.close()
+    assert list(place.iterdir()) == []
+
+
+def test_every_change_changes_the_stamp(place: Path) -> None:
+    places = registry.directories()
+    stamps = [registry.stamp(places)]
+    registration = Registration()
+    for pid in (1, 2):
+        registration.write(Entry(state_dir="/x", pid=pid))
+        stamps.append(registry.stamp(places))
+    registration.close()
+    stamps.append(registry.stamp(places))
+    assert len(set(stamps)) == len(stamps)
+
+
+def test_a_directory_that_others_can_write_to_is_not_believed(place: Path) -> None:
+    registration = Registration()
+    registration.write(Entry(state_dir="/x", pid=1))
+    place.chmod(0o777)
+    assert registry.entries() == []
+    with pytest.raises(registry.RegistryError, match="only this user can write to"):
+        Registration().write(Entry(state_dir="/y", pid=2))
+    place.chmod(0o700)
+    registration.close()
+
+
+def test_the_directory_depends_on_no_variable_that_tests_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(registry.VARIABLE)
+    before = registry.directories()
+    for variable in ("HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "TMPDIR"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    assert registry.directories() == before
