@@ -14,7 +14,7 @@ from msgspec import Struct
 from neo_daemons.files import read_regular
 from neo_daemons.state_dir import is_text
 
-LEFT_OUT = frozenset({".neo-daemons.lock"})
+LEFT_OUT = frozenset({".neo-daemons.lock", ".neo-daemons-settings.yaml"})
 """Files of a data directory that are the supervisor's, not the daemon's."""
 MAX_BYTES = 1 << 28
 """The limit of a manifest: a million files."""
