@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -133,6 +134,23 @@ def test_an_exit_status_is_known_before_the_parent_has_reaped_the_process(code: 
         process.close()
 
     with Child([sys.executable, "-IS", "-c", f"import sys; sys.stdin.read(); {code}"], stdin=-1) as theirs:
+        run(work(theirs))
+
+
+def test_the_end_of_an_adopted_process_is_seen_without_a_free_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stat(pid: int) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def work(theirs: subprocess.Popen[bytes]) -> None:
+        process = adopt(LinuxPlatform(), theirs.pid)
+        monkeypatch.setattr("neo_daemons.procfs.stat", stat)
+        seen = asyncio.ensure_future(end_of(process))
+        await asyncio.sleep(0)
+        theirs.kill()
+        assert await seen == ExitStatus()
+        process.close()
+
+    with Child(["sleep", "600"]) as theirs:
         run(work(theirs))
 
 

@@ -37,10 +37,11 @@ SLOW = {"grace_s": 3000.0}
 """A process that runs until the test stops it."""
 
 
-def test_a_reload_that_meets_a_shutdown_starts_nothing(project: Project) -> None:
+def stopping_during_a_reload(project: Project) -> tuple[subprocess.Popen[str], int, int]:
+    """A supervisor that has been asked to stop while a reload waits for the daemon a, and the pids of a and b."""
     project.configure(a=toy("ignore-term", stop=SLOW), b=toy("ignore-term", stop=SLOW))
     supervisor = project.serve()
-    pids = [project.reaches(name, "ready").pid for name in ("a", "b")]
+    a, b = (project.reaches(name, "ready").pid or 0 for name in ("a", "b"))
     project.configure(a=toy("ignore-term", stop=SLOW, env={"X": "1"}), b=toy("ignore-term", stop=SLOW))
     supervisor.send_signal(signal.SIGHUP)
     project.reaches("a", "stopping")
@@ -53,11 +54,25 @@ def test_a_reload_that_meets_a_shutdown_starts_nothing(project: Project) -> None
             return "the supervisor is stopping" in str(error)
 
     until(stops, "the shutdown to begin")
+    return supervisor, a, b
+
+
+def test_a_reload_that_meets_a_shutdown_starts_nothing(project: Project) -> None:
+    supervisor, *pids = stopping_during_a_reload(project)
     for pid in pids:
-        os.kill(pid or 0, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
     assert supervisor.wait(PATIENCE_S) == 0
     assert project.left() == []
     assert list(project.state.daemons.glob("*.json")) == []
+
+
+def test_a_daemon_that_dies_while_a_shutdown_waits_for_a_reload_is_not_restarted(project: Project) -> None:
+    supervisor, a, b = stopping_during_a_reload(project)
+    os.kill(b, signal.SIGKILL)
+    project.reaches("b", "parked")
+    os.kill(a, signal.SIGKILL)
+    assert supervisor.wait(PATIENCE_S) == 0
+    assert project.left() == []
 
 
 def test_a_start_ordered_while_a_reload_stops_the_daemon_does_not_hang_it(project: Project) -> None:

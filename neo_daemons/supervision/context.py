@@ -49,6 +49,8 @@ class Context:
     """Checks the log of a daemon soon: a run has begun, or its limits have changed."""
     is_inhibited: Callable[[str], bool]
     """Whether a client has asked that this daemon not be recycled."""
+    is_stopping: Callable[[], bool]
+    """Whether the supervisor is stopping, so that nothing new may start."""
     changed: Changes = field(default_factory=Changes)
     """Notified when any daemon changes. To wait for one daemon, wait for its own event."""
     tried: set[str] = field(default_factory=set)

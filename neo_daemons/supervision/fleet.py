@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from neo_daemons.definitions import Definition
 from neo_daemons.status import Cause, EventName
@@ -23,17 +23,15 @@ class Fleet:
 
     Args:
         leftovers: processes that must have stopped before anything starts.
-        is_stopping: whether the supervisor is stopping, so that nothing new may start.
     """
 
-    def __init__(self, context: Context, leftovers: Leftovers, is_stopping: Callable[[], bool]) -> None:
+    def __init__(self, context: Context, leftovers: Leftovers) -> None:
         self.context = context
         self.daemons: dict[str, SupervisedDaemon] = {}
         """The daemons by name, in the order of their definitions."""
         self.changing: dict[str, bool] = {}
         """Daemons that a reload is stopping or replacing, which cannot be started meanwhile → whether an operator has
         ordered that they run afterwards."""
-        self.is_stopping = is_stopping
         self._leftovers = leftovers
         self._slots = Slots()
 

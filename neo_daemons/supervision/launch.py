@@ -131,6 +131,8 @@ async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], Non
         OSError: a file or the process could not be created.
     """
     context = slot.context
+    if context.is_stopping():  # and may wait for a reload before it stops this daemon
+        raise StartRefused("the supervisor is stopping")
     slot.ports.settle(slot.ports.numbers)
     try:
         context.keep_claim()

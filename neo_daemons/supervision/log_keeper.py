@@ -21,6 +21,8 @@ AWOKEN_S = 0.05
 QUIET_S = 60.0
 """Time between two checks of a quiet log whose next change the system reports. It does not report all: what another
 machine does to a shared file, for example."""
+SLICE = 8
+"""Logs that are checked before other work gets a turn: a millisecond."""
 NOTED_AGAIN_S = 3600.0
 """Minimum time between two journal entries about a log that is repeatedly emptied."""
 
@@ -77,7 +79,7 @@ class LogKeeper:
         self._changes = self._platform.file_changes()
         try:
             while True:
-                await self._pause(self._check_due())
+                await self._pause(await self._check_due())
         finally:
             if self._changes is not None:
                 self._changes.close()
@@ -102,8 +104,8 @@ class LogKeeper:
                 await self._woken.wait()
                 await asyncio.sleep(AWOKEN_S)  # once for all that are woken meanwhile
 
-    def _check_due(self) -> float:
-        """Check the logs that are due. Returns the seconds until the next one is."""
+    async def _check_due(self) -> float:
+        """Check the logs that are due, with other work in between. Returns the seconds until the next one is."""
         now = time.monotonic()
         if self._called:
             for slot in self._slots():
@@ -120,6 +122,7 @@ class LogKeeper:
                     self._soon.pop(name, None)
         else:
             slots = list(self._soon.values())
+        checked = 0
         for slot in slots:
             kept = self._kept.get(slot.name)
             if kept is None:
@@ -127,9 +130,13 @@ class LogKeeper:
                 self._soon[slot.name] = slot
             elif kept.due_at <= now or kept.is_outdated(slot.log):
                 self._check(slot, kept)
+                checked += 1
+                if checked % SLICE == 0:
+                    await asyncio.sleep(0)
         self.warning = next(iter(self._warnings.values()), None)
         next_at = min((self._kept[name].due_at for name in self._soon), default=self._all_due_at)
-        return max(min(next_at, self._all_due_at) - time.monotonic(), LOOK_MIN_S)
+        wait_s = min(next_at, self._all_due_at) - time.monotonic()
+        return 0.0 if self._called else max(wait_s, LOOK_MIN_S)
 
     def _check(self, slot: Slot, kept: _Kept) -> None:
         self._warnings.pop(slot.name, None)

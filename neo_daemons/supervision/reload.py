@@ -109,7 +109,7 @@ async def _carry_out(fleet: Fleet, changes: list[Change], new: Mapping[str, Defi
             daemon.situation.detail = "not enabled in the configuration"
     await asyncio.gather(*(_replace(fleet, new[c.name]) for c in changes if c.action in ("start", "replace")))
     for each in changes:
-        if each.action == "apply" and each.name not in fleet.daemons and not fleet.is_stopping():
+        if each.action == "apply" and each.name not in fleet.daemons and not fleet.context.is_stopping():
             fleet.begin(fleet.add(new[each.name]))
     fleet.sort(list(new))
 
@@ -124,7 +124,7 @@ async def _replace(fleet: Fleet, definition: Definition) -> None:
     if old is not None:
         await stop_in_order([old])
         await old.detach(finish=is_down(old))
-    if fleet.is_stopping():
+    if fleet.context.is_stopping():
         return
     daemon = fleet.add(definition)
     if old is not None:

@@ -133,6 +133,7 @@ class Supervisor:
                 keep_claim=self.keep_claim,
                 keep_log=self._log_keeper.attend,
                 is_inhibited=self._is_inhibited,
+                is_stopping=lambda: self.stopping,
             )
 
         self._make_context = make_context
@@ -154,7 +155,7 @@ class Supervisor:
     def launch(self) -> None:
         """Begin to supervise. See `start`."""
         context = self._make_context()
-        self._fleet = fleet = Fleet(context, self._leftovers, lambda: self.stopping)
+        self._fleet = fleet = Fleet(context, self._leftovers)
         journal = context.journal
         journal.add(EventName.SUPERVISOR_STARTED, pid=os.getpid(), detail=f"version {VERSION}")
         if (origin := self.upkeep.provenance) is not None and origin.way in CAME:

@@ -61,7 +61,10 @@ def exit_status_of_adopted(pidfd: int) -> ExitStatus | None:
 def exit_status_of_zombie(pid: int, identity: Identity) -> ExitStatus | None:
     """Return how a process exited that is not our child and that its parent has not reaped yet. None if that is not
     known: code 0 may also mean that we may not know it."""
-    stat = procfs.stat(pid)
+    try:
+        stat = procfs.stat(pid)
+    except OSError:  # no descriptor is left, or /proc is hidden
+        return None
     if stat is None or stat[0] != "Z" or float(stat[19]) != identity.start_time or len(stat) <= EXIT_CODE:
         return None
     code = int(stat[EXIT_CODE])
