@@ -1,7 +1,8 @@
 """The registry of a user's supervisors: what is production on this machine. Test processes read it; see the fence.
 
 Each supervisor of `serve` or `up` has an entry: a JSON file, and a lock file that it keeps locked for life. The kernel
-frees the lock when the process dies, however it does. Whoever finds an entry without a living owner removes it.
+frees the lock when the process dies, however it does. What is then left of an entry are the daemons that still run.
+Whoever finds an entry of which nothing lives removes it.
 
 A test may change HOME, XDG_* and TMPDIR, so the directory depends on none of them.
 """
@@ -15,14 +16,16 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from . import files, locks
 from .definitions import PortNumber
+from .state_dir import StateDir
 from .unpatched import Unpatched
 
 VARIABLE = "NEO_DAEMONS_REGISTRY"
@@ -102,8 +105,8 @@ def _changed_at(place: str) -> int:
 
 
 def entries(places: tuple[Path, ...] | None = None) -> list[Entry]:
-    """Return the entries of all living supervisors, and remove those of dead ones. An entry that cannot be read is
-    left out: it is about to be written, or a later version's."""
+    """Return the entries of all living supervisors, and those of dead ones with the daemons that still run; remove the
+    others. An entry that cannot be read is left out: it is about to be written, or a later version's."""
     found = []
     for place in directories() if places is None else places:
         if is_private(place):
@@ -114,13 +117,33 @@ def entries(places: tuple[Path, ...] | None = None) -> list[Entry]:
 
 
 def _living(lock: Path) -> Entry | None:
+    """Return what lives of an entry, and remove it if nothing does."""
     try:
-        if not locks.is_held(lock):
-            _remove(lock)
-            return None
+        is_held = locks.is_held(lock)
     except OSError:
-        pass  # unknown does not mean dead
-    return _read(lock.with_suffix(".json"))
+        is_held = True  # unknown does not mean dead
+    entry = _read(lock.with_suffix(".json"))
+    if is_held:
+        return entry
+    if entry is not None:
+        entry = replace(entry, socket=None, control=None, daemons=tuple(filter(_survivors(entry), entry.daemons)))
+    if entry is None or not entry.daemons:
+        _remove(lock)
+        return None
+    return entry
+
+
+def _survivors(entry: Entry) -> Callable[[Registered], bool]:
+    """Return a function that returns whether a process of a daemon is running. It needs no supervisor."""
+    state_dir = StateDir(Path(entry.state_dir))
+
+    def survives(daemon: Registered) -> bool:
+        try:
+            return locks.is_held(state_dir.daemon_lock(daemon.name))
+        except OSError:
+            return False
+
+    return survives
 
 
 def _read(path: Path) -> Entry | None:
@@ -176,7 +199,7 @@ class Registration:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not is_private(place):
             raise PermissionError(1, "it is not a directory that only this user can write to")
-        self._tidy(place)
+        self._tidy(place, entry.state_dir)
         lock = place / f"{entry.pid}-{secrets.token_hex(6)}.lock"
         # Locked before it gets its name: nobody ever sees the lock of a living supervisor free.
         unnamed = lock.with_name(f".{lock.name}.tmp")
@@ -200,12 +223,12 @@ class Registration:
         self._written = _version(found)
 
     @staticmethod
-    def _tidy(place: Path) -> None:
-        """Remove what dead supervisors have left."""
+    def _tidy(place: Path, state_dir: str) -> None:
+        """Remove what dead supervisors have left, and of the one before us what it knew: its daemons are ours now."""
         for path in place.glob("*.lock"):
-            with contextlib.suppress(OSError):
-                if not locks.is_held(path):
-                    _remove(path)
+            entry = _living(path)
+            if entry is not None and entry.state_dir == state_dir:
+                _remove(path)
         for path in _incomplete(place):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > LEFT_S:
@@ -229,17 +252,18 @@ class Registration:
             return False
 
     def close(self) -> None:
-        """Remove the entry."""
+        """End the registration: the entry is removed, unless daemons go on running without us."""
         lock, self._lock = self._lock, None
         if lock is None:
             return
-        with contextlib.suppress(OSError):
-            lock.with_suffix(".json").unlink(missing_ok=True)
-        if self._is_locked(lock):
-            with contextlib.suppress(OSError):
-                lock.unlink()
+        is_locked = self._is_locked(lock)
         os.close(self._descriptor)
         self._descriptor = -1
+        if is_locked:
+            _living(lock)
+        else:
+            with contextlib.suppress(OSError):
+                lock.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _version(found: os.stat_result) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import pytest
 
 from neo_daemons import registry
 from neo_daemons.registry import Entry, Registered, Registration
-from tests.harness import Project, free_port, toy, until
+from tests.harness import Project, free_port, kill, toy, until
 
 
 def entries(project: Project) -> list[Entry]:
@@ -73,15 +73,36 @@ def test_a_deleted_entry_is_written_again(project: Project) -> None:
     until(lambda: [daemon for daemon in daemons(project).values() if daemon.ports], "the entry")
 
 
-def test_whoever_finds_the_entry_of_a_killed_supervisor_removes_it(project: Project) -> None:
+@pytest.mark.parametrize("end", ["killed", "detached"])
+def test_daemons_that_outlive_their_supervisor_stay_registered_as_long_as_they_run(project: Project, end: str) -> None:
+    project.configure(api=toy(), other=toy())
+    project.serve()
+    api, other = project.reaches("api", "ready"), project.reaches("other", "ready")
+    until(lambda: all(daemon.ports for daemon in daemons(project).values()), "the ports in the entry")
+    if end == "killed":
+        project.kill_supervisor()
+    else:
+        project.run("down", "--detach")
+    kill(other.pid)
+    (entry,) = (until(lambda: [e for e in entries(project) if len(e.daemons) == 1], "only the survivor"))
+    assert (entry.daemons[0].name, entry.daemons[0].ports) == ("api", api.ports)
+    assert (entry.state_dir, entry.socket) == (str(project.state.path), None)
+    kill(api.pid)
+    until(lambda: not entries(project), "no entry")
+    assert files(project) == []
+    project.run("reap")
+
+
+def test_what_a_killed_supervisor_has_registered_is_replaced_by_the_next_one(project: Project) -> None:
     project.configure(api=toy())
     project.serve()
     project.reaches("api", "ready")
-    assert len(entries(project)) == 1
     project.kill_supervisor()
-    assert entries(project) == []
-    assert files(project) == []
-    project.run("reap")
+    assert len(entries(project)) == 1
+    serve = project.serve()
+    project.reaches("api", "ready")
+    assert [entry.pid for entry in entries(project)] == [serve.pid]
+    assert len(files(project)) == 2
 
 
 def test_a_supervisor_that_cannot_be_registered_says_so_once_and_goes_on(project: Project) -> None:

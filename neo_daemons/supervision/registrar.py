@@ -38,7 +38,7 @@ class Registrar:
         self.keep()
 
     def keep(self) -> None:
-        """Write the entry again if it is no longer true, or was deleted. Call this about once a second, so that many
+        """Write the entry again if it is no longer true, or was deleted. Call this every second or two, so that many
         changes at once cost one write."""
         if self._changed:
             self._look()

@@ -15,6 +15,7 @@ from neo_daemons import procfs
 from neo_daemons.unpatched import Unpatched
 
 from .. import reporting
+from ..events import note_event
 from .embedded import guard
 from .equipment import Equipment
 from .known import Known, own_ports
@@ -144,10 +145,12 @@ class Fence:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Generator[None, Any, pytest.TestReport]:
+        new = self._take_new() if self._new or self._has_spawned else []
+        for text in new:
+            note_event(item, "fenced", text)
         report: pytest.TestReport = yield
         if call.when == "teardown" and Unpatched.monotonic() > self._next_look:
             self._look()
-        new = self._take_new() if self._new or self._has_spawned else None
         if new:
             properties = [(PROPERTY, text) for text in new]
             item.user_properties += properties

@@ -80,7 +80,7 @@ class Known:
     def _owner(self, entry: Entry, daemon: Registered | None) -> Owner:
         allow = "To let tests use it all the same, add {} to the setting neo_daemons_fence_allow."
         if daemon is None:
-            what = f"the production supervisor in {entry.state_dir} (pid {entry.pid})"
+            what = f"the production supervisor in {entry.state_dir}"
             return Owner(what, allow.format(entry.state_dir), entry.state_dir)
         what = f"{daemon.name} of the production supervisor in {entry.state_dir}"
         fixture = fixture_name(daemon.name)

@@ -113,11 +113,14 @@ def test_a_supervisor_that_is_started_during_the_run_is_fenced_from_the_next_tes
     assert results(outcome) == {"test_before": "passed", "test_after": "failed"}, outcome.text
 
 
-def test_production_that_has_died_is_not_fenced(production: Production, behind: Inner) -> None:
+def test_production_is_fenced_without_its_supervisor_as_long_as_it_runs(production: Production, behind: Inner) -> None:
     production.begin()
     production.project.kill_supervisor()
-    assert results(behind.run()) == {"test_get": "passed"}, behind.output()
+    outcome = behind.run()
+    assert results(outcome) == {"test_get": "failed"}, outcome.text
+    assert "ProductionFenceError" in messages(outcome)["test_get"]
     production.project.run("reap")
+    assert "ProductionFenceError" not in behind.run().text
 
 
 def test_without_the_flag_the_setting_raises_the_fence(production: Production, behind: Inner) -> None:
