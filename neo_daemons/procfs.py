@@ -22,6 +22,8 @@ GONE = frozenset({"Z", "X", "x"})
 STOPPED = frozenset({"T", "t"})
 STAT_BYTES = 4096
 """More than /proc/PID/stat can hold: some 50 numbers and a short name."""
+ENVIRON_BYTES = 16_384
+"""Read at a time: more than most environments."""
 DELETED = " (deleted)"
 """The kernel's suffix for the name of an open file that has been deleted: d_path in fs/d_path.c."""
 _LITTLE = sys.byteorder == "little"
@@ -42,6 +44,37 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError as error:
         raise ProcfsUnavailable(f"this system does not report its boot id ({error.strerror})") from None
+
+
+def newest() -> int | None:
+    """Return the id that the newest process or thread got, whether it still runs or not; None if that is unknown. As
+    long as it stays the same, none was created. proc(5): the last field of /proc/loadavg."""
+    try:
+        descriptor = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return int(os.read(descriptor, 100).rpartition(b" ")[2]) or None
+    except (OSError, ValueError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def environ(pid: int) -> bytes:
+    """Return the environment with which a process was started, as ``NAME=value`` that end with zero bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    descriptor = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = os.read(descriptor, ENVIRON_BYTES)
+        while len(found) % ENVIRON_BYTES == 0 and (more := os.read(descriptor, ENVIRON_BYTES)):
+            found += more
+        return found
+    finally:
+        os.close(descriptor)
 
 
 def stat(pid: int) -> list[str] | None:

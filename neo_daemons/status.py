@@ -25,8 +25,9 @@ class Exit(Struct, frozen=True, kw_only=True):
     """For people: ``killed by SIGKILL``, with what caused it."""
 
 
-class DaemonStatus(Struct, frozen=True, kw_only=True):
-    """The status of one daemon at the time of the request."""
+class DaemonStatus(Struct, frozen=True, kw_only=True, gc=False):
+    """The status of one daemon at the time of the request. It contains no cycle, so the garbage collector need not know
+    it: a thousand of them for each request would wake it."""
 
     name: str
     state: str

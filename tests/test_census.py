@@ -29,11 +29,15 @@ class Table:
         self.listed = 0
         self.read: list[int] = []
         self.parentless: list[int] | None = None
+        self.newest: int | None = None
         self.on_read: Callable[[int], None] = lambda pid: None
 
     def pids(self) -> Sequence[int]:
         self.listed += 1
         return list(self.marked)
+
+    def newest_pid(self) -> int | None:
+        return self.newest
 
     def orphans(self) -> Sequence[int] | None:
         return self.parentless
@@ -104,6 +108,21 @@ def test_a_process_that_is_created_during_a_look_is_found() -> None:
         if pid == 2:  # forks, and exits
             table.marked.pop(2, None)
             table.marked[7] = mark(7)
+
+    table.on_read = on_read
+    assert set(run(lambda: taking(table).everywhere())) == {1, 7}
+
+
+def test_the_processes_are_listed_again_only_if_one_was_created() -> None:
+    table = Table(1, 2)
+    table.newest = 2
+    assert set(run(lambda: taking(table).everywhere())) == {1, 2}
+    assert table.listed == 1
+
+    def on_read(pid: int) -> None:
+        if pid == 2:  # forks, and exits
+            del table.marked[2]
+            table.marked[7], table.newest = mark(7), 7
 
     table.on_read = on_read
     assert set(run(lambda: taking(table).everywhere())) == {1, 7}

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from neo_daemons import files
 from neo_daemons.definitions import Log
-from neo_daemons.files import write_whole
+from neo_daemons.files import exchange, write_whole
 from neo_daemons.records import DaemonRecord, DamagedRecord, read
 from neo_daemons.status import EventName
 from neo_daemons.supervision.journal import Journal
@@ -216,7 +217,7 @@ def test_journal_followers_see_everything_in_order(tmp_path: Path) -> None:
     assert asyncio.run(follow()) == ["before", *(str(number) for number in range(1, 100, 2))]
 
 
-@given(st.binary(max_size=300))
+@given(st.binary(min_size=1, max_size=300))
 def test_bytes_are_a_record_or_damaged(data: bytes) -> None:
     path = Path(f"/dev/shm/neo-daemons-record-{os.getpid()}.json")
     path.write_bytes(data)
@@ -225,6 +226,11 @@ def test_bytes_are_a_record_or_damaged(data: bytes) -> None:
             read(path, DaemonRecord)
     finally:
         path.unlink()
+
+
+def test_what_a_power_cut_leaves_of_a_record_is_none(tmp_path: Path) -> None:
+    (tmp_path / "api.json").touch()
+    assert read(tmp_path / "api.json", DaemonRecord) is None
 
 
 @pytest.mark.parametrize("pid", [0, 1, -1, 2**40, "1", 1.5, True])
@@ -249,6 +255,28 @@ def test_a_record_names_no_pid_that_means_something_else_to_kill(tmp_path: Path,
     path.write_text(json.dumps({**record, "pid": pid}))
     with pytest.raises(DamagedRecord):
         read(path, DaemonRecord)
+
+
+def test_two_files_change_places(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("1")
+    assert not exchange(one, other), "one is missing"
+    assert one.read_text() == "1"
+    other.write_text("2")
+    assert exchange(one, other)
+    assert (one.read_text(), other.read_text()) == ("2", "1")
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_a_file_is_replaced_whether_or_not_two_can_change_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can: bool
+) -> None:
+    if not can:
+        monkeypatch.setattr(files, "exchange", lambda one, other: False)
+    for text in (b"first", b"second", b"third"):
+        write_whole(tmp_path / "file", text, lazy=True)
+        assert (tmp_path / "file").read_bytes() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_write_is_whole_or_not_at_all(tmp_path: Path) -> None:

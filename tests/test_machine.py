@@ -299,6 +299,9 @@ class World:
     def pids(self) -> Sequence[int]:
         return []
 
+    def newest_pid(self) -> int | None:
+        return None
+
     def orphans(self) -> Sequence[int] | None:
         return None
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from neo_daemons.supervision import measuring
-from neo_daemons.supervision.measuring import SHARE, SLICE, measure
+from neo_daemons.supervision import measuring, meter
+from neo_daemons.supervision.measuring import SLICE, Measurements
 from neo_daemons.supervision.meter import OVERDUE_S, SPAN_S, Meter
 from neo_daemons.supervision.platform import Usage
 
@@ -30,7 +31,8 @@ class Counting:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time on the monotonic clock, to be changed."""
     now = [1000.0]
-    monkeypatch.setattr(measuring, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for module in (measuring, meter):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
@@ -47,60 +49,87 @@ def fleet(count: int, first: int = 1) -> list[Any]:
     ]
 
 
-def test_all_who_ask_within_a_second_share_one_measurement(platform: Any, clock: list[float]) -> None:
-    daemons = [*fleet(3), cast("Any", SimpleNamespace(run=None))]
+def measurements(platform: Any, daemons: list[Any]) -> Measurements:
+    return Measurements(platform, lambda: daemons)
+
+
+async def settle(asked: Measurements) -> None:
+    """Let what is under way in the background end."""
+    assert asked._renewing is not None
+    await asyncio.wait([asked._renewing])
+
+
+@pytest.mark.asyncio
+async def test_all_who_ask_within_a_second_share_one_measurement(platform: Any, clock: list[float]) -> None:
+    daemons = [*fleet(3), SimpleNamespace(run=None)]
+    asked = measurements(platform, daemons)
     for _ in range(5):
-        measure(platform, daemons)
+        await asked.bring_up_to_date()
+        await settle(asked)
         clock[0] += SPAN_S / 10
     assert platform.asked == [[1, 2, 3]]
+
+
+@pytest.mark.asyncio
+async def test_who_asks_does_not_wait_for_what_is_measured_for_the_next_one(platform: Any, clock: list[float]) -> None:
+    daemons = fleet(3)
+    asked = measurements(platform, daemons)
+    await asked.bring_up_to_date()
+    await settle(asked)
     clock[0] += SPAN_S
-    measure(platform, daemons)
-    assert platform.asked == [[1, 2, 3], [1, 2, 3]]
+    platform.asked.clear()
+    await asked.bring_up_to_date()
+    asked.at_once()
+    assert platform.asked == []
+    await settle(asked)
+    assert platform.asked == [[1, 2, 3]]
+    assert {daemon.run.meter.measured_at for daemon in daemons} == {clock[0]}
 
 
-def test_a_daemon_that_has_just_started_is_measured_for_the_next_who_asks(platform: Any, clock: list[float]) -> None:
+@pytest.mark.asyncio
+async def test_nobody_gets_what_is_overdue(platform: Any, clock: list[float]) -> None:
+    daemons = fleet(3)
+    asked = measurements(platform, daemons)
+    for ask in (asked.at_once, asked.at_once):
+        ask()
+        assert platform.asked.pop() == [1, 2, 3]
+        clock[0] += OVERDUE_S
+    await asked.bring_up_to_date()
+    assert platform.asked.pop() == [1, 2, 3]
+
+
+@pytest.mark.asyncio
+async def test_a_daemon_that_has_just_started_is_measured_at_once(platform: Any, clock: list[float]) -> None:
     daemons = fleet(2)
-    measure(platform, daemons)
+    asked = measurements(platform, daemons)
+    await asked.bring_up_to_date()
     daemons += fleet(1, first=9)
-    measure(platform, daemons)
+    await asked.bring_up_to_date()
     assert platform.asked == [[1, 2], [9]]
 
 
-def test_many_are_measured_in_slices_with_other_work_in_between(platform: Any, clock: list[float]) -> None:
+@pytest.mark.asyncio
+async def test_many_are_measured_in_slices_with_other_work_in_between(platform: Any, clock: list[float]) -> None:
     daemons = fleet(2 * SLICE + 10)
-    steps = measuring.measuring(platform, daemons)
-    next(steps)
-    assert [len(asked) for asked in platform.asked] == [SLICE]
-    measure(platform, daemons)  # by another client meanwhile
-    assert [len(asked) for asked in platform.asked] == [SLICE, SLICE, 10]
-    assert list(steps) == [], "nothing is measured twice"
-
-
-def test_who_asks_often_does_a_share_of_the_work_and_gets_nothing_that_is_overdue(
-    platform: Any, clock: list[float]
-) -> None:
-    daemons = fleet(2 * SHARE + 10)
-    measure(platform, daemons)
-    clock[0] += SPAN_S
-    platform.asked.clear()
-    for _ in range(5):
-        measure(platform, daemons)
-    assert [len(asked) for asked in platform.asked] == [SHARE, SHARE, 10]
-    assert len(set().union(*platform.asked)) == len(daemons)
-    clock[0] += OVERDUE_S
-    platform.asked.clear()
-    measure(platform, daemons)
-    assert sum(map(len, platform.asked)) == len(daemons), "none of the measurements was of use"
+    asked = measurements(platform, daemons)
+    first = asyncio.create_task(asked.bring_up_to_date())
+    await asyncio.sleep(0)
+    assert [len(pids) for pids in platform.asked] == [SLICE]
+    asked.at_once()  # by another client meanwhile
+    await first
+    await settle(asked)
+    assert [len(pids) for pids in platform.asked] == [SLICE, SLICE + 10], "nothing is measured twice"
 
 
 def test_what_is_gone_has_no_reading(platform: Any, clock: list[float]) -> None:
     (daemon,) = daemons = fleet(1)
-    measure(platform, daemons)
+    asked = measurements(platform, daemons)
+    asked.at_once()
     reading = daemon.run.meter.reading(clock[0])
     assert reading is not None
     assert (reading.rss_bytes, reading.cpu_percent) == (1, 0.0)
     assert daemon.run.meter.reading(clock[0] + OVERDUE_S) is None
-    clock[0] += SPAN_S
+    clock[0] += OVERDUE_S
     platform.gone.add(1)
-    measure(platform, daemons)
+    asked.at_once()
     assert daemon.run.meter.reading(clock[0]) is None

@@ -46,7 +46,7 @@ class Handlers:
     # Queries
 
     async def status(self, request: Request) -> Response:
-        await self._supervisor.measure()
+        await self._supervisor.measurements.bring_up_to_date()
         return json_response(self._supervisor.status())
 
     async def why(self, request: Request) -> Response:
@@ -108,7 +108,7 @@ class Handlers:
         if wait_s:
             await while_connected(request, wait_for_outcome(self._supervisor, name, wait_s))
         daemon = self._supervisor.daemon(name)  # a reload may have replaced or removed it meanwhile
-        await self._supervisor.measure(daemon)
+        await self._supervisor.measurements.bring_up_to_date(daemon)
         return json_response(self._supervisor.status_of(daemon))
 
     async def reload(self, request: Request) -> Response:

@@ -80,13 +80,16 @@ class Census:
         found: dict[int, Mark] = {}
         seen: set[int] = set()
         for _ in range(ROUNDS):
-            pids = [pid for pid in self._platform.pids() if pid not in seen]
+            newest = self._platform.newest_pid()
+            pids = [pid for pid in self._platform.pids() if pid not in seen and pid not in self._known]
             if not pids:
                 break
             seen.update(pids)
             for start in range(0, len(pids), SLICE):
                 found.update(self._marked(pids[start : start + SLICE]))
                 await _give_way()
+            if newest is not None and self._platform.newest_pid() == newest:
+                break  # none was created
         return found
 
     async def _look_among_orphans(self) -> Marks:

@@ -43,34 +43,36 @@ def is_settled(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[
 
 def status_of(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[str] = ()) -> DaemonStatus:
     """Return the status of a daemon, without measuring anything: with what it used as last measured."""
-    slot, run, definition, situation = daemon.slot, daemon.run, daemon.definition, daemon.situation
+    # Asked of all daemons at once, so it takes no step that most of them do not need.
+    slot, run, situation, past, launch = daemon.slot, daemon.run, daemon.situation, daemon.past, daemon.launch
+    state, definition, log = slot.state, slot.definition, slot.log
     reading = run.meter.reading(time.monotonic()) if run is not None else None
     return DaemonStatus(
         name=daemon.name,
-        state=daemon.state.public,
-        ready=daemon.ready,
-        settled=is_settled(daemon, daemons, changing),
+        state=state.public,
+        ready=state is State.READY or (state is State.EXTERNAL and daemon.ready),
+        settled=(state is State.READY and not changing) or is_settled(daemon, daemons, changing),
         pid=run.process.pid if run is not None else None,
-        url=slot.url,
-        ports=dict(slot.ports.numbers),
+        url=slot.url if definition.external or definition.ports or definition.url is not None else None,
+        ports=dict(slot.ports.numbers) if definition.ports else {},
         restarts=slot.restarts,
         uptime_s=round(run.age_s, 3) if run is not None else None,
         cpu_percent=reading.cpu_percent if reading is not None else None,
         rss_bytes=reading.rss_bytes if reading is not None else None,
-        log_path=str(slot.log.path),
+        log_path=str(log.path),
         data_dir=definition.data_dir,
-        last_exit=daemon.past.last_exit,
+        last_exit=past.last_exit,
         detail=situation.detail,
         remedy=situation.remedy,
-        note=_note(daemon),
-        held=daemon.held,
+        note=_note(daemon) if log.lost or (launch is not None and launch.note) else None,
+        held=daemon.name in slot.context.holds,
         waiting_for=situation.waiting_for,
         requires=definition.requires,
         enabled=definition.enabled,
         adopted=run is not None and run.adopted,
-        version=daemon.launch.version if daemon.launch is not None else None,
+        version=launch.version if launch is not None else None,
         env=slot.exports() if definition.exports else {},
-        ready_after_s=daemon.past.ready_after_s,
+        ready_after_s=past.ready_after_s,
         after=definition.after,
     )
 

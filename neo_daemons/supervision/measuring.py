@@ -2,50 +2,66 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 
+from . import faults
 from .daemon import SupervisedDaemon
 from .meter import OVERDUE_S, SPAN_S
 from .platform import Platform
 from .run import Run
 
-SLICE = 250
-"""How many daemons are measured at a time: for some milliseconds."""
-SHARE = 100
-"""How many are measured at most for a client that could do with the latest measurements."""
+SLICE = 10
+"""How many daemons are measured at a time: for less than half a millisecond."""
+PAUSE_S = 0.001
+"""Between two slices for whom nobody waits, so that they hold up nobody either."""
 
 
-def measure(platform: Platform, daemons: Iterable[SupervisedDaemon]) -> None:
-    """Do all of `measuring` at once."""
-    for _ in measuring(platform, daemons):
-        pass
+class Measurements:
+    """The measurements of the daemons of a supervisor, for all who ask.
 
+    Who asks gets the latest ones, and waits only for those that are overdue. Then those that are at least `SPAN_S` old
+    are made anew for whoever asks next. So nothing is measured while nobody asks.
 
-def measuring(platform: Platform, daemons: Iterable[SupervisedDaemon]) -> Iterator[None]:
-    """Measure the running daemons whose latest measurement is overdue, `SLICE` of them in each step.
-
-    If none is overdue, there is at most one step: `SHARE` of those whose measurement is the oldest, and at least
-    `SPAN_S` old. So clients that ask often share the work, and none of them waits for all of it.
+    Args:
+        daemons: returns all daemons.
     """
-    now = time.monotonic()
-    due = [run for daemon in daemons if (run := daemon.run) is not None and now - run.meter.measured_at >= SPAN_S]
-    overdue = [run for run in due if now - run.meter.measured_at >= OVERDUE_S]
-    if not overdue and due:
-        due.sort(key=lambda run: run.meter.measured_at)
-        _measure(platform, due[:SHARE])
-        yield
-    for start in range(0, len(overdue), SLICE):
-        # Between two steps another client may have had some of them measured.
-        now = time.monotonic()
-        left = [run for run in overdue[start : start + SLICE] if now - run.meter.measured_at >= SPAN_S]
-        if left:
-            _measure(platform, left)
-            yield
+
+    def __init__(self, platform: Platform, daemons: Callable[[], Iterable[SupervisedDaemon]]) -> None:
+        self._platform = platform
+        self._daemons = daemons
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def bring_up_to_date(self, *daemons: SupervisedDaemon) -> None:
+        """Measure those of these daemons, or of all, whose measurement is overdue, with other work in between."""
+        await self._measure(daemons or self._daemons(), OVERDUE_S, pause_s=0.0)
+        if self._renewing is None or self._renewing.done():
+            renewing = asyncio.get_running_loop().create_task(self._renew())
+            self._renewing = faults.reported(renewing, "measuring what daemons use")
+
+    def at_once(self, *daemons: SupervisedDaemon) -> None:
+        """Do all of `bring_up_to_date` at once, and no more."""
+        self._take(_older(daemons or self._daemons(), OVERDUE_S))
+
+    async def _renew(self) -> None:
+        await asyncio.sleep(PAUSE_S)  # the answer comes first
+        await self._measure(self._daemons(), SPAN_S, pause_s=PAUSE_S)
+
+    async def _measure(self, daemons: Iterable[SupervisedDaemon], age_s: float, *, pause_s: float) -> None:
+        runs = _older(daemons, age_s)
+        for start in range(0, len(runs), SLICE):
+            # Another client may have had some of them measured between two slices, and some may have ended.
+            self._take([run for run in runs[start : start + SLICE] if run.meter.age_s() >= SPAN_S])
+            await asyncio.sleep(pause_s)
+
+    def _take(self, runs: list[Run]) -> None:
+        if runs:
+            now = time.monotonic()
+            found = self._platform.usage([run.process.pid for run in runs])
+            for run in runs:
+                run.meter.take(found.get(run.process.pid), age_s=run.age_s, now=now)
 
 
-def _measure(platform: Platform, runs: list[Run]) -> None:
-    now = time.monotonic()
-    found = platform.usage([run.process.pid for run in runs])
-    for run in runs:
-        run.meter.take(found.get(run.process.pid), age_s=run.age_s, now=now)
+def _older(daemons: Iterable[SupervisedDaemon], age_s: float) -> list[Run]:
+    return [run for daemon in daemons if (run := daemon.run) is not None and run.meter.age_s() >= age_s]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 from msgspec import Struct
 
@@ -42,6 +43,10 @@ class Meter:
         """
         self.measured_at = now
         self._reading = Reading(self._cpu.percent(usage.cpu_s, age_s), usage.rss_bytes) if usage is not None else None
+
+    def age_s(self) -> float:
+        """Return how long ago it was last measured, successfully or not, in seconds; infinite if never."""
+        return time.monotonic() - self.measured_at
 
     def reading(self, now: float) -> Reading | None:
         """Return the latest measurement; None if there is none, or it is overdue."""

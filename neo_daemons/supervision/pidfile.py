@@ -53,7 +53,7 @@ class PidFile:
         Raises:
             OSError: it could not be written, so nothing may be spawned.
         """
-        write_struct(self.path, record)
+        self._write(record)
         self.record = record
         self._token = record.token
 
@@ -65,7 +65,7 @@ class PidFile:
         """
         assert self.record is not None
         self.record = msgspec.structs.replace(self.record, pid=pid, identity=identity)
-        write_struct(self.path, self.record)
+        self._write(self.record)
         return self.record
 
     def move(self) -> None:
@@ -76,7 +76,10 @@ class PidFile:
         """
         if self.record is not None:
             self.record = msgspec.structs.replace(self.record, directory=self._ownership.directory)
-            write_struct(self.path, self.record)
+            self._write(self.record)
+
+    def _write(self, record: DaemonRecord) -> None:
+        write_struct(self.path, record, lazy=True)  # no process that it names outlives a power cut
 
     def clear(self) -> None:
         """Remove the record when nothing of the daemon runs. Keep a record of another supervisor, which may now own

@@ -34,7 +34,7 @@ from .journal import Journal
 from .leftovers import Leftovers, Survivors, find_survivors, recorded
 from .log_keeper import LogKeeper
 from .machine import Event, Refused, State
-from .measuring import measure, measuring
+from .measuring import Measurements
 from .ownership import Ownership
 from .platform import Platform, current_platform
 from .probes import Prober
@@ -107,6 +107,7 @@ class Supervisor:
         self.upkeep = Upkeep(
             state_dir, self.platform, token=(token := secrets.token_hex(16)), config=config, started_at=self.started_at
         )
+        self.measurements = Measurements(self.platform, lambda: self.daemons.values())
         self._definitions = tuple(definitions)
         self._on_demand = on_demand
         self._fleet: Fleet | None = None
@@ -333,16 +334,10 @@ class Supervisor:
 
     # Status
 
-    async def measure(self, *daemons: SupervisedDaemon) -> None:
-        """Measure what these daemons use, or all, with other work in between. A `status` that follows need not."""
-        for _ in measuring(self.platform, daemons or self.daemons.values()):
-            await asyncio.sleep(0)
-
     def status(self) -> Status:
         """Return the current status of the supervisor and its daemons. What they use was measured within the last
         `meter.OVERDUE_S` seconds, if not now."""
-        daemons = self.daemons.values()
-        measure(self.platform, daemons)
+        self.measurements.at_once()
         holds, journal = self.context.holds, self.journal
         return Status(
             supervisor=SupervisorStatus(
@@ -359,7 +354,7 @@ class Supervisor:
                 or journal.fault
                 or self.remark,
             ),
-            daemons=tuple(map(self.status_of, daemons)),
+            daemons=tuple(map(self.status_of, self.daemons.values())),
         )
 
     def status_of(self, daemon: SupervisedDaemon) -> DaemonStatus:
@@ -377,7 +372,7 @@ class Supervisor:
             UnknownDaemon: it is not configured.
         """
         daemon = self.daemon(name)
-        measure(self.platform, [daemon])
+        self.measurements.at_once(daemon)
         return describe.explain(daemon, self.status_of(daemon), self.events(EXPLAINED_EVENTS, name))
 
     def events(self, count: int, name: str | None = None) -> list[JournalEntry]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 from unittest import mock
 
+from neo_daemons import files
+
 from .incarnations import Killed, running
 
 
@@ -70,7 +72,7 @@ class Disk:
     @contextlib.contextmanager
     def patched(self) -> Iterator[None]:
         """Have all files written through this disk."""
-        replace, unlink, write, opened = os.replace, os.unlink, os.write, pathlib.Path.open
+        replace, exchange, unlink, write, opened = os.replace, files.exchange, os.unlink, os.write, pathlib.Path.open
 
         def sim_replace(source: Any, target: Any) -> None:
             self._effect("before-replace")
@@ -78,6 +80,14 @@ class Disk:
                 self.replacing(Path(source), Path(target))
             replace(source, target)
             self._effect("after-replace")
+
+        def sim_exchange(one: Path, other: Path) -> bool:
+            self._effect("before-exchange")
+            if other.parent in self._directories and other.exists():
+                self.replacing(one, other)
+            done = exchange(one, other)
+            self._effect("after-exchange")
+            return done
 
         def sim_unlink(path: Any, **options: Any) -> None:
             self._effect("before-unlink")
@@ -139,6 +149,7 @@ class Disk:
 
         with (
             mock.patch.object(os, "replace", sim_replace),
+            mock.patch.object(files, "exchange", sim_exchange),
             mock.patch.object(os, "unlink", sim_unlink),
             mock.patch.object(os, "write", sim_write),
             mock.patch.object(os, "fsync", self.sync),

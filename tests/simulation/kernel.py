@@ -119,6 +119,11 @@ class Kernel:
         return [proc for proc in self.table.values() if proc.alive and (not kinds or proc.kind in kinds)]
 
     @property
+    def newest(self) -> int:
+        """Grows with each process."""
+        return self._inodes
+
+    @property
     def boot_id(self) -> str:
         return f"boot {self._boots}"
 

@@ -83,7 +83,7 @@ def no_sweep() -> contextlib.AbstractContextManager[Any]:
 def written_in_place() -> Iterator[None]:
     """Write without a temporary file that is renamed."""
 
-    def write(path: Path, value: Any, *, sync: bool = False) -> None:
+    def write(path: Path, value: Any, **options: Any) -> None:
         with path.open("wb") as file:
             file.write(msgspec.json.encode(value))
 

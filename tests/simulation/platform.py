@@ -154,6 +154,9 @@ class SimPlatform:
     def pids(self) -> Sequence[int]:
         return list(self.kernel.table)
 
+    def newest_pid(self) -> int | None:
+        return self.kernel.newest
+
     def orphans(self) -> Sequence[int] | None:
         if not self.incarnation.is_subreaper:
             return None

@@ -127,8 +127,8 @@ def _patched(world: World, now: Callable[[], float]) -> Iterator[None]:
         mock.patch.object(time, "monotonic", lambda: 1000.0 + now()),
         mock.patch("secrets.token_hex", lambda size: rng.randbytes(size).hex()),
         mock.patch.object(claim, "supervisor_lock", functools.partial(SimFileLock, world.kernel)),
-        mock.patch.object(census, "SLICE", 2),
-        mock.patch.object(census, "_give_way", lambda: asyncio.sleep(rng.choice((0.0, 0.0, 0.0, 0.005, 0.05)))),
+        mock.patch.object(census, "SLICE", 1),
+        mock.patch.object(census, "_give_way", lambda: asyncio.sleep(rng.choice((0.0, 0.005, 0.05)))),
     ):
         yield
 

@@ -196,6 +196,9 @@ class Platform(Protocol):
     def pids(self) -> Sequence[int]:
         """The pids of all processes except this one."""
 
+    def newest_pid(self) -> int | None:
+        """A number that differs after a process was created; None if the system does not tell."""
+
     def orphans(self) -> Sequence[int] | None:
         """The pids of the processes that were re-parented to us, and of their descendants. None if the system does not
         report them, or does not re-parent to us; see `become_subreaper`. May include children that are no daemons, such

@@ -193,6 +193,9 @@ class LinuxPlatform(PosixPlatform):
         own = os.getpid()
         return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid != own]
 
+    def newest_pid(self) -> int | None:
+        return procfs.newest()
+
     def orphans(self) -> Sequence[int] | None:
         if not self._is_subreaper:
             return None
@@ -208,8 +211,7 @@ class LinuxPlatform(PosixPlatform):
     def mark_of(self, pid: int) -> Mark | None:
         # A look at the process table asks this of every process, so it makes no object that it does not need.
         try:
-            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-                environ = file.read()
+            environ = procfs.environ(pid)
             start = 0 if environ.startswith(_MARKED) else environ.find(b"\0" + _MARKED) + 1
             if not environ.startswith(_MARKED, start) or os.stat(f"/proc/{pid}").st_uid != os.geteuid():
                 return None

@@ -205,6 +205,9 @@ class PosixPlatform:
     def open_marked(self, pid: int, mark: Mark) -> Process | None:
         return self._claim(pid, lambda: self.mark_of(pid) == mark)
 
+    def newest_pid(self) -> int | None:
+        return None
+
     def orphans(self) -> Sequence[int] | None:
         return None
 
