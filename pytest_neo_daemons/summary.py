@@ -103,10 +103,6 @@ class Summary:
             for line in lines:
                 terminalreporter.write_line(line)
 
-    def remark(self, line: str) -> None:
-        """Add a line."""
-        self._remarks.append(line)
-
     def lines(self) -> list[str]:
         """Return the lines."""
         return [*self._lines(), *self._remarks, *self.hook_failures.lines()]

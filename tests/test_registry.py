@@ -84,7 +84,7 @@ def test_daemons_that_outlive_their_supervisor_stay_registered_as_long_as_they_r
     else:
         project.run("down", "--detach")
     kill(other.pid)
-    (entry,) = (until(lambda: [e for e in entries(project) if len(e.daemons) == 1], "only the survivor"))
+    (entry,) = until(lambda: [e for e in entries(project) if len(e.daemons) == 1], "only the survivor")
     assert (entry.daemons[0].name, entry.daemons[0].ports) == ("api", api.ports)
     assert (entry.state_dir, entry.socket) == (str(project.state.path), None)
     kill(api.pid)

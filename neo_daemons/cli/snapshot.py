@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import os
 import shutil
 import time
@@ -15,6 +14,7 @@ from msgspec import Struct
 
 from neo_daemons.config.locate import find_state_dir
 from neo_daemons.control.client import REMADE_S, Client, NoSupervisor
+from neo_daemons.files import exchange
 from neo_daemons.seeds import archive, copying, counts, manifest
 from neo_daemons.seeds.manifest import Manifest, SeedError
 from neo_daemons.state_dir import StateDir
@@ -30,9 +30,6 @@ DIRECTORY = "snapshots"
 STOP_S = 60.0
 """How long to wait at least for the daemon to stop: nothing can be done before."""
 DOWN = ("stopped", "parked", "unavailable", "held")
-AT_FDCWD = -100
-RENAME_EXCHANGE = 2
-"""renameat2(2)."""
 
 
 class Subject(Struct, frozen=True):
@@ -266,7 +263,7 @@ def _replace(data_dir: Path, new: Path) -> Path | None:
     is_empty = not any(manifest.entries(data_dir))
     # The new data takes the name under which the old will be kept: a kill in between leaves both, under lasting names.
     new.rename(old)
-    if not _exchange(data_dir, old):
+    if not exchange(data_dir, old):
         old.rename(new)
         data_dir.rename(old)
         try:
@@ -278,11 +275,3 @@ def _replace(data_dir: Path, new: Path) -> Path | None:
         shutil.rmtree(old, ignore_errors=True)
         return None
     return old
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two directories at once. Return False if the system cannot."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        return False
-    return bool(renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)

@@ -14,7 +14,9 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "migrating.md"
 
 def block(begin: str) -> str:
     """Return the block of code of the document that begins with this text."""
-    found = [text for text in re.findall(r"```\w+\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if text.startswith(begin)]
+    found = [
+        text for text in re.findall(r"```\w+\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if text.startswith(begin)
+    ]
     assert len(found) == 1, begin
     return str(found[0])
 
