@@ -138,9 +138,10 @@ class AgentOrchestrator:
         self.supervisor.launch()
         # The daemons start while we import the server.
         await self._spawn_first()
-        if self._runs and self.registers:
+        # Supervisors that tests start are not production; pytest sets this variable, and its children inherit it.
+        if self._runs and self.registers and "PYTEST_VERSION" not in os.environ:
             self._registrar = Registrar(self.supervisor, str(path))
-            self._registrar.begin()
+            await self._registrar.begin()
         from .control.server import ControlServer
 
         self._control = ControlServer(self, path, tcp)
@@ -211,7 +212,7 @@ class AgentOrchestrator:
             await self.supervisor.stop(detach=detach)
             await self._control.stop()
             if self._registrar is not None:
-                self._registrar.end()
+                await self._registrar.end()
             self.supervisor.release()
 
     def status(self) -> Status:

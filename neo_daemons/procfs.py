@@ -14,6 +14,7 @@ from pathlib import Path
 
 from . import addresses
 from .records import Identity
+from .unpatched import Unpatched, read_file
 
 LISTENING = "0A"
 """State of a socket in /proc/net/tcp, include/net/tcp_states.h."""
@@ -44,6 +45,15 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError as error:
         raise ProcfsUnavailable(f"this system does not report its boot id ({error.strerror})") from None
+
+
+@functools.cache
+def machine() -> str:
+    """Identify what has the ports that this process sees: a boot, and a network namespace of it."""
+    try:
+        return f"{boot_id()} {Unpatched.readlink('/proc/self/ns/net')}"
+    except (ProcfsUnavailable, OSError):
+        return os.uname().nodename
 
 
 def newest() -> int | None:
@@ -82,11 +92,11 @@ def stat(pid: int) -> list[str] | None:
     [2] pgrp, [3] session, [11] utime, [12] stime, [17] threads, [19] starttime, [21] rss in pages."""
     try:
         # Not by `open`, which takes twice as many system calls: this is asked of many processes.
-        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = Unpatched.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            text = os.read(descriptor, STAT_BYTES)
+            text = Unpatched.pread(descriptor, STAT_BYTES, 0)
         finally:
-            os.close(descriptor)
+            Unpatched.close(descriptor)
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The second field, the name, may hold spaces and parentheses.
@@ -134,8 +144,7 @@ def started_at(pid: int) -> float | None:
 def command(pid: int) -> tuple[str, ...]:
     """Return the command line of the process; empty if it has exited or is hidden."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return tuple(os.fsdecode(part) for part in file.read().split(b"\0")[:-1])
+        return tuple(os.fsdecode(part) for part in read_file(f"/proc/{pid}/cmdline").split(b"\0")[:-1])
     except OSError:
         return ()
 
@@ -154,12 +163,12 @@ def environment_holds(pid: int, text: str) -> bool | None:
 def open_files(pid: int) -> Iterator[str]:
     """Yield what the descriptors of the process refer to, as in /proc/PID/fd; nothing if they are hidden."""
     try:
-        numbers = os.listdir(f"/proc/{pid}/fd")
+        numbers = Unpatched.listdir(f"/proc/{pid}/fd")
     except OSError:
         return
     for number in numbers:
         try:
-            yield os.readlink(f"/proc/{pid}/fd/{number}")
+            yield Unpatched.readlink(f"/proc/{pid}/fd/{number}")
         except OSError:
             continue  # closed meanwhile
 
@@ -177,8 +186,7 @@ def listening_socket(address: str, port: int) -> str | None:
     found: dict[int, str] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
-            with open(table) as file:
-                lines = [line for line in file if suffix in line]  # there may be thousands of others
+            lines = [line for line in read_file(table).decode().splitlines() if suffix in line]
         except OSError:
             continue
         for line in lines:

@@ -2,7 +2,7 @@
 
 Each supervisor of `serve` or `up` has an entry: a JSON file, and a lock file that it keeps locked for life. The kernel
 frees the lock when the process dies, however it does. What is then left of an entry are the daemons that still run.
-Whoever finds an entry of which nothing lives removes it.
+Whoever finds an entry of which nothing lives removes it, unless it was made on another machine.
 
 A test may change HOME, XDG_* and TMPDIR, so the directory depends on none of them.
 """
@@ -16,15 +16,16 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
-from . import files, locks
+from . import files, locks, procfs, records
 from .definitions import PortNumber
+from .records import DaemonRecord, DamagedRecord
 from .state_dir import StateDir
 from .unpatched import Unpatched
 
@@ -34,6 +35,8 @@ MAX_BYTES = 16_000_000
 LOCK = re.compile(r"\d+-[0-9a-f]+\.lock")
 LEFT_S = 60.0
 """What a supervisor that was killed while it registered has left is removed after this long."""
+ELSEWHERE_S = 30 * 86_400.0
+"""An entry of another machine is removed after this long, if it is not locked: its container may be gone."""
 
 
 class Registered(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,6 +57,8 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     state_dir: str
     pid: int
+    machine: str = field(default_factory=procfs.machine)
+    """Where it runs. Machines and containers may share the home directory, and so the registry, but not their ports."""
     config: str | None = None
     """Its configuration file."""
     socket: str | None = None
@@ -106,7 +111,10 @@ def _changed_at(place: str) -> int:
 
 def entries(places: tuple[Path, ...] | None = None) -> list[Entry]:
     """Return the entries of all living supervisors, and those of dead ones with the daemons that still run; remove the
-    others. An entry that cannot be read is left out: it is about to be written, or a later version's."""
+    others. An entry that cannot be read is left out: it is about to be written, or a later version's.
+
+    A supervisor of another machine is included, without its ports, if its state directory is here too.
+    """
     found = []
     for place in directories() if places is None else places:
         if is_private(place):
@@ -123,27 +131,48 @@ def _living(lock: Path) -> Entry | None:
     except OSError:
         is_held = True  # unknown does not mean dead
     entry = _read(lock.with_suffix(".json"))
+    if entry is not None and entry.machine != procfs.machine():
+        return _without_ports(entry) if _is_supervised(entry.state_dir) else None
     if is_held:
         return entry
     if entry is not None:
-        entry = replace(entry, socket=None, control=None, daemons=tuple(filter(_survivors(entry), entry.daemons)))
+        survivors = tuple(daemon for daemon in entry.daemons if _is_running(entry.state_dir, daemon.name))
+        entry = replace(entry, socket=None, control=None, daemons=survivors)
     if entry is None or not entry.daemons:
         _remove(lock)
         return None
     return entry
 
 
-def _survivors(entry: Entry) -> Callable[[Registered], bool]:
-    """Return a function that returns whether a process of a daemon is running. It needs no supervisor."""
-    state_dir = StateDir(Path(entry.state_dir))
+def _without_ports(entry: Entry) -> Entry:
+    return replace(entry, control=None, daemons=tuple(replace(daemon, ports={}) for daemon in entry.daemons))
 
-    def survives(daemon: Registered) -> bool:
-        try:
-            return locks.is_held(state_dir.daemon_lock(daemon.name))
-        except OSError:
+
+def _is_supervised(state_dir: str) -> bool:
+    """Return whether a supervisor has a state directory, as seen from here: its lock proves that it is the same one."""
+    try:
+        return locks.is_held(StateDir(Path(state_dir)).lock)
+    except OSError:
+        return False
+
+
+def _is_running(state_dir: str, name: str) -> bool:
+    """Return whether a process of a daemon is running. It needs no supervisor."""
+    state = StateDir(Path(state_dir))
+    with contextlib.suppress(OSError):
+        if locks.is_held(state.daemon_lock(name)):
+            return True
+    # Some programs close the descriptors that they inherit, and with them the lock.
+    try:
+        record = records.read(state.daemon_record(name), DaemonRecord)
+        if record is None or record.pid is None or record.identity is None or records.origin(record, state.path):
             return False
-
-    return survives
+        found = procfs.identify(record.pid)
+        return found is not None and found.matches(record.identity)
+    except (OSError, DamagedRecord):
+        return False
+    except procfs.ProcfsUnavailable:
+        return True  # unknown does not mean dead
 
 
 def _read(path: Path) -> Entry | None:
@@ -199,7 +228,7 @@ class Registration:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not is_private(place):
             raise PermissionError(1, "it is not a directory that only this user can write to")
-        self._tidy(place, entry.state_dir)
+        _tidy(entry.state_dir)
         lock = place / f"{entry.pid}-{secrets.token_hex(6)}.lock"
         # Locked before it gets its name: nobody ever sees the lock of a living supervisor free.
         unnamed = lock.with_name(f".{lock.name}.tmp")
@@ -221,18 +250,6 @@ class Registration:
         files.write_struct(path, entry)
         found = os.stat(path)
         self._written = _version(found)
-
-    @staticmethod
-    def _tidy(place: Path, state_dir: str) -> None:
-        """Remove what dead supervisors have left, and of the one before us what it knew: its daemons are ours now."""
-        for path in place.glob("*.lock"):
-            entry = _living(path)
-            if entry is not None and entry.state_dir == state_dir:
-                _remove(path)
-        for path in _incomplete(place):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > LEFT_S:
-                    path.unlink()
 
     def is_whole(self) -> bool:
         """Return whether the entry is as it was written. False before the first `write`."""
@@ -268,6 +285,27 @@ class Registration:
 
 def _version(found: os.stat_result) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _tidy(state_dir: str) -> None:
+    """Remove what dead supervisors have left, and of the one before us what it knew: its daemons are ours now."""
+    for place in filter(is_private, directories()):
+        for path in place.glob("*.lock"):
+            entry = _living(path)
+            if (entry is not None and entry.state_dir == state_dir) or _age_s(path.with_suffix(".json")) > ELSEWHERE_S:
+                _remove(path)
+        for path in _incomplete(place):
+            if _age_s(path) > LEFT_S:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _age_s(path: Path) -> float:
+    """Return how long ago a file was written; 0.0 if there is none."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _incomplete(place: Path) -> Iterator[Path]:

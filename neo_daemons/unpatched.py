@@ -26,8 +26,10 @@ class Unpatched:
     stat = staticmethod(os.stat)
     lstat = staticmethod(os.lstat)
     listdir = staticmethod(os.listdir)
+    readlink = staticmethod(os.readlink)
     flock = staticmethod(fcntl.flock)
     pread = staticmethod(os.pread)
+    waitid = staticmethod(os.waitid)
     getpid = staticmethod(os.getpid)
     geteuid = staticmethod(os.geteuid)
     urandom = staticmethod(os.urandom)
@@ -37,6 +39,8 @@ class Unpatched:
     socket = socket.socket
     monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_MONOTONIC))
     """`time.monotonic` under a name that freezegun and time-machine leave alone. Seconds."""
+    thread_time = staticmethod(partial(time.clock_gettime, time.CLOCK_THREAD_CPUTIME_ID))
+    """The CPU time of this thread, in seconds."""
 
 
 class Tail:
@@ -101,3 +105,16 @@ def read_at(descriptor: int, start: int, limit: int | None = None) -> bytes:
         start += len(piece)
         limit = limit - len(piece) if limit is not None else None
     return b"".join(pieces)
+
+
+def read_file(path: str) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    descriptor = Unpatched.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return read_at(descriptor, 0)
+    finally:
+        Unpatched.close(descriptor)

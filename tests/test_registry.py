@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from neo_daemons import registry
+from neo_daemons.control.client import ControlError
+from neo_daemons.orchestrator import PRESENCE_S
 from neo_daemons.registry import Entry, Registered, Registration
-from tests.harness import Project, free_port, kill, toy, until
+from tests.harness import PATIENCE_S, Project, free_port, kill, toy, until
 
 
 def entries(project: Project) -> list[Entry]:
@@ -133,6 +138,127 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "registry"
     monkeypatch.setenv(registry.VARIABLE, str(place))
     return place
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Two places, as the home directory and the one that is used while that one is full."""
+    places = (tmp_path / "home", tmp_path / "fallback")
+    monkeypatch.setattr(registry, "directories", lambda: places)
+    return places
+
+
+def test_a_supervisor_replaces_what_the_one_before_it_has_registered_elsewhere(two: tuple[Path, Path]) -> None:
+    home, fallback = two
+    home.write_text("in the way")
+    before = Registration()
+    before.write(Entry(state_dir="/x", pid=1))
+    assert len(list(fallback.glob("*.json"))) == 1
+    os.close(before._descriptor)  # it dies
+    home.unlink()
+    registration = Registration()
+    registration.write(Entry(state_dir="/x", pid=2))
+    assert (len(list(home.glob("*.json"))), list(fallback.iterdir())) == (1, [])
+    registration.close()
+
+
+def test_an_entry_of_another_machine_is_left_alone(place: Path) -> None:
+    registration = Registration()
+    registration.write(Entry(state_dir="/x", pid=1, machine="another", daemons=(Registered(name="api"),)))
+    os.close(registration._descriptor)  # as it looks where the file system has no locks between machines
+    assert registry.entries() == []
+    assert len(list(place.iterdir())) == 2
+    other = Registration()
+    other.write(Entry(state_dir="/y", pid=2))
+    assert len(list(place.iterdir())) == 4
+    for path in place.glob("1-*.json"):
+        os.utime(path, (0, 0))
+    other.close()
+    other.write(Entry(state_dir="/y", pid=2))
+    assert len(list(place.iterdir())) == 2  # what is this old is nobody's
+    other.close()
+
+
+def test_the_ports_of_a_container_that_shares_the_state_directory_are_not_ours(project: Project) -> None:
+    inside = ("unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")
+    if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no network namespace can be made here")
+    project.configure(api=toy(data_dir="data"))
+    project.serve(prefix=inside)
+    project.reaches("api", "ready")
+    (entry,) = until(lambda: entries(project), "the entry")
+    assert entry.daemons == (Registered(name="api", host="127.0.0.1", data_dir=str(project.root / "data")),)
+    assert entry.control is None
+    project.stop()
+
+
+CLOSER = "import os, sys; os.closerange(3, 256); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+"""Starts a program without the descriptors that it has inherited, as some wrappers do."""
+
+
+def test_a_daemon_that_has_closed_its_lock_stays_registered_as_long_as_it_runs(project: Project) -> None:
+    program, *arguments = toy()["command"]
+    project.configure(api=toy() | {"command": [program, "-c", CLOSER, *arguments]})
+    project.serve()
+    api = project.reaches("api", "ready")
+    until(lambda: daemons(project)["api"].ports, "the ports in the entry")
+    project.kill_supervisor()
+    assert daemons(project)["api"].ports == api.ports
+    kill(api.pid)
+    until(lambda: not entries(project), "no entry")
+    project.run("reap")
+
+
+def test_a_supervisor_that_tests_start_is_not_registered(project: Project) -> None:
+    project.configure(api=toy())
+    project.env["PYTEST_VERSION"] = "9"
+    project.serve()
+    project.reaches("api", "ready")
+    assert not (project.root / "registry").exists()
+
+
+def test_a_daemon_that_becomes_external_is_no_longer_registered(project: Project) -> None:
+    project.configure(api=toy(), other=toy())
+    project.serve()
+    project.reaches("api", "ready")
+    project.configure(api={"external": "http://127.0.0.1:9"}, other=toy())
+    project.run("reload")
+    until(lambda: daemons(project).keys() == {"other"}, "only the other one in the entry")
+
+
+HANGING = """
+import sys, time
+from neo_daemons import registry
+from neo_daemons.__main__ import main
+
+registry.Registration.write = lambda self, entry: time.sleep(3600)
+sys.exit(main())
+"""
+
+
+def test_supervision_goes_on_while_the_home_directory_hangs(project: Project) -> None:
+    (project.root / "hanging.py").write_text(HANGING)
+    project.configure(api=toy())
+    with (project.root / "out").open("w") as output:
+        serve = subprocess.Popen(
+            [sys.executable, "hanging.py", "serve"], cwd=project.root, env=project.env, stdout=output, stderr=output
+        )
+    try:
+        until(lambda: answers(project), "an answer of the supervisor")
+        pid = project.reaches("api", "ready").pid
+        time.sleep(PRESENCE_S)  # it tries to register again
+        kill(pid)
+        project.back("api", pid)
+    finally:
+        serve.terminate()
+        assert serve.wait(PATIENCE_S) == 0, (project.root / "out").read_text()
+
+
+def answers(project: Project) -> bool:
+    try:
+        return bool(project.client.status())
+    except ControlError:
+        return False
 
 
 def test_an_entry_that_is_damaged_is_left_out_and_written_again(place: Path) -> None:
