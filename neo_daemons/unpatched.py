@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -29,10 +30,12 @@ class Unpatched:
     readlink = staticmethod(os.readlink)
     flock = staticmethod(fcntl.flock)
     pread = staticmethod(os.pread)
-    waitid = staticmethod(os.waitid)
     getpid = staticmethod(os.getpid)
     geteuid = staticmethod(os.geteuid)
     urandom = staticmethod(os.urandom)
+    if sys.platform == "linux":
+        getxattr = staticmethod(os.getxattr)
+        waitid = staticmethod(os.waitid)
     sleep = staticmethod(time.sleep)
     connect = staticmethod(socket.SocketType.connect)
     """The method of the C type: pytest-socket and pytest-recording replace the method of `socket.socket`."""

@@ -75,9 +75,13 @@ def choose(config: pytest.Config, options: Options) -> Choice:
     if shared is not None and worker is not None:
         state_dir = StateDir(Path(shared.state_dir))
         if shared.attached:
-            return Choice(shared.names, AttachedSession(state_dir, shared.names), shared.journal_from)
+            attached = AttachedSession(state_dir, shared.names)
+            attached.external = shared.external
+            return Choice(shared.names, attached, shared.journal_from)
         if shared.is_reachable:
-            return Choice(shared.names, JoinedSession(state_dir, shared.names, worker), shared.journal_from)
+            joined = JoinedSession(state_dir, shared.names, worker)
+            joined.external = shared.external
+            return Choice(shared.names, joined, shared.journal_from)
     if any(config.getoption(name, False) for name in LOOKING):
         return Choice(tuple(_load(config, options, NOWHERE)[1]))
     if options.attach is not None:
@@ -119,7 +123,9 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
             f"{options.attach_place.removesuffix(' =')}: no supervisor is running in {state_dir.path}{mistaken}; "
             f"start one: {state_dir.command('up')}"
         ) from None
-    return AttachedSession(state_dir, [daemon.name for daemon in status.daemons])
+    attached = AttachedSession(state_dir, [daemon.name for daemon in status.daemons])
+    attached.external = tuple(one.url for one in status.daemons if one.state == "external" and one.url)
+    return attached
 
 
 def _load(config: pytest.Config, options: Options, state_dir: StateDir) -> tuple[Configuration, dict[str, Definition]]:
@@ -180,6 +186,7 @@ def _own(config: pytest.Config, options: Options) -> OwnSession:
         owned.abandon()
         raise
     session = OwnSession(owned, definitions, found=found)
+    session.external = tuple(one.external for one in definitions.values() if one.external)
     session.not_reused = owned.not_reused
     session.unwatched = tuple(name for name, one in definitions.items() if one.command and not one.watch)
     return session

@@ -188,6 +188,7 @@ class RunHooks:
             names=self._session.names,
             attached=not self._session.ours,
             journal_from=self._journal.start,
+            external=self._session.external,
         )
         workers.send_session(node, session)
         self._nodes.add(node)

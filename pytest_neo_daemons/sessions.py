@@ -183,6 +183,8 @@ class Session(abc.ABC):
         self.client = Client(state_dir)
         self.names = tuple(names)
         """The names of the daemons."""
+        self.external: tuple[str, ...] = ()
+        """The URLs of the external ones."""
 
     @abc.abstractmethod
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:

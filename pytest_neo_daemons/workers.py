@@ -32,6 +32,8 @@ class SharedSession(Struct, frozen=True, kw_only=True):
     """Whether it is attached to a ``serve``."""
     journal_from: int
     """The byte at which the run begins in the journal."""
+    external: tuple[str, ...] = ()
+    """The URLs of external daemons."""
 
     @property
     def is_reachable(self) -> bool:

@@ -37,4 +37,5 @@ def begin(config: pytest.Config, *, is_on: bool, session: Session | None = None)
     fence.join(session)
     config.stash[FENCE] = fence
     config.pluginmanager.register(fence, NAME)
+    config.add_cleanup(fence.end)
     fence.begin()

@@ -17,6 +17,7 @@ function stand(plan) {
   const os = require("os");
   const path = require("path");
   const append = fs.appendFileSync;
+  const read = fs.readFileSync;
   const realpath = fs.realpathSync;
 
   function refusal(owner, what) {
@@ -43,6 +44,49 @@ function stand(plan) {
     return Object.values(os.networkInterfaces()).flat().some((one) => one.address === name);
   }
 
+  function isReached(bound, host) {
+    const name = String(host || "localhost").toLowerCase().replace(/^\[|\]$/g, "").replace(/^::ffff:/, "");
+    const at = String(bound || "0.0.0.0").toLowerCase();
+    if (!isHere(name)) {
+      return false;
+    }
+    if (["localhost", "::", "0.0.0.0", os.hostname().toLowerCase()].includes(name) || at === "::") {
+      return true;
+    }
+    return at === "0.0.0.0" ? !name.includes(":") : at === name || (at === "localhost" && isLoopback(name));
+  }
+
+  function isLoopback(name) {
+    return name === "::1" || /^127\./.test(name);
+  }
+
+  // Whether the registry still says that a port is the owner's; true if it cannot be read.
+  function stillHas(number, [, , stateDir, daemon]) {
+    let isReadable = false;
+    for (const place of plan.places) {
+      let names = [];
+      try {
+        names = fs.readdirSync(place);
+        isReadable = true;
+      } catch {
+        continue;
+      }
+      for (const name of names.filter((one) => one.endsWith(".json"))) {
+        try {
+          const entry = JSON.parse(read(path.join(place, name), "utf8"));
+          const own = (entry.daemons || []).filter((one) => one.name === daemon);
+          const ports = daemon ? own.flatMap((one) => Object.values(one.ports || {})) : (entry.control || []).slice(1);
+          if (entry.state_dir === stateDir && ports.includes(number)) {
+            return true;
+          }
+        } catch {
+          // It was removed meanwhile, or is a later version's.
+        }
+      }
+    }
+    return !isReadable;
+  }
+
   function real(name) {
     const full = path.resolve(name);
     try {
@@ -63,6 +107,11 @@ function stand(plan) {
     return zone && !zone[2] ? zone[1] : null;
   }
 
+  function ownerBelow(name) {
+    const zone = zones.find(([at, , isOpen]) => !isOpen && at.startsWith(`${real(name)}/`) && fs.existsSync(at));
+    return zone ? zone[1] : null;
+  }
+
   const connect = net.Socket.prototype.connect;
   net.Socket.prototype.connect = function (...given) {
     const first = Array.isArray(given[0]) ? given[0][0] : given[0];
@@ -72,8 +121,10 @@ function stand(plan) {
     const host = options ? options.host : typeof given[1] === "string" ? given[1] : undefined;
     const socketPath = options ? options.path : isPort(first) ? undefined : first;
     let error = null;
-    if (isPort(port) && !socketPath && plan.ports[Number(port)] && isHere(host)) {
-      error = refusal(plan.ports[Number(port)][0][1], `connects to ${host || "localhost"}:${port}`);
+    if (isPort(port) && !socketPath) {
+      const number = Number(port);
+      const found = (plan.ports[number] || []).find(([at, one]) => isReached(at, host) && stillHas(number, one));
+      error = found ? refusal(found[1], `connects to ${host || "localhost"}:${port}`) : null;
     } else if (typeof socketPath === "string") {
       const owner = plan.sockets[real(socketPath)] || ownerOf(socketPath);
       error = owner ? refusal(owner, `connects to the socket ${socketPath}`) : null;
@@ -85,23 +136,35 @@ function stand(plan) {
     return connect.apply(this, given);
   };
 
-  const isReading = (flags) => flags === undefined || flags === null || flags === "r" || flags === "rs" || flags === 0;
-  const names = { rename: 2, copyFile: 2, writeFile: 1, appendFile: 1, unlink: 1, rm: 1, rmdir: 1, truncate: 1, open: 1, createWriteStream: 1 };
+  const { O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND } = fs.constants;
+  function isReading(flags) {
+    if (typeof flags === "number") {
+      return (flags & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND)) === 0;
+    }
+    return flags === undefined || flags === null || flags === "r" || flags === "rs";
+  }
+  // Function → the first of its paths that it changes, and the first that it does not.
+  const changed = { rename: [0, 2], copyFile: [1, 2], cp: [1, 2], link: [1, 2], symlink: [1, 2] };
+  const names = [...Object.keys(changed), "writeFile", "appendFile", "unlink", "rm", "rmdir", "truncate", "open"];
+  names.push("createWriteStream", "mkdir", "chmod", "chown");
   const said = { rename: "renames or replaces", unlink: "removes", rm: "removes", rmdir: "removes", truncate: "truncates" };
+  Object.assign(said, { link: "creates", symlink: "creates", mkdir: "creates" });
+  Object.assign(said, { chmod: "changes the permissions of", chown: "changes the owner of" });
   function check(name, given) {
     if (name === "open" && (isReading(given[1]) || typeof given[1] === "function")) {
       return null;
     }
-    for (const one of given.slice(name === "copyFile" ? 1 : 0, names[name])) {
+    for (const one of given.slice(...(changed[name] || [0, 1]))) {
       const file = one instanceof URL ? require("url").fileURLToPath(one) : Buffer.isBuffer(one) ? one.toString() : one;
-      const owner = typeof file === "string" ? ownerOf(file) : null;
+      const isNothing = typeof file !== "string" || (name === "mkdir" && fs.existsSync(file));
+      const owner = isNothing ? null : ownerOf(file) || (["rename", "rm", "rmdir"].includes(name) && ownerBelow(file));
       if (owner) {
         return refusal(owner, `${said[name] || "writes to"} ${file}`);
       }
     }
     return null;
   }
-  for (const name of Object.keys(names)) {
+  for (const name of names) {
     wrap(fs, name, name, (error, given) => {
       const callback = given[given.length - 1];
       if (typeof callback !== "function") {

@@ -7,10 +7,11 @@ Like `wall`, this is executed by the Python processes that tests start, too.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing is not imported
 if TYPE_CHECKING:
     import importlib.machinery
+    from typing import Any
 
     from .wall import Wall
 
@@ -26,7 +27,9 @@ def guard(wall: Wall) -> None:
 
 
 def _guard(module: Any, wall: Wall) -> None:
-    native = module.Bindings
+    native = getattr(module, "Bindings", None)
+    if native is None:
+        return  # of another version
     if hasattr(native, "_neo_daemons_native"):
         native = native._neo_daemons_native
 

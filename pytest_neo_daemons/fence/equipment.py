@@ -6,12 +6,15 @@ A process that refuses something writes that into a file, so that the test is to
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import marshal
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from neo_daemons import locks
 from neo_daemons.unpatched import Tail, Unpatched
 
 from .wall import Plan, data_of
@@ -20,6 +23,8 @@ HERE = Path(__file__).resolve().parent
 VARIABLE = "NEO_DAEMONS_FENCE"
 """Names the directory to the processes that tests start."""
 PREFIX = "pytest-neo-daemons-fence-"
+FORMAT = 2
+"""The format of `marshal` that all versions of Python 3 read."""
 
 
 class Equipment:
@@ -31,6 +36,7 @@ class Equipment:
         self._before: dict[str, tuple[str | None, str]] = {}
         """Variable → its value before, and the one that we gave it."""
         self._hits: Tail | None = None
+        self._lock = -1
 
     @property
     def is_on(self) -> bool:
@@ -47,18 +53,26 @@ class Equipment:
             _sweep()
             name = f"{PREFIX}{os.geteuid()}-{self._pid}-"
             self._directory = Path(tempfile.mkdtemp(prefix=name)).resolve()
+            self._lock = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             (self._directory / "hits").touch(0o600)
             self._hits = Tail(self._directory / "hits", 0)
-        path = self._directory / "plan.json"
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(data_of(plan)))
-        new.replace(path)
+        data = data_of(plan)
+        self._write("plan.json", json.dumps(data).encode())  # for Node.js
+        self._write("plan.marshal", marshal.dumps(data, FORMAT))  # Python reads it without an import
         if not self._before:
             quoted = str(HERE / "child.cjs").replace("\\", "\\\\").replace('"', '\\"')
             self._set("NODE_OPTIONS", " ".join(filter(None, [os.environ.get("NODE_OPTIONS"), f'--require "{quoted}"'])))
             others = filter(None, [os.environ.get("PYTHONPATH")])
             self._set("PYTHONPATH", os.pathsep.join([str(HERE / "site"), *others]))
             self._set(VARIABLE, str(self._directory))
+
+    def _write(self, name: str, data: bytes) -> None:
+        assert self._directory is not None
+        new = self._directory / f"{name}.new"
+        new.write_bytes(data)
+        new.replace(self._directory / name)
 
     def _set(self, variable: str, value: str) -> None:
         self._before[variable] = os.environ.get(variable), value
@@ -89,12 +103,15 @@ class Equipment:
             self._hits.close()
         if self._directory is not None and Unpatched.getpid() == self._pid:
             shutil.rmtree(self._directory, ignore_errors=True)
-        self._directory = self._hits = None
+        if self._lock >= 0:
+            os.close(self._lock)
+        self._directory, self._hits, self._lock = None, None, -1
 
 
 def _sweep() -> None:
-    """Remove what runs that were killed have left."""
+    """Remove what runs that were killed have left. Those of another container that shares the directory have a lock."""
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}{os.geteuid()}-*"):
         pid = path.name.removeprefix(PREFIX).split("-")[1]
-        if not Path(f"/proc/{pid}").exists():
-            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if not Path(f"/proc/{pid}").exists() and not locks.is_held(path):
+                shutil.rmtree(path, ignore_errors=True)

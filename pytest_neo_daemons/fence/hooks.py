@@ -38,13 +38,16 @@ BETWEEN = "the test run, outside of any test,"
 class Fence:
     """Keeps the tests of this process, and the processes that they start, away from production.
 
-    It stands from `begin` to `pytest_unconfigure`.
+    It stands from `begin` to `end`.
     """
 
     def __init__(self, config: pytest.Config, allowed: Iterable[str], *, is_on: bool) -> None:
         self._config = config
         self._pid = Unpatched.getpid()
+        """The process that makes reports."""
         self._known = Known(config.rootpath, [*allowed], is_on=is_on)
+        for url in _external(config):
+            self._known.allow_url(url)
         self._wall = Wall(self._tell, self._subject, self._confirm, self._about_to_spawn)
         self._equipment = Equipment()
         self._sampler = Sampler(lambda: self._wall.plan, self._tell_connection)
@@ -60,8 +63,10 @@ class Fence:
         self._runs_tests = False
         self._faults: dict[str, None] = {}
         self._next_look = 0.0
-        self._has_spawned = False
-        """Whether processes were started, which may have refused something."""
+        self._made: object = None
+        """The latest report that this process has made."""
+        self._elsewhere: set[str] = set()
+        """What was refused, and is told in reports of forked processes."""
 
     def begin(self) -> None:
         """Fence what is registered now."""
@@ -69,6 +74,8 @@ class Fence:
 
     def join(self, session: Session | None) -> None:
         """Let the daemons of the run's session through."""
+        for url in session.external if session is not None else ():
+            self._known.allow_url(url)
         if session is not None and session.ours:
             self._own = session.state_dir.path
         elif session is not None:
@@ -112,7 +119,6 @@ class Fence:
         return self._own is None or number not in own_ports(self._own)
 
     def _about_to_spawn(self) -> None:
-        self._has_spawned = True
         if self._wall.plan.ports:
             self._sampler.wake()
 
@@ -137,18 +143,37 @@ class Fence:
         self._new += self._equipment.hits()
         if not self._new:
             return []
-        new, self._new = [*dict.fromkeys(self._new)], []
+        new, self._new = [*dict.fromkeys(text for text in self._new if text not in self._elsewhere)], []
         self._told.update(dict.fromkeys(new))
         return new
 
     # Tests
 
+    def _become_reporter(self) -> None:
+        """Report in the child of a fork, which runs this test, what this test is refused."""
+        self._pid = Unpatched.getpid()
+        self._sampler = Sampler(lambda: self._wall.plan, self._tell_connection)
+        self._equipment.hits()  # they are of tests before
+        self._new.clear()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        if Unpatched.getpid() != self._pid:
+            self._become_reporter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report is not self._made:
+            texts = [str(value) for key, value in report.user_properties if key == PROPERTY]
+            self._told.update(dict.fromkeys(texts))
+            self._elsewhere.update(texts)
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Generator[None, Any, pytest.TestReport]:
-        new = self._take_new() if self._new or self._has_spawned else []
+        new = self._take_new()
         for text in new:
             note_event(item, "fenced", text)
         report: pytest.TestReport = yield
+        self._made = report
         if call.when == "teardown" and Unpatched.monotonic() > self._next_look:
             self._look()
         if new:
@@ -168,9 +193,16 @@ class Fence:
         before, self._phase = self._phase, f"the collection of {collector.nodeid or 'the tests'}"
         report: pytest.CollectReport = yield
         self._phase = before
-        if self._new:
-            _fail(report, self._take_new())
+        new = self._take_new()
+        if new:
+            _fail(report, new)
         return report
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        if self._wall.plan.zones:
+            self._known.found_tests({str(item.path.parent) for item in session.items})
+            self._look()
 
     # The run
 
@@ -181,15 +213,15 @@ class Fence:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """This is the controller of pytest-xdist."""
-        if not self._config.pluginmanager.has_plugin(f"{NAME}_reports"):
-            self._config.pluginmanager.register(_Reports(self._told), f"{NAME}_reports")
+        """This is the controller of pytest-xdist: its workers look at what the tests start."""
+        self._sampler.close()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        late = getattr(node, "workeroutput", {}).get(PROPERTY, ())
+        late, remarks = getattr(node, "workeroutput", {}).get(PROPERTY, ((), ()))
         self._late += late
         self._told.update(dict.fromkeys(late))
+        self._faults.update(dict.fromkeys(remarks))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
@@ -197,34 +229,30 @@ class Fence:
         self._late += self._take_new()
         workeroutput: dict[str, Any] | None = getattr(self._config, "workeroutput", None)
         if workeroutput is not None:
-            workeroutput[PROPERTY] = [*self._late]
+            workeroutput[PROPERTY] = [*self._late], [*self._faults, *self._known.remarks]
         if self._late and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         return result
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        lines = [*self._told, *self._faults, *self._known.remarks]
+        lines = dict.fromkeys([*self._told, *self._faults, *self._known.remarks])
         if lines:
             terminalreporter.section(TITLE)
             for line in lines:
                 terminalreporter.write_line(line)
 
-    def pytest_unconfigure(self) -> None:
+    def end(self) -> None:
+        """Take the fence down."""
         self._sampler.close()
         self._wall.fall()
         self._equipment.close()
 
 
-class _Reports:
-    """Collects what the workers of pytest-xdist report."""
-
-    def __init__(self, told: dict[str, None]) -> None:
-        self._told = told
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for key, value in report.user_properties:
-            if key == PROPERTY:
-                self._told[str(value)] = None
+def _external(config: pytest.Config) -> list[str]:
+    """Return the URLs of external daemons that are stated for this run. Pytest may not have parsed all of its arguments
+    yet."""
+    stated = getattr(config.known_args_namespace, "neo_daemons_url", None)
+    return [text.partition("=")[2] for text in stated or config.getini("neo_daemons_url")]
 
 
 def _fail(report: Any, texts: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -9,25 +10,29 @@ from pathlib import Path
 from neo_daemons import registry
 from neo_daemons.registry import Entry, Registered
 from neo_daemons.state_dir import StateDir
+from neo_daemons.urls import host_and_port
 
 from ..names import CLIENTS, fixture_name
-from .wall import Owner, Plan, Port, Zone
+from .wall import Owner, Plan, Port, Zone, is_reached
 
 
 class Known:
     """The registry, as it was last read.
 
     Args:
-        root: the run's root directory. A directory that contains it is not fenced.
+        root: the run's root directory. A directory that contains it, or tests, is not fenced.
         allowed: names of daemons and absolute state directories that are let through.
         is_on: whether the run has daemons of its own.
     """
 
     def __init__(self, root: Path, allowed: Collection[str], *, is_on: bool) -> None:
         self._places = registry.directories()
-        self._root = os.path.realpath(root)
+        self._tests = {os.path.realpath(root)}
+        """Directories with tests."""
         self._allowed = {os.path.realpath(one) if "/" in one else one for one in allowed}
         self._is_on = is_on
+        self._external: set[tuple[str, int]] = set()
+        """Hosts and ports of the run's external daemons."""
         self._stamp: tuple[int, ...] = ()
         self.entries: list[Entry] = []
         self.remarks: list[str] = []
@@ -37,6 +42,19 @@ class Known:
         """Let the daemons of this state directory through."""
         self._allowed.add(os.path.realpath(state_dir))
         self._stamp = ()
+
+    def allow_url(self, url: str) -> None:
+        """Let what listens at the host and port of a URL through: it is an external daemon of the run."""
+        with contextlib.suppress(ValueError, KeyError):  # it is reported when the options are read
+            self._external.add(host_and_port(url))
+            self._stamp = ()
+
+    def found_tests(self, directories: Iterable[str]) -> None:
+        """Fence none of these directories, nor what contains them, because they have tests."""
+        before = len(self._tests)
+        self._tests.update(map(os.path.realpath, directories))
+        if len(self._tests) != before:
+            self._stamp = ()
 
     def has_changed(self) -> bool:
         """Return whether a supervisor has been started or ended, or its daemons have changed, since the last `plan`."""
@@ -56,7 +74,7 @@ class Known:
                 sockets[os.path.realpath(entry.socket)] = supervisor
             if entry.control is not None:
                 host, number = entry.control
-                ports[number] = (*ports.get(number, ()), Port(host, supervisor))
+                self._add(ports, number, Port(host, supervisor))
             zones += self._zones([entry.state_dir], supervisor)
             for daemon in entry.daemons:
                 is_open = daemon.name in self._allowed
@@ -64,15 +82,19 @@ class Known:
                 data = [path for path in (daemon.data_dir, daemon.database) if path is not None]
                 zones += self._zones(data, owner, is_open=is_open)
                 for number in () if is_open else daemon.ports.values():
-                    ports[number] = (*ports.get(number, ()), Port(daemon.host, owner))
-        return Plan(ports, tuple(zones), sockets)
+                    self._add(ports, number, Port(daemon.host, owner))
+        return Plan(ports, tuple(zones), sockets, tuple(map(str, self._places)))
+
+    def _add(self, ports: dict[int, tuple[Port, ...]], number: int, port: Port) -> None:
+        if not any(number == other and is_reached(port.host, host) for host, other in self._external):
+            ports[number] = (*ports.get(number, ()), port)
 
     def _is_fenced(self, entry: Entry) -> bool:
         return os.path.realpath(entry.state_dir) not in self._allowed
 
     def _zones(self, paths: Iterable[str], owner: Owner, *, is_open: bool = False) -> Iterable[Zone]:
         for path in map(os.path.realpath, paths):
-            if self._root == path or self._root.startswith(f"{path.rstrip('/')}/"):
+            if any(f"{tests}/".startswith(f"{path.rstrip('/')}/") for tests in self._tests):
                 self.remarks.append(f"{path} is not fenced, because it contains the tests: it is of {owner.what}")
             else:
                 yield Zone(path, owner, is_open)
@@ -98,7 +120,8 @@ class Known:
                 if entry.control is not None:
                     held.append((None, entry.control[1]))
                 held += [(daemon.name, port) for daemon in entry.daemons for port in daemon.ports.values()]
-                return (owner.daemon, number) in held
+                if (owner.daemon, number) in held:
+                    return True
         return False
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import namedtuple
 
+TYPE_CHECKING = False  # typing takes longer to import than all of this
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
     Check = Callable[[tuple[Any, ...]], None]
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 SQLITE_SIDECARS = ("journal", "shm", "wal")
+COMPILED = "/__pycache__/"
 MAX_DIRECTORIES = 4096
 NO_DIRECTORY = -1
 """What audit events have in place of the descriptor of a directory, if there is none."""
@@ -36,37 +39,39 @@ class ProductionFenceError(Exception):
     __module__ = "pytest_neo_daemons"
 
 
-class Owner(NamedTuple):
+class Owner(namedtuple("Owner", "what remedy state_dir daemon", defaults=(None,))):
     """Whose a port, directory or socket is."""
 
     what: str
     """``chroma of the production supervisor in /project/.neo-daemons``."""
     remedy: str
     state_dir: str
-    daemon: str | None = None
+    daemon: str | None
 
 
-class Port(NamedTuple):
+class Port(namedtuple("Port", "host owner")):
     """A port at which a fenced daemon listens."""
 
     host: str
     owner: Owner
 
 
-class Zone(NamedTuple):
+class Zone(namedtuple("Zone", "path owner open", defaults=(False,))):
     """A directory or file whose contents are fenced, or, inside of one that is, let through."""
 
     path: str
     owner: Owner
-    open: bool = False
+    open: bool
 
 
-class Plan(NamedTuple):
+class Plan(namedtuple("Plan", "ports zones sockets places", defaults=((),))):
     """All that is fenced."""
 
     ports: dict[int, tuple[Port, ...]]
     zones: tuple[Zone, ...]
     sockets: dict[str, Owner]
+    places: tuple[str, ...]
+    """The directories of the registry."""
 
 
 def plan_of(data: dict[str, Any]) -> Plan:
@@ -78,12 +83,20 @@ def plan_of(data: dict[str, Any]) -> Plan:
         },
         tuple(Zone(path, Owner(*owner), is_open) for path, owner, is_open in data["zones"]),
         {path: Owner(*owner) for path, owner in data["sockets"].items()},
+        tuple(data["places"]),
     )
 
 
 def data_of(plan: Plan) -> dict[str, Any]:
-    """Return the plan as what JSON can hold."""
-    return {"ports": plan.ports, "zones": plan.zones, "sockets": plan.sockets}
+    """Return the plan as what JSON and `marshal` can hold."""
+    return {
+        "ports": {
+            str(number): [(port.host, tuple(port.owner)) for port in ports] for number, ports in plan.ports.items()
+        },
+        "zones": [(zone.path, tuple(zone.owner), zone.open) for zone in plan.zones],
+        "sockets": {path: tuple(owner) for path, owner in plan.sockets.items()},
+        "places": list(plan.places),
+    }
 
 
 class Wall:
@@ -127,6 +140,7 @@ class Wall:
             checks["open"] = self._open
             checks["sqlite3.connect"] = self._sqlite
             checks["os.mkdir"] = self._create
+            checks["os.symlink"] = checks["os.link"] = self._link
             for event, (said, position) in CHANGES.items():
                 checks[event] = functools.partial(self._change, said, position)
             for event, said in WHOLE.items():
@@ -233,6 +247,8 @@ class Wall:
                 full = f"{_readlink(f'/proc/self/fd/{directory}')}/{text}"
             except OSError:
                 return
+        if COMPILED in f"/{full}/":
+            return  # Python keeps compiled modules beside their sources, which may be beside data
         owner = self.owner_of(full, follow=follow)
         if owner is not None:
             self.refuse(owner, said.format(full))
@@ -259,6 +275,9 @@ class Wall:
         if not _lexists(arguments[0]):  # else nothing will happen
             self._change("creates {}", 2, arguments)
 
+    def _link(self, arguments: tuple[Any, ...]) -> None:
+        self._refuse_path(arguments[1], arguments[-1], "creates {}", follow=False)
+
     def _change(self, said: str, position: int, arguments: tuple[Any, ...]) -> None:
         directory = arguments[position] if 0 < position < len(arguments) else NO_DIRECTORY
         self._refuse_path(
@@ -280,7 +299,8 @@ class Wall:
                     self.refuse(zone.owner, f"{said.format(text)} with {zone.path}")
 
 
-SPAWNING = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system")
+SPAWNING = ("subprocess.Popen", "os.forkpty", "os.posix_spawn", "os.system")
+"""Not os.fork: its child is behind the wall, and a fork of a process with threads makes Python warn."""
 CONNECTING = ("socket.connect", "socket.sendto", "socket.sendmsg")
 CHANGES = {
     "os.remove": ("removes {}", 1),

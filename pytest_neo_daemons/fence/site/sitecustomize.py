@@ -1,68 +1,31 @@
 """Puts a Python process that a test has started behind the fence; then the site's own ``sitecustomize`` runs.
 
-Python imports this at its start because tests behind the fence have its directory in ``PYTHONPATH``.
+Python imports this at its start because tests behind the fence have its directory in ``PYTHONPATH``. So every version
+of Python has to understand it, back to 2.7. The fence itself needs 3.8.
 """
-
-from __future__ import annotations
 
 import os
 import sys
 
-TYPE_CHECKING = False  # typing is not imported
-if TYPE_CHECKING:
-    from typing import Any
+_here = os.path.dirname(os.path.abspath(__file__))
 
-
-def _stand() -> None:
-    import json
-    from importlib.machinery import SourceFileLoader  # importlib.util takes longer to import than all of this
-
-    place = os.environ["NEO_DAEMONS_FENCE"]
-    parent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-    def load(name: str) -> Any:
-        loader = SourceFileLoader(f"_neo_daemons_fence_{name}", os.path.join(parent, f"{name}.py"))
-        module = type(sys)(loader.name)
-        sys.modules[loader.name] = module
-        loader.exec_module(module)
-        return module
-
-    wall = load("wall")
-    with open(os.path.join(place, "plan.json"), encoding="utf-8") as file:
-        plan = wall.plan_of(json.load(file))
-
-    def tell(text: str) -> None:
-        descriptor = os.open(os.path.join(place, "hits"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, (text.replace("\n", " ") + "\n").encode("utf-8", "backslashreplace"))
-        finally:
-            os.close(descriptor)
-
-    def subject() -> str:
-        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0] or "the test run"
-        return f"{test}: its process {os.getpid()} ({' '.join(getattr(sys, 'orig_argv', sys.argv))[:200]})"
-
-    behind = wall.Wall(tell, subject)
-    behind.stand(plan)
-    load("embedded").guard(behind)
-
-
-def _go_on() -> None:
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [path for path in sys.path if os.path.abspath(path or os.curdir) != here]
-    ours = sys.modules.pop("sitecustomize", None)
+if sys.version_info >= (3, 8) and "NEO_DAEMONS_FENCE" in os.environ:
     try:
-        import sitecustomize  # type: ignore[import-not-found] # noqa: F401 - the site's own
-    except ImportError as error:
-        if error.name != "sitecustomize":
-            raise
-        if ours is not None:
-            sys.modules["sitecustomize"] = ours
+        from importlib.machinery import SourceFileLoader  # importlib.util takes longer to import than all of this
 
+        _loader = SourceFileLoader("_neo_daemons_fence_child", os.path.join(os.path.dirname(_here), "child.py"))
+        _child = type(sys)(_loader.name)
+        _loader.exec_module(_child)
+        _child.stand(os.environ["NEO_DAEMONS_FENCE"], os.path.dirname(_here))
+    except Exception:  # noqa: S110 - the run may be over, and its directory gone
+        pass
 
+sys.path[:] = [_path for _path in sys.path if os.path.abspath(_path or os.curdir) != _here]
+_ours = sys.modules.pop("sitecustomize", None)
 try:
-    if "NEO_DAEMONS_FENCE" in os.environ:
-        _stand()
-except Exception:  # noqa: S110 - the run may be over, and its directory gone
-    pass
-_go_on()
+    import sitecustomize  # type: ignore[import-not-found] # noqa: F401 - the site's own
+except ImportError as _error:
+    if getattr(_error, "name", "sitecustomize") != "sitecustomize":
+        raise
+    if _ours is not None:
+        sys.modules["sitecustomize"] = _ours
