@@ -74,7 +74,7 @@ PARTS = {
         lambda results, run: suite.measure(results, quick=run.quick, repeat=run.repeat),
     ),
     "fence": Part(
-        "what the fence costs 2,000 short tests: about 2 minutes",
+        "what the fence costs 2,000 short tests, and beside a process: about 3 minutes",
         lambda results, run: fence.measure(results, pairs=1 if run.quick else 7 * run.repeat),
     ),
     "command": Part(

@@ -10,7 +10,6 @@ import ipaddress
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from . import addresses
 from .records import Identity
@@ -42,7 +41,7 @@ def boot_id() -> str:
         ProcfsUnavailable: there is no ``/proc``.
     """
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
     except OSError as error:
         raise ProcfsUnavailable(f"this system does not report its boot id ({error.strerror})") from None
 

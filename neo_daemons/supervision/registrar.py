@@ -70,7 +70,7 @@ class Registrar:
         try:
             self._registration.write(entry)
         except RegistryError as error:
-            return f"test processes are not kept away from these daemons, because they cannot be registered: {error}"
+            return _fault(error)
         self._written = entry
         return None
 
@@ -87,7 +87,10 @@ class Registrar:
                 with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                     loop.call_soon_threadsafe(self._ended, fault)
 
-        threads.start(run, "neo-daemons registry")
+        try:
+            threads.start(run, "neo-daemons registry")
+        except RuntimeError as error:  # the system has no more threads
+            self._ended(_fault(error))
 
     def _ended(self, fault: str | None) -> None:
         self._idle.set()
@@ -131,6 +134,10 @@ class Registrar:
         if await self._finish():
             self._begin(self._registration.close)
             await self._finish()
+
+
+def _fault(error: Exception) -> str:
+    return f"test processes are not kept away from these daemons, because they cannot be registered: {error}"
 
 
 def _registered(daemon: SupervisedDaemon) -> Registered:

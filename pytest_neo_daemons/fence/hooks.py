@@ -163,7 +163,8 @@ class Fence:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report is not self._made:
-            texts = [str(value) for key, value in report.user_properties if key == PROPERTY]
+            properties = getattr(report, "user_properties", ())  # not all plugins make whole reports
+            texts = [str(value) for key, value in properties if key == PROPERTY]
             self._told.update(dict.fromkeys(texts))
             self._elsewhere.update(texts)
 

@@ -51,6 +51,9 @@ class Sampler:
         self._thread: threading.Thread | None = None
         self._known: set[str] = set()
         """Inodes of open sockets that have been looked at, and will not be connected to another address."""
+        self._told: set[str] = set()
+        self._looked_for: Plan | None = None
+        """The plan for which they have been looked at."""
 
     def wake(self) -> None:
         """Look from now on, as long as there are child processes."""
@@ -88,21 +91,25 @@ class Sampler:
     def _look(self) -> bool:
         """Look at the sockets of the processes that are not known yet; return whether there are child processes."""
         children = list(descendants(self._pid)) if _has_children() else []
-        ports = self._plan().ports
-        if children and ports:
+        plan = self._plan()
+        if plan is not self._looked_for:
+            self._looked_for, self._known = plan, set()
+        if children and plan.ports:
             held = {inode: (pid, path) for pid in (*children, self._pid) for inode, path in sockets(pid)}
             self._known.intersection_update(held)
+            self._told.intersection_update(held)
             new = held.keys() - self._known
             self._known.update(inode for inode in new if not _is_tcp(held[inode][1]))
             if new - self._known:
-                self._find_connections({inode: held[inode][0] for inode in new - self._known}, ports)
+                self._find_connections({inode: held[inode][0] for inode in new - self._known}, plan.ports)
         return bool(children)
 
     def _find_connections(self, pids: Mapping[str, int], ports: Mapping[int, tuple[Port, ...]]) -> None:
         """Tell of the sockets that are connected to a fenced port. Those that are not connected yet stay unknown."""
         for inode, address, number in connections(pids):
             self._known.add(inode)
-            if any(is_reached(port.host, address) for port in ports.get(number, ())):
+            if inode not in self._told and any(is_reached(port.host, address) for port in ports.get(number, ())):
+                self._told.add(inode)
                 self._tell(pids[inode], " ".join(procfs.command(pids[inode]))[:200], number)
 
 
