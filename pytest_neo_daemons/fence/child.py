@@ -23,7 +23,7 @@ def stand(place: str, code: str) -> None:
     """
     wall = _load(code, "wall")
     with open(os.path.join(place, "plan.marshal"), "rb") as file:
-        plan = wall.plan_of(marshal.loads(file.read()))  # noqa: S302 - our own file
+        plan = _plan_of(wall, marshal.loads(file.read()))  # noqa: S302 - our own file
 
     def tell(text: str) -> None:
         try:
@@ -52,6 +52,20 @@ def _load(code: str, name: str) -> Any:
     sys.modules[loader.name] = module
     loader.exec_module(module)
     return module
+
+
+def _plan_of(wall: Any, data: dict[str, Any]) -> Any:
+    """Return the plan that `equipment` has written."""
+    owner = wall.Owner
+    return wall.Plan(
+        {
+            int(number): tuple(wall.Port(host, owner(*of)) for host, of in ports)
+            for number, ports in data["ports"].items()
+        },
+        tuple(wall.Zone(path, owner(*of), is_open) for path, of, is_open in data["zones"]),
+        {path: owner(*of) for path, of in data["sockets"].items()},
+        tuple(data["places"]),
+    )
 
 
 def _still_has(places: tuple[str, ...], number: int, owner: Any) -> bool:

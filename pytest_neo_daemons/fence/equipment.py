@@ -13,11 +13,12 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from neo_daemons import locks
 from neo_daemons.unpatched import Tail, Unpatched
 
-from .wall import Plan, data_of
+from .wall import Plan
 
 HERE = Path(__file__).resolve().parent
 VARIABLE = "NEO_DAEMONS_FENCE"
@@ -58,7 +59,7 @@ class Equipment:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             (self._directory / "hits").touch(0o600)
             self._hits = Tail(self._directory / "hits", 0)
-        data = data_of(plan)
+        data = _data_of(plan)
         self._write("plan.json", json.dumps(data).encode())  # for Node.js
         self._write("plan.marshal", marshal.dumps(data, FORMAT))  # Python reads it without an import
         if not self._before:
@@ -115,3 +116,15 @@ def _sweep() -> None:
         with contextlib.suppress(OSError):
             if not Path(f"/proc/{pid}").exists() and not locks.is_held(path):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _data_of(plan: Plan) -> dict[str, Any]:
+    """Return the plan as what JSON and `marshal` can hold."""
+    return {
+        "ports": {
+            str(number): [(port.host, tuple(port.owner)) for port in ports] for number, ports in plan.ports.items()
+        },
+        "zones": [(zone.path, tuple(zone.owner), zone.open) for zone in plan.zones],
+        "sockets": {path: tuple(owner) for path, owner in plan.sockets.items()},
+        "places": list(plan.places),
+    }

@@ -74,31 +74,6 @@ class Plan(namedtuple("Plan", "ports zones sockets places", defaults=((),))):
     """The directories of the registry."""
 
 
-def plan_of(data: dict[str, Any]) -> Plan:
-    """Return the plan that `data_of` described."""
-    return Plan(
-        {
-            int(number): tuple(Port(host, Owner(*owner)) for host, owner in ports)
-            for number, ports in data["ports"].items()
-        },
-        tuple(Zone(path, Owner(*owner), is_open) for path, owner, is_open in data["zones"]),
-        {path: Owner(*owner) for path, owner in data["sockets"].items()},
-        tuple(data["places"]),
-    )
-
-
-def data_of(plan: Plan) -> dict[str, Any]:
-    """Return the plan as what JSON and `marshal` can hold."""
-    return {
-        "ports": {
-            str(number): [(port.host, tuple(port.owner)) for port in ports] for number, ports in plan.ports.items()
-        },
-        "zones": [(zone.path, tuple(zone.owner), zone.open) for zone in plan.zones],
-        "sockets": {path: tuple(owner) for path, owner in plan.sockets.items()},
-        "places": list(plan.places),
-    }
-
-
 class Wall:
     """What is fenced in this process.
 
