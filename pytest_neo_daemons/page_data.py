@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -106,7 +106,8 @@ class _Lanes:
         for name in snapshot.names:
             self._lane(name)
         self._lane(SUPERVISOR)
-        states: dict[str, tuple[float, str]] = {}
+        entries = [*entries]
+        states = {name: (self._origin, state) for name, state in _states_before(snapshot.names, entries, final)}
         for entry in entries:
             name = entry.daemon or SUPERVISOR
             self._event(name, entry)
@@ -163,6 +164,22 @@ class _Lanes:
             starts.append(starts[-1] + len(raw))
         self._lines[name] = starts[-MAX_LOG_LINES - 1 :]
         return self._redactor.text("\n".join(lines[-MAX_LOG_LINES:])).split("\n") if lines else []
+
+
+def _states_before(
+    names: Iterable[str], entries: Iterable[JournalEntry], final: Mapping[str, DaemonStatus]
+) -> Iterator[tuple[str, str]]:
+    """Yield the shared daemons that ran before the first entry: of a run that has kept them warm, or of a ``serve``."""
+    first: dict[str, JournalEntry] = {}
+    for entry in entries:
+        if entry.daemon is not None and entry.state:
+            first.setdefault(entry.daemon, entry)
+    for name in names:
+        if name in first:
+            if first[name].event in (EventName.EXIT, EventName.STOPPING, EventName.DEGRADED):
+                yield name, "ready"
+        elif name in final and final[name].pid is not None:
+            yield name, final[name].state
 
 
 def _facts(daemon: DaemonStatus, redactor: Redactor) -> list[list[str]]:

@@ -78,11 +78,12 @@ class ReportHooks:
             self._run.take_collection(report)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> Generator[None, Any, Any]:
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
         result = yield
+        exitstatus = session.exitstatus  # other plugins may have changed it
         self._summary.conclude()
         self._run.conclude()
-        outcome = OUTCOMES.get(exitstatus, "ended")
+        outcome = OUTCOMES.get(int(exitstatus), "ended")
         if self._options.keeps:
             self._write(outcome, green=exitstatus in GREEN)
         if self._options.step_summary is not None:
@@ -113,6 +114,7 @@ class ReportHooks:
         text = render(build(facts, self._run, self._snapshot, redactor))
         if page is not None:
             with self._remarking(REPORT, page):
+                page.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(page, text.encode())
                 self._summary.remark(f"page of this run: {page}")
         if directory is not None:

@@ -73,7 +73,9 @@ class Reader:
         definitions: list[Definition] = []
         if session.ours:
             with suppress_unavailable():
-                definitions = [*session.ask(Client.settings).definitions]
+                settings = session.ask(Client.settings)
+                known = {definition.name: definition for definition in (*settings.definitions, *settings.stated)}
+                definitions = [*known.values()]
         room, logs, not_read = MAX_LOGS_BYTES, dict[str, Piece](), list[str]()
         for path in _logs(session.state_dir.logs):
             piece = self._end(path, min(MAX_LOG_BYTES, room)) if len(logs) < MAX_LOGS and room > 0 else None

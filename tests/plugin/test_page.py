@@ -201,14 +201,16 @@ def test_page_that_cannot_be_written_is_an_error_before_anything_starts(
 def test_without_the_flag_the_option_is_refused(inner: Inner, option: str) -> None:
     inner.write("test_plain.py", "def test_plain(): pass\n")
     refused(inner, inner.run(option, on=False), (option.partition("=")[0], "has no effect without --neo-daemons"))
+    inner.write("pytest.ini", f"[pytest]\naddopts = {option}\n")
+    assert inner.run("-k", "no_such_test", on=False).code == pytest.ExitCode.NO_TESTS_COLLECTED, inner.output()
 
 
-def test_page_of_a_directory_that_vanished_is_a_line_in_the_summary(inner: Inner) -> None:
+def test_page_whose_directory_cannot_be_made_any_more_is_a_line_in_the_summary(inner: Inner) -> None:
     inner.configure(api=SERVER)
-    inner.write("test_rm.py", "import shutil\n\ndef test_rm(api):\n    shutil.rmtree('place')\n")
+    inner.write("test_in_the_way.py", "def test_in_the_way(api):\n    open('place', 'w').close()\n")
     outcome = inner.run("--neo-daemons-report=place/page.html")
     assert outcome.code == 0, outcome.text
-    assert "place/page.html: cannot be written: No such file or directory" in outcome.text
+    assert "place/page.html: cannot be written: File exists" in outcome.text
 
 
 def test_events_that_other_parts_note_are_on_the_page(inner: Inner) -> None:
