@@ -81,7 +81,7 @@ def test_what_no_run_has_written_is_neither_removed_nor_replaced(inner: Inner) -
 
 
 def test_secrets_that_a_fixture_states_are_hidden_and_its_definition_is_kept(inner: Inner) -> None:
-    inner.configure(api=SERVER)
+    inner.configure(api=SERVER, other=SERVER)
     inner.write(
         "conftest.py",
         """
@@ -90,6 +90,10 @@ def test_secrets_that_a_fixture_states_are_hidden_and_its_definition_is_kept(inn
         @pytest.fixture(scope="session")
         def api_definition(api_definition):
             return msgspec.structs.replace(api_definition, env={"MY_SECRET": "hidden-treasure-9", "COLOUR": "green"})
+
+        @pytest.fixture(scope="session")
+        def other_definition(other_definition):
+            return msgspec.structs.replace(other_definition, env={"MY_SECRET": "of-one-test-only-1"})
         """,
     )
     inner.write(
@@ -98,7 +102,7 @@ def test_secrets_that_a_fixture_states_are_hidden_and_its_definition_is_kept(inn
         import urllib.request
 
         def test_fails(api, new_daemon):
-            other = new_daemon("api", env={"MY_SECRET": "of-one-test-only-1"})
+            new_daemon("other")
             for secret in ("hidden-treasure-9", "of-one-test-only-1"):
                 urllib.request.urlopen(f"{api.url}/?said={secret}", timeout=20)
             raise AssertionError
@@ -111,7 +115,9 @@ def test_secrets_that_a_fixture_states_are_hidden_and_its_definition_is_kept(inn
     secrets = ("hidden-treasure-9", "of-one-test-only-1")
     assert [(name, secret) for name, text in told.items() for secret in secrets if secret in text] == []
     assert told["api.log"].count("said=***") == 2
-    assert json.loads(told["definitions.json"])[0]["env"] == {"MY_SECRET": "***", "COLOUR": "green"}
+    definitions = {definition["name"]: definition for definition in json.loads(told["definitions.json"])}
+    assert definitions["api"]["env"] == {"MY_SECRET": "***", "COLOUR": "green"}
+    assert len(definitions) == 3, "that of the test, which is gone, too"
 
 
 def test_a_run_that_fails_only_at_its_end_keeps_its_artifacts(inner: Inner) -> None:

@@ -105,7 +105,10 @@ def test_a_second_report_of_a_test_shows_only_what_is_new(talkative: Inner) -> N
             raise AssertionError
 
         def test_twice(api, late):
+            before = api.restarts
             os.kill(api.pid, signal.SIGKILL)
+            while api.restarts == before:
+                pass
             api.wait_ready()
             urllib.request.urlopen(f"{api.url}/in-test", timeout=20).read()
             raise AssertionError
