@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pytest_neo_daemons.redaction import Redactor, looks_secret
+from pytest_neo_daemons.reports.redaction import Redactor, looks_secret
 
 from .inner import MODES, PARALLEL, Inner, refused
 from .test_page import page_of
@@ -160,7 +160,10 @@ def test_step_summary_gets_a_table_of_the_daemons(inner: Inner, mode: tuple[str,
         import os, signal
 
         def test_kills(api):
+            before = api.restarts
             os.kill(api.pid, signal.SIGKILL)
+            while api.restarts == before:
+                pass
             api.wait_ready()
         """,
     )

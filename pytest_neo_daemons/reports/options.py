@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from .options import ARTIFACTS, LOG_LINES, REPORT, place_of
+from ..options import ARTIFACTS, LOG_LINES, REPORT, place_of
 
 MAX_LOG_LINES = 200
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"

@@ -12,7 +12,7 @@ import msgspec
 from neo_daemons.files import write_whole
 
 from .redaction import Redactor
-from .snapshot import Piece, Snapshot
+from .remains import Piece, Remains
 
 CONTENTS = "neo-daemons.json"
 """Names the other files. What an earlier run wrote is recognised by it, and replaced."""
@@ -28,7 +28,7 @@ MAX_BYTES = 40_000_000
 """Of all files of a run."""
 
 
-def write(directory: Path, snapshot: Snapshot | None, page: str, redactor: Redactor) -> None:
+def write(directory: Path, remains: Remains | None, page: str, redactor: Redactor) -> None:
     """Write the artifacts of a run in place of those of an earlier one.
 
     Raises:
@@ -37,13 +37,13 @@ def write(directory: Path, snapshot: Snapshot | None, page: str, redactor: Redac
     directory.mkdir(parents=True, exist_ok=True)
     _remove_earlier(directory)
     files: dict[str, str] = {PAGE: page}
-    if snapshot is not None:
+    if remains is not None:
         plain = msgspec.to_builtins
-        files[DEFINITIONS] = _json([redactor.structure(plain(each)) for each in snapshot.definitions])
-        files[STATUS] = _json([redactor.structure(plain(each)) for each in snapshot.daemons])
-        files[JOURNAL] = _journal(snapshot.journal, redactor)
-        files[SUPERVISOR] = _text(snapshot.supervisor_log, redactor)
-        files |= {f"logs/{name}.log": _text(piece, redactor) for name, piece in snapshot.logs.items()}
+        files[DEFINITIONS] = _json([redactor.structure(plain(each)) for each in remains.definitions])
+        files[STATUS] = _json([redactor.structure(plain(each)) for each in remains.daemons])
+        files[JOURNAL] = _journal(remains.journal, redactor)
+        files[SUPERVISOR] = _text(remains.supervisor_log, redactor)
+        files |= {f"logs/{name}.log": _text(piece, redactor) for name, piece in remains.logs.items()}
     written, left_out, room = list[str](), list[str](), MAX_BYTES
     for name, text in files.items():
         data = text.encode("utf-8", "replace")
@@ -59,8 +59,8 @@ def write(directory: Path, snapshot: Snapshot | None, page: str, redactor: Redac
         path.parent.mkdir(exist_ok=True)
         write_whole(path, data)
         written.append(name)
-    if snapshot is not None:
-        left_out += [f"logs/{name}.log" for name in snapshot.not_read]
+    if remains is not None:
+        left_out += [f"logs/{name}.log" for name in remains.not_read]
     write_whole(directory / CONTENTS, _json({"files": written, "left_out": left_out}).encode())
 
 

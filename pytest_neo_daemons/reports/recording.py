@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from . import workers
-from .events import Event, take_events
-from .guard import HookFailures, guarded, note
-from .log_slices import MAX_SLICE_LINES
-from .provider import Provider
-from .watch import WATCH, Watcher
+from .. import workers
+from ..events import Event, take_events
+from ..guard import HookFailures, guarded, note
+from ..log_slices import MAX_SLICE_LINES
+from ..provider import Provider
+from ..watch import WATCH, Watcher
 
 ATTRIBUTE = "neo_daemons_record"
 """The attribute of a report that carries what this module adds. pytest-xdist sends it to the controller."""
