@@ -148,7 +148,7 @@ R = TypeVar("R", DaemonRecord, SupervisorRecord, Intentions)
 
 
 def read(path: Path, kind: type[R]) -> R | None:
-    """Return the record in the file, or None if there is no such file, or only what a power cut left of it: nothing.
+    """Return the record in the file, or None if there is no such file.
 
     Raises:
         DamagedRecord: the file is incomplete, of another format, or not a record at all.
@@ -162,8 +162,6 @@ def read(path: Path, kind: type[R]) -> R | None:
         if error.errno in (errno.EINVAL, errno.EISDIR):
             raise DamagedRecord(path, str(error.strerror)) from None
         raise
-    if not data:
-        return None
     if len(data) > MAX_BYTES:
         raise DamagedRecord(path, "larger than any record")
     try:

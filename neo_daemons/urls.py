@@ -32,8 +32,8 @@ def redacted(text: str) -> str:
 
 
 def redacted_within(text: str) -> str:
-    """Hide the credentials in all URLs within a text."""
-    return re.sub(r"(?<=//)[^\s'\"]*@", "***@", text)
+    """Hide the credentials in all URLs within a text. They end before the first slash, RFC 3986, section 3.2."""
+    return re.sub(r"(?<=//)[^\s'\"/?#]*@", "***@", text)
 
 
 def without_credentials(url: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
 import pytest
+
+from neo_daemons.unpatched import Unpatched
 
 
 class Event(NamedTuple):
@@ -23,7 +24,8 @@ EVENTS = pytest.StashKey[list[Event]]()
 
 def note_event(item: pytest.Item, kind: str, text: str, at: float | None = None) -> None:
     """Show an event of the test on the page of the run, if there is one."""
-    item.stash.setdefault(EVENTS, []).append(Event(time.time() if at is None else at, kind, text))
+    found = Event(Unpatched.time() if at is None else float(at), str(kind), str(text))
+    item.stash.setdefault(EVENTS, []).append(found)
 
 
 def take_events(item: pytest.Item) -> list[Event]:

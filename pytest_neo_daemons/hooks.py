@@ -23,7 +23,7 @@ from .once import DIRECTORY, Once
 from .options import Options, resolve
 from .progress import Progress
 from .provider import PROVIDER, Provider
-from .report_options import resolve_reports
+from .reports.options import resolve_reports
 from .selection import Selection, parameters
 from .sessions import OwnSession, Session, Unavailable
 from .summary import Summary
@@ -69,11 +69,11 @@ def activate(config: pytest.Config) -> Session | None:
             "neo_daemons_incidents",
         )
         if reports.keeps:
-            from .recording import Recorder
+            from .reports.recording import Recorder
 
             register(Recorder(config, provider, watcher, hook_failures), "neo_daemons_recorder")
         if reports.wants_any and not is_worker:
-            from .report_hooks import ReportHooks
+            from .reports.hooks import ReportHooks
 
             register(ReportHooks(config, reports, session, journal, summary, hook_failures), "neo_daemons_reports")
         register(RunHooks(config, provider, selection, journal, summary, hook_failures), "neo_daemons_run")

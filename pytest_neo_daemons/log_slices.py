@@ -25,12 +25,31 @@ class Slice(NamedTuple):
     lines: list[str]
     left_out: int
     """The number of lines before these."""
+    more: bool = False
+    """Whether there are more before those, which were not counted."""
 
     def text(self, limit: int) -> str:
         """Return at most `limit` lines, the last ones, and how many are left out before them."""
         lines = self.lines[-limit:] if limit else []
         left_out = self.left_out + len(self.lines) - len(lines)
-        return "\n".join([*([f"… {left_out} lines left out"] if left_out and lines else []), *lines])
+        if not lines or not (left_out or self.more):
+            return "\n".join(lines)
+        return "\n".join([f"… {'more than ' if self.more else ''}{_counted(left_out)} left out", *lines])
+
+
+def _counted(lines: int) -> str:
+    return f"{lines} {'line' if lines == 1 else 'lines'}"
+
+
+class Cut(NamedTuple):
+    """What was cut out of a log."""
+
+    slice: Slice | None
+    """None: the daemon wrote nothing."""
+    end: int
+    """The byte up to which the log was read."""
+    starts: int
+    """How often it was recognised that the daemon started again."""
 
 
 def size(path: Path) -> int:
@@ -41,21 +60,25 @@ def size(path: Path) -> int:
         return 0
 
 
-def cut(daemon: str, path: Path, start: int, *, restarted: bool) -> Slice | None:
-    """Return the end of a log after byte `start`, or of the whole log if it has been rotated since; None if there is
-    nothing.
+def cut(daemon: str, path: Path, start: int, *, starts: int) -> Cut:
+    """Cut out the end of a log after byte `start`, or of the whole log if it has been rotated since.
 
     Args:
-        restarted: the daemon was started again after `start`, so what it writes at each start is left out.
+        starts: how often the daemon was started after `start`. What it writes at each start is left out.
     """
     end = size(path)
     start = start if start <= end else 0
-    lines = printable_lines(read(path, max(start, end - MAX_SLICE_BYTES), MAX_SLICE_BYTES))
-    if restarted and start:
-        lines = without_start(lines, printable_lines(read(path, 0, min(HEAD_BYTES, start))))
+    begin = max(start, end - MAX_SLICE_BYTES)
+    lines = printable_lines(read(path, begin, end - begin))
+    if begin > start:
+        del lines[:1]  # its beginning is missing
+    found = 0
+    if starts and start:
+        lines, found = without_starts(lines, printable_lines(read(path, 0, min(HEAD_BYTES, start))), starts)
     if not any(line.strip() for line in lines):
-        return None
-    return Slice(daemon, lines[-MAX_SLICE_LINES:], max(len(lines) - MAX_SLICE_LINES, 0))
+        return Cut(None, end, found)
+    left_out = max(len(lines) - MAX_SLICE_LINES, 0)
+    return Cut(Slice(daemon, lines[-MAX_SLICE_LINES:], left_out, begin > start), end, found)
 
 
 def read(path: Path, start: int, limit: int) -> bytes:
@@ -70,39 +93,42 @@ def read(path: Path, start: int, limit: int) -> bytes:
         return b""
 
 
-def without_start(lines: Sequence[str], head: Sequence[str]) -> list[str]:
-    """Replace by one line what a restarted daemon repeats of the beginning of its log: its start banner.
+def without_starts(lines: Sequence[str], head: Sequence[str], starts: int) -> tuple[list[str], int]:
+    """Replace by one line each what a restarted daemon repeats of the beginning of its log: its start banner. Return
+    how many were found, too.
 
     Args:
         head: the first lines of the log. Numbers in them may differ: pids, ports, times.
+        starts: how many to look for at most.
     """
-    head_shapes = [_shape(line) for line in head]
-    first = next((number for number, shape in enumerate(head_shapes) if shape), None)
-    if first is None:
-        return [*lines]
-    kept, position = list[str](), 0
-    shapes = [_shape(line) for line in lines]
+    shapes, banner = [_shape(line) for line in lines], [_shape(line) for line in head]
+    banner = banner[next((number for number, shape in enumerate(banner) if shape), len(banner)) :]
+    # A single line that is alike may be an ordinary one, unless there is no more.
+    shortest = min(2, len(banner))
+    kept, position, found = list[str](), 0, 0
     while position < len(lines):
-        length = _common(shapes[position:], head_shapes[first:])
-        if length:
+        length = _common(shapes, position, banner) if found < starts and banner else 0
+        if length >= max(shortest, 1):
             while kept and not kept[-1].strip():  # empty lines in front of the banner
                 kept.pop()
-            kept.append(f"… it started again: {length} lines as at its first start left out")
-            position += length
+            kept.append(f"… it started again: {_counted(length)} as at its first start left out")
+            position, found = position + length, found + 1
         else:
             kept.append(lines[position])
             position += 1
-    return kept
+    return kept, found
 
 
 def _shape(line: str) -> str:
     return re.sub(r"\d+", "0", line).strip()
 
 
-def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many lines both begin with."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((number for number, pair in pairs if pair[0] != pair[1]), min(len(one), len(other)))
+def _common(shapes: Sequence[str], position: int, banner: Sequence[str]) -> int:
+    """Return how many lines from a position on are as in the banner."""
+    length = 0
+    while length < len(banner) and position + length < len(shapes) and shapes[position + length] == banner[length]:
+        length += 1
+    return length
 
 
 def printable_lines(data: bytes) -> list[str]:

@@ -151,13 +151,15 @@ def is_on(config: pytest.Config) -> bool:
 
 
 def refuse_without_flag(config: pytest.Config) -> None:
-    """Refuse options that would have no effect because the plugin is not enabled.
+    """Refuse options that would have no effect because the plugin is not enabled. In `addopts` they stand for the runs
+    that enable it.
 
     Raises:
-        pytest.UsageError: there is such an option.
+        pytest.UsageError: there is such an option in the command.
     """
+    stated = {str(argument).partition("=")[0] for argument in config.invocation_params.args}
     for option in (REPORT, ARTIFACTS):
-        if config.getoption(option) is not None:
+        if option in stated and config.getoption(option) is not None:
             raise pytest.UsageError(f"{option} has no effect without {FLAG}; pass both, or neither")
 
 
@@ -218,7 +220,7 @@ def resolve(config: pytest.Config) -> Options:
     attach_place = "--neo-daemons-attach"
     if attach is None and config.getini("neo_daemons_attach"):
         attach = str(ini_directory(config) / config.getini("neo_daemons_attach"))
-        attach_place = _place(config, "neo_daemons_attach")
+        attach_place = place_of(config, "neo_daemons_attach")
     urls, urls_place = _stated(config, "url")
     keep, keep_place = _stated(config, "keep")
     if attach is not None and urls:
@@ -257,14 +259,14 @@ def flag(config: pytest.Config, setting: str) -> bool:
     try:
         return bool(config.getini(setting))
     except (TypeError, ValueError, pytest.UsageError) as error:  # which of them depends on the version of pytest
-        raise pytest.UsageError(f"{_place(config, setting)} {error}; use true or false") from None
+        raise pytest.UsageError(f"{place_of(config, setting)} {error}; use true or false") from None
 
 
 def _word(config: pytest.Config, setting: str, *words: str) -> str:
     """Return the value of an ini setting that is one of these words."""
     value = str(config.getini(setting))
     if value not in words:
-        raise pytest.UsageError(f"{_place(config, setting)} {value!r:.80}: unknown value; use {' or '.join(words)}")
+        raise pytest.UsageError(f"{place_of(config, setting)} {value!r:.80}: unknown value; use {' or '.join(words)}")
     return value
 
 
@@ -274,10 +276,10 @@ def _stated(config: pytest.Config, name: str) -> tuple[Any, str]:
     value = config.getoption(option)
     if value == "":
         raise pytest.UsageError(f"{option}: empty value")
-    return (value, option) if value is not None else (config.getini(setting), _place(config, setting))
+    return (value, option) if value is not None else (config.getini(setting), place_of(config, setting))
 
 
-def _place(config: pytest.Config, setting: str) -> str:
+def place_of(config: pytest.Config, setting: str) -> str:
     """Return how messages name an ini setting, up to its value."""
     overrides = [text.partition("=")[0].strip() for text in config.getoption("override_ini") or ()]
     file = f"{config.inipath}: " if config.inipath is not None else ""
@@ -290,7 +292,7 @@ def _number(config: pytest.Config, name: str, units: str = "") -> float:
     match = re.fullmatch(rf"(\d{{1,15}})([{units}]?)" if units else r"(\d{1,15})()", text)
     if match is None:
         unit = ", or with k, M, G or T, e.g. 500M" if units else ""
-        raise pytest.UsageError(f"{_place(config, setting)} {text:.80}: use a whole number{unit}")
+        raise pytest.UsageError(f"{place_of(config, setting)} {text:.80}: use a whole number{unit}")
     return int(match[1]) * 1000.0 ** (units.index(match[2]) + 1 if match[2] else 0)
 
 

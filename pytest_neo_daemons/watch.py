@@ -35,11 +35,11 @@ class Watch:
         return [*self._incidents, *self._journal.incidents[self._known :]]
 
     def leave_out_start(self, started: str, logs: Mapping[str, Path]) -> None:
-        """Leave out of the slices what a daemon wrote until now, when it became ready, and so of the daemons that had
-        not written anything when the test began."""
+        """Leave out of the slices what a daemon wrote until now, when it became ready, and so of the daemons that were
+        started for it."""
         self._journal.read()
         for name, path in logs.items():
-            if name == started or not self._begins.get(name):
+            if name == started or not (self._begins.get(name) or self._starts.get(name)):
                 self._begins[name] = self._shown[name] = log_slices.size(path)
                 self._starts[name] = self._journal.starts.get(name, 0)
 
@@ -47,11 +47,12 @@ class Watch:
         """Return what each daemon of `logs` has written since the previous call."""
         self.latest = []
         for name, path in logs.items():
-            restarted = self._journal.starts.get(name, 0) > self._starts.get(name, 0)
-            found = log_slices.cut(name, path, self._shown.get(name, 0), restarted=restarted)
-            self._shown[name] = log_slices.size(path)
-            if found is not None:
-                self.latest.append(found)
+            starts = self._journal.starts.get(name, 0) - self._starts.get(name, 0)
+            cut = log_slices.cut(name, path, self._shown.get(name, 0), starts=starts)
+            self._shown[name] = cut.end
+            self._starts[name] = self._starts.get(name, 0) + cut.starts
+            if cut.slice is not None:
+                self.latest.append(cut.slice)
         return self.latest
 
     def spans(self, logs: Mapping[str, Path]) -> dict[str, tuple[int, int]]:

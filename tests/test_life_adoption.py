@@ -141,6 +141,16 @@ def test_a_damaged_record_is_moved_aside_and_reported(project: Project, content:
     assert [path.read_bytes() for path in aside] == [content]
 
 
+def test_an_empty_record_which_a_power_cut_leaves_is_removed_without_a_word(project: Project) -> None:
+    project.state.create()
+    project.state.daemon_record("api").touch()
+    project.configure(api=toy())
+    project.serve()
+    project.reaches("api", "ready")
+    assert not any(event == "record-damaged" for event, _ in project.events("api"))
+    assert list(project.state.daemons.glob("*.damaged-*")) == []
+
+
 def test_a_crash_between_intent_and_fact_leads_to_adoption_by_the_mark(project: Project) -> None:
     project.configure(api=toy("quiet", restart={"when": "always"}))
     project.serve()

@@ -23,7 +23,7 @@ IN_USE_BEFORE_US = frozenset(
     }
 )  # fmt: skip
 """What the interpreter itself imports for ``python -m``, before it begins with us, in one version or another."""
-COMMANDS = ("status", "health", "why web", "logs web", "events", "reload", "doctor", "reap", "--help")
+COMMANDS = ("status", "health", "why web", "logs web", "events", "reload", "doctor", "reap", "env", "--help")
 
 
 def shadow(directory: Path, *names: str) -> None:

@@ -13,6 +13,8 @@ from .files import LIMIT
 
 LOCKED_S = 0.1
 """How long to wait for a writer's lock."""
+FAULTS = (sqlite3.Error, sqlite3.Warning)
+"""What SQLite raises. The class of its warnings is not one of its errors."""
 STEPS = 10_000
 """Instructions of SQLite's machine between two checks of the clock; they take well below a millisecond."""
 

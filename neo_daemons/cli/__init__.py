@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = command_parser(given).parse_known_args(given)
     if rest:
         options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if getattr(options, "json", False) and isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # as JSON is, whatever the locale
+    if (getattr(options, "json", False) or options.command == "env") and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as files are, whatever the locale
     for argument in given:
         if not is_text(argument):
             options.parser.error(f"{argument!r} is not UTF-8")
@@ -95,6 +95,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
             from .snapshot import run as copy_data
 
             return copy_data
+        case "env":
+            from .env import env
+
+            return env
         case "sessions":
             from .sessions import sessions
 

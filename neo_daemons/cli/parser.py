@@ -196,6 +196,16 @@ def _restore(command: _Parser) -> None:
     _wait(command, WAIT_S, "maximum time to wait for the daemon to stop, and to start again (default: 600)")
 
 
+def _env(command: _Parser) -> None:
+    command.add_argument("names", nargs="*", metavar="NAME", help="name of a daemon (default: all)")
+    command.add_argument(
+        "--format",
+        choices=("sh", "fish", "dotenv", "json", "github"),
+        default="sh",
+        help='how to print them (default: sh, for `eval "$(neo-daemons env)"`; github: for the file $GITHUB_ENV)',
+    )
+
+
 def _sessions(command: _Parser) -> None:
     command.add_argument("names", nargs="*", metavar="NAME", help="name of a session (default: all)")
     what = command.add_mutually_exclusive_group()
@@ -221,6 +231,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "logs": ("show the log of a daemon", _logs),
     "events": ("show the latest events", _events),
     "why": ("explain why a daemon is in its current state", _why),
+    "env": ("print the environment variables by which programs find the daemons", _env),
     "reload": ("reload the configuration and restart only the daemons that changed", _reload),
     "snapshot": ("write the data of a daemon into one file; the daemon is stopped while it is copied", _snapshot),
     "restore": ("replace the data of a daemon by that of a snapshot; the old data is set aside", _restore),

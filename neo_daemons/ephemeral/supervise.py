@@ -53,6 +53,8 @@ class SessionOrchestrator(AgentOrchestrator):
         self._original = {definition.name: definition for definition in record.definitions}
         self._changed = {definition.name: definition for definition in record.changed}
         """Definitions that users of the session have set."""
+        self._stated = dict(self._changed)
+        """The same, also those of daemons that are gone."""
         self._inherited: set[str] = set()
         """The names of those that an earlier run set: they apply until this run requests the daemon without them."""
         self._changing = asyncio.Lock()
@@ -291,7 +293,7 @@ class SessionOrchestrator(AgentOrchestrator):
                 )
             if before is None:
                 _check_order({**self._present(), name: definition}.values())
-                self._changed[name] = definition
+                self._changed[name] = self._stated[name] = definition
                 self._forget_failure(name)
                 await self._reload()
             return self.supervisor.daemon(name)
@@ -317,7 +319,11 @@ class SessionOrchestrator(AgentOrchestrator):
                 path.unlink(missing_ok=True)
 
     def settings(self) -> api.SessionSettings:
-        return api.SessionSettings(definitions=tuple(self._original.values()), keep_s=self._record.keep_s)
+        return api.SessionSettings(
+            definitions=tuple(self._original.values()),
+            keep_s=self._record.keep_s,
+            stated=tuple(self._stated.values()),
+        )
 
     async def set_up(self, settings: api.SessionSettings) -> list[Change]:
         _check_order(settings.definitions)
@@ -330,6 +336,7 @@ class SessionOrchestrator(AgentOrchestrator):
                 name for name in self._changed if name in stated and stated[name] == self._original.get(name)
             }
             self._changed = {name: self._changed[name] for name in self._inherited}
+            self._stated = dict(self._changed)
             self._original = stated
             self._failed.clear()
             self._tries.clear()

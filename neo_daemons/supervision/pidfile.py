@@ -30,7 +30,7 @@ class PidFile:
 
     def load(self) -> str | None:
         """Read the record that an earlier supervisor left. Move a damaged one aside and return the error. Remove a
-        copy, which was written in another directory.
+        copy, which was written in another directory, and an empty file: a power cut leaves that.
 
         Raises:
             OSError: the file cannot be read.
@@ -38,9 +38,12 @@ class PidFile:
         try:
             self.record = records.read(self.path, DaemonRecord)
         except DamagedRecord as error:
+            self.record = None
+            if not self.path.stat().st_size:
+                self.path.unlink()
+                return None
             aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
             self.path.replace(aside)
-            self.record = None
             return f"{error}; moved aside to {aside.name}"
         self._token = self.record.token if self.record is not None else None
         if self.record is not None and not self._ownership.counts(self.record):

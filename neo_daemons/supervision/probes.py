@@ -12,8 +12,6 @@ import contextlib
 import os
 import re
 import signal
-import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -22,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from neo_daemons.checks import http, sqlite, tcp
+from neo_daemons.checks import http, tcp
 from neo_daemons.checks.files import read_number
 from neo_daemons.checks.reasons import REFUSED, lacking, reason
 from neo_daemons.definitions import AnyProbe, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
@@ -194,6 +192,8 @@ class Prober:
     async def _exec(self, probe: ExecProbe, target: Target) -> Result:
         what = name_of(probe, target)
         ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
+        import tempfile  # most supervisors need neither this nor SQLite
+
         with tempfile.TemporaryFile() as output:
             try:
                 process = self._platform.spawn(SpawnSpec(probe.command, target.env, target.cwd, output.fileno()))
@@ -242,8 +242,12 @@ class Prober:
         now = time.monotonic()
         path = Path(probe.path)
         end: int | None = None
+        expected: tuple[type[Exception], ...] = (OSError, ValueError, OverflowError)
         try:
             if probe.database is not None and probe.query is not None:
+                from neo_daemons.checks import sqlite
+
+                expected += sqlite.FAULTS
                 # In a thread: the user's SQL may be slow, and must not block the loop.
                 database, deadline = Path(probe.database), now + probe.timeout_s
                 end = await asyncio.to_thread(sqlite.read_number, database, probe.query, deadline)
@@ -251,7 +255,7 @@ class Prober:
             else:
                 found = path.stat()
                 position = (found.st_mtime_ns, found.st_size)
-        except (OSError, ValueError, OverflowError, sqlite3.Error, sqlite3.Warning) as error:
+        except expected as error:
             if lacking(error) is not None:
                 raise
             return verdict(False, f"{what}: {reason(error)}")

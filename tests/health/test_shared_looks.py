@@ -101,7 +101,7 @@ def test_a_server_that_never_stops_talking_costs_no_more_either(serve: Callable[
 
 
 @pytest.mark.long
-def test_ten_thousand_looks_at_a_hung_daemon_leave_nothing(hung: str) -> None:
+def test_thousands_of_looks_at_a_hung_daemon_leave_nothing(hung: str) -> None:
     observers: list[Any] = [HttpObserver(hung, name=f"api{number}", timeout_s=0.1) for number in range(99)]
     observers.append(ChromaObserver(hung, timeout_s=0.1))
 
@@ -120,7 +120,7 @@ def test_ten_thousand_looks_at_a_hung_daemon_leave_nothing(hung: str) -> None:
 
     until(lambda: count()[2] == 1, "the looks of other tests to end")
     before = count()
-    assert asyncio.run(rounds(100)) <= {"unhealthy", "unknown"}
+    assert asyncio.run(rounds(30)) <= {"unhealthy", "unknown"}
     until(lambda: count() == before, f"the same descriptors, threads and tasks as before: {before}, now {count()}")
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pytest_neo_daemons.redaction import Redactor, looks_secret
+from pytest_neo_daemons.reports.redaction import Redactor, looks_secret
 
 from .inner import MODES, PARALLEL, Inner, refused
 from .test_page import page_of
@@ -33,9 +33,9 @@ def test_failing_run_keeps_what_explains_it_without_secrets(inner: Inner, mode: 
     assert f"logs and other artifacts of this run: {inner.root / 'kept'}" in outcome.text
     kept = inner.root / "kept"
     files = {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()}
-    wanted = {"contents.json", "definitions.json", "journal.jsonl", "logs/api.log", "page.html", "status.json"}
+    wanted = {"neo-daemons.json", "definitions.json", "journal.jsonl", "logs/api.log", "page.html", "status.json"}
     assert wanted <= files, files
-    assert wanted - {"contents.json"} <= {*json.loads((kept / "contents.json").read_text())["files"]}
+    assert wanted - {"neo-daemons.json"} <= {*json.loads((kept / "neo-daemons.json").read_text())["files"]}
     told = {name: (kept / name).read_text() for name in files} | {"report": (inner.root / "page.html").read_text()}
     secrets = [*SECRETS.values(), "of the definition", "zzz-unknown"]
     assert [(name, secret) for name, text in told.items() for secret in secrets if secret in text] == []
@@ -68,6 +68,68 @@ def test_next_failing_run_replaces_what_the_last_one_kept_and_nothing_else(inner
     assert (inner.root / "kept/mine.txt").exists()
 
 
+def test_what_no_run_has_written_is_neither_removed_nor_replaced(inner: Inner) -> None:
+    inner.configure(api=SERVER)
+    inner.write("kept/neo-daemons.json", '{"files": ["precious.txt", "../test_fails.py"]}')
+    inner.write("kept/precious.txt", "mine")
+    inner.write("kept/status.json", "mine")
+    inner.write("test_fails.py", "def test_one(api): raise AssertionError\n")
+    outcome = inner.run("--neo-daemons-artifacts=kept")
+    assert "there is one that no earlier run has written; use another directory" in outcome.text
+    assert [(inner.root / "kept" / name).read_text() for name in ("precious.txt", "status.json")] == ["mine", "mine"]
+    assert (inner.root / "test_fails.py").exists()
+
+
+def test_secrets_that_a_fixture_states_are_hidden_and_its_definition_is_kept(inner: Inner) -> None:
+    inner.configure(api=SERVER, other=SERVER)
+    inner.write(
+        "conftest.py",
+        """
+        import msgspec, pytest
+
+        @pytest.fixture(scope="session")
+        def api_definition(api_definition):
+            return msgspec.structs.replace(api_definition, env={"MY_SECRET": "hidden-treasure-9", "COLOUR": "green"})
+
+        @pytest.fixture(scope="session")
+        def other_definition(other_definition):
+            return msgspec.structs.replace(other_definition, env={"MY_SECRET": "of-one-test-only-1"})
+        """,
+    )
+    inner.write(
+        "test_fails.py",
+        """
+        import urllib.request
+
+        def test_fails(api, new_daemon):
+            new_daemon("other")
+            for secret in ("hidden-treasure-9", "of-one-test-only-1"):
+                urllib.request.urlopen(f"{api.url}/?said={secret}", timeout=20)
+            raise AssertionError
+        """,
+    )
+    outcome = inner.run("--neo-daemons-artifacts=kept")
+    assert outcome.code == 1, outcome.text
+    kept = inner.root / "kept"
+    told = {path.name: path.read_text() for path in kept.rglob("*") if path.is_file()}
+    secrets = ("hidden-treasure-9", "of-one-test-only-1")
+    assert [(name, secret) for name, text in told.items() for secret in secrets if secret in text] == []
+    assert told["api.log"].count("said=***") == 2
+    definitions = {definition["name"]: definition for definition in json.loads(told["definitions.json"])}
+    assert definitions["api"]["env"] == {"MY_SECRET": "***", "COLOUR": "green"}
+    assert len(definitions) == 3, "that of the test, which is gone, too"
+
+
+def test_a_run_that_fails_only_at_its_end_keeps_its_artifacts(inner: Inner) -> None:
+    inner.configure(api=SERVER)
+    inner.write("conftest.py", "def pytest_sessionfinish(session): session.exitstatus = 1\n")
+    inner.write("test_passes.py", "def test_passes(api): pass\n")
+    outcome = inner.run("--neo-daemons-artifacts=kept", "--neo-daemons-report=page.html")
+    assert outcome.code == 1, outcome.text
+    assert (inner.root / "kept/logs/api.log").exists() or (inner.root / "kept/journal.jsonl").exists()
+    assert page_of(inner)["outcome"] == "failed"
+
+
 def test_logs_are_cut_to_their_end(inner: Inner) -> None:
     inner.configure(api=inner.toy("flood=150000"))
     inner.write("test_fails.py", "def test_fails(api): raise AssertionError\n")
@@ -98,7 +160,10 @@ def test_step_summary_gets_a_table_of_the_daemons(inner: Inner, mode: tuple[str,
         import os, signal
 
         def test_kills(api):
+            before = api.restarts
             os.kill(api.pid, signal.SIGKILL)
+            while api.restarts == before:
+                pass
             api.wait_ready()
         """,
     )
@@ -167,10 +232,28 @@ def test_name_looks_harmless(name: str) -> None:
         ("sorted(found, key=len)", "sorted(found, key=len)"),
         ("token:\nnext line", "token:\nnext line"),
         ("two lines\nof value", "***\n***"),
+        ("max_tokens=8, 'prompt_tokens': 12; cookies: 3", "max_tokens=8, 'prompt_tokens': 12; cookies: 3"),
+        ("token=12345678 password=1234", "token=*** password=***"),
+        ("def f(token: str, secret=None)", "def f(token: str, secret=None)"),
+        ("https://cdn.example/@scope/pkg", "https://cdn.example/@scope/pkg"),
+        ("test test_word wordy", "*** test_word wordy"),
+        ("long-enough-secret inlong-enough-secretside", "*** in***side"),
     ],
 )
 def test_text_is_shown_without_secrets(text: str, shown: str) -> None:
-    assert Redactor([{"MY_SECRET": "value-one", "MY_KEY": "two lines\nof value", "PLAIN": "here"}]).text(text) == shown
+    variables = {"MY_SECRET": "value-one", "MY_KEY": "two lines\nof value", "PLAIN": "here"}
+    words = {"API_KEY": "test", "OTHER_KEY": "long-enough-secret"}
+    assert Redactor([variables, words]).text(text) == shown
+
+
+def test_names_of_tests_are_left_alone_by_secrets_that_are_words() -> None:
+    redactor = Redactor([{"API_KEY": "test", "OTHER_KEY": "long-enough-secret"}])
+    assert redactor.known("tests/test_a.py::test[long-enough-secret]") == "tests/test_a.py::test[***]"
+
+
+@pytest.mark.parametrize("piece", ["//a", "a.", "token=", "x"])
+def test_a_long_line_is_redacted_step_by_step(piece: str) -> None:
+    assert Redactor([{"API_KEY": "test"}]).text(piece * 1_000_000)  # quadratic, this would take hours
 
 
 def test_structure_is_shown_without_secrets() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,7 +105,10 @@ def test_a_second_report_of_a_test_shows_only_what_is_new(talkative: Inner) -> N
             raise AssertionError
 
         def test_twice(api, late):
+            before = api.restarts
             os.kill(api.pid, signal.SIGKILL)
+            while api.restarts == before:
+                pass
             api.wait_ready()
             urllib.request.urlopen(f"{api.url}/in-test", timeout=20).read()
             raise AssertionError
@@ -161,17 +165,43 @@ HEAD = ["", "  *** server 1.2 ***", "", "pid 41", "listening on port 8000", "GET
         (["GET /", "pid 7"], ["GET /", "pid 7"]),
         (
             ["  *** server 1.2 ***", "panic: no disk"],
-            ["… it started again: 1 lines as at its first start left out", "panic: no disk"],
+            ["  *** server 1.2 ***", "panic: no disk"],
         ),
         ([], []),
     ],
 )
 def test_only_what_follows_the_first_line_of_a_log_is_a_banner(lines: list[str], left: list[str]) -> None:
-    assert log_slices.without_start(lines, HEAD) == left
+    assert log_slices.without_starts(lines, HEAD, 9)[0] == left
 
 
 def test_a_log_without_a_first_line_has_no_banner() -> None:
-    assert log_slices.without_start(["a", ""], ["", ""]) == ["a", ""]
+    assert log_slices.without_starts(["a", ""], ["", ""], 9) == (["a", ""], 0)
+
+
+def test_no_more_banners_are_found_than_there_were_starts() -> None:
+    head, lines = ["GET /", "GET /"], ["GET /", "GET /", "GET /", "GET /"]
+    assert log_slices.without_starts(lines, head, 0) == (lines, 0)
+    started = "… it started again: 2 lines as at its first start left out"
+    assert log_slices.without_starts(lines, head, 1) == ([started, *lines[2:]], 1)
+
+
+def test_a_single_ordinary_line_is_a_banner_only_where_there_is_no_other() -> None:
+    lines = ["GET /a", "GET /", "GET /b"]
+    assert log_slices.without_starts(lines, ["GET /", "POST /"], 2) == (lines, 0)
+    started = "… it started again: 1 line as at its first start left out"
+    assert log_slices.without_starts(lines, ["GET /"], 2) == (["GET /a", started, "GET /b"], 1)
+
+
+def test_a_slice_that_begins_within_a_line_says_that_there_was_more(tmp_path: Path) -> None:
+    log = tmp_path / "api.log"
+    log.write_text("".join(f"line {number:05}\n" for number in range(10_000)))
+    cut = log_slices.cut("api", log, 0, starts=0)
+    assert cut.slice is not None
+    assert cut.end == log.stat().st_size
+    first, *shown = cut.slice.text(3).splitlines()
+    assert shown == ["line 09997", "line 09998", "line 09999"]
+    assert re.fullmatch(r"… more than \d+ lines left out", first)
+    assert all(line.startswith("line 0") for line in cut.slice.lines)
 
 
 @pytest.mark.real

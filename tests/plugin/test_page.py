@@ -201,14 +201,16 @@ def test_page_that_cannot_be_written_is_an_error_before_anything_starts(
 def test_without_the_flag_the_option_is_refused(inner: Inner, option: str) -> None:
     inner.write("test_plain.py", "def test_plain(): pass\n")
     refused(inner, inner.run(option, on=False), (option.partition("=")[0], "has no effect without --neo-daemons"))
+    inner.write("pytest.ini", f"[pytest]\naddopts = {option}\n")
+    assert inner.run("-k", "no_such_test", on=False).code == pytest.ExitCode.NO_TESTS_COLLECTED, inner.output()
 
 
-def test_page_of_a_directory_that_vanished_is_a_line_in_the_summary(inner: Inner) -> None:
+def test_page_whose_directory_cannot_be_made_any_more_is_a_line_in_the_summary(inner: Inner) -> None:
     inner.configure(api=SERVER)
-    inner.write("test_rm.py", "import shutil\n\ndef test_rm(api):\n    shutil.rmtree('place')\n")
+    inner.write("test_in_the_way.py", "def test_in_the_way(api):\n    open('place', 'w').close()\n")
     outcome = inner.run("--neo-daemons-report=place/page.html")
     assert outcome.code == 0, outcome.text
-    assert "place/page.html: cannot be written: No such file or directory" in outcome.text
+    assert "place/page.html: cannot be written: File exists" in outcome.text
 
 
 def test_events_that_other_parts_note_are_on_the_page(inner: Inner) -> None:
@@ -216,12 +218,12 @@ def test_events_that_other_parts_note_are_on_the_page(inner: Inner) -> None:
     inner.write(
         "conftest.py",
         "import pytest\nfrom pytest_neo_daemons.events import note_event\n\n"
-        "@pytest.fixture\ndef noted(request):\n    note_event(request.node, 'refused', 'port 8000')\n",
+        "@pytest.fixture\ndef noted(request):\n    note_event(request.node, 'refused', 8000)\n",
     )
     inner.write("test_noted.py", "def test_noted(noted): pass\ndef test_plain(): pass\n")
     inner.run(*PARALLEL, "--neo-daemons-report=page.html")
     tests = by_name(page_of(inner))
-    assert [event[1:] for event in tests["test_noted"]["e"]] == [["refused", "port 8000"]]
+    assert [event[1:] for event in tests["test_noted"]["e"]] == [["refused", "8000"]]
     assert "e" not in tests["test_plain"]
 
 
@@ -244,6 +246,21 @@ def test_module_that_cannot_be_collected_is_on_the_page(inner: Inner, mode: tupl
         "test_fine.py::test_fine": "passed",
     }
     assert "no_such_module" in found["test_broken.py"]["t"][0]
+
+
+def test_page_of_a_warm_run_shows_that_its_daemons_were_ready(inner: Inner) -> None:
+    inner.configure(api=SERVER, quiet=inner.toy("quiet"))
+    inner.write("test_uses.py", "def test_uses(api, quiet): pass\n")
+    try:
+        for name in ("first", "second"):
+            outcome = inner.run("--neo-daemons-keep=60s", f"--neo-daemons-report={name}.html")
+            assert outcome.code == 0, outcome.text
+    finally:
+        inner.end_warm()
+    daemons = {daemon["name"]: daemon for daemon in page_of(inner, "second.html")["daemons"]}
+    data = page_of(inner, "second.html")
+    for name in ("api", "quiet"):
+        assert [segment[:3] for segment in daemons[name]["segments"]] == [[0.0, data["duration"], "ready"]]
 
 
 def test_page_of_an_attached_run_shows_what_was_logged_since_it_began(inner: Inner, project: Project) -> None:

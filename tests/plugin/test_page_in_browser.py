@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_neo_daemons import page
+from pytest_neo_daemons.reports import page
 from tests import browser
 
 from .inner import PARALLEL, Inner

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from .options import ARTIFACTS, LOG_LINES, REPORT, _place
+from ..options import ARTIFACTS, LOG_LINES, REPORT, place_of
 
 MAX_LOG_LINES = 200
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -63,7 +63,7 @@ def _log_lines(config: pytest.Config) -> int:
     text = str(config.getini(LOG_LINES)).strip()
     if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= MAX_LOG_LINES):
         raise pytest.UsageError(
-            f"{_place(config, LOG_LINES)} {text:.80}: expected a number of lines from 0 (none) to {MAX_LOG_LINES}"
+            f"{place_of(config, LOG_LINES)} {text:.80}: expected a number of lines from 0 (none) to {MAX_LOG_LINES}"
         )
     return int(text)
 
@@ -87,8 +87,7 @@ def _try_file(path: Path) -> None:
             raise IsADirectoryError(21, "it is a directory; name a file in it")
         if path.exists() and not path.is_file():
             raise OSError(22, "it is not a regular file")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise pytest.UsageError(f"{REPORT} {path}: cannot be written: {error.strerror}") from None

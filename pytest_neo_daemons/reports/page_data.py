@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -12,10 +12,10 @@ from msgspec import Struct
 
 from neo_daemons.status import Cause, DaemonStatus, EventName, JournalEntry
 
-from .log_slices import printable_lines
+from ..log_slices import printable_lines
 from .recording import RunRecord, TestRecord
 from .redaction import Redactor
-from .snapshot import Piece, Snapshot
+from .remains import Piece, Remains
 
 SUPERVISOR = "supervisor"
 INSTANCE = re.compile(r"(.+)-(?:gw\d+|main)-[0-9a-f]{8}\Z")
@@ -43,15 +43,15 @@ class Facts(Struct, frozen=True, kw_only=True):
     remarks: list[str]
 
 
-def build(facts: Facts, run: RunRecord, snapshot: Snapshot | None, redactor: Redactor) -> dict[str, Any]:
+def build(facts: Facts, run: RunRecord, remains: Remains | None, redactor: Redactor) -> dict[str, Any]:
     """Return the data of the page: JSON with texts that are safe to show."""
-    entries = journal_entries(snapshot.journal) if snapshot is not None else []
+    entries = journal_entries(remains.journal) if remains is not None else []
     starts = [run.start, *(entry.at for entry in entries[:1])]
     origin = min([*starts, *(test.phases[0].start for test in run.tests if test.phases)])
     end = max(facts.end, *(phase.stop for test in run.tests for phase in test.phases), origin + 0.001)
     lanes = _Lanes(origin, end, redactor)
-    if snapshot is not None:
-        lanes.add(snapshot, entries)
+    if remains is not None:
+        lanes.add(remains, entries)
     workers = sorted({test.worker for test in run.tests}, key=_worker_order)
     return {
         "title": redactor.known(facts.title),
@@ -101,12 +101,13 @@ class _Lanes:
         """Daemon → the bytes at which the lines of its log begin, and the end of the last."""
         self._sub: dict[str, dict[str, Any]] = {}
 
-    def add(self, snapshot: Snapshot, entries: Iterable[JournalEntry]) -> None:
-        final = {daemon.name: daemon for daemon in snapshot.daemons}
-        for name in snapshot.names:
+    def add(self, remains: Remains, entries: Iterable[JournalEntry]) -> None:
+        final = {daemon.name: daemon for daemon in remains.daemons}
+        for name in remains.names:
             self._lane(name)
         self._lane(SUPERVISOR)
-        states: dict[str, tuple[float, str]] = {}
+        entries = [*entries]
+        states = {name: (self._origin, state) for name, state in _states_before(remains.names, entries, final)}
         for entry in entries:
             name = entry.daemon or SUPERVISOR
             self._event(name, entry)
@@ -117,7 +118,7 @@ class _Lanes:
         for name, state in states.items():
             self._close(name, state, self._end)
         for name, lane in self._lanes.items():
-            log = snapshot.logs.get(name, snapshot.supervisor_log if name == SUPERVISOR else None)
+            log = remains.logs.get(name, remains.supervisor_log if name == SUPERVISOR else None)
             lane["log"] = self._log(name, log) if log is not None else []
             lane["cut"] = log.left_out if log is not None else 0
             lane["facts"] = _facts(final[name], self._redactor) if name in final else []
@@ -163,6 +164,22 @@ class _Lanes:
             starts.append(starts[-1] + len(raw))
         self._lines[name] = starts[-MAX_LOG_LINES - 1 :]
         return self._redactor.text("\n".join(lines[-MAX_LOG_LINES:])).split("\n") if lines else []
+
+
+def _states_before(
+    names: Iterable[str], entries: Iterable[JournalEntry], final: Mapping[str, DaemonStatus]
+) -> Iterator[tuple[str, str]]:
+    """Yield the shared daemons that ran before the first entry: of a run that has kept them warm, or of a ``serve``."""
+    first: dict[str, JournalEntry] = {}
+    for entry in entries:
+        if entry.daemon is not None and entry.state:
+            first.setdefault(entry.daemon, entry)
+    for name in names:
+        if name in first:
+            if first[name].event in (EventName.EXIT, EventName.STOPPING, EventName.DEGRADED):
+                yield name, "ready"
+        elif name in final and final[name].pid is not None:
+            yield name, final[name].state
 
 
 def _facts(daemon: DaemonStatus, redactor: Redactor) -> list[list[str]]:

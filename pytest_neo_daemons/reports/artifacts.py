@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +12,38 @@ import msgspec
 from neo_daemons.files import write_whole
 
 from .redaction import Redactor
-from .snapshot import Piece, Snapshot
+from .remains import Piece, Remains
 
-CONTENTS = "contents.json"
+CONTENTS = "neo-daemons.json"
 """Names the other files. What an earlier run wrote is recognised by it, and replaced."""
+PAGE, DEFINITIONS, STATUS, JOURNAL, SUPERVISOR = (
+    "page.html",
+    "definitions.json",
+    "status.json",
+    "journal.jsonl",
+    "supervisor.log",
+)
+LOG = re.compile(r"logs/[a-z][a-z0-9_-]*\.log")
 MAX_BYTES = 40_000_000
 """Of all files of a run."""
 
 
-def write(directory: Path, snapshot: Snapshot | None, page: str, redactor: Redactor) -> None:
+def write(directory: Path, remains: Remains | None, page: str, redactor: Redactor) -> None:
     """Write the artifacts of a run in place of those of an earlier one.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: they cannot be written, or a file of that name is not one of an earlier run.
     """
     directory.mkdir(parents=True, exist_ok=True)
     _remove_earlier(directory)
-    files: dict[str, str] = {"page.html": page}
-    if snapshot is not None:
+    files: dict[str, str] = {PAGE: page}
+    if remains is not None:
         plain = msgspec.to_builtins
-        files["definitions.json"] = _json([redactor.structure(plain(each)) for each in snapshot.definitions])
-        files["status.json"] = _json([redactor.structure(plain(each)) for each in snapshot.daemons])
-        files["journal.jsonl"] = _journal(snapshot.journal, redactor)
-        files["supervisor.log"] = _text(snapshot.supervisor_log, redactor)
-        files |= {f"logs/{name}.log": _text(piece, redactor) for name, piece in snapshot.logs.items()}
+        files[DEFINITIONS] = _json([redactor.structure(plain(each)) for each in remains.definitions])
+        files[STATUS] = _json([redactor.structure(plain(each)) for each in remains.daemons])
+        files[JOURNAL] = _journal(remains.journal, redactor)
+        files[SUPERVISOR] = _text(remains.supervisor_log, redactor)
+        files |= {f"logs/{name}.log": _text(piece, redactor) for name, piece in remains.logs.items()}
     written, left_out, room = list[str](), list[str](), MAX_BYTES
     for name, text in files.items():
         data = text.encode("utf-8", "replace")
@@ -45,26 +54,27 @@ def write(directory: Path, snapshot: Snapshot | None, page: str, redactor: Redac
             continue
         room -= len(data)
         path = directory / name
+        if path.exists():
+            raise FileExistsError(17, "there is one that no earlier run has written; use another directory", str(path))
         path.parent.mkdir(exist_ok=True)
         write_whole(path, data)
         written.append(name)
-    if snapshot is not None:
-        left_out += [f"logs/{name}.log" for name in snapshot.not_read]
+    if remains is not None:
+        left_out += [f"logs/{name}.log" for name in remains.not_read]
     write_whole(directory / CONTENTS, _json({"files": written, "left_out": left_out}).encode())
 
 
 def _remove_earlier(directory: Path) -> None:
-    """Remove the files of an earlier run, and nothing else."""
+    """Remove the files of an earlier run, and nothing else: only names that we write."""
     try:
         names = json.loads((directory / CONTENTS).read_bytes())["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return
-    for name in names if isinstance(names, list) else ():
-        parts = Path(str(name)).parts
-        if len(parts) == 1 or (len(parts) == 2 and parts[0] == "logs"):
-            path = directory / str(name)
-            if ".." not in parts and path.is_file() and not path.is_symlink():
-                path.unlink(missing_ok=True)
+    for name in map(str, names if isinstance(names, list) else ()):
+        path = directory / name
+        is_ours = name in (PAGE, DEFINITIONS, STATUS, JOURNAL, SUPERVISOR) or LOG.fullmatch(name)
+        if is_ours and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
 
 def _json(value: Any) -> str:

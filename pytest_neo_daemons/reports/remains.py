@@ -10,8 +10,8 @@ from neo_daemons.control.client import Client
 from neo_daemons.definitions import Definition
 from neo_daemons.status import DaemonStatus
 
-from . import log_slices
-from .sessions import Session, suppress_unavailable
+from .. import log_slices
+from ..sessions import Session, suppress_unavailable
 
 MAX_LOG_BYTES = 1_000_000
 """Of one log: its end."""
@@ -31,7 +31,7 @@ class Piece(Struct, frozen=True):
     """How many bytes of the run are missing before it."""
 
 
-class Snapshot(Struct, kw_only=True):
+class Remains(Struct, kw_only=True):
     """What a run leaves, in memory."""
 
     names: tuple[str, ...]
@@ -63,7 +63,7 @@ class Reader:
         # Nothing of a `serve` that is older than the run belongs to it.
         self._begins = {path: log_slices.size(path) for path in (*_logs(state.logs), state.supervisor_log)}
 
-    def read(self, daemons: list[DaemonStatus]) -> Snapshot:
+    def read(self, daemons: list[DaemonStatus]) -> Remains:
         """Read everything.
 
         Args:
@@ -73,7 +73,9 @@ class Reader:
         definitions: list[Definition] = []
         if session.ours:
             with suppress_unavailable():
-                definitions = [*session.ask(Client.settings).definitions]
+                settings = session.ask(Client.settings)
+                known = {definition.name: definition for definition in (*settings.definitions, *settings.stated)}
+                definitions = [*known.values()]
         room, logs, not_read = MAX_LOGS_BYTES, dict[str, Piece](), list[str]()
         for path in _logs(session.state_dir.logs):
             piece = self._end(path, min(MAX_LOG_BYTES, room)) if len(logs) < MAX_LOGS and room > 0 else None
@@ -82,7 +84,7 @@ class Reader:
             else:
                 logs[path.stem] = piece
                 room -= len(piece.data)
-        return Snapshot(
+        return Remains(
             names=session.names,
             ours=session.ours,
             state_dir=str(session.state_dir.path),

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from . import workers
-from .events import Event, take_events
-from .guard import HookFailures, guarded
-from .log_slices import MAX_SLICE_LINES
-from .provider import Provider
-from .watch import WATCH, Watcher
+from .. import workers
+from ..events import Event, take_events
+from ..guard import HookFailures, guarded, note
+from ..log_slices import MAX_SLICE_LINES
+from ..provider import Provider
+from ..watch import WATCH, Watcher
 
 ATTRIBUTE = "neo_daemons_record"
 """The attribute of a report that carries what this module adds. pytest-xdist sends it to the controller."""
@@ -42,6 +42,13 @@ class Recorder:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
+        try:
+            self._record(item, report)
+        except BaseException as error:
+            note(self, "pytest_runtest_makereport", error, (item,))
+        return report
+
+    def _record(self, item: pytest.Item, report: pytest.TestReport) -> None:
         record: dict[str, Any] = {"worker": self._worker}
         setattr(report, ATTRIBUTE, record)
         watch = item.stash.get(WATCH, None)
@@ -56,7 +63,6 @@ class Recorder:
             happened = [incident for incident in watch.incidents() if incident.daemon in names]
             events += [Event(incident.at, "died", str(incident)) for incident in happened]
         record["events"] = [[at, kind, text[:MAX_TEXT]] for at, kind, text in events[:MAX_EVENTS]]
-        return report
 
 
 class Phase(Struct):

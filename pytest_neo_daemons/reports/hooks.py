@@ -17,15 +17,15 @@ from neo_daemons.files import write_whole
 from neo_daemons.status import DaemonStatus
 from neo_daemons.version import VERSION
 
+from ..guard import HookFailures, guarded
+from ..incidents import JournalReader
+from ..options import ARTIFACTS, REPORT
+from ..sessions import Session
+from ..summary import Summary
 from . import step_summary
-from .guard import HookFailures, guarded
-from .incidents import JournalReader
-from .options import ARTIFACTS, REPORT
+from .options import STEP_SUMMARY, ReportOptions
 from .recording import RunRecord
-from .report_options import STEP_SUMMARY, ReportOptions
-from .sessions import Session
-from .snapshot import Reader, Snapshot
-from .summary import Summary
+from .remains import Reader, Remains
 
 OUTCOMES: dict[int, str] = {
     pytest.ExitCode.OK: "passed",
@@ -59,14 +59,14 @@ class ReportHooks:
         self._run = RunRecord()
         self._reader = Reader(session, journal.start)
         self._daemons: list[DaemonStatus] = []
-        self._snapshot: Snapshot | None = None
+        self._remains: Remains | None = None
         summary.at_end = self._take
 
     def _take(self, daemons: list[DaemonStatus]) -> None:
         """Read what the daemons have written, while it is still there."""
         self._daemons = daemons
         if self._options.keeps:
-            self._snapshot = self._reader.read(daemons)
+            self._remains = self._reader.read(daemons)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -78,11 +78,12 @@ class ReportHooks:
             self._run.take_collection(report)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> Generator[None, Any, Any]:
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
         result = yield
+        exitstatus = session.exitstatus  # other plugins may have changed it
         self._summary.conclude()
         self._run.conclude()
-        outcome = OUTCOMES.get(exitstatus, "ended")
+        outcome = OUTCOMES.get(int(exitstatus), "ended")
         if self._options.keeps:
             self._write(outcome, green=exitstatus in GREEN)
         if self._options.step_summary is not None:
@@ -110,22 +111,23 @@ class ReportHooks:
             end=time.time(),
             remarks=[*self._summary.lines()],
         )
-        text = render(build(facts, self._run, self._snapshot, redactor))
+        text = render(build(facts, self._run, self._remains, redactor))
         if page is not None:
             with self._remarking(REPORT, page):
+                page.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(page, text.encode())
                 self._summary.remark(f"page of this run: {page}")
         if directory is not None:
             from . import artifacts
 
             with self._remarking(ARTIFACTS, directory):
-                artifacts.write(directory, self._snapshot, text, redactor)
+                artifacts.write(directory, self._remains, text, redactor)
                 self._summary.remark(f"logs and other artifacts of this run: {directory}")
 
     def _variables(self) -> list[dict[str, str]]:
         """Return the environments and request headers in which the definitions may keep secrets."""
         found: list[dict[str, str]] = []
-        for definition in self._snapshot.definitions if self._snapshot is not None else ():
+        for definition in self._remains.definitions if self._remains is not None else ():
             found += [definition.env, definition.exports, definition.options]
             for probe in (*definition.ready, *definition.live):
                 found.append(dict(msgspec.to_builtins(probe).get("headers", {})))

@@ -8,7 +8,7 @@ from pathlib import Path
 from neo_daemons.status import DaemonStatus
 from neo_daemons.urls import redacted_within
 
-from .incidents import Incident
+from ..incidents import Incident
 
 MAX_INCIDENTS = 10
 
