@@ -42,10 +42,10 @@ class Unpatched:
     socket = socket.socket
     monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_MONOTONIC))
     """`time.monotonic` under a name that freezegun and time-machine leave alone. Seconds."""
-    time = staticmethod(partial(time.clock_gettime, time.CLOCK_REALTIME))
-    """`time.time`, likewise. Seconds since the epoch."""
     thread_time = staticmethod(partial(time.clock_gettime, time.CLOCK_THREAD_CPUTIME_ID))
     """The CPU time of this thread, in seconds."""
+    time = staticmethod(partial(time.clock_gettime, time.CLOCK_REALTIME))
+    """`time.time`, likewise. Seconds since the epoch."""
 
 
 class Tail:
