@@ -234,7 +234,7 @@ def test_data_beside_which_nothing_can_be_written_is_copied_elsewhere_and_not_re
 def test_a_parent_that_cannot_be_written_is_named_before_the_daemon_is_stopped(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     script = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path}"
-    code = "import pathlib, sys; from neo_daemons.seeds import replacing as r; print(r.obstacle(pathlib.Path(sys.argv[1])))"
+    code = "from neo_daemons.seeds.replacing import *; import sys; print(obstacle(Path(sys.argv[1])))"
     command = [*in_namespace(script), sys.executable, "-c", code, str(tmp_path / "data")]
     said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True).stdout
     assert f"{tmp_path} cannot be written" in said
