@@ -254,7 +254,7 @@ def test_a_link_to_the_data_stays_a_link(project: Project) -> None:
 
 
 def test_an_interrupted_snapshot_starts_the_daemon_again(project: Project) -> None:
-    project.configure(api=table(command=[*STORE, "stubborn"], stop={"grace_s": 2.0}))
+    project.configure(api=table(command=[*STORE, "stubborn"], stop={"grace_s": 3.0}))
     project.serve()
     project.reaches("api", "ready")
     pid = project.daemon("api").pid

@@ -101,7 +101,7 @@ def _data_dir(name: str, stated: str | None, *, external: bool) -> Path:
         raise SeedError(f"{name} is external: its data is not here")
     if stated is None:
         raise SeedError(f"{name} has no data directory; set daemons.{name}.data_dir")
-    return Path(os.path.realpath(stated))  # if it is a link, its target is copied and replaced
+    return Path(stated)
 
 
 @contextlib.contextmanager

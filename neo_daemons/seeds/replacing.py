@@ -62,7 +62,6 @@ def finish(data_dir: Path) -> None:
         OSError: a directory cannot be renamed.
         SeedError: the data directory was created anew meanwhile, so nobody can tell which data is wanted.
     """
-    data_dir = Path(os.path.realpath(data_dir))
     prefix = _ready(data_dir, "").name
     for ready in list(data_dir.parent.glob(f"{glob.escape(prefix)}*")):
         match = re.fullmatch(MOMENT, ready.name.removeprefix(prefix))
