@@ -131,9 +131,9 @@ def test_a_daemon_whose_supervisor_was_killed_is_neither_copied_nor_replaced(pro
     done(project, "snapshot", "api", "one.tar.gz")
     pid = project.daemon("api").pid
     project.kill_supervisor()
-    holder = f"api, pid {pid}; stop it: neo-daemons reap" if closes else "daemon api"
+    holder = f"api, pid {pid}" if closes else f"daemon api of {project.state.path}"
     for arguments in (("snapshot", "api"), ("restore", "api", "one.tar.gz")):
-        assert f"is in use by {holder}" in refused(project, *arguments)
+        assert f"is in use by {holder}; stop it: neo-daemons reap" in refused(project, *arguments)
     assert beside(project) == ["data"]
     project.serve()  # adopts it, to end it with the test
     assert project.daemon("api").pid == pid

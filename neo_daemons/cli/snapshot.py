@@ -160,18 +160,18 @@ def _at_rest(subject: Subject, wait_s: float) -> Iterator[list[str]]:
 @contextlib.contextmanager
 def _unused(subject: Subject) -> Iterator[None]:
     """Hold the lock of the data directory, which no process of the daemon uses any more."""
-    path, stop = subject.data_dir / DATA_LOCK, f"stop {subject.name}" if subject.client is not None else "reap"
+    path, used = subject.data_dir / DATA_LOCK, f"{subject.data_dir} is in use by"
+    stop = subject.state.command(f"stop {subject.name}" if subject.client is not None else "reap")
     # The daemon's processes hold it, too: even those of a supervisor that was killed.
     lock = current_platform().lock(path, f"neo-daemons snapshot or restore, pid {os.getpid()}\n")
     if lock is None:
         holder = path.read_text(errors="replace").strip()[:300]
-        raise SeedError(f"{subject.data_dir} is in use by {holder}; stop it: {subject.state.command(stop)}")
+        is_ours = holder == f"daemon {subject.name} of {subject.state.path}"
+        raise SeedError(f"{used} {holder}; stop it{f': {stop}' if is_ours else ''}")
     try:
         pid = _survivor(subject) if subject.client is None else None
         if pid is not None:
-            raise SeedError(
-                f"{subject.data_dir} is in use by {subject.name}, pid {pid}; stop it: {subject.state.command(stop)}"
-            )
+            raise SeedError(f"{used} {subject.name}, pid {pid}; stop it: {stop}")
         yield
     finally:
         lock.release()

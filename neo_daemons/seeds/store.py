@@ -246,6 +246,7 @@ class Store:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     self._sweep(name)
                 finally:
+                    fcntl.flock(lock, fcntl.LOCK_UN)  # as in `building`
                     os.close(lock)
 
     def _evict(self, path: Path) -> bool:
