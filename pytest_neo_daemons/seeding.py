@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 DATABASES = f"/api/v2/tenants/{clients.TENANT}/databases"
 PAGE = 1000
+COMPILED = "__pycache__"
+"""To import a module changes what is in there, and nothing else."""
 CACHE = "seeds"
 """The directory of sealed seeds in the cache directory."""
 
@@ -314,7 +316,10 @@ def _source(function: Callable[..., Any]) -> str:
 def _inputs(seed: Seed) -> Iterator[str]:
     """Yield the name and the digest of each input file."""
     for stated in seed.inputs:
-        below = sorted(path for path in stated.rglob("*") if path.is_file()) if stated.is_dir() else [stated]
+        found = (
+            path for path in stated.rglob("*") if path.is_file() and COMPILED not in path.relative_to(stated).parts
+        )
+        below = sorted(found) if stated.is_dir() else [stated]
         for path in below:
             try:
                 with path.open("rb") as file:

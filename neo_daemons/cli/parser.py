@@ -185,7 +185,9 @@ def _snapshot(command: _Parser) -> None:
         metavar="FILE",
         help="file to write (default: a new one in snapshots/ of the state directory)",
     )
-    command.add_argument("--force", action="store_true", help="also if a count fell by more than half")
+    command.add_argument(
+        "--force", action="store_true", help="also if the data is empty, or a count fell by more than half"
+    )
     _wait(command, WAIT_S, "maximum time to wait for the daemon to stop, and to start again (default: 600)")
 
 

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gzip
 import hashlib
 import io
 import os
+import stat
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-import msgspec
-
 from neo_daemons.unpatched import Unpatched
 
-from .manifest import MAX_BYTES, File, Manifest, SeedError, decode
+from .manifest import MAX_BYTES, File, Manifest, SeedError, decode, encode
 
 MANIFEST = "manifest.json"
 DATA = "data/"
 LEVEL = 6
 """Of compression: gzip's own default."""
 CHUNK = 1 << 20
+ZEROS = bytes(CHUNK)
 SUFFIX = ".tar.gz"
+UNFINISHED = ".neo-daemons-unfinished"
+"""Ends the name of a snapshot that is being written. Its writer holds a lock on it."""
 
 
 def pack(source: Path, manifest: Manifest, path: Path) -> None:
@@ -33,22 +37,42 @@ def pack(source: Path, manifest: Manifest, path: Path) -> None:
         OSError: it cannot be written.
         SeedError: what was written differs from the manifest.
     """
-    temporary = path.with_name(f".{path.name}.{Unpatched.urandom(4).hex()}.tmp")
+    content = encode(manifest, source)
+    temporary = path.with_name(f".{path.name}.{Unpatched.urandom(4).hex()}{UNFINISHED}")
     try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with _locked(temporary) as file:
             with tarfile.open(fileobj=file, mode="w:gz", compresslevel=LEVEL, format=tarfile.PAX_FORMAT) as archive:
-                content = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
                 archive.addfile(_member(MANIFEST, len(content), 0o600, manifest), io.BytesIO(content))
                 for name, entry in sorted(manifest.files.items()):
                     with (source / name).open("rb") as reading:
                         archive.addfile(_member(DATA + name, entry.size, entry.mode, manifest), reading)
             file.flush()
             os.fsync(file.fileno())
-        verify(temporary)
-        os.replace(temporary, path)
+            verify(temporary)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[IO[bytes]]:
+    """Create a file and lock it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    while True:
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+            with contextlib.suppress(OSError):  # of a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists():  # else `sweep` was faster
+                yield file
+                return
+
+
+def sweep(directory: Path) -> None:
+    """Remove the unfinished snapshots whose writers were killed."""
+    for path in directory.glob(f".*{UNFINISHED}"):
+        with contextlib.suppress(OSError), path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _member(name: str, size: int, mode: int, manifest: Manifest) -> tarfile.TarInfo:
@@ -96,7 +120,7 @@ def _read(path: Path, target: Path | None) -> Manifest:
         manifest, missing = reading.manifest, dict(reading.manifest.files)
         if target is not None:
             target.mkdir(mode=0o700)
-            for name in manifest.directories:
+            for name in sorted(manifest.directories):
                 (target / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, size, content in reading.members():
             entry = missing.pop(name, None)
@@ -108,11 +132,17 @@ def _read(path: Path, target: Path | None) -> Manifest:
                 with (target / name).open("xb") as writing:
                     _check(content, entry, name, writing, reading)
                     os.fchmod(writing.fileno(), entry.mode)
+                    writing.flush()  # else closing it would change the time
+                    os.utime(writing.fileno(), ns=(entry.mtime_ns, entry.mtime_ns))
         if missing:
             raise reading.damaged(f"{min(missing)} is missing")
         if target is not None:
             for name, to in manifest.links.items():  # last: nothing is written through them
                 (target / name).symlink_to(to)
+            for name, directory in sorted(manifest.directories.items(), reverse=True):  # children first
+                (target / name).chmod(directory.mode | stat.S_IRWXU)
+                os.utime(target / name, ns=(directory.mtime_ns, directory.mtime_ns))
+            target.chmod(manifest.mode | stat.S_IRWXU)
         return manifest
     finally:
         reading.close()
@@ -122,8 +152,14 @@ def _check(content: IO[bytes], entry: File, name: str, writing: IO[bytes] | None
     digest = hashlib.sha256()
     while piece := reading.piece(content):
         digest.update(piece)
-        if writing is not None:
+        if writing is None:
+            continue
+        if piece == ZEROS[: len(piece)]:
+            writing.seek(len(piece), os.SEEK_CUR)  # a hole; written out, a sparse file could fill the disk
+        else:
             writing.write(piece)
+    if writing is not None:
+        writing.truncate()
     if digest.hexdigest() != entry.sha256:
         raise reading.damaged(f"{name} differs from its checksum")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -16,6 +17,7 @@ from .manifest import entries
 
 FICLONE = 0x40049409
 """ioctl(2): share the blocks of another file. <linux/fs.h>"""
+CHUNK = 1 << 20
 How = Literal["reflink", "copy"]
 """How a directory was cloned."""
 
@@ -55,8 +57,31 @@ def _copy_file(source: Path, target: Path, how: How) -> How:
                 return "reflink"
             except OSError:
                 pass  # of the next files, only a copy is tried
-    shutil.copyfile(source, target)
+    found = source.stat()
+    if found.st_blocks * 512 < found.st_size:
+        _copy_sparse(source, target)
+    else:
+        shutil.copyfile(source, target)
     return "copy"
+
+
+def _copy_sparse(source: Path, target: Path) -> None:
+    """Copy a file with its holes: written out in full, a memory map of a terabyte would fill the disk."""
+    with source.open("rb", buffering=0) as reading, target.open("wb", buffering=0) as writing:
+        end, position = os.fstat(reading.fileno()).st_size, 0
+        writing.truncate(end)
+        while position < end:
+            try:
+                position = os.lseek(reading.fileno(), position, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                break  # the rest is a hole
+            hole = os.lseek(reading.fileno(), position, os.SEEK_HOLE)
+            while position < hole and (piece := os.pread(reading.fileno(), min(CHUNK, hole - position), position)):
+                position += os.pwrite(writing.fileno(), piece, position)
+            if position < hole:
+                break  # it has been truncated
 
 
 def clone(source: Path, target: Path) -> How:

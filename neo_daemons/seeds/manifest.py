@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -14,10 +16,21 @@ from msgspec import Struct
 from neo_daemons.files import read_regular
 from neo_daemons.state_dir import is_text
 
-LEFT_OUT = frozenset({".neo-daemons.lock", ".neo-daemons-settings.yaml"})
-"""Files of a data directory that are the supervisor's, not the daemon's."""
+RESTORED = ".neo-daemons-restored"
+"""Marks a directory that is about to become a data directory; see `replacing`."""
+LEFT_OUT = frozenset({".neo-daemons.lock", ".neo-daemons-settings.yaml", RESTORED})
+"""Files of a data directory that are ours, not the daemon's."""
 MAX_BYTES = 1 << 28
-"""The limit of a manifest: a million files."""
+"""The limit of a manifest: more than a million files."""
+ENTRY_BYTES = 170
+"""At most what a manifest says of a file, besides its name."""
+REMEDIES = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there, or raise the quota",
+    errno.EACCES: "check its owner and permissions",
+    errno.EPERM: "check its owner and permissions",
+    errno.EROFS: "its file system is mounted read-only",
+}
 
 
 class SeedError(Exception):
@@ -32,6 +45,15 @@ class File(Struct, frozen=True):
     sha256: str
     mode: int
     """Permissions."""
+    mtime_ns: int
+    """When it was last changed: nanoseconds since the epoch."""
+
+
+class Directory(Struct, frozen=True):
+    """A directory below the one that is described."""
+
+    mode: int
+    mtime_ns: int
 
 
 class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -41,17 +63,21 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The name of the seed, or of the daemon whose snapshot this is."""
     daemon: str
     files: dict[str, File]
-    directories: tuple[str, ...] = ()
+    directories: dict[str, Directory] = {}
     links: dict[str, str] = {}
     """Symbolic link → where it leads."""
+    mode: int = 0o700
+    """Permissions of the directory itself."""
     counts: dict[str, int] = {}
-    """What is in it, in the daemon's own terms."""
+    """What is in it, in the daemon's own terms where they are known."""
     counted: tuple[str, ...] = ()
     """Those of `counts` that can be counted again in a clone."""
     key: str = ""
     """Identifies what a seed was built from."""
     program: str | None = None
     """The version of the daemon's program, if known."""
+    data_dir: str | None = None
+    """The data directory of which this is a snapshot."""
     made_at: float = 0.0
     """Seconds since the epoch."""
     format: int = 1
@@ -66,7 +92,7 @@ class Contents(Struct, frozen=True):
     """The files of a directory as they are now."""
 
     files: dict[str, File]
-    directories: tuple[str, ...]
+    directories: dict[str, Directory]
     links: dict[str, str]
 
 
@@ -102,22 +128,49 @@ def describe(root: Path) -> Contents:
         OSError: one cannot be read.
         SeedError: a name cannot be described.
     """
-    files, directories, links = dict[str, File](), list[str](), dict[str, str]()
+    files, directories, links = dict[str, File](), dict[str, Directory](), dict[str, str]()
     for name, found in entries(root):
+        mode = stat.S_IMODE(found.st_mode)
         if stat.S_ISDIR(found.st_mode):
-            directories.append(name)
+            directories[name] = Directory(mode, found.st_mtime_ns)
         elif stat.S_ISLNK(found.st_mode):
-            links[name] = os.readlink(root / name)
-            if not _is_within(_target(name, links[name])):
-                raise SeedError(
-                    f"{root / name} is a link that leads out of the directory, to {links[name]}; "
-                    "put the data itself there"
-                )
+            links[name] = _link(root, name)
         else:
             with (root / name).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-                files[name] = File(os.fstat(file.fileno()).st_size, digest, stat.S_IMODE(found.st_mode))
-    return Contents(files, tuple(directories), links)
+                files[name] = File(os.fstat(file.fileno()).st_size, digest, mode, found.st_mtime_ns)
+    return Contents(files, directories, links)
+
+
+def check(root: Path) -> bool:
+    """Check, without reading any file, that a directory can be described. A daemon may be using it. Return whether
+    there is a file in it.
+
+    Raises:
+        OSError: it cannot be read.
+        SeedError: a manifest cannot hold a name, or not so many.
+    """
+    size, has_files = 0, False
+    with contextlib.suppress(FileNotFoundError):  # of what a daemon has just removed
+        for name, found in entries(root):
+            if stat.S_ISLNK(found.st_mode):
+                _link(root, name)
+            has_files = has_files or stat.S_ISREG(found.st_mode)
+            size += len(msgspec.json.encode(name)) + ENTRY_BYTES
+            if size > MAX_BYTES:
+                raise _too_many(root)
+    return has_files
+
+
+def _link(root: Path, name: str) -> str:
+    to = os.readlink(root / name)
+    if not _is_within(_target(name, to)):
+        raise SeedError(f"{root / name} is a link that leads out of the directory, to {to}; put the data itself there")
+    return to
+
+
+def _too_many(root: Path) -> SeedError:
+    return SeedError(f"{root} has more files than a manifest can hold ({MAX_BYTES >> 20} MiB of names and checksums)")
 
 
 def difference(manifest: Manifest, root: Path) -> str | None:
@@ -135,9 +188,21 @@ def difference(manifest: Manifest, root: Path) -> str | None:
             return f"{name} was added"
         if (wanted.size, wanted.sha256) != (there.size, there.sha256):
             return f"{name} has changed"
-    if set(manifest.directories) != set(found.directories) or manifest.links != found.links:
+    if manifest.directories.keys() != found.directories.keys() or manifest.links != found.links:
         return "its directories or links have changed"
     return None
+
+
+def encode(manifest: Manifest, root: Path) -> bytes:
+    """Encode the manifest of a directory.
+
+    Raises:
+        SeedError: it would be too large to be read again.
+    """
+    content = msgspec.json.encode(manifest)  # not indented: that would take a fifth more
+    if len(content) > MAX_BYTES:
+        raise _too_many(root)
+    return content
 
 
 def read(path: Path) -> Manifest:
@@ -177,3 +242,14 @@ def _target(link: str, to: str) -> str:
 def _is_within(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return not name.startswith("/") and ".." not in parts and "\0" not in name and name != ""
+
+
+def explain(error: OSError, place: Path) -> str:
+    """Return which file an error is about, what it was, and what to do.
+
+    Args:
+        place: what is named if the error names no file.
+    """
+    where = error.filename2 or error.filename or place  # a copy fails at its second
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{where}: {error.strerror or error}" + (f"; {remedy}" if remedy else "")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from neo_daemons.files import write_struct
+from neo_daemons.files import write_whole
 from neo_daemons.unpatched import Unpatched
 
 from . import copying, manifest
@@ -34,6 +34,7 @@ KEY = "[0-9a-f]" * KEY_DIGITS
 """The pattern of a key for `glob`: the name of one seed may begin with that of another."""
 NAME_PATTERN = r"[a-z0-9][a-z0-9_-]{0,59}\Z"
 SEALED = re.compile(rf"(?P<name>[a-z0-9][a-z0-9_-]*)-[0-9a-f]{{{KEY_DIGITS}}}\Z")
+PARTIAL = re.compile(rf"\.(?P<name>[a-z0-9][a-z0-9_-]*)-{KEY}\.partial\Z")
 MAX_BYTES = 4_000_000_000
 MAX_AGE_S = 30 * 86_400.0
 _now = functools.partial(time.clock_gettime, time.CLOCK_REALTIME)
@@ -59,8 +60,7 @@ class Held:
             return copying.clone(self.path / DATA, target)
         except OSError as error:
             raise SeedError(
-                f"cannot clone the seed {self.manifest.name} to {target}: {error.strerror or error}; "
-                "free some space there"
+                f"cannot clone the seed {self.manifest.name} to {target}: {manifest.explain(error, target)}"
             ) from None
 
     def close(self) -> None:
@@ -97,21 +97,27 @@ class Store:
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(
-                self.root / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )  # never removed: that would split those who wait for it
+            lock = self._open_lock(name)
         except OSError as error:
             raise SeedError(
                 f"cannot write {self.root}: {error.strerror}; set NEO_DAEMONS_CACHE_DIR to a writable directory"
             ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in (*self.root.glob(f".{name}-{KEY}.partial"), *self.root.glob(".trash-*")):
-                shutil.rmtree(left, ignore_errors=True)
+            self._sweep(name)
             yield
         finally:
             fcntl.flock(lock, fcntl.LOCK_UN)  # a forked child may have the descriptor, too
             os.close(lock)
+
+    def _open_lock(self, name: str) -> int:
+        """Open the lock file of a name. It is never removed: that would split those who wait for it."""
+        return os.open(self.root / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    def _sweep(self, name: str) -> None:
+        """Remove what killed builders of a name have left. The caller holds its lock."""
+        for left in (*self.root.glob(f".{name}-{KEY}.partial"), *self.root.glob(".trash-*")):
+            shutil.rmtree(left, ignore_errors=True)
 
     def hold(self, name: str, key: str, *, verified: bool = False) -> Held | str | None:
         """Return the seed, held and verified; None if there is none, or what is wrong with it. The caller closes it.
@@ -186,12 +192,13 @@ class Store:
                 made_at=_now(),
                 **described,  # type: ignore[arg-type]
             )
+            encoded = manifest.encode(contents, source)
             partial.mkdir(mode=0o700)
             copying.copy_tree(source, partial / DATA)
             wrong = manifest.difference(contents, partial / DATA)
             if wrong is not None:
                 raise SeedError(f"cannot seal {source}: {wrong} while it was copied; a process still writes there")
-            write_struct(partial / MANIFEST, contents, sync=True)
+            write_whole(partial / MANIFEST, encoded, sync=True)
             self.discard(path)  # a damaged one
             partial.rename(path)
         except OSError as error:
@@ -212,7 +219,8 @@ class Store:
             shutil.rmtree(trash, ignore_errors=True)
 
     def evict(self, limits: Limits) -> list[str]:
-        """Remove what exceeds the limits. Return the names of the removed directories."""
+        """Remove what exceeds the limits, and what killed builders have left. Return the names of the removed seeds."""
+        self._sweep_all()
         kept, removed, total = list[tuple[float, int, Path]](), list[str](), 0
         for path in self.root.glob("*"):
             if SEALED.match(path.name) and path.is_dir():
@@ -228,18 +236,34 @@ class Store:
                 total -= size
         return removed
 
+    def _sweep_all(self) -> None:
+        for left in self.root.glob(".trash-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        for name in {match["name"] for path in self.root.glob(".*.partial") if (match := PARTIAL.match(path.name))}:
+            with contextlib.suppress(OSError):
+                lock = self._open_lock(name)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self._sweep(name)
+                finally:
+                    fcntl.flock(lock, fcntl.LOCK_UN)  # as in `building`
+                    os.close(lock)
+
     def _evict(self, path: Path) -> bool:
-        """Remove a seed unless it is in use."""
+        """Remove a seed unless it is, or may be, in use."""
         descriptor = -1
         try:
-            descriptor = os.open(path / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
+            # NFS grants an exclusive lock only for writing.
+            descriptor = os.open(path / MANIFEST, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            pass  # nobody can hold it
         except OSError:
-            pass  # it has no manifest
+            return False
         try:
+            if descriptor >= 0:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.stat(path / MANIFEST), os.fstat(descriptor)):
+                    return False  # it was built again just now
             self.discard(path)
         except OSError:
             return False

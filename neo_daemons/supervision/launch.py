@@ -194,6 +194,10 @@ async def _provide(slot: Slot, launch: Launch, progress: Callable[[str | None], 
     if definition.data_dir is None:
         return []
     data_dir = Path(definition.data_dir)
+    if not data_dir.exists():
+        from neo_daemons.seeds import replacing  # rarely needed
+
+        replacing.finish(data_dir)  # a restore that was killed: an empty directory must not hide its data
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = slot.lock_data()
     if isinstance(lock, str):

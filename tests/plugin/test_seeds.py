@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from pytest_neo_daemons import seeding
+from pytest_neo_daemons.seeds import Seed
 from tests.harness import PROGRAMS as DAEMONS
 from tests.harness import Project, toy, until
 
@@ -115,6 +118,18 @@ def test_the_shared_daemon_starts_on_a_clone(seeded: Inner, mode: tuple[str, ...
         outcome = seeded.run(*mode)
         assert outcome.counts() == {"passed": 9}, outcome.text
         assert built(seeded) == 1
+
+
+def test_to_import_a_module_from_an_input_changes_nothing(tmp_path: Path) -> None:
+    seed = Seed(lambda daemon: {}, "api", "docs", (tmp_path,))
+    (tmp_path / "helpers").mkdir()
+    (tmp_path / "helpers" / "words.py").write_text("WORDS = 1")
+    before = list(seeding._inputs(seed))
+    py_compile.compile(str(tmp_path / "helpers" / "words.py"))
+    assert [*tmp_path.rglob("*.pyc")]
+    assert list(seeding._inputs(seed)) == before
+    (tmp_path / "helpers" / "words.py").write_text("WORDS = 2")
+    assert list(seeding._inputs(seed)) != before
 
 
 @pytest.mark.parametrize("change", ["input", "builder", "definition"])

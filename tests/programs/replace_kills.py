@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from neo_daemons.cli import snapshot
+from neo_daemons.seeds import replacing
 
 WATCHED = ("open", "os.", "shutil.", "ctypes.")
 
@@ -27,15 +27,14 @@ def killed_at(number: int, data: Path, new: Path) -> bool:
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(count)
-        snapshot._replace(data, new)
+        replacing.replace(data, new)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 def main() -> None:
-    fallback = "fallback" in sys.argv
-    if fallback:
-        vars(snapshot)["exchange"] = lambda one, other: False
+    if "fallback" in sys.argv:
+        vars(replacing)["exchange"] = lambda one, other: False
     number, found = 0, {"old": 0, "new": 0, "missing": 0}
     while True:
         number += 1
@@ -49,8 +48,20 @@ def main() -> None:
         assert texts == ["new", "old"], (number, texts)
         now = (data / "file").read_text() if data.exists() else "missing"
         found[now] += 1
-        if now == "new":
-            assert not new.exists(), number
+        replacing.finish(data)
+        replacing.sweep(root, "data")
+        replacing.finish(data)
+        then = (data / "file").read_text()
+        assert then == ("new" if now == "missing" else now), (number, now, then)
+        left = {path.name.partition("-")[0]: path for path in root.iterdir() if path != data}
+        if new.exists():  # swept by its own name
+            left.pop(new.name.partition("-")[0])
+        if then == "new":
+            assert [*left] == ["data.before"], (number, left)
+            assert (left["data.before"] / "file").read_text() == "old", number
+        else:
+            assert not left, (number, left)
+        assert [path.name for path in data.iterdir()] == ["file"], number
         if not killed:
             break
     print(found)

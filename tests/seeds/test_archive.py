@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -11,13 +12,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from neo_daemons.seeds import archive, manifest
-from neo_daemons.seeds.manifest import File, Manifest, SeedError
+from neo_daemons.seeds import archive, copying, manifest
+from neo_daemons.seeds.manifest import Directory, File, Manifest, SeedError
 
 
 def packed(tmp_path: Path) -> Path:
     data = tmp_path / "data"
-    (data / "sub").mkdir(parents=True)
+    (data / "sub").mkdir(parents=True, exist_ok=True)
     (data / "sub" / "a").write_bytes(os.urandom(20_000))
     (data / "b").write_bytes(b"b")
     (data / "link").symlink_to("sub/a")
@@ -29,12 +30,86 @@ def packed(tmp_path: Path) -> Path:
     return tmp_path / "s.tar.gz"
 
 
-def test_what_is_unpacked_is_what_was_packed(tmp_path: Path) -> None:
+def test_what_is_unpacked_is_what_was_packed_with_permissions_and_times(tmp_path: Path) -> None:
+    (tmp_path / "data" / "open").mkdir(parents=True)
+    (tmp_path / "data" / "open").chmod(0o2755)
+    (tmp_path / "data" / "old").write_text("x")
+    os.utime(tmp_path / "data" / "old", ns=(1, 1_000_000_007))
     path = packed(tmp_path)
+    os.utime(tmp_path / "data" / "open", ns=(1, 2_000_000_007))
     archive.unpack(path, tmp_path / "out")
+    assert (tmp_path / "out" / "open").stat().st_mode & 0o7777 == 0o2755
+    assert (tmp_path / "out" / "old").stat().st_mtime_ns == 1_000_000_007
+    os.utime(tmp_path / "data" / "open", ns=(1, (tmp_path / "out" / "open").stat().st_mtime_ns))
     assert manifest.describe(tmp_path / "out") == manifest.describe(tmp_path / "data")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["data", "out", "s.tar.gz"]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_holes_stay_holes(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data" / "map").open("wb") as file:
+        file.write(b"x" * 10)
+        file.seek(20_000_000)
+        file.write(b"y")
+        file.truncate(40_000_000)
+    copying.copy_tree(tmp_path / "data", tmp_path / "copy")
+    archive.unpack(packed(tmp_path), tmp_path / "out")
+    for directory in ("copy", "out"):
+        found = (tmp_path / directory / "map").stat()
+        assert found.st_size == 40_000_000
+        assert found.st_blocks * 512 < 5_000_000
+    assert manifest.describe(tmp_path / "copy").files["map"] == manifest.describe(tmp_path / "data").files["map"]
+
+
+def test_what_a_killed_writer_has_left_is_removed_and_what_is_being_written_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / f".s.tar.gz.00000000{archive.UNFINISHED}"
+    left.write_text("x")
+    verify, seen = archive.verify, []
+
+    def sweep_first(path: Path) -> Manifest:
+        archive.sweep(tmp_path)
+        seen.append(path.name.endswith(archive.UNFINISHED))
+        return verify(path)
+
+    monkeypatch.setattr(archive, "verify", sweep_first)
+    packed(tmp_path)
+    assert seen == [True]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["data", "s.tar.gz"]
+
+
+def test_more_files_than_a_manifest_can_hold_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "MAX_BYTES", 500)
+    (tmp_path / "data").mkdir()
+    for number in range(10):
+        (tmp_path / "data" / str(number)).touch()
+    with pytest.raises(SeedError, match="has more files than a manifest can hold"):
+        manifest.check(tmp_path / "data")
+    with pytest.raises(SeedError, match="has more files than a manifest can hold"):
+        packed(tmp_path)
+    assert [one.name for one in tmp_path.iterdir()] == ["data"]
+
+
+def test_what_cannot_be_described_is_noticed_without_reading_files(tmp_path: Path) -> None:
+    assert not manifest.check(tmp_path)
+    (tmp_path / "file").touch(mode=0)
+    assert manifest.check(tmp_path)
+    (tmp_path / "link").symlink_to("/etc")
+    with pytest.raises(SeedError, match="leads out of the directory, to /etc"):
+        manifest.check(tmp_path)
+
+
+def test_an_error_names_the_file_that_could_not_be_written_and_what_to_do() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/from", None, "/to")
+    assert manifest.explain(full, Path("/place")) == "/to: No space left on device; free space there"
+    denied = OSError(errno.EACCES, "Permission denied")
+    assert manifest.explain(denied, Path("/place")) == "/place: Permission denied; check its owner and permissions"
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/from")
+    assert manifest.explain(missing, Path("/place")) == "/from: No such file or directory"
 
 
 def test_every_truncation_and_every_changed_byte_is_noticed(tmp_path: Path) -> None:
@@ -58,10 +133,10 @@ def test_a_file_that_is_no_snapshot_is_refused_with_its_name(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/../../escaped"])
 @pytest.mark.parametrize("kind", ["files", "directories", "links", "target"])
 def test_a_snapshot_writes_nothing_outside_its_directory(tmp_path: Path, name: str, kind: str) -> None:
-    file = File(0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 0o600)
+    file = File(0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 0o600, 0)
     kinds: dict[str, dict[str, Any]] = {
         "files": {"files": {name: file}},
-        "directories": {"directories": (name,)},
+        "directories": {"directories": {name: Directory(0o700, 0)}},
         "links": {"links": {name: "b"}},
         "target": {"links": {"a": name}},
     }

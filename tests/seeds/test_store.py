@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from neo_daemons.seeds import manifest
 from neo_daemons.seeds.manifest import SeedError
 from neo_daemons.seeds.store import Held, Limits, Store
 from tests.harness import PATIENCE_S, PROGRAMS
@@ -74,7 +77,7 @@ def test_a_directory_that_is_not_empty_does_not_become_a_clone(source: Path, sea
 
 @pytest.mark.parametrize("damage", ["change", "remove", "add", "manifest", "no manifest"])
 def test_a_damaged_seed_is_not_used(store: Store, sealed: Held, damage: str) -> None:
-    data, manifest = sealed.path / "data", sealed.path / "manifest.json"
+    data, description = sealed.path / "data", sealed.path / "manifest.json"
     match damage:
         case "change":
             (data / "store.db").write_bytes(b"Records" * 1000)
@@ -83,9 +86,9 @@ def test_a_damaged_seed_is_not_used(store: Store, sealed: Held, damage: str) -> 
         case "add":
             (data / "more").touch()
         case "manifest":
-            manifest.write_text("{")
+            description.write_text("{")
         case _:
-            manifest.unlink()
+            description.unlink()
     wrong = store.hold("docs", KEY)
     assert isinstance(wrong, str)
     assert any(word in wrong for word in ("store.db", "more", "manifest.json")), wrong
@@ -112,6 +115,73 @@ def test_the_least_recently_used_seed_is_removed_first_and_never_one_in_use(stor
     held[1].close()
     assert store.evict(Limits(max_age_s=1e12)) == []
     assert store.evict(Limits(max_age_s=60)) == [held[1].path.name]
+    assert [path.name for path in store.root.iterdir()] == ["docs.lock"]
+
+
+def test_where_exclusive_locks_are_for_writers_a_seed_in_use_stays(
+    store: Store, sealed: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:  # as on NFS
+        is_read_only = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        if operation & fcntl.LOCK_EX and is_read_only:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        original(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert store.evict(Limits(max_bytes=0)) == []
+    sealed.close()
+    assert store.evict(Limits(max_bytes=0)) == [sealed.path.name]
+
+
+def test_a_seed_that_cannot_be_locked_stays(store: Store, sealed: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed.close()
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert store.evict(Limits(max_bytes=0)) == []
+    assert sealed.path.is_dir()
+
+
+def test_a_seed_that_is_built_again_just_before_it_is_locked_stays(
+    store: Store, source: Path, sealed: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed.close()
+    original, again = fcntl.flock, list[Held]()
+
+    def flock(descriptor: int, operation: int) -> None:
+        if not again and operation & fcntl.LOCK_NB:
+            monkeypatch.setattr(fcntl, "flock", original)
+            again.append(seal(store, source))
+        original(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert store.evict(Limits(max_bytes=0)) == []
+    again[0].close()
+    found(store).close()
+
+
+def test_what_killed_builders_have_left_is_removed_with_old_seeds(store: Store, sealed: Held) -> None:
+    for name in (f".gone-{KEY}.partial", f".busy-{KEY}.partial", ".trash-00000000"):
+        (store.root / name / "data").mkdir(parents=True)
+    with store.building("busy"):
+        (store.root / f".busy-{KEY}.partial").mkdir()
+        assert store.evict(Limits()) == []
+        assert {path.name for path in store.root.glob(".*")} == {f".busy-{KEY}.partial"}
+    store.evict(Limits())
+    assert not [*store.root.glob(".*")]
+    found(store).close()
+
+
+def test_more_files_than_a_manifest_can_hold_are_not_sealed(
+    store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "MAX_BYTES", 300)
+    with pytest.raises(SeedError, match="has more files than a manifest can hold"):
+        seal(store, source)
     assert [path.name for path in store.root.iterdir()] == ["docs.lock"]
 
 
