@@ -241,8 +241,9 @@ class SupervisedDaemon:
         self.attempt_start = slot.log.end
         try:
             await self._leftovers.wait(self.situation.progress)
-            resolved = slot.context.resolve(slot.definition)
+            resolved = await self._resolve()
             self.launch = resolved if isinstance(resolved, Launch) else None
+            self.situation.missing = isinstance(resolved, CannotRun) and resolved.missing
             # Only the first start can find survivors: later ones follow an observed stop.
             first = slot.may_have_survivor
             if first and await self._adopt():
@@ -265,6 +266,12 @@ class SupervisedDaemon:
             self.handle(Event.REFUSED, why, cause=Cause.REFUSED)
         except (OSError, ProvisionFailed, ValueError) as error:
             self._start_failed(faults.describe(error))
+
+    async def _resolve(self) -> Launch | CannotRun:
+        slot = self.slot
+        if slot.definition.watch:  # reading its files may take long
+            return await asyncio.to_thread(slot.context.resolve, slot.definition)
+        return slot.context.resolve(slot.definition)
 
     async def _adopt(self) -> bool:
         """Adopt a surviving daemon, or stop it if its definition differs. Returns whether it runs."""
