@@ -16,7 +16,7 @@ from neo_daemons.status import Cause, EventName
 
 from . import faults, log_lines, watching
 from .jobs import Job, Timer
-from .launch import StartRefused, adopt, find_daemonized, is_outdated, spawn
+from .launch import StartRefused, adopt, find_daemonized, is_outdated, resolve, spawn
 from .leftovers import Leftovers
 from .machine import ALIVE, LEAVING, Action, Event, State, step
 from .past import Past, Span
@@ -241,7 +241,7 @@ class SupervisedDaemon:
         self.attempt_start = slot.log.end
         try:
             await self._leftovers.wait(self.situation.progress)
-            resolved = await self._resolve()
+            resolved = await resolve(slot)
             self.launch = resolved if isinstance(resolved, Launch) else None
             self.situation.missing = isinstance(resolved, CannotRun) and resolved.missing
             # Only the first start can find survivors: later ones follow an observed stop.
@@ -267,16 +267,9 @@ class SupervisedDaemon:
         except (OSError, ProvisionFailed, ValueError) as error:
             self._start_failed(faults.describe(error))
 
-    async def _resolve(self) -> Launch | CannotRun:
-        slot = self.slot
-        if slot.definition.watch:  # reading its files may take long
-            return await asyncio.to_thread(slot.context.resolve, slot.definition)
-        return slot.context.resolve(slot.definition)
-
     async def _adopt(self) -> bool:
         """Adopt a surviving daemon, or stop it if its definition differs. Returns whether it runs."""
-        slot = self.slot
-        run = await adopt(slot, self.launch)
+        slot, run = self.slot, await adopt(self.slot, self.launch)
         if run is not None:
             self._begin(run)
             if is_outdated(slot, self.launch):
