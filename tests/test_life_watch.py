@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from neo_daemons.control.client import Client
+from neo_daemons.definitions import Definition, Launch
+from neo_daemons.supervision.launch import resolve
+from neo_daemons.supervision.reload import resolving
 
 from .harness import Project, toy, until
 
@@ -266,3 +272,25 @@ def test_a_file_is_watched_without_the_directories_beside_it(project: Project) -
         for path in Path(f"/proc/{project.client.status().supervisor.pid}/fdinfo").iterdir()
     )
     assert 0 < watched < 50
+
+
+def test_probes_go_on_while_watched_files_are_read() -> None:
+    definition = Definition(name="api", command=("api",), watch=("src/*.py",))
+    launch = Launch(command=("api",), watched={"src/app.py": "0123"})
+    going_on = threading.Event()
+
+    def reads(found: Definition) -> Launch:
+        assert going_on.wait(20)
+        return launch
+
+    async def both() -> None:
+        slot: Any = SimpleNamespace(definition=definition, context=SimpleNamespace(resolve=reads))
+        asyncio.get_running_loop().call_later(0.01, going_on.set)
+        assert await resolve(slot) == launch
+        going_on.clear()
+        asyncio.get_running_loop().call_later(0.01, going_on.set)
+        resolved = await resolving(reads, [definition])
+        going_on.clear()
+        assert resolved(definition) == launch
+
+    asyncio.run(both())
