@@ -266,6 +266,9 @@ def test_a_file_is_watched_without_the_directories_beside_it(project: Project) -
     project.serve()
     before = project.reaches("api", "ready").pid
     (project.root / "settings.toml").write_text("a = 2\n")
+    before = project.back("api", before).pid
+    (project.root / "new").write_text("a = 3\n")
+    (project.root / "new").replace(project.root / "settings.toml")  # as editors do
     project.back("api", before)
     watched = sum(
         path.read_text().count("inotify wd:")
