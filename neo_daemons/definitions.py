@@ -241,8 +241,8 @@ class CannotRun(Struct, frozen=True, kw_only=True):
 
     reason: str
     remedy: str
-    missing: bool = True
-    """Something is not installed. Otherwise the definition is wrong."""
+    missing: bool
+    """Whether a program is not installed, which is no fault of the definition."""
 
 
 def fingerprint(definition: Definition, launch: Launch) -> str:

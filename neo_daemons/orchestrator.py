@@ -247,7 +247,7 @@ class AgentOrchestrator:
             environ=current.project.environ,
         )
         if dry_run:
-            return self.supervisor.plan(new.definitions)
+            return await self.supervisor.plan(new.definitions)
         changes = await self.supervisor.reload(new.definitions, config=str(new.source) if new.source else None)
         self.configuration = new
         if self._runs:

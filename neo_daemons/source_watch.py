@@ -7,6 +7,8 @@ old code. It is imported when a daemon watches something.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ QUIET_MS, LONGEST_MS = 100, 1000
 `LONGEST_MS` in any case."""
 RETRY_S = 0.5
 """How often it is tried to restart a daemon that must not be restarted yet."""
+PLACES_S = 1.0
+"""How often it is checked whether a directory is another one: of one that is missing, the system tells nothing."""
 WAITING = frozenset({State.BACKOFF, State.PARKED, State.UNAVAILABLE})
 """States of a daemon that failed, perhaps because of the old files."""
 DOWN = frozenset({State.STOPPED, State.HELD, State.EXTERNAL})
@@ -42,15 +46,23 @@ class SourceWatch:
         self._supervisor = supervisor
         self._root = root
         self._remedy = remedy
-        self._job = Job(self._failed)
+        self._attending = Job(self._failed)
+        self._deep = Job(self._failed)
+        """Watches directories with all that is below them."""
+        self._flat = Job(self._failed)
+        """Watches directories without what is below them."""
+        self._places: list[tuple[int, int] | None] | None = None
+        """Which directories are watched; None: none, or not reliably."""
+        self._woken = asyncio.Event()
+        """Something has changed."""
         self._noted: dict[str, str] = {}
-        """Daemon → what was last said of it in the journal."""
+        """Daemon → what was last said of it in the journal, as long as that lasts."""
 
     def begin(self, definitions: tuple[Definition, ...]) -> None:
         """Begin to watch what these definitions name, and nothing else."""
         self._supervisor.remark = None
         self._noted.clear()
-        self._job.cancel()
+        self._cancel()
         watching = {definition.name: definition.watch for definition in definitions if definition.watch}
         if not watching:
             return
@@ -65,13 +77,16 @@ class SourceWatch:
         except CannotWatch as error:  # from a definition that no file states
             self._give_up(watching, str(error))
             return
-        directories = sorted({pattern.base for pattern in patterns if pattern.base.is_dir()})
-        if directories:
-            self._job.begin(self._watch(watchfiles.awatch, watching, patterns, directories))
+        self._attending.begin(self._attend(watchfiles.awatch, watching, patterns))
 
     async def stop(self) -> None:
         """Stop watching."""
-        await self._job.stop()
+        for job in (self._attending, self._deep, self._flat):
+            await job.stop()
+
+    def _cancel(self) -> None:
+        for job in (self._attending, self._deep, self._flat):
+            job.cancel()
 
     def _give_up(self, watching: Iterable[str], why: str) -> None:
         self._supervisor.remark = why
@@ -80,40 +95,68 @@ class SourceWatch:
 
     def _failed(self, error: Exception) -> None:
         """Report that the system does not let us watch; no inotify watches may be left."""
+        self._cancel()
         faults.report("watching files", error)
         watching = [daemon.name for daemon in self._supervisor.daemons.values() if daemon.definition.watch]
         self._give_up(watching, f"files are no longer watched, so changes restart nothing: {faults.describe(error)}")
 
-    async def _watch(
-        self,
-        awatch: Any,
-        watching: dict[str, tuple[str, ...]],
-        patterns: list[Pattern],
-        directories: list[Path],
-    ) -> None:
+    async def _attend(self, awatch: Any, watching: dict[str, tuple[str, ...]], patterns: list[Pattern]) -> None:
+        """Watch, and restart the daemons that run old code as soon as each of them may be restarted."""
+        present: dict[str, dict[str, str]] = {}
+        self._places = None
+        while True:
+            places = [_identity(pattern.base) for pattern in patterns]
+            if places != self._places:
+                self._places = places
+                self._deep.begin(self._watch(awatch, [pattern for pattern in patterns if pattern.is_deep], deep=True))
+                self._flat.begin(
+                    self._watch(awatch, [pattern for pattern in patterns if not pattern.is_deep], deep=False)
+                )
+                await asyncio.sleep(0)  # these have run once, so they miss nothing that happens from here on
+                self._woken.set()
+            if self._woken.is_set():
+                self._woken.clear()
+                present = await self._read(watching)
+            present = {name: files for name, files in present.items() if not self._is_settled(name, files)}
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_S if present else PLACES_S):
+                    await self._woken.wait()
+
+    async def _watch(self, awatch: Any, patterns: list[Pattern], *, deep: bool) -> None:
+        """Wake `_attend` when files of these patterns may have changed."""
+        directories = sorted({str(pattern.base) for pattern in patterns if pattern.base.is_dir()})
+        if not directories:
+            return
+
         def concerns_us(change: object, path: str) -> bool:
-            return any(pattern.matches(path) or _may_hold(pattern, path) for pattern in patterns)
+            return path in directories or any(
+                pattern.matches(path) or (deep and _may_hold(pattern, path)) for pattern in patterns
+            )
 
-        await self._look(watching)  # at what has changed before we watch
-        async for _ in awatch(
-            *directories, watch_filter=concerns_us, step=QUIET_MS, debounce=LONGEST_MS, ignore_permission_denied=True
-        ):
-            await self._look(watching)
+        try:
+            async for changes in awatch(
+                *directories,
+                watch_filter=concerns_us,
+                step=QUIET_MS,
+                debounce=LONGEST_MS,
+                recursive=deep,
+                ignore_permission_denied=True,
+            ):
+                if any(path in directories for _, path in changes):
+                    self._places = None  # one that was removed is not watched any more, even if it is there again
+                self._woken.set()
+        except FileNotFoundError:  # it was removed just now
+            self._places = None
 
-    async def _look(self, watching: dict[str, tuple[str, ...]]) -> None:
-        """Restart the daemons that run old code, as soon as they may be restarted."""
+    async def _read(self, watching: dict[str, tuple[str, ...]]) -> dict[str, dict[str, str]]:
+        """Return the files of each daemon, except of those whose files cannot be watched."""
         present: dict[str, dict[str, str]] = {}
         for name, patterns in watching.items():
             try:
                 present[name] = await asyncio.to_thread(digests, patterns, self._root)
-                self._noted.pop(name, None)
             except CannotWatch as error:
                 self._note(name, EventName.FILES_NOT_WATCHED, str(error))
-        while True:
-            present = {name: files for name, files in present.items() if not self._is_settled(name, files)}
-            if not present:
-                return
-            await asyncio.sleep(RETRY_S)
+        return present
 
     def _is_settled(self, name: str, files: dict[str, str]) -> bool:
         """Restart a daemon if it runs with other files than these and may be restarted. Return whether nothing is left
@@ -125,6 +168,7 @@ class SourceWatch:
         before = daemon.launch.watched if daemon.launch is not None else {}
         differing = changed(before, files)
         if not differing:
+            self._noted.pop(name, None)
             return True
         if name in supervisor.fleet.changing or daemon.state not in ALIVE | WAITING:
             return False
@@ -132,7 +176,8 @@ class SourceWatch:
         if not daemon.watcher.may_recycle():
             self._note(name, EventName.FILES_CHANGED, f"{words}; not restarted while it is on hold or tests use it")
             return False
-        self._note(name, EventName.FILES_CHANGED, words)
+        self._noted.pop(name, None)
+        daemon.slot.note(EventName.FILES_CHANGED, words)
         _restart(daemon, words)
         return True
 
@@ -148,6 +193,14 @@ def _restart(daemon: SupervisedDaemon, why: str) -> None:
         daemon.condemn(Cause.RECYCLED, f"recycled: {why}")
     else:
         daemon.order(Event.START, f"tried again: {why}", Cause.RECYCLED)
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    """Return what tells a directory from another one at its path; None if it is missing."""
+    with contextlib.suppress(OSError):
+        found = os.stat(directory)
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _may_hold(pattern: Pattern, path: str) -> bool:

@@ -71,6 +71,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True, gc=False):
     """Environment variables that programs which use the daemon need."""
     ready_after_s: float | None = None
     """Seconds from the latest spawn until it was ready."""
+    missing: bool = False
+    """Whether it does not run because a program is not installed: its own, or that of a daemon that it waits for."""
 
 
 class SupervisorStatus(Struct, frozen=True, kw_only=True):

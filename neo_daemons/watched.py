@@ -22,6 +22,8 @@ MAX_BYTES = 200_000_000
 MAX_DIRECTORIES = 100_000
 CHUNK = 1 << 20
 UNREADABLE = "unreadable"
+NOT_IN_SETS = r"[\\\[\]^&~|]"
+"""What means something else in the sets of regular expressions."""
 
 
 class CannotWatch(ValueError):
@@ -50,8 +52,12 @@ class Pattern:
         start = Path("/") if text.startswith("/") else root
         self.base = Path(os.path.normpath(start.joinpath(*parts[:fixed])))
         """The directory below which all of its files are."""
-        self._expression = re.compile("".join(_expression(parts[fixed:])))
-        self._below = len(parts) - fixed > 1 or parts[-1] == "**"
+        try:
+            self._expression = re.compile("".join(_expression(parts[fixed:])))
+        except re.error as error:
+            raise CannotWatch(f"{text!r} is not a pattern: {error.msg}") from None
+        self.is_deep = len(parts) - fixed > 1 or parts[-1] == "**"
+        """Whether files in directories below it are among them."""
 
     def matches(self, path: str) -> bool:
         """Return whether it names the file at an absolute path."""
@@ -69,7 +75,7 @@ class Pattern:
                 raise CannotWatch(
                     f"{self.text!r} leads through more than {MAX_DIRECTORIES} directories; name fewer of them"
                 )
-            if not self._below:
+            if not self.is_deep:
                 directories.clear()
             directories[:] = [name for name in directories if not is_left_out(place, name)]
             yield from (path for name in names if self.matches(path := os.path.join(place, name)))
@@ -88,14 +94,17 @@ def _expression(parts: list[str]) -> Iterator[str]:
 def _name(part: str) -> str:
     """Translate one name of a pattern."""
     result = r"(?!\.)" if part[0] in "*?[" else ""
-    for piece in re.findall(r"\*+|\?|\[!?\]?[^\]]*\]|.", part, re.DOTALL):
+    for piece in re.findall(
+        r"\*+|\?|\[!?+\]?+[^\]]*\]|.", part, re.DOTALL
+    ):  # "[]" and "[!]" are no sets, as in a shell
         if piece[0] == "*":
             result += r"[^/]*"
         elif piece == "?":
             result += r"[^/]"
         elif len(piece) > 1:
-            inside = piece[1:-1].replace("\\", r"\\").replace("[", r"\[")
-            result += f"[{'^' + inside[1:] if inside[0] == '!' else inside.replace('^', chr(92) + '^')}]"
+            negation, inside = ("^", piece[2:-1]) if piece[1] == "!" else ("", piece[1:-1])
+            inside = re.sub(NOT_IN_SETS, r"\\\g<0>", inside)
+            result += f"[{negation}{inside}]"
         else:
             result += re.escape(piece)
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,9 @@ from msgspec import Struct
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.definitions import Definition
 from neo_daemons.interpreter import installed_modules
+from neo_daemons.paths import holds
 from neo_daemons.state_dir import StateDir, StateDirError
+from neo_daemons.watched import is_left_out
 
 from . import early, workers
 from .definitions import wrong_with
@@ -25,6 +28,7 @@ from .sessions import AttachedSession, JoinedSession, OwnSession, Session
 if TYPE_CHECKING:
     from neo_daemons.config.configuration import Configuration
 
+MODULE_ENDS = (".py", "/__init__.py", "/__main__.py")
 LOOKING = (
     "help",
     "version",
@@ -171,6 +175,32 @@ def _change(config: pytest.Config, definitions: dict[str, Definition]) -> None:
         ) from None
 
 
+def _runs_files_of(root: Path, definition: Definition) -> bool:
+    """Return whether the command of a daemon names a file or a Python module of the project."""
+    cwd = root / definition.cwd
+    for stated in definition.command:
+        argument = stated.replace("${project}", str(root))
+        if "${" in argument:
+            continue
+        module = argument.partition(":")[0]  # of "app.main:app"
+        below = module.replace(".", "/")
+        names = [argument]
+        if all(part.isidentifier() for part in module.split(".")):
+            names += [f"{place}{below}{end}" for place in ("", "src/") for end in MODULE_ENDS]
+        if any(_is_source(root, cwd / name) for name in names):
+            return True
+    return False
+
+
+def _is_source(root: Path, path: Path) -> bool:
+    """Return whether a path is that of a file in the project, but not in a virtual environment or the like."""
+    path = Path(os.path.normpath(path))
+    if not path.is_relative_to(root) or not holds(path.is_file):
+        return False
+    inside = path.relative_to(root).parents
+    return not any(is_left_out(str(root / place.parent), place.name) for place in inside if place.name)
+
+
 def _own(config: pytest.Config, options: Options) -> OwnSession:
     with installed_modules():
         from neo_daemons.ephemeral.launch import import_all, own
@@ -188,5 +218,6 @@ def _own(config: pytest.Config, options: Options) -> OwnSession:
     session = OwnSession(owned, definitions, found=found)
     session.external = tuple(one.external for one in definitions.values() if one.external)
     session.not_reused = owned.not_reused
-    session.unwatched = tuple(name for name, one in definitions.items() if one.command and not one.watch)
+    root = configuration.project.root
+    session.unwatched = tuple(name for name, one in definitions.items() if not one.watch and _runs_files_of(root, one))
     return session

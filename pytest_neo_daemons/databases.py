@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from .handles import Daemon
 
 PATH = f"/api/v2/tenants/{clients.TENANT}/databases"
+NOT_IN_NAMES = r"[^A-Za-z0-9._-]+"
+"""What chroma does not accept in the name of a database."""
+MAX_PREFIX = 400
+"""A name has at most 512 characters."""
+NO_SUCH_API = frozenset({404, 405, 410, 501})
 REMOVAL_S = 5.0
 REMOVAL_TRIES = 20
 """chroma reports that its database is locked when several databases are removed at once."""
@@ -41,6 +47,7 @@ class ChromaDatabase:
         self.daemon = daemon
         self.name = name
         self._clients: list[Any] = []
+        self._dropped = False
 
     def __repr__(self) -> str:
         return f"<ChromaDatabase {self.name} of {self.daemon.name}>"
@@ -60,7 +67,8 @@ class ChromaDatabase:
         return client
 
     async def async_client(self) -> Any:
-        """Return a new client of `chromadb.AsyncHttpClient` for it, for the running event loop."""
+        """Return a new client of `chromadb.AsyncHttpClient` for it, for the running event loop. Nothing closes it:
+        chromadb keeps one connection pool for each event loop, which all such clients share."""
         return await clients.make_async_chroma(self.daemon.host, self.daemon.port, self.name, secure=self._is_secure)
 
     @property
@@ -68,16 +76,19 @@ class ChromaDatabase:
         return clients.is_secure(self.daemon.url)
 
     def close(self) -> None:
-        """Close its clients."""
+        """Close its synchronous clients."""
         while self._clients:
             getattr(self._clients.pop(), "close", lambda: None)()  # chromadb has it since 1.5
 
     def drop(self) -> None:
-        """Close its clients and remove it. A failure is ignored: names of databases are never used again."""
+        """Close its synchronous clients and remove it, unless that is done. A failure is ignored: names of databases
+        are never used again."""
         import httpx
         from tenacity import RetryError, Retrying, stop_after_attempt, stop_after_delay
 
         self.close()
+        if self._dropped:
+            return
         with suppress_unavailable(), contextlib.suppress(RetryError):
             self.daemon.wait_ready()  # a test may have killed it
             with clients.make_http(self.daemon.url) as admin:
@@ -91,19 +102,26 @@ class ChromaDatabase:
                         answer = admin.delete(f"{PATH}/{self.name}")
                         if answer.status_code != httpx.codes.NOT_FOUND:  # the test has removed it
                             answer.raise_for_status()
+                        self._dropped = True
 
 
 def create(daemon: Daemon, prefix: str = "test") -> ChromaDatabase:
     """Create a database with a name that nothing else uses. The test fails, without a traceback, if the server cannot
-    do that."""
-    name = f"{prefix}-{Unpatched.urandom(16).hex()}"
+    do that.
+
+    Args:
+        prefix: how its name begins, e.g. the name of a test; what chroma does not accept is replaced by ``-``.
+    """
+    start = re.sub(NOT_IN_NAMES, "-", prefix).strip("._-")[:MAX_PREFIX] or "test"
+    name = f"{start}-{Unpatched.urandom(16).hex()}"
     # Not by chromadb's AdminClient: each of its clients holds its own file descriptors.
     with clients.make_http(daemon.url) as admin:
         answer = admin.post(PATH, json={"name": name})
     if not answer.is_success:
+        hint = "; tests need a server with API v2 of chroma" if answer.status_code in NO_SUCH_API else ""
         pytest.fail(
             f"{daemon.name} cannot create a database: POST {PATH} of {daemon.url} was answered with status "
-            f"{answer.status_code}: {' '.join(answer.text.split()):.200}; tests need a server with API v2 of chroma",
+            f"{answer.status_code}: {' '.join(answer.text.split()):.200}{hint}",
             pytrace=False,
         )
     return ChromaDatabase(daemon, name)
@@ -126,7 +144,8 @@ class ChromaDatabases:
         """Create a database.
 
         Args:
-            prefix: how its name begins; the rest is random.
+            prefix: how its name begins; the rest is random. Other characters than letters without accents, digits,
+                ``.``, ``_`` and ``-`` are replaced.
             daemon: the chroma, if it is not the shared one: an instance of ``new_daemon``.
         """
         database = create(daemon or self._daemon, prefix)

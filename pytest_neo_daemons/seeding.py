@@ -281,7 +281,7 @@ def _failing() -> Iterator[None]:
 
 def identity(seed: Seed, definition: Definition, project: Project) -> str:
     """Return what identifies the data of a seed: its daemon and the version of its program, its builder's source, and
-    the content of its inputs.
+    the content of its inputs. The files in ``watch`` do not count: not each edit of a program changes its data.
 
     Raises:
         SeedError: the source or an input cannot be read.
@@ -289,6 +289,7 @@ def identity(seed: Seed, definition: Definition, project: Project) -> str:
     with installed_modules():
         from neo_daemons.catalog import resolve
 
+    definition = msgspec.structs.replace(definition, watch=())
     launch = resolve(definition, project)
     if not isinstance(launch, Launch):
         raise SeedError(f"{not_available(definition.name)}: {launch.reason}; fix: {launch.remedy}")

@@ -261,7 +261,7 @@ class _LeasedSession(Session):
         tail = "".join(f"\n    {line}" for line in needed.log_tail)
         nothing = "" if needed.daemon.state == "external" else "\nits log is empty"
         log = f"\nthe end of its log:{tail}" if tail else nothing
-        raise Unavailable(f"{not_available(name)}: {needed.failure}{log}", missing=needed.missing)
+        raise Unavailable(f"{not_available(name)}: {needed.failure}{log}", missing=needed.daemon.missing)
 
     def definition(self, name: str) -> Definition | None:
         if self._definitions is None:  # asked once: they do not change during the run
@@ -376,7 +376,7 @@ class AttachedSession(Session):
                 raise Unavailable(
                     f"{not_available(name)}: {why} in {self.state_dir.path}, and tests must not change an attached "
                     f"supervisor; see: {self.state_dir.command(f'why {name}')}",
-                    missing=daemon.state == "unavailable",
+                    missing=daemon.missing,
                 )
             Unpatched.sleep(POLL_S)
 

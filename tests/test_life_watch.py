@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from neo_daemons.control.client import Client
+from neo_daemons.definitions import Definition, Launch
+from neo_daemons.supervision.launch import resolve
+from neo_daemons.supervision.reload import resolving
 
 from .harness import Project, toy, until
 
@@ -168,6 +174,7 @@ def test_without_watchfiles_serve_says_how_to_install_it_and_goes_on(project: Pr
 WRONG: dict[str, tuple[Any, str]] = {
     "none": (["src/*.rs"], "api.watch[0] = 'src/*.rs': no file in "),
     "no pattern": (["src/"], "api.watch[0] = 'src/': 'src/' names no files; correct it"),
+    "no set": (["src/[b-a].py"], "api.watch[0] = 'src/[b-a].py': 'src/[b-a].py' is not a pattern: bad character range"),
     "no list": ("src/*.py", "api.watch = 'src/*.py': expected list, got string"),
     "empty": ([""], "api.watch[0] = '': is empty"),
 }
@@ -191,3 +198,102 @@ def test_files_that_vanish_are_reported_and_the_daemon_goes_on(project: Project,
     assert project.daemon("api").pid == before
     source.write_text("version = 2\n")
     project.back("api", before)
+
+
+@pytest.mark.parametrize("how", ["removed", "moved away"])
+def test_a_directory_that_is_replaced_is_still_watched(project: Project, source: Path, how: str) -> None:
+    """Bundlers, `git stash` and `git checkout` do so."""
+    project.configure(api=toy(**WATCHING), one=toy(watch=["src/app.py"]))
+    project.serve()
+    before, one = project.reaches("api", "ready").pid, project.reaches("one", "ready").pid
+    for number in range(2):
+        if how == "removed":
+            shutil.rmtree(source.parent)
+        else:
+            source.parent.rename(project.root / f"old-{number}")
+        comes(project, "files-not-watched", "no file in")
+        source.parent.mkdir()
+        source.write_text(f"version = {number + 2}\n")
+        before = project.back("api", before).pid
+        one = project.back("one", one).pid
+        source.write_text(f"version = {number + 2}.5\n")
+        before = project.back("api", before).pid
+        one = project.back("one", one).pid
+
+
+def test_a_directory_that_is_made_anew_at_once_is_still_watched(project: Project, source: Path) -> None:
+    """Its number is often the same as before."""
+    project.configure(api=toy(**WATCHING))
+    project.serve()
+    before = project.reaches("api", "ready").pid
+    shutil.rmtree(source.parent)
+    source.parent.mkdir()
+    source.write_text("version = 2\n")
+    before = project.back("api", before).pid
+    source.write_text("version = 3\n")
+    project.back("api", before)
+
+
+def test_a_daemon_that_must_not_be_disturbed_does_not_delay_others(project: Project, source: Path) -> None:
+    other = source.with_name("other.py")
+    other.write_text("")
+    project.configure(one=toy(watch=["src/app.py"]), two=toy(watch=["src/other.py"]))
+    project.serve()
+    one, two = project.reaches("one", "ready").pid, project.reaches("two", "ready").pid
+    project.client.order("one", "hold")
+    source.write_text("version = 2\n")
+    until(lambda: details(project, "files-changed", "one"), "a change of one")
+    other.write_text("version = 2\n")
+    two = project.back("two", two).pid
+    assert project.daemon("one").pid == one
+    source.write_text("version = 1\n")  # as it was: there is nothing to restart for
+    other.write_text("version = 3\n")
+    two = project.back("two", two).pid
+    project.client.order("one", "release")
+    other.write_text("version = 4\n")
+    project.back("two", two)
+    assert project.daemon("one").pid == one
+    source.write_text("version = 2\n")
+    project.back("one", one)
+    assert len(details(project, "files-changed", "one")) == 2
+
+
+def test_a_file_is_watched_without_the_directories_beside_it(project: Project) -> None:
+    (project.root / "settings.toml").write_text("a = 1\n")
+    for number in range(100):
+        (project.root / "data" / str(number)).mkdir(parents=True)
+    project.configure(api=toy(watch=["settings.toml"]))
+    project.serve()
+    before = project.reaches("api", "ready").pid
+    (project.root / "settings.toml").write_text("a = 2\n")
+    before = project.back("api", before).pid
+    (project.root / "new").write_text("a = 3\n")
+    (project.root / "new").replace(project.root / "settings.toml")  # as editors do
+    project.back("api", before)
+    watched = sum(
+        path.read_text().count("inotify wd:")
+        for path in Path(f"/proc/{project.client.status().supervisor.pid}/fdinfo").iterdir()
+    )
+    assert 0 < watched < 50
+
+
+def test_probes_go_on_while_watched_files_are_read() -> None:
+    definition = Definition(name="api", command=("api",), watch=("src/*.py",))
+    launch = Launch(command=("api",), watched={"src/app.py": "0123"})
+    going_on = threading.Event()
+
+    def reads(found: Definition) -> Launch:
+        assert going_on.wait(20)
+        return launch
+
+    async def both() -> None:
+        slot: Any = SimpleNamespace(definition=definition, context=SimpleNamespace(resolve=reads))
+        asyncio.get_running_loop().call_later(0.01, going_on.set)
+        assert await resolve(slot) == launch
+        going_on.clear()
+        asyncio.get_running_loop().call_later(0.01, going_on.set)
+        resolved = await resolving(reads, [definition])
+        going_on.clear()
+        assert resolved(definition) == launch
+
+    asyncio.run(both())

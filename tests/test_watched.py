@@ -22,9 +22,12 @@ FILES = (
     "src/env/pyvenv.cfg",
     "src/env/lib/site.py",
     "src/[odd] name^.py",
+    "src/[]&~.py",
+    "src/[!].py",
     ".config/settings.py",
 )
 ODD = "src/[odd] name^.py"
+NO_SET, NEITHER = "src/[]&~.py", "src/[!].py"
 MAIN, UTIL = "src/main.py", "src/deep/er/util.py"
 
 
@@ -45,16 +48,21 @@ def root(tmp_path: Path) -> Path:
         ("app.py", ["app.py"]),
         ("./app.py", ["app.py"]),
         ("*.py", ["app.py"]),
-        ("src/*.py", [MAIN, ODD]),
-        ("src/**/*.py", [MAIN, UTIL, ODD]),
-        ("src/**", [MAIN, "src/main.txt", UTIL, ODD]),
-        ("**/*.py", ["app.py", MAIN, UTIL, ODD]),
+        ("src/*.py", [MAIN, ODD, NO_SET, NEITHER]),
+        ("src/**/*.py", [MAIN, UTIL, ODD, NO_SET, NEITHER]),
+        ("src/**", [MAIN, "src/main.txt", UTIL, ODD, NO_SET, NEITHER]),
+        ("**/*.py", ["app.py", MAIN, UTIL, ODD, NO_SET, NEITHER]),
         ("**/er/*", [UTIL]),
         ("src/**/er/**/*.py", [UTIL]),
         ("src/mai?.py", [MAIN]),
         ("src/main.[pt]*", [MAIN, "src/main.txt"]),
         ("src/main.[!t]*", [MAIN]),
         ("src/[[]odd*", [ODD]),
+        ("src/[]&~.py", [NO_SET]),
+        ("src/[!].py", [NEITHER]),
+        ("src/[[][]!]*", [NO_SET, NEITHER]),
+        ("src/[[][!]o]*", [NEITHER]),
+        ("src/*[&&][~~]*", [NO_SET]),
         ("*/main.py", [MAIN]),
         (".config/*.py", [".config/settings.py"]),
         ("src/node_modules/**/*.py", ["src/node_modules/x/index.py"]),
@@ -83,6 +91,12 @@ def test_a_pattern_that_names_nothing_is_refused(root: Path, pattern: str) -> No
 @pytest.mark.parametrize("pattern", ["", ".", "/", "src/", "a\0b"])
 def test_what_is_no_pattern_is_refused(root: Path, pattern: str) -> None:
     with pytest.raises(CannotWatch, match="names no files"):
+        Pattern(pattern, root)
+
+
+@pytest.mark.parametrize("pattern", ["src/[b-a].py", "[z-a]*/**"])
+def test_an_impossible_set_is_refused(root: Path, pattern: str) -> None:
+    with pytest.raises(CannotWatch, match=r"is not a pattern: bad character range"):
         Pattern(pattern, root)
 
 

@@ -28,6 +28,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
         return CannotRun(
             reason="chromadb is not installed in this environment, and chroma is not on PATH",
             remedy=pip_install("chroma"),
+            missing=True,
         )
     # Always pass the host: "localhost" is IPv4 on one machine and IPv6 on the next.
     arguments: tuple[str, ...] = ("run", "--path", "${data_dir}", "--host", "${host}", "--port", "${port}")

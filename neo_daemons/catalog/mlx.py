@@ -33,6 +33,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
         return CannotRun(
             reason="mlx-lm is not installed in this environment, and mlx_lm.server is not on PATH",
             remedy=pip_install("mlx"),
+            missing=True,
         )
     model = definition.options.get("model")
     provisions: tuple[Provision, ...] = ()
@@ -49,6 +50,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
         return CannotRun(
             reason=f"the model directory {model} does not exist",
             remedy="set daemons.mlx.model to a model's directory or Hugging Face repository id",
+            missing=False,
         )
     elif not is_path(model):
         provisions = (_model_of_hub(model, definition, project, _interpreter(script)),)

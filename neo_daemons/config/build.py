@@ -118,7 +118,8 @@ def _own_keys(builtin: Builtin | None) -> dict[str, Any]:
 
 
 def _file(name: str, own: dict[str, Any], elsewhere: Mapping[str, str], reader: Reader) -> dict[str, Any]:
-    """Take the table ``settings`` out of a daemon's table and return it. The program itself refuses unknown keys.
+    """Take the table ``settings`` out of a daemon's table and return it. Its keys are not checked, as they differ from
+    version to version of the program; chroma 1.5 ignores those that it does not know.
 
     Args:
         elsewhere: keys that it must not have, with the keys of the daemon that state them.

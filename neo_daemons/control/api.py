@@ -69,8 +69,6 @@ class Needed(Struct, frozen=True, kw_only=True):
     failure: str | None = None
     log_tail: tuple[str, ...] = ()
     """The last lines of the run that failed."""
-    missing: bool = False
-    """Why: a program is not installed, that of the daemon or of one that it waits for."""
 
 
 class Signal(Struct, frozen=True, forbid_unknown_fields=True):

@@ -24,12 +24,7 @@ def base() -> Path:
     Raises:
         StateDirError: it belongs to another user, or is a symbolic link.
     """
-    try:
-        path = Path(tempfile.gettempdir()).resolve() / f"neo-daemons-{os.geteuid()}"
-    except OSError:
-        raise StateDirError(
-            "no directory for temporary files is writable; set TMPDIR to a writable directory"
-        ) from None
+    path = _path()
     if not is_text(path):
         raise StateDirError(f"{path}: the path is not UTF-8; set TMPDIR to another directory")
     try:
@@ -42,6 +37,24 @@ def base() -> Path:
             f"{path} is not a private directory of this user; remove it, or set TMPDIR to another directory"
         )
     return path
+
+
+def is_there() -> bool:
+    """Return whether there is a directory of all sessions.
+
+    Raises:
+        StateDirError: there is no directory for temporary files.
+    """
+    return _path().exists()
+
+
+def _path() -> Path:
+    try:
+        return Path(tempfile.gettempdir()).resolve() / f"neo-daemons-{os.geteuid()}"
+    except OSError:
+        raise StateDirError(
+            "no directory for temporary files is writable; set TMPDIR to a writable directory"
+        ) from None
 
 
 def new() -> StateDir:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from neo_daemons.control import api
-from neo_daemons.definitions import CannotRun, Definition
+from neo_daemons.definitions import Definition
 from neo_daemons.locks import is_held
 from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.state_dir import StateDir, StateDirError
@@ -226,25 +226,12 @@ class SessionOrchestrator(AgentOrchestrator):
 
     def _fail(self, daemon: SupervisedDaemon, why: str) -> api.Needed:
         lines, _ = relevant_lines(daemon, SHOWN_LINES)
-        failed = api.Needed(
-            daemon=self.supervisor.status_of(daemon),
-            failure=why,
-            log_tail=tuple(lines),
-            missing=self._is_missing(daemon),
-        )
+        failed = api.Needed(daemon=self.supervisor.status_of(daemon), failure=why, log_tail=tuple(lines))
         if daemon.state is not State.EXTERNAL:
             self._failed[daemon.name] = failed
             self._tries[daemon.name] = self._tries.get(daemon.name, 0) + 1
             self._give_up(daemon)
         return failed
-
-    def _is_missing(self, daemon: SupervisedDaemon) -> bool:
-        """Return whether a daemon is not available because it, or one that it waits for, is not installed."""
-        other = self.supervisor.daemons.get(daemon.situation.waiting_for or "")
-        if other is not None:
-            return self._is_missing(other)
-        found = self._resolve(daemon.definition) if daemon.state is State.UNAVAILABLE else None
-        return isinstance(found, CannotRun) and found.missing
 
     def _give_up(self, daemon: SupervisedDaemon) -> None:
         """Stop trying to start a failed daemon and those that it waits for."""

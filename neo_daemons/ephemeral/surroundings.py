@@ -6,45 +6,57 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
+LEFT_OUT = ("PYTEST_", "COV_CORE_", "COVERAGE_", "NEO_DAEMONS_", "TERM", "SSH_", "XDG_SESSION")
+LEFT_OUT_NAMES = frozenset({"_", "COLUMNS", "LINES", "OLDPWD", "PWD", "SHLVL", "WINDOWID"})
+"""Variables that daemons of a session do not inherit: they describe the run, and no daemon should depend on them. The
+first are how names begin."""
 NOISE = (
-    # of this program, of pytest and its plugins, and of runners that start them
-    "PYTEST_", "COV_CORE_", "COVERAGE_", "NEO_DAEMONS_", "DIRENV_", "ATUIN_", "STARSHIP_",
+    # of shells and their prompts, and of runners
+    "DIRENV_", "ATUIN_", "STARSHIP_", "P9K_", "_P9K_", "__MISE_", "MAKE_TERM",
     # of terminals
-    "TERM", "TMUX", "ZELLIJ", "KITTY_", "ITERM_", "ALACRITTY_", "WEZTERM_", "GHOSTTY_", "KONSOLE_", "WARP_", "GUAKE_",
-    "TILIX_", "GNOME_TERMINAL_", "SSH_", "XDG_SESSION",
-    # of editors
-    "VSCODE_", "CURSOR_", "JETBRAINS_", "NVIM", "INSIDE_EMACS", "__INTELLIJ_",
+    "TMUX", "ZELLIJ", "KITTY_", "ITERM_", "ALACRITTY_", "WEZTERM_", "GHOSTTY_", "KONSOLE_", "WARP_", "GUAKE_", "TILIX_",
+    "GNOME_TERMINAL_",
+    # of editors and debuggers
+    "VSCODE_", "JETBRAINS_", "NVIM", "INSIDE_EMACS", "__INTELLIJ_", "DEBUGPY_", "CURSOR_TRACE_",
 )  # fmt: skip
-"""How names of variables begin that differ from run to run, and that no daemon should depend on."""
 NOISE_NAMES = frozenset(
     {
-        "_", "COLUMNS", "LINES", "OLDPWD", "PWD", "SHLVL",
         "COLORTERM", "COLORFGBG", "GPG_TTY", "LC_TERMINAL", "LC_TERMINAL_VERSION", "SHELL_SESSION_ID", "STY", "WINDOW",
-        "VTE_VERSION", "WINDOWID", "WT_PROFILE_ID", "WT_SESSION", "PROMPT", "PROMPT_COMMAND", "PS1",
+        "VTE_VERSION", "WT_PROFILE_ID", "WT_SESSION", "PROMPT_COMMAND", "PS1", "FNM_MULTISHELL_PATH",
         "DESKTOP_STARTUP_ID", "GIO_LAUNCHED_DESKTOP_FILE", "GIO_LAUNCHED_DESKTOP_FILE_PID", "INVOCATION_ID",
         "JOURNAL_STREAM", "MANAGERPID", "SECURITYSESSIONID", "SESSION_MANAGER", "SYSTEMD_EXEC_PID",
         "XDG_ACTIVATION_TOKEN",
         "MYVIMRC", "VIM", "VIMRUNTIME", "IDEA_INITIAL_DIRECTORY", "PYCHARM_HOSTED",
-        "MAKEFLAGS", "MAKELEVEL", "MAKE_TERMERR", "MAKE_TERMOUT", "MFLAGS", "UV_RUN_RECURSION_DEPTH",
-        "CONDA_PROMPT_MODIFIER", "CONDA_SHLVL", "VIRTUAL_ENV_PROMPT",
+        "BUNDLED_DEBUGPY_PATH", "CHROME_DESKTOP", "ELECTRON_RUN_AS_NODE", "GIT_ASKPASS", "PYTHONSTARTUP",
+        "CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT",
+        "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "UV_RUN_RECURSION_DEPTH",
+        "CONDA_PROMPT_MODIFIER", "CONDA_SHLVL", "VIRTUAL_ENV_PROMPT", "PYTHONHASHSEED",
     }
 )  # fmt: skip
-"""Further names of such variables."""
+"""Variables that daemons inherit, but that differ from terminal to terminal or from run to run without a meaning for
+them: a session that was kept warm is used again in spite of them. A name that a program could use for its settings does
+not belong here."""
 SHOWN = 6
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that daemons of a session inherit."""
-    return {name: value for name, value in environ.items() if name not in NOISE_NAMES and not name.startswith(NOISE)}
+    return {
+        name: value for name, value in environ.items() if name not in LEFT_OUT_NAMES and not name.startswith(LEFT_OUT)
+    }
 
 
 def digests(environ: Mapping[str, str], salt: str) -> dict[str, str]:
-    """Return a digest for each variable that daemons of a session inherit.
+    """Return a digest for each variable that must be the same for daemons that were kept warm.
 
     Args:
         salt: of the session, so that the digests of short secrets cannot be looked up.
     """
-    return {_text(name): _digest(value, salt) for name, value in environment(environ).items()}
+    return {
+        _text(name): _digest(value, salt)
+        for name, value in environment(environ).items()
+        if name not in NOISE_NAMES and not name.startswith(NOISE)
+    }
 
 
 def _text(name: str) -> str:

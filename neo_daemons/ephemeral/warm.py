@@ -19,7 +19,7 @@ from neo_daemons.unpatched import Unpatched
 
 from . import session as sessions
 from .clear import end_what_is_left
-from .places import WARM, base, lock_of
+from .places import WARM, base, is_there, lock_of
 
 POLL_S = 0.01
 ENDED_S = 30.0
@@ -50,12 +50,12 @@ class WarmSession(Struct, frozen=True, kw_only=True):
 
 
 def warm_sessions() -> Iterator[WarmSession]:
-    """Return the sessions of this user that are kept warm and run.
+    """Return the sessions of this user, and of this directory for temporary files, that are kept warm and run.
 
     Raises:
         StateDirError: the directory of all sessions cannot be used.
     """
-    for directory in sorted(base().glob(WARM)):
+    for directory in sorted(base().glob(WARM)) if is_there() else ():
         state_dir = StateDir(directory)
         with contextlib.suppress(OSError):  # it is ending
             if directory.is_dir() and presence(state_dir) is Presence.RUNNING:

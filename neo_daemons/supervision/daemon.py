@@ -16,7 +16,7 @@ from neo_daemons.status import Cause, EventName
 
 from . import faults, log_lines, watching
 from .jobs import Job, Timer
-from .launch import StartRefused, adopt, find_daemonized, is_outdated, spawn
+from .launch import StartRefused, adopt, find_daemonized, is_outdated, resolve, spawn
 from .leftovers import Leftovers
 from .machine import ALIVE, LEAVING, Action, Event, State, step
 from .past import Past, Span
@@ -241,8 +241,9 @@ class SupervisedDaemon:
         self.attempt_start = slot.log.end
         try:
             await self._leftovers.wait(self.situation.progress)
-            resolved = slot.context.resolve(slot.definition)
+            resolved = await resolve(slot)
             self.launch = resolved if isinstance(resolved, Launch) else None
+            self.situation.missing = isinstance(resolved, CannotRun) and resolved.missing
             # Only the first start can find survivors: later ones follow an observed stop.
             first = slot.may_have_survivor
             if first and await self._adopt():
@@ -268,8 +269,7 @@ class SupervisedDaemon:
 
     async def _adopt(self) -> bool:
         """Adopt a surviving daemon, or stop it if its definition differs. Returns whether it runs."""
-        slot = self.slot
-        run = await adopt(slot, self.launch)
+        slot, run = self.slot, await adopt(self.slot, self.launch)
         if run is not None:
             self._begin(run)
             if is_outdated(slot, self.launch):

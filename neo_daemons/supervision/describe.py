@@ -41,6 +41,15 @@ def is_settled(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[
     return daemon.state not in SETTLING or situation.overdue
 
 
+def is_missing(daemon: SupervisedDaemon, daemons: Daemons) -> bool:
+    """Return whether a daemon does not run because it, or one that it waits for, is not installed."""
+    situation = daemon.situation
+    if situation.waiting_for is not None:
+        other = daemons.get(situation.waiting_for)
+        return other is not None and is_missing(other, daemons)
+    return situation.missing and daemon.state is State.UNAVAILABLE
+
+
 def status_of(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[str] = ()) -> DaemonStatus:
     """Return the status of a daemon, without measuring anything: with what it used as last measured."""
     # Asked of all daemons at once, so it takes no step that most of them do not need.
@@ -74,6 +83,7 @@ def status_of(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[s
         env=slot.exports() if definition.exports else {},
         ready_after_s=past.ready_after_s,
         after=definition.after,
+        missing=state is not State.READY and is_missing(daemon, daemons),
     )
 
 

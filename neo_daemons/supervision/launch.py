@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from neo_daemons.definitions import Launch, fingerprint
+from neo_daemons.definitions import CannotRun, Launch, fingerprint
 from neo_daemons.files import write_whole
 from neo_daemons.records import DaemonRecord
 from neo_daemons.references import expand, expand_all
@@ -28,6 +29,13 @@ LAUNCHER_S = 5.0
 
 class StartRefused(Exception):
     """The daemon must not be started; ``str()`` says why and how to fix it."""
+
+
+async def resolve(slot: Slot) -> Launch | CannotRun:
+    """Return how to run a daemon on this machine."""
+    if slot.definition.watch:  # reading its files may take long, and probes must not wait for that
+        return await asyncio.to_thread(slot.context.resolve, slot.definition)
+    return slot.context.resolve(slot.definition)
 
 
 async def adopt(slot: Slot, launch: Launch | None) -> Run | None:

@@ -16,10 +16,11 @@ from .machine import Event, State
 Resolve = Callable[[Definition], Launch | CannotRun]
 
 
-def plan(fleet: Fleet, new: Iterable[Definition]) -> list[Change]:
+async def plan(fleet: Fleet, new: Iterable[Definition]) -> list[Change]:
     """Plan how to bring the daemons in line with new definitions, touching only those that changed."""
-    resolve, daemons = fleet.context.resolve, fleet.daemons
-    definitions = {definition.name: definition for definition in new}
+    definitions, daemons = {definition.name: definition for definition in new}, fleet.daemons
+    old = [daemon.definition for daemon in daemons.values() if daemon.slot.pidfile.record is None]
+    resolve = await resolving(fleet.context.resolve, [*definitions.values(), *old])
     changes = [
         *(
             Change(name=name, action="stop", reason="no longer configured")
@@ -29,6 +30,15 @@ def plan(fleet: Fleet, new: Iterable[Definition]) -> list[Change]:
         *(change(daemons.get(definition.name), definition, resolve) for definition in definitions.values()),
     ]
     return sorted(changes, key=lambda change: change.action != "stop")  # in the order in which they are carried out
+
+
+async def resolving(resolve: Resolve, definitions: Iterable[Definition]) -> Resolve:
+    """Return `resolve` such that it reads no watched files of these definitions: they are read here, in a thread."""
+    read: list[tuple[Definition, Launch | CannotRun]] = []
+    for definition in definitions:
+        if definition.watch and all(known != definition for known, _ in read):
+            read.append((definition, await asyncio.to_thread(resolve, definition)))
+    return lambda definition: next((found for known, found in read if known == definition), None) or resolve(definition)
 
 
 def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) -> Change:
@@ -82,7 +92,7 @@ def _fingerprint(daemon: SupervisedDaemon, resolve: Resolve) -> str | None:
 
 async def carry_out(fleet: Fleet, new: Mapping[str, Definition]) -> list[Change]:
     """Carry out a reload. Returns the changes; new processes may still be starting."""
-    changes = plan(fleet, new.values())
+    changes = await plan(fleet, new.values())
     fleet.changing = {c.name: False for c in changes if c.action in ("stop", "replace", "start")}
     for each in changes:
         if each.action != "keep":

@@ -31,6 +31,8 @@ class Situation:
         """The daemon that must be ready, or started, before this one starts."""
         self.overdue = False
         """Whether its grace period is over while its probes cannot determine readiness; clients stop waiting."""
+        self.missing = False
+        """Whether a program that it needs was not installed when it was last to be started."""
         self._all_changes = all_changes
         self._changed = Broadcast()
 

@@ -381,9 +381,9 @@ class Supervisor:
 
     # Reload
 
-    def plan(self, definitions: Iterable[Definition]) -> list[Change]:
+    async def plan(self, definitions: Iterable[Definition]) -> list[Change]:
         """Return what `reload` with these definitions would do."""
-        return plan(self.fleet, definitions)
+        return await plan(self.fleet, definitions)
 
     async def reload(self, definitions: Iterable[Definition], *, config: str | None = None) -> list[Change]:
         """Bring the daemons in line with new definitions, touching only what changed. Returns what was done; new

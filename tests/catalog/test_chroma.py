@@ -45,6 +45,7 @@ def test_without_chroma_the_remedy_installs_it_here(machine: Machine) -> None:
     assert machine.locate("chroma") == CannotRun(
         reason="chromadb is not installed in this environment, and chroma is not on PATH",
         remedy=f'{PIP} "{needed("chroma", "chromadb")}"',
+        missing=True,
     )
 
 

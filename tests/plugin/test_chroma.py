@@ -23,7 +23,7 @@ def test_databases_are_unique_for_each_worker_and_dropped_in_the_end(inner: Inne
     inner.configure(chroma={})
     inner.copy("databases.py", "test_databases.py")
     outcome = inner.run(*mode)
-    assert outcome.counts() == {"passed": 8}, outcome.text
+    assert outcome.counts() == {"passed": 12}, outcome.text
     left = [json.loads(path.read_text()) for path in inner.root.glob("left-*")]
     assert len(left) == (2 if mode else 1)
     created = [name for name, _ in left if name]
@@ -114,12 +114,48 @@ def test_another_program_that_speaks_api_v2_takes_the_place_of_chroma(inner: Inn
     )
     outcome = inner.run("-n", "2")
     assert outcome.counts() == {"passed": 2}, outcome.text
+
+
+def test_an_error_of_a_server_is_told_from_another_api(inner: Inner) -> None:
+    inner.write("test_other.py", "def test_client(chroma_client): pass\n")
+    inner.configure(chroma={"command": [*V2, "broken"]})
+    outcome = inner.run()
+    assert outcome.counts() == {"error": 1}, outcome.text
+    said = messages(outcome)["test_client"]
+    assert "status 500" in said
+    assert "the disk is full" in said
+    assert "API v2 of chroma" not in said
     inner.configure(chroma={"command": [*V2, "no-databases"]})
-    outcome = inner.run("-k", "client")
+    outcome = inner.run()
     assert outcome.counts() == {"error": 1}, outcome.text
     said = messages(outcome)["test_client"]
     assert "chroma cannot create a database: POST /api/v2/tenants/default_tenant/databases" in said
     assert "status 404" in said
+    assert "tests need a server with API v2 of chroma" in said
+
+
+def test_a_database_is_dropped_once(inner: Inner) -> None:
+    inner.configure(chroma={"command": V2})
+    inner.write(
+        "test_other.py",
+        """
+        import pathlib, pytest
+
+        @pytest.fixture(scope="session", autouse=True)
+        def before(chroma):
+            yield
+            pathlib.Path("log").write_text(chroma.logs(1000))
+
+        def test_database(chroma_database):
+            chroma_database("left")
+            with chroma_database("block") as database:
+                database.drop()
+        """,
+    )
+    outcome = inner.run()
+    assert outcome.counts() == {"passed": 1}, outcome.text
+    removed = [line for line in (inner.root / "log").read_text().splitlines() if '"DELETE ' in line]
+    assert [line.partition("/databases/")[2].partition("-")[0] for line in removed] == ["block", "left"]
 
 
 @pytest.mark.real

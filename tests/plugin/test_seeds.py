@@ -132,6 +132,16 @@ def test_to_import_a_module_from_an_input_changes_nothing(tmp_path: Path) -> Non
     assert list(seeding._inputs(seed)) != before
 
 
+def test_an_edit_of_a_watched_file_does_not_build_a_seed_again(seeded: Inner) -> None:
+    seeded.write("src/app.py", "version = 1\n")
+    seeded.configure(api=store(watch=["src/*.py"]))
+    seeded.write("test_it.py", OWN)
+    for number in range(2):
+        seeded.write("src/app.py", f"version = {number}\n")
+        assert seeded.run("-k", "0").counts() == {"passed": 1}, seeded.output()
+    assert built(seeded) == 1
+
+
 @pytest.mark.parametrize("change", ["input", "builder", "definition"])
 def test_a_seed_is_built_again_when_what_it_is_built_from_changes(seeded: Inner, change: str) -> None:
     seeded.write("test_it.py", OWN)

@@ -16,6 +16,8 @@ TEST = "def test_api(api): pass\n"
 NOISE = (
     "TMUX_PANE", "VSCODE_IPC_HOOK", "KITTY_WINDOW_ID", "DIRENV_DIFF", "INVOCATION_ID", "GPG_TTY", "WT_SESSION",
     "ITERM_SESSION_ID", "ALACRITTY_LOG", "WEZTERM_PANE", "JOURNAL_STREAM", "SSH_TTY", "COLORTERM", "PS1", "MAKELEVEL",
+    "P9K_SSH", "_P9K_TTY", "FNM_MULTISHELL_PATH", "__MISE_SESSION", "GIT_ASKPASS", "PYTHONSTARTUP", "DEBUGPY_RUNNING",
+    "ELECTRON_RUN_AS_NODE", "CHROME_DESKTOP", "PYTHONHASHSEED", "CLAUDECODE",
 )  # fmt: skip
 
 
@@ -33,17 +35,36 @@ def command(inner: Inner, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_changed_file_replaces_the_warm_daemons_that_watch_it(inner: Inner) -> None:
     inner.write("src/app.py", "version = 1\n")
-    inner.configure(api=inner.toy(watch=["src/**/*.py"]), other=inner.toy())
+    inner.configure(api=inner.toy("src/app.py", watch=["src/**/*.py"]), other=inner.toy())
     inner.write("test_warm.py", "def test_both(api, other): pass\n")
     assert inner.run(*KEEP).counts() == {"passed": 1}, inner.output()
     assert inner.run(*KEEP).counts() == {"passed": 1}, inner.output()
     assert inner.starts() == 2
-    assert "other may run old code" in inner.output()
+    assert "may run old code" not in inner.output()
     inner.write("src/app.py", "version = 2\n")
     third = inner.run(*KEEP)
     assert third.counts() == {"passed": 1}, third.text
     assert inner.starts() == 3
     assert "api, kept warm by an earlier run, was updated: src/app.py changed" in third.text
+    inner.end_warm()
+
+
+def test_the_header_names_daemons_that_run_files_of_the_project_and_watch_none(inner: Inner) -> None:
+    for name in ("start.sh", "app/__init__.py", "src/jobs/main.py", "venv/pyvenv.cfg", "venv/bin/tool"):
+        inner.write(name, "")
+    inner.configure(
+        script=inner.toy("./start.sh"),
+        package=inner.toy("-m", "app"),
+        module=inner.toy("jobs.main:run"),
+        whole=inner.toy("${project}/start.sh"),
+        watching=inner.toy("./start.sh", watch=["start.sh"]),
+        elsewhere=inner.toy("/etc/passwd", "no-such.sh", "no_such:app"),
+        tool=inner.toy("venv/bin/tool", "src", "${name}.sh"),
+    )
+    inner.write("test_warm.py", "def test_all(script, package, module, whole, watching, elsewhere, tool): pass\n")
+    for _ in range(2):
+        assert inner.run(*KEEP).counts() == {"passed": 1}, inner.output()
+    assert "script, package, module, whole may run old code" in inner.output()
     inner.end_warm()
 
 
@@ -57,6 +78,29 @@ def test_noise_of_terminals_and_editors_does_not_end_a_session(inner: Inner) -> 
     inner.env |= dict.fromkeys(NOISE[1:], "2")
     assert inner.run(*KEEP).counts() == {"passed": 1}, inner.output()
     assert inner.starts() == 1
+    inner.end_warm()
+
+
+def test_what_is_not_compared_is_passed_on_and_what_is_compared_counts(inner: Inner) -> None:
+    passed = dict.fromkeys(("PROMPT", "WARP_FACTOR", "CURSOR_API_KEY", "VIM", "VSCODE_PID"), "treasure")
+    inner.env |= {**passed, "PYTEST_THING": "1", "TERM": "dumb"}
+    inner.configure(api=inner.toy())
+    inner.write(
+        "test_warm.py",
+        f"""
+        import pathlib
+
+        def test_api(api):
+            found = pathlib.Path(f"/proc/{{api.pid}}/environ").read_text().split(chr(0))
+            assert {{f"{{name}}=treasure" for name in {[*passed]}}} <= {{*found}}
+            assert not [text for text in found if text.startswith(("PYTEST_", "TERM="))]
+        """,
+    )
+    assert inner.run(*KEEP).counts() == {"passed": 1}, inner.output()
+    del inner.env["PROMPT"]
+    inner.env["CURSOR_API_KEY"] = "other"
+    second = inner.run(*KEEP)
+    assert "environment variable changed: CURSOR_API_KEY; environment variable removed: PROMPT" in second.text
     inner.end_warm()
 
 
@@ -102,6 +146,7 @@ def test_a_session_of_another_version_is_not_used(inner: Inner) -> None:
 
 def test_sessions_lists_those_that_are_kept_warm_and_ends_them(inner: Inner) -> None:
     assert command(inner).stdout == "no session is kept warm\n"
+    assert list(inner.tmp.iterdir()) == []
     inner.configure(api=inner.toy(), unused=inner.toy())
     inner.write("test_warm.py", TEST)
     assert inner.run("--neo-daemons-keep", "10m").counts() == {"passed": 1}, inner.output()

@@ -84,7 +84,7 @@ def find_node(project: Project) -> Node | CannotRun:
         packaged, cli = home / "bin" / "node", home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         if packaged.is_file() and cli.is_file():
             return Node(packaged, (str(packaged), str(cli)))
-    return CannotRun(reason="Node.js (node and npm) is not on PATH", remedy=pip_install("bridge"))
+    return CannotRun(reason="Node.js (node and npm) is not on PATH", remedy=pip_install("bridge"), missing=True)
 
 
 def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> Checkout | CannotRun:
@@ -104,17 +104,20 @@ def find(scripts: tuple[str, ...], definition: Definition, project: Project) -> 
         try:
             found = real_path(configured, Path.cwd())
         except ValueError as error:
-            return CannotRun(reason=f"{setting} = {configured}: {error}", remedy=remedy)
+            return CannotRun(reason=f"{setting} = {configured}: {error}", remedy=remedy, missing=False)
         script = _script(found, scripts)
         if script is None:
             return CannotRun(
-                reason=f"{found} is not a neo.mjs checkout: it contains none of {', '.join(scripts)}", remedy=remedy
+                reason=f"{found} is not a neo.mjs checkout: it contains none of {', '.join(scripts)}",
+                remedy=remedy,
+                missing=False,
             )
         missing = _missing(found)
         if missing:
             return CannotRun(
                 reason=f"the neo.mjs checkout {found} is not set up: {missing} is missing",
                 remedy=f"cd {shlex.quote(str(found))} && npm install --ignore-scripts=false && node {SETUP}",
+                missing=True,
             )
         return Checkout(found, script, node.node, _version(found), None)
     note = None

@@ -48,6 +48,14 @@ def test_in_a_daemon_of_its_own(chroma_database, new_daemon):
     assert database.client().list_collections() == []
 
 
+@pytest.mark.parametrize("name", ["_a/b [ä]_", "x" * 600, "..", ""])
+def test_any_text_is_a_prefix(chroma_database, request, name):
+    for prefix in (name, request.node.name):
+        with chroma_database(prefix) as database:
+            assert database.client().list_collections() == []
+            assert database.name in names(database.daemon)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def left(chroma):
     """Set up before `chroma_database`, and so torn down after it."""

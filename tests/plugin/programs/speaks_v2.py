@@ -34,7 +34,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == f"{TENANT}/databases" and "no-databases" not in sys.argv:
+        if "broken" in sys.argv:
+            self.say({"error": "InternalError", "message": "the disk is full"}, 500)
+        elif self.path == f"{TENANT}/databases" and "no-databases" not in sys.argv:
             DATABASES.add(body["name"])
             self.say({})
         else:
