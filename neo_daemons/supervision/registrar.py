@@ -22,6 +22,8 @@ from .supervisor import Supervisor
 
 AWAY = frozenset({State.STOPPED, State.PARKED, State.HELD, State.UNAVAILABLE})
 """States in which a daemon has no process and is about to get none, so that others may use its ports."""
+WHOLE_S = 10.0
+"""How often it is checked whether the entry is still there, as long as nothing has changed."""
 PATIENCE_S = 2.0
 """How long the start and the end of a supervisor wait for the registry."""
 
@@ -42,6 +44,7 @@ class Registrar:
         self._entry: Entry | None = None
         self._written: Entry | None = None
         self._fault: str | None = None
+        self._next_check = 0.0
         self._idle = asyncio.Event()
         """Set while the thread has nothing to do."""
         self._idle.set()
@@ -55,11 +58,15 @@ class Registrar:
     def keep(self) -> None:
         """Begin to write the entry again if it is no longer true, or was deleted. Call this every second or two, so
         that many changes at once cost one write."""
+        now = asyncio.get_running_loop().time()
         if not self._idle.is_set():
             return  # what has changed meanwhile is written the next time
         if self._changed or self._entry is None:
             self._look()
             self._entry = self._describe()
+        elif now < self._next_check and self._fault is None:
+            return
+        self._next_check = now + WHOLE_S
         entry = self._entry
         self._begin(lambda: self._write(entry))
 

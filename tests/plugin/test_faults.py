@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,8 @@ MODES = {
     "loadfile": ("-n", "2", "--dist", "loadfile"),
     "worksteal": ("-n", "2", "--dist", "worksteal"),
 }
+USUAL = ("alone", "n4")
+"""Those that every run of the suite goes through."""
 FILES, PER_FILE = 3, 3
 TESTS = FILES * PER_FILE
 
@@ -50,6 +53,11 @@ def test_struck(broken, api, strike):
 """
 
 
+def in_mode(mode: str, *before: str) -> Any:
+    """The values of a test, the mode last."""
+    return pytest.param(*before, mode, marks=pytest.mark.long if mode in USUAL else pytest.mark.matrix)
+
+
 @pytest.fixture
 def bystander() -> Iterator[int]:
     """A process like those of the run, and none of its business."""
@@ -75,11 +83,10 @@ def ran(inner: Inner) -> int:
     return len(list(inner.root.glob("ran-*")))
 
 
-@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("fault", "struck", "mode"),
     [
-        (fault, struck, mode)
+        in_mode(mode, fault, struck)
         for fault, struck in STRIKES.items()
         for mode in MODES
         if (fault, mode) not in ENDED_BY_XDIST
@@ -101,8 +108,7 @@ def test_a_run_survives_every_fault(inner: Inner, bystander: int, fault: str, st
     assert inner.starts() == (2 if fault.endswith("of a daemon") else 1)
 
 
-@pytest.mark.matrix
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [in_mode(mode) for mode in MODES])
 @pytest.mark.parametrize("fault", ["-x", "pytest.exit"])
 def test_a_run_that_ends_early_leaves_nothing(inner: Inner, bystander: int, fault: str, mode: str) -> None:
     write(inner, fault)
@@ -112,8 +118,7 @@ def test_a_run_that_ends_early_leaves_nothing(inner: Inner, bystander: int, faul
     assert inner.starts() == 1
 
 
-@pytest.mark.matrix
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "alone"])
+@pytest.mark.parametrize("mode", [in_mode(mode) for mode in MODES if mode != "alone"])
 def test_a_worker_that_is_killed_and_not_replaced_leaves_nothing(inner: Inner, bystander: int, mode: str) -> None:
     write(inner, "SIGKILL of a worker")
     outcome = inner.run(*MODES[mode], "--max-worker-restart", "0")
@@ -122,8 +127,7 @@ def test_a_worker_that_is_killed_and_not_replaced_leaves_nothing(inner: Inner, b
     assert inner.starts() == 1
 
 
-@pytest.mark.matrix
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [in_mode(mode) for mode in MODES])
 @pytest.mark.parametrize("fault", ["Ctrl-C", "SIGTERM", "SIGKILL of the controller"])
 def test_an_interrupted_or_killed_run_leaves_nothing(inner: Inner, bystander: int, fault: str, mode: str) -> None:
     write(inner, fault)
@@ -142,8 +146,7 @@ def test_an_interrupted_or_killed_run_leaves_nothing(inner: Inner, bystander: in
     assert inner.starts() == 1
 
 
-@pytest.mark.matrix
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "alone"])
+@pytest.mark.parametrize("mode", [in_mode(mode) for mode in MODES if mode != "alone"])
 def test_daemons_outlive_a_worker_that_runs_out_of_tests(inner: Inner, mode: str) -> None:
     inner.configure(api=inner.toy())
     inner.env["FAULT"] = "none"
