@@ -12,10 +12,11 @@ from .meter import OVERDUE_S, SPAN_S
 from .platform import Platform
 from .run import Run
 
-SLICE = 10
-"""How many daemons are measured at a time: for less than half a millisecond."""
-PAUSE_S = 0.001
-"""Between two slices for whom nobody waits, so that they hold up nobody either."""
+SLICE = 100
+"""How many daemons are measured at a time while somebody waits: for some milliseconds. Other work in between may take
+as long, while many daemons start."""
+SMALL_SLICE, PAUSE_S = 10, 0.001
+"""The same while nobody waits, and the pause after each, so that they hold up nobody either."""
 
 
 class Measurements:
@@ -35,7 +36,7 @@ class Measurements:
 
     async def bring_up_to_date(self, *daemons: SupervisedDaemon) -> None:
         """Measure those of these daemons, or of all, whose measurement is overdue, with other work in between."""
-        await self._measure(daemons or self._daemons(), OVERDUE_S, pause_s=0.0)
+        await self._measure(daemons or self._daemons(), OVERDUE_S, SLICE, pause_s=0.0)
         if self._renewing is None or self._renewing.done():
             renewing = asyncio.get_running_loop().create_task(self._renew())
             self._renewing = faults.reported(renewing, "measuring what daemons use")
@@ -46,13 +47,13 @@ class Measurements:
 
     async def _renew(self) -> None:
         await asyncio.sleep(PAUSE_S)  # the answer comes first
-        await self._measure(self._daemons(), SPAN_S, pause_s=PAUSE_S)
+        await self._measure(self._daemons(), SPAN_S, SMALL_SLICE, pause_s=PAUSE_S)
 
-    async def _measure(self, daemons: Iterable[SupervisedDaemon], age_s: float, *, pause_s: float) -> None:
+    async def _measure(self, daemons: Iterable[SupervisedDaemon], age_s: float, count: int, *, pause_s: float) -> None:
         runs = _older(daemons, age_s)
-        for start in range(0, len(runs), SLICE):
+        for start in range(0, len(runs), count):
             # Another client may have had some of them measured between two slices, and some may have ended.
-            self._take([run for run in runs[start : start + SLICE] if run.meter.age_s() >= SPAN_S])
+            self._take([run for run in runs[start : start + count] if run.meter.age_s() >= SPAN_S])
             await asyncio.sleep(pause_s)
 
     def _take(self, runs: list[Run]) -> None:
