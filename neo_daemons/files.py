@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -57,8 +59,8 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False, lazy: bool = Fal
 
 
 def _replace_lazily(temporary: Path, path: Path) -> None:
-    """Make two files change places, and remove the old one. With a plain rename, ext4 would write the new one to the
-    disk at once, and whoever removes it would wait for that: half a millisecond for each run of a daemon."""
+    """Make two files change places, and remove the old one. After a plain rename, ext4 writes the new file to the disk
+    at once, and to remove it takes until that is done: some tenths of a millisecond in each run of a daemon."""
     if exchange(temporary, path):
         temporary.unlink()
     else:
@@ -67,12 +69,18 @@ def _replace_lazily(temporary: Path, path: Path) -> None:
 
 def exchange(one: Path, other: Path) -> bool:
     """Make two files or directories change places, at once. Return False if one is missing, or the system cannot."""
-    import ctypes  # it takes longer to load than all else here
-
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    renameat2 = _renameat2()
     if renameat2 is None:
         return False
     return bool(renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
+
+
+@functools.cache
+def _renameat2() -> Callable[..., int] | None:
+    """Return the function of the C library; None if it has none."""
+    import ctypes  # it takes longer to load than all else here
+
+    return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
 def read_regular(path: Path, limit: int) -> bytes:

@@ -4,7 +4,6 @@ This runs before our other modules, in directories whose files we must not run. 
 interpreter has already loaded, not even `typing`.
 """
 
-import gc
 import os
 import sys
 
@@ -38,21 +37,14 @@ def leave_out_unused_modules() -> None:
 
 class installed_modules:
     """A context in which imports find installed packages rather than modules of a project with the same names. A test
-    run imports on demand in it, because pytest puts test directories first on the path.
-
-    Meanwhile the garbage collector rests: what is imported stays, and to look for garbage in it takes as long again.
-    """
+    run imports on demand in it, because pytest puts test directories first on the path."""
 
     def __enter__(self) -> None:
         self._path = sys.path[:]
         sys.path[:] = installed_first()
-        self._collects = gc.isenabled()
-        gc.disable()
 
     def __exit__(self, *error: object) -> None:
         sys.path[:] = self._path
-        if self._collects:
-            gc.enable()
 
 
 def prefer_installed_modules() -> None:

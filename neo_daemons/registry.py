@@ -2,7 +2,7 @@
 
 Each supervisor of `serve` or `up` has an entry: a JSON file, and a lock file that it keeps locked for life. The kernel
 frees the lock when the process dies, however it does. What is then left of an entry are the daemons that still run.
-Whoever finds an entry of which nothing lives removes it, unless it was made on another machine.
+A process that finds an entry of which nothing is alive removes it, unless it was made on another machine.
 
 A test may change HOME, XDG_* and TMPDIR, so the directory depends on none of them.
 """

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from neo_daemons.cli.env import FORMATS
+from neo_daemons.cli.parser import command_parser
 from tests.harness import Project, toy
 
 ODD = {
@@ -52,7 +53,7 @@ def test_json_has_the_variables_of_all_daemons(running: Project) -> None:
     ("arguments", "words"),
     [
         (("nobody",), "unknown daemon 'nobody'; configured daemons: api, idle, other, silent"),
-        (("silent",), "silent exports no variables"),
+        (("silent",), "silent exports no variables; add exports to its definition"),
     ],
 )
 def test_what_cannot_be_printed_is_one_clear_error(running: Project, arguments: tuple[str, ...], words: str) -> None:
@@ -75,6 +76,12 @@ def test_without_a_supervisor_it_says_so(project: Project) -> None:
     project.configure(api=toy(exports={"URL": "1"}))
     outcome = project.run("env")
     assert (outcome.returncode, outcome.stdout) == (3, "")
+
+
+def test_every_format_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command_parser(["env", "--help"]).parse_args(["env", "--help"])
+    assert f"{{{','.join(FORMATS)}}}" in capsys.readouterr().out
 
 
 def test_sh_gives_back_every_value() -> None:

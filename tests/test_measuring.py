@@ -87,6 +87,15 @@ async def test_who_asks_does_not_wait_for_what_is_measured_for_the_next_one(plat
 
 
 @pytest.mark.asyncio
+async def test_who_asks_for_one_daemon_has_no_other_measured(platform: Any, clock: list[float]) -> None:
+    daemons = fleet(3)
+    asked = measurements(platform, daemons)
+    await asked.bring_up_to_date(daemons[1])
+    assert platform.asked == [[2]]
+    assert asked._renewing is None
+
+
+@pytest.mark.asyncio
 async def test_nobody_gets_what_is_overdue(platform: Any, clock: list[float]) -> None:
     daemons = fleet(3)
     asked = measurements(platform, daemons)

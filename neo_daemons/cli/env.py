@@ -33,8 +33,7 @@ def env(options: argparse.Namespace) -> int:
     chosen = [daemons[name] for name in dict.fromkeys(options.names)] or [*daemons.values()]
     for daemon in chosen:
         if daemon.name in options.names and not daemon.env:
-            why = "has no port yet, because it was not started" if daemon.pid is None else "exports no variables"
-            return complain(f"{daemon.name} {why}; see exports in its definition", FAILED)
+            return complain(f"{daemon.name} exports no variables; add exports to its definition", FAILED)
     found = _merged(chosen)
     if isinstance(found, str):
         return complain(found, FAILED)

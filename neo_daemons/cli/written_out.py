@@ -86,7 +86,7 @@ def _production(project: Configuration, entries: Iterable[registry.Entry]) -> Pr
             if path:
                 paths[os.path.realpath(path)] = whose
     for entry in entries:
-        paths.setdefault(os.path.realpath(entry.state_dir), f"the supervisor with pid {entry.pid}")
+        paths.setdefault(os.path.realpath(entry.state_dir), "a production supervisor")
         for daemon in entry.daemons:
             whose = f"{daemon.name} of {entry.state_dir}, which is running"
             ports.update(dict.fromkeys(daemon.ports.values(), whose))

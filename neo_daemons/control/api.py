@@ -84,7 +84,7 @@ class SessionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     definitions: tuple[Definition, ...]
     keep_s: Annotated[float, Meta(ge=0)]
     stated: tuple[Definition, ...] = ()
-    """In the answer: what users of the session have set since, also for daemons that are gone."""
+    """Only in the answer: what users of the session have set since, also for daemons that are gone."""
 
 
 class Fault(Struct, frozen=True):

@@ -15,15 +15,17 @@ from .run import Run
 SLICE = 100
 """How many daemons are measured at a time while somebody waits: for some milliseconds. Other work in between may take
 as long, while many daemons start."""
-SMALL_SLICE, PAUSE_S = 10, 0.001
-"""The same while nobody waits, and the pause after each, so that they hold up nobody either."""
+SMALL_SLICE = 10
+"""The same while nobody waits."""
+PAUSE_S = 0.001
+"""After each small slice, so that these hold up nobody."""
 
 
 class Measurements:
     """The measurements of the daemons of a supervisor, for all who ask.
 
-    Who asks gets the latest ones, and waits only for those that are overdue. Then those that are at least `SPAN_S` old
-    are made anew for whoever asks next. So nothing is measured while nobody asks.
+    Who asks gets the latest ones, and waits only for those that are overdue. After a question about all daemons, those
+    that are at least `SPAN_S` old are made anew, for the next question. While nobody asks, nothing is measured.
 
     Args:
         daemons: returns all daemons.
@@ -37,7 +39,7 @@ class Measurements:
     async def bring_up_to_date(self, *daemons: SupervisedDaemon) -> None:
         """Measure those of these daemons, or of all, whose measurement is overdue, with other work in between."""
         await self._measure(daemons or self._daemons(), OVERDUE_S, SLICE, pause_s=0.0)
-        if self._renewing is None or self._renewing.done():
+        if not daemons and (self._renewing is None or self._renewing.done()):
             renewing = asyncio.get_running_loop().create_task(self._renew())
             self._renewing = faults.reported(renewing, "measuring what daemons use")
 

@@ -82,7 +82,7 @@ class Registrar:
         return None
 
     def _begin(self, work: Callable[[], str | None]) -> None:
-        """Work in a thread; its fault is told when it has ended."""
+        """Begin to work in a thread. When the thread ends, a fault that `work` returns goes to the journal."""
         loop = asyncio.get_running_loop()
         self._idle.clear()
 

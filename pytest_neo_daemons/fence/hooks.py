@@ -66,7 +66,7 @@ class Fence:
         self._made: object = None
         """The latest report that this process has made."""
         self._elsewhere: set[str] = set()
-        """What was refused, and is told in reports of forked processes."""
+        """What the reports of forked processes say was refused."""
 
     def begin(self) -> None:
         """Fence what is registered now."""

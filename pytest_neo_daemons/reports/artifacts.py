@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -44,24 +45,26 @@ def write(directory: Path, remains: Remains | None, page: str, redactor: Redacto
         files[JOURNAL] = _journal(remains.journal, redactor)
         files[SUPERVISOR] = _text(remains.supervisor_log, redactor)
         files |= {f"logs/{name}.log": _text(piece, redactor) for name, piece in remains.logs.items()}
-    written, left_out, room = list[str](), list[str](), MAX_BYTES
+    left_out = [f"logs/{name}.log" for name in remains.not_read] if remains is not None else []
+    chosen: dict[str, bytes] = {}
+    room = MAX_BYTES
     for name, text in files.items():
         data = text.encode("utf-8", "replace")
-        if not data:
-            continue
         if len(data) > room:
             left_out.append(name)
-            continue
-        room -= len(data)
+        elif data:
+            chosen[name] = data
+            room -= len(data)
+    for name in chosen:
+        if (directory / name).exists():
+            why = "is not of an earlier run; use another directory"
+            raise FileExistsError(errno.EEXIST, f"{name} {why}", str(directory / name))
+    # First: what a killed run has written is recognised by the next one.
+    write_whole(directory / CONTENTS, _json({"files": [*chosen], "left_out": left_out}).encode())
+    for name, data in chosen.items():
         path = directory / name
-        if path.exists():
-            raise FileExistsError(17, "there is one that no earlier run has written; use another directory", str(path))
         path.parent.mkdir(exist_ok=True)
         write_whole(path, data)
-        written.append(name)
-    if remains is not None:
-        left_out += [f"logs/{name}.log" for name in remains.not_read]
-    write_whole(directory / CONTENTS, _json({"files": written, "left_out": left_out}).encode())
 
 
 def _remove_earlier(directory: Path) -> None:

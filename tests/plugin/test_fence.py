@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,14 +19,17 @@ import pytest
 
 from neo_daemons import registry
 from neo_daemons.registry import Entry, Registered, Registration
+from neo_daemons.unpatched import Unpatched
 from pytest_neo_daemons.fence import embedded
 from pytest_neo_daemons.fence.equipment import Equipment
 from pytest_neo_daemons.fence.known import Known
+from pytest_neo_daemons.fence.sampler import Sampler
 from pytest_neo_daemons.fence.wall import Owner, Plan, Port, Wall
 from tests.harness import Project, free_port, toy, until
 
 from .inner import MODES, Inner, messages, results
 
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 GET = """
     import urllib.request
 
@@ -396,26 +401,24 @@ def test_a_supervisor_of_the_tests_is_not_production(production: Production, beh
     assert set(results(outcome).values()) == {"passed"}, outcome.text
 
 
-def test_the_time_of_the_thread_is_bounded(production: Production, behind: Inner) -> None:
-    production.begin()
-    behind.write(
-        "test_get.py",
-        """
-        import contextlib, resource, socket, subprocess, time
+def test_the_thread_uses_no_more_than_its_share_of_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    clock = itertools.count(step=0.005)  # as long as each look takes
 
-        def test_wait():
-            child = subprocess.Popen(["sleep", "60"])
-            links = [socket.socket() for _ in range(500)]  # each of them may be about to be connected
-            begun = time.process_time()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(2.0)
-            child.kill()
-            child.wait()
-            for link in links: link.close()
-            assert time.process_time() - begun < 0.4
-        """,
-    )
-    assert results(behind.run()) == {"test_wait": "passed"}, behind.output()
+    class Closing(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0.0)
+            if len(waited) == 3:
+                self.set()
+            return self.is_set()
+
+    sampler = Sampler(lambda: Plan({}, (), {}), lambda pid, command, number: None)
+    monkeypatch.setattr(sampler, "_closing", Closing())
+    monkeypatch.setattr(sampler, "_look", lambda: True)
+    monkeypatch.setattr(Unpatched, "thread_time", lambda: next(clock))
+    sampler._wake.set()
+    sampler._watch()
+    assert waited == pytest.approx([0.05] * 3)
 
 
 @pytest.mark.parametrize("replaced", ["fs", "monkeypatch"])
@@ -424,26 +427,22 @@ def test_the_thread_goes_on_in_tests_that_replace_the_file_system(
 ) -> None:
     pytest.importorskip("pyfakefs")
     production.begin()
+    behind.copy("children.py", "children.py")
     behind.write(
         "test_get.py",
         f"""
-        import os, subprocess, sys, threading
-
-        CHILD = '''if 1:
-            import socket, time
-            link = socket.create_connection(("127.0.0.1", {production.port}))
-            time.sleep(1.0)  # the thread looks 50 times
-            '''
+        import os, threading
+        from children import connect, wait_until_seen
 
         def broken(*arguments, **options):
             raise PermissionError(13, "no")
 
-        def test_child({replaced}):
-            child = subprocess.Popen([sys.executable, "-c", CHILD], env={{}}, cwd="/")
+        def test_child({replaced}, request):
+            child = connect({production.port})
             if "{replaced}" == "monkeypatch":
                 for name in ("listdir", "open", "readlink", "waitid", "read"):
                     monkeypatch.setattr(os, name, broken)
-            assert child.wait() == 0
+            wait_until_seen(child, request)
 
         def test_after():
             assert [thread for thread in threading.enumerate() if thread.name == "neo-daemons fence"]
@@ -456,28 +455,14 @@ def test_the_thread_goes_on_in_tests_that_replace_the_file_system(
 
 def test_what_a_worker_has_seen_is_told_once(production: Production, behind: Inner) -> None:
     production.begin()
+    behind.copy("children.py", "children.py")
     behind.write(
         "test_get.py",
         f"""
-        import subprocess, sys
+        from children import connect, wait_until_seen
 
-        CHILD = '''if 1:
-            import socket, sys
-            link = socket.create_connection(("127.0.0.1", {production.port}))
-            print("connected", flush=True)
-            sys.stdin.read()
-            '''
-
-        def test_child():
-            child = subprocess.Popen(
-                [sys.executable, "-c", CHILD], env={{}}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
-            assert child.stdout.readline()
-            try:
-                child.wait(1.0)
-            except subprocess.TimeoutExpired:
-                pass
-            child.communicate()
+        def test_child(request):
+            wait_until_seen(connect({production.port}), request)
         """,
     )
     outcome = behind.run("-n", "1")
@@ -704,7 +689,7 @@ NODE_CASES = {
 """What a program of Node.js does → whether it may."""
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+@needs_node
 def test_node_is_refused_changes_alone(production: Production, behind: Inner) -> None:
     production.begin()
     data = production.project.root / "data"
@@ -728,9 +713,8 @@ def test_node_is_refused_changes_alone(production: Production, behind: Inner) ->
     assert sorted(data.iterdir()) == before
 
 
+@needs_node
 def test_node_reaches_another_address_with_the_port_of_production(production: Production, behind: Inner) -> None:
-    if shutil.which("node") is None:
-        pytest.skip("Node.js is not installed")
     production.begin()
     with socket.create_server(("::1", production.port), family=socket.AF_INET6):
         script = NODE.format(port=production.port).replace("127.0.0.1", "::1")

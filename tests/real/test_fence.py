@@ -110,28 +110,14 @@ def test_whatever_tests_try_the_production_store_stays_the_same_and_each_is_told
 
 
 def test_a_child_without_the_variables_is_told_of(store: Store, behind: Inner) -> None:
+    behind.copy("children.py", "children.py")
     behind.write(
         "test_fenced.py",
         f"""
-        import subprocess, sys
+        from children import connect, wait_until_seen
 
-        CHILD = '''
-        import socket, sys
-        link = socket.create_connection(("127.0.0.1", {store.port}))
-        print("connected", flush=True)
-        sys.stdin.read()
-        '''
-
-        def test_child():
-            child = subprocess.Popen(
-                [sys.executable, "-c", CHILD], env={{}}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
-            assert child.stdout.readline()
-            try:
-                child.wait(1.0)  # it does not end before: the thread of the fence looks 50 times
-            except subprocess.TimeoutExpired:
-                pass
-            child.communicate()
+        def test_child(request):
+            wait_until_seen(connect({store.port}), request)
         """,
     )
     outcome = behind.run()
