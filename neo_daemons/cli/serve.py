@@ -57,6 +57,9 @@ async def _serve(configuration: Configuration, options: argparse.Namespace) -> i
         for after_s in (0.0, FROZEN_S):
             asyncio.get_running_loop().call_later(after_s, gc.freeze)
         tasks.append(faults.reported(asyncio.create_task(_show(orchestrator)), "showing the daemons"))
+        for daemon in map(orchestrator.supervisor.daemon, options.require):
+            if daemon.definition.enabled and daemon.definition.start == "on-demand":
+                orchestrator.supervisor.demand.start(daemon)
         requiring = [asyncio.create_task(_require(orchestrator, name, missing)) for name in options.require]
         tasks.extend(faults.reported(task, "watching the daemons of --require") for task in requiring)
 

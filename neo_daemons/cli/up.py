@@ -27,7 +27,7 @@ CONNECT_S = 30.0
 """How long a supervisor may take from its spawn to its first answer."""
 END_S = 10.0
 """How long a supervisor that did not answer may take to stop, with what it has started."""
-NO_FAILURE = frozenset({"stopped", "external"})
+NO_FAILURE = frozenset({"idle", "stopped", "external"})
 
 
 def up(options: argparse.Namespace) -> int:
@@ -54,6 +54,9 @@ def up(options: argparse.Namespace) -> int:
             daemons = "this daemon" if len(unknown) == 1 else "these daemons"
             why = f"the running supervisor (pid {status.supervisor.pid}) does not know {daemons}"
             return complain(f"required: {', '.join(unknown)}: {why}; fix: {state.command('reload')}", REQUIRED)
+    for daemon in client.status().daemons if options.require else ():
+        if daemon.state == "idle" and daemon.name in options.require:
+            client.order(daemon.name, "start")
     status = _wait(client, options.wait)
     reached = f", control API on {status.supervisor.url}" if status.supervisor.url else ""
     print(f"supervisor pid {status.supervisor.pid}, state in {state.path}{reached}")
