@@ -111,6 +111,8 @@ class SupervisorStatus(Struct, frozen=True, kw_only=True):
     url: str | None = None
     """URL of the control API over TCP; None if it is not served over TCP."""
     stopping: bool = False
+    ends_unused: bool = False
+    """Whether it stops when no client holds a lease any more."""
     warning: str | None = None
     """A problem of the supervisor itself that it survives, e.g. a journal that cannot be written."""
 

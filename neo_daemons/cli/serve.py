@@ -11,6 +11,7 @@ import sys
 import threading
 
 from neo_daemons.config.configuration import Configuration
+from neo_daemons.life import Life
 from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.status import Cause
 from neo_daemons.supervision import faults
@@ -49,7 +50,12 @@ def serve(options: argparse.Namespace) -> int:
 
 
 async def _serve(configuration: Configuration, options: argparse.Namespace) -> int:
-    orchestrator = AgentOrchestrator(configuration, config_file=options.config, listen=options.listen)
+    orchestrator = AgentOrchestrator(
+        configuration, config_file=options.config, listen=options.listen, on_demand=options.until_unused
+    )
+    if options.until_unused:
+        orchestrator.supervisor.ends_unused = True
+        orchestrator.life = Life(owner_lives=False, keep_s=0.0, end=orchestrator.ask_to_stop)
     tasks: list[asyncio.Task[None]] = []
     missing: list[str] = []
 

@@ -96,22 +96,22 @@ class Supervisor:
         self.config = config
         self.url: str | None = None
         """URL of the control API over TCP, if it is served."""
-        self.started_at = time.time()
+        self.ends_unused = False
+        """Whether it ends with the last lease."""
         self.stopping = False
         self.remark: str | None = None
         """A problem of whoever uses this supervisor, for its status."""
         self.on_remade: Callable[[], None] = lambda: None
         """Called after a deleted state directory was recreated."""
         self.upkeep = Upkeep(
-            state_dir, self.platform, token=(token := secrets.token_hex(16)), config=config, started_at=self.started_at
+            state_dir, self.platform, token=(token := secrets.token_hex(16)), config=config, started_at=time.time()
         )
         self.measurements = Measurements(self.platform, lambda: self.daemons.values())
         self._definitions = tuple(definitions)
         self.gives_up = False
         """See `Needs`."""
-        self.demand: Demand
+        self.demand: Demand  # from `launch` on
         self.needs: Needs
-        """Both are available after `launch`."""
         self._fleet: Fleet | None = None
         self._leftovers = Leftovers()
         self._reloading = asyncio.Lock()
@@ -345,7 +345,8 @@ class Supervisor:
                 pid=os.getpid(),
                 version=VERSION,
                 state_dir=str(self.state_dir.path),
-                started_at=self.started_at,
+                started_at=self.upkeep.started_at,
+                ends_unused=self.ends_unused,
                 config=self.config,
                 url=self.url,
                 stopping=self.stopping,
@@ -394,6 +395,6 @@ class Supervisor:
             self._refuse_if_stopping()
             self.config = config or self.config
             try:
-                return await carry_out(self.fleet, {definition.name: definition for definition in definitions})
+                return await carry_out(self.fleet, {one.name: one for one in definitions})
             finally:
                 self.demand.look_again()
