@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neo_daemons.config.configuration import load
@@ -34,6 +36,11 @@ def execute(options: argparse.Namespace) -> int:
     words = options.words[1:] if options.words[:1] == ["--"] else options.words
     if not words:
         options.parser.error("a command is missing, as in: neo-daemons exec --with chroma -- pytest")
+    if shutil.which(words[0]) is None:  # before anything is started
+        found = Path(words[0]).exists()
+        return complain(
+            f"{words[0]}: {'not executable' if found else 'command not found'}", NOT_EXECUTABLE if found else NOT_FOUND
+        )
     holder = f"exec {shlex.join(words)}"[:200]
     if options.isolated:
         return _run_isolated(options, words, holder)
@@ -58,8 +65,6 @@ def _run(client: Client, names: Sequence[str], words: Sequence[str]) -> int:
         return complain(variables, FAILED)
     try:
         return foreground.run(words, {**os.environ, **variables})
-    except FileNotFoundError:
-        return complain(f"{words[0]}: command not found", NOT_FOUND)
     except OSError as error:
         return complain(f"{words[0]}: {error.strerror}", NOT_EXECUTABLE)
 
