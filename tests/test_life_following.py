@@ -42,6 +42,31 @@ def test_a_daemon_is_restarted_when_a_port_that_it_was_given_has_changed(project
     assert project.daemon("api").restarts == 1
 
 
+def test_a_url_that_is_reloaded_restarts_those_who_use_it(project: Project) -> None:
+    def configure(db: str, remote: str) -> None:
+        project.configure(
+            db=toy(url=f"redis://{db}"),
+            remote={"external": f"http://127.0.0.1:{remote}"},
+            api=toy(env={"DB": "${daemons.db.url}", "REMOTE": "${daemons.remote.url}"}),
+        )
+
+    configure("me:secret@one", "1")
+    project.serve()
+    first = project.reaches("api", "ready")
+    db = project.reaches("db", "ready").pid
+    configure("me:secret@two", "1")
+    assert project.run("reload").returncode == 0
+    second = project.back("api", first.pid)
+    configure("me:secret@two", "2")
+    assert project.run("reload").returncode == 0
+    project.back("api", second.pid)
+    assert recycled(project, "api") == [
+        "daemons.db.url changed from redis://***@one to redis://***@two",
+        "daemons.remote.url changed from http://127.0.0.1:1 to http://127.0.0.1:2",
+    ]
+    assert project.daemon("db").pid == db
+
+
 def test_a_survivor_is_restarted_when_its_port_changed_while_nobody_watched(project: Project) -> None:
     project.configure(db=toy(), api=toy(env={"DB": "${daemons.db.port}"}), other=toy())
     project.serve()
