@@ -173,6 +173,8 @@ class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     start_grace_s: Seconds = 60.0
     after: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
+    cascades: tuple[str, ...] = ()
+    """Those of `requires` with which it is restarted."""
     log: Log = Log()
     max_runtime_s: Seconds | None = None
     max_rss_bytes: Bytes | None = None

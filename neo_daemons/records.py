@@ -111,6 +111,10 @@ class DaemonRecord(Struct, frozen=True, kw_only=True):
     restarts: int = 0
     exports: dict[str, str] = {}
     """Environment variables by which programs that use the daemon find it."""
+    used: dict[str, str] = {}
+    """The values of other daemons that it was started with, by reference name: ``{"daemons.db.port": "8001"}``."""
+    runs_below: dict[str, str] = {}
+    """The daemons that it cascades from → the token of their run at its start; empty if there was none."""
 
 
 class SupervisorRecord(Struct, frozen=True, kw_only=True):

@@ -84,6 +84,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True, gc=False):
     """Seconds from the latest spawn until it was ready."""
     missing: bool = False
     """Whether it does not run because a program is not installed: its own, or that of a daemon that it waits for."""
+    cascades: tuple[str, ...] = ()
+    """Those of `requires` with which it is restarted."""
     holders: tuple[Holder, ...] = ()
     """Who needs it now, the longest first."""
     idle_stop_at: Moment | None = None
@@ -162,6 +164,7 @@ class EventName(StrEnum):
     NOT_STOPPED = "not-stopped"
     FILES_CHANGED = "files-changed"
     FILES_NOT_WATCHED = "files-not-watched"
+    OUTDATED = "outdated"
     # Orders.
     HOLD = "hold"
     RELEASE = "release"
@@ -210,7 +213,7 @@ class Cause(StrEnum):
     START_FAILED = "start-failed"  # no process was started
     REFUSED = "refused"  # it must not be started: another process uses its port or directory
     PROBE = "probe"  # liveness failure
-    RECYCLED = "recycled"  # too old, too large, or its files have changed: not a failure
+    RECYCLED = "recycled"  # too old, too large, or what it runs on has changed: not a failure
     OPERATOR = "operator"  # an order by an operator
     SUPERVISOR = "supervisor"  # the supervisor is stopping or reloading
     IDLE = "idle"  # nobody needed it any more

@@ -107,6 +107,7 @@ REMEDIES = {
     "Settings.ports": 'use a table of names and numbers, e.g. { http = 8000, admin = "auto" }',
     "Settings.ready": 'use a table, e.g. { type = "http", path = "/" }, or a list of such tables',
     "Settings.live": 'use a table, e.g. { type = "http", path = "/" }, or a list of such tables',
+    "Settings.requires": 'use a list of names and tables, e.g. ["chroma", { name = "db", cascade = true }]',
     "Settings.stop": 'use a table, e.g. { signal = "SIGINT", grace_s = 5 }',
     "Settings.log": "use a table, e.g. { max_bytes = 1000000, keep = 1 }",
     "Settings.restart": 'use "always", "on-failure", "never", or a table, e.g. { limit = 5, window_s = 600 }',

@@ -140,6 +140,9 @@ class ReferenceChecker:
                     table = f"add a table [{self._reader.prefix}daemons.{other}]" if other in BUILTINS else ""
                     remedy = f"did you mean {near!r}?" if near else f"use one of: {', '.join(self._tables)}"
                     self._reader.fault_of(definition.name, f"{key}[{number}]", other, "unknown daemon", table or remedy)
+                elif key == "requires" and other in definition.cascades and self._tables[other].get("external"):
+                    problem = "cascade has no effect: restarts of an external daemon are not seen"
+                    self._reader.fault_of(definition.name, f"{key}[{number}].cascade", True, problem, "remove it")
                 self._reasons.setdefault((definition.name, other), f"{key}[{number}]")
 
     def check_cycle(self, definitions: Mapping[str, Definition]) -> None:

@@ -26,6 +26,13 @@ VariableName = Annotated[str, Meta(pattern=r"^[^=\0\s]+\Z", description="use a n
 Strings = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
+class Requirement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A daemon that must be ready first. With `cascade`, its restarts restart the one that requires it."""
+
+    name: Text
+    cascade: bool = False
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of a ``[daemons.NAME]`` table; `Definition` explains them."""
 
@@ -45,7 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stop: Stop = Stop()
     start_grace_s: Seconds = 60.0
     after: tuple[str, ...] = ()
-    requires: tuple[str, ...] = ()
+    requires: tuple[str | Requirement, ...] = ()
     log: Log = Log()
     max_runtime_s: Seconds | None = None
     max_rss_bytes: Bytes | None = None

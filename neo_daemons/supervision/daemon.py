@@ -15,6 +15,7 @@ from neo_daemons.definitions import CannotRun, Definition, Launch
 from neo_daemons.status import Cause, EventName
 
 from . import faults, log_lines, watching
+from .following import Following
 from .jobs import Job, Timer
 from .launch import StartRefused, adopt, find_daemonized, is_outdated, resolve, spawn
 from .leftovers import Leftovers
@@ -67,6 +68,7 @@ class SupervisedDaemon:
         self._ending = Job(self._fault)
         self._probing = Job(self._fault)
         self.watcher = Watcher(slot, self.situation, self.past, self.handle, self.condemn)
+        self.following = Following(slot, others, self.watcher)
 
     # What is known about it
 
@@ -121,12 +123,14 @@ class SupervisedDaemon:
             target = make_target(self.slot, None, 0)
             target.external = True
             self._probing.begin(watching.observe(self.slot, target, self.watcher))
+        self.following.settled()
 
     async def detach(self, *, finish: bool = True) -> None:
         """Leave the daemon running, for another supervisor to adopt. With `finish`, wait for a stop in progress."""
         self.dropped = True
         self._stable.cancel()
         self.delay.cancel()
+        self.following.stop()
         self._probing.cancel()
         await self._starting.stop()
         await (self._ending.finished() if finish else self._ending.stop())
@@ -138,10 +142,7 @@ class SupervisedDaemon:
 
     def restore_record(self) -> None:
         """Rewrite the record after the state directory was recreated, and stop a run whose data directory is gone."""
-        try:
-            self.slot.pidfile.move()
-        except OSError as error:
-            self.slot.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still identifies it")
+        self.slot.move_record()
         if self.state in ALIVE and self.slot.has_lost_data():
             self.condemn(Cause.RECYCLED, "its data directory was deleted while it ran")
 
@@ -162,6 +163,7 @@ class SupervisedDaemon:
             self._watch()
             if not definition.live and self.state is State.DEGRADED:
                 self.handle(Event.PASS, "no longer probed")
+            self.following.settled()
 
     # The machine
 
@@ -195,6 +197,8 @@ class SupervisedDaemon:
         for action in actions:
             self._act(action)
         self.situation.notify()
+        if event is Event.SPAWNED:
+            self.following.settled()
 
     def _act(self, action: Action) -> None:
         match action:
@@ -206,7 +210,7 @@ class SupervisedDaemon:
                 self._end()
             case Action.WAIT:
                 if self._verdict is not None and self._verdict.delay_s is not None:
-                    self.delay.start(self._verdict.delay_s, self._due)
+                    self.delay.start(self._verdict.delay_s, lambda: self.handle(Event.DUE))
             case Action.CANCEL:
                 self.delay.cancel()
             case Action.FORGET:
@@ -219,10 +223,6 @@ class SupervisedDaemon:
         if self.run is not None:
             self.run.cause = cause
         self.handle(Event.CONDEMN, why, cause=cause)
-
-    def _due(self) -> None:
-        if not self.dropped:
-            self.handle(Event.DUE)
 
     def _watch(self) -> None:
         """Watch the run as its state requires."""

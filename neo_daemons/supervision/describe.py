@@ -88,6 +88,7 @@ def status_of(
         held=daemon.name in slot.context.holds,
         waiting_for=situation.waiting_for,
         requires=definition.requires,
+        cascades=definition.cascades,
         enabled=definition.enabled,
         adopted=run is not None and run.adopted,
         version=launch.version if launch is not None else None,

@@ -17,11 +17,12 @@ from neo_daemons.state_dir import StateDirLost
 from neo_daemons.status import EventName
 
 from . import faults
+from .following import runs_below
 from .platform import ExitStatus, Lock, Mark, Process, SpawnSpec, Unverifiable
 from .ports import PortHeld
 from .provision import Runner
 from .run import Run
-from .slot import Slot
+from .slot import Slot, Values
 
 LAUNCHER_S = 5.0
 """A command without a readiness probe that exits with 0 within this time and leaves processes was a launcher."""
@@ -160,9 +161,10 @@ async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], Non
             slot.note(EventName.PORT_TAKEN, remark)
     except PortHeld as error:
         raise StartRefused(str(error)) from None
-    values = slot.values()
+    in_files, values = values.used, slot.values()
     mark = context.ownership.mark(secrets.token_hex(16), slot.name)
-    env = slot.environment(launch.env, mark)
+    env = slot.environment(launch.env, mark, values)
+    values.used.update(in_files)
     lock_path = context.state_dir.daemon_lock(slot.name)
     lock = context.platform.lock(lock_path)
     if lock is None:
@@ -218,17 +220,18 @@ async def _provide(slot: Slot, launch: Launch, progress: Callable[[str | None], 
 
 
 def _spawn(
-    slot: Slot, launch: Launch, values: Mapping[str, str], env: Mapping[str, str], mark: Mark, inherited: list[Lock]
+    slot: Slot, launch: Launch, values: Values, env: Mapping[str, str], mark: Mark, inherited: list[Lock]
 ) -> tuple[Process, DaemonRecord]:
     definition = slot.definition
     output = slot.log.open()
     try:
+        command = tuple(expand_all(launch.command, values))
         record = DaemonRecord(
             directory=mark.directory,
             name=slot.name,
             token=mark.token,
             fingerprint=fingerprint(definition, launch),
-            command=tuple(expand_all(launch.command, values)),
+            command=command,
             ports=dict(slot.ports.numbers),
             url=slot.url,
             data_dir=definition.data_dir,
@@ -238,6 +241,8 @@ def _spawn(
             log_inode=os.fstat(output).st_ino,
             restarts=slot.restarts,
             exports=slot.exports(),
+            used=values.used,
+            runs_below=runs_below(slot),
         )
         slot.pidfile.intend(record)
         locks = [lock.fileno() for lock in inherited]

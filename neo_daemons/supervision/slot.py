@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from neo_daemons.definitions import Definition, HttpProbe
@@ -28,9 +28,23 @@ class Slots:
         self._slots: dict[str, Slot] = {}
         self.port_book = PortBook()
         """The ports of all daemons."""
+        self._followers: dict[str, set[str]] = {}
 
     def __getitem__(self, name: str) -> Slot:
         return self._slots[name]
+
+    def get(self, name: str) -> Slot | None:
+        """Return the slot of that name, if there is one."""
+        return self._slots.get(name)
+
+    def follow(self, name: str, others: Iterable[str]) -> None:
+        """Note that the run of a daemon stands on these others."""
+        for other in others:
+            self._followers.setdefault(other, set()).add(name)
+
+    def followers(self, name: str) -> list[str]:
+        """Return the daemons of which a run stands on this one, or stood on it once."""
+        return sorted(self._followers.get(name, ()))
 
     def add(self, slot: Slot) -> None:
         """Make a slot known to the others, replacing one of the same name."""
@@ -133,6 +147,13 @@ class Slot:
         except OSError as error:
             self.note(EventName.RECORD_NOT_REMOVED, faults.describe(error))
 
+    def move_record(self) -> None:
+        """Rewrite the record after the state directory was recreated."""
+        try:
+            self.pidfile.move()
+        except OSError as error:
+            self.note(EventName.RECORD_NOT_WRITTEN, f"{error.strerror}; its mark still identifies it")
+
     async def end_leftovers(self) -> None:
         """Stop what an earlier supervisor left of a daemon that is no longer configured."""
         self.clear_record(gone=await self.tree.sweep(self.definition.stop.grace_s))
@@ -154,9 +175,9 @@ class Slot:
         scheme = "http" if any(isinstance(probe, HttpProbe) for probe in definition.ready) else "tcp"
         return f"{scheme}://{url_host(definition.host)}:{next(iter(self.ports.numbers.values()))}"
 
-    def values(self) -> Mapping[str, str]:
+    def values(self) -> Values:
         """Return all values that this daemon's strings can refer to, current at each lookup."""
-        return _Values(self)
+        return Values(self)
 
     def values_for_others(self) -> dict[str, str]:
         """Return the values that the strings of other daemons can refer to, as ``daemons.NAME.…``."""
@@ -173,10 +194,16 @@ class Slot:
     def _own_values(self) -> dict[str, str]:
         return own_values(self.definition, log_path=str(self.log.path), ports=self.ports.numbers)
 
-    def environment(self, launch_env: Mapping[str, str], mark: Mark) -> dict[str, str]:
+    def environment(
+        self, launch_env: Mapping[str, str], mark: Mark, values: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
         """Return the environment of the daemon's processes: the inherited one, its catalog entry, its definition,
-        and its mark."""
-        stated = expand_all({**launch_env, **self.definition.env}, self.values())
+        and its mark.
+
+        Args:
+            values: what its strings refer to; by default the current `values`.
+        """
+        stated = expand_all({**launch_env, **self.definition.env}, self.values() if values is None else values)
         return {**self.context.env, **stated, MARK_VARIABLE: str(mark)}
 
     def exports(self) -> dict[str, str]:
@@ -192,12 +219,14 @@ DATA_LOCK = ".neo-daemons.lock"
 adopted the daemon does not hold it until it restarts the daemon."""
 
 
-class _Values(Mapping[str, str]):
+class Values(Mapping[str, str]):
     """A daemon's own values, and those of all others, which are computed on demand: there may be many."""
 
     def __init__(self, slot: Slot) -> None:
         self._own = slot.values_of_its_own()
         self._slot = slot
+        self.used: dict[str, str] = {}
+        """The values of other daemons that were looked up."""
 
     def __getitem__(self, name: str) -> str:
         if name in self._own:
@@ -206,7 +235,9 @@ class _Values(Mapping[str, str]):
         if found is None or found[0] == self._slot.name:
             raise KeyError(name)
         other, key = found
-        return self._slot.slots[other].values_for_others()[key]
+        value = self._slot.slots[other].values_for_others()[key]
+        self.used[name] = value
+        return value
 
     def __iter__(self) -> Iterator[str]:
         yield from self._own
