@@ -122,6 +122,36 @@ def test_a_killed_server_costs_each_unanswered_request_one_error(served: Project
     asyncio.run(use())
 
 
+def test_what_the_server_asks_and_announces_reaches_the_agent_also_after_its_death(served: Project) -> None:
+    from mcp import types
+
+    async def use() -> None:
+        heard: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def reply(*_: Any) -> Any:
+            return types.ElicitResult(action="accept", content={"word": "plum"})
+
+        options: dict[str, Any] = {"elicitation_callback": reply, "message_handler": heard.put}
+        async with agent(served, "connect", "notes", **options) as client:
+            pid = await answer(client, "whoami")
+            for _ in range(2):
+                assert await answer(client, "question") == "plum"
+                for _ in range(
+                    50
+                ):  # the stream for it may not be open yet, and the SDK's server drops what it cannot send
+                    await answer(client, "announce")
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(heard.get(), 0.2)
+                        break
+                else:
+                    pytest.fail("never heard")
+                kill(served.daemon("notes").pid)
+                await asyncio.to_thread(served.back, "notes", pid)
+                pid = await answer(client, "whoami")
+
+    asyncio.run(use())
+
+
 def test_the_supervisor_may_be_killed_and_come_back(served: Project) -> None:
     async def use() -> None:
         async with agent(served, "connect", "notes") as client:

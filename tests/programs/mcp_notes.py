@@ -5,7 +5,9 @@ import os
 import sys
 
 import uvicorn
+from mcp.server.elicitation import AcceptedElicitation
 from mcp.server.mcpserver import Context, MCPServer
+from pydantic import BaseModel
 
 
 def whoami() -> int:
@@ -32,8 +34,26 @@ async def flood(count: int, context: Context) -> str:
     return "flooded"
 
 
+class Answer(BaseModel):
+    """What an agent is asked for."""
+
+    word: str
+
+
+async def question(context: Context) -> str:
+    """Ask the agent before the answer."""
+    answer = await context.elicit("Which word?", Answer)
+    return str(answer.data.word) if isinstance(answer, AcceptedElicitation) else answer.action
+
+
+async def announce(context: Context) -> str:
+    """Send a notification that belongs to no request."""
+    await context.session.send_tool_list_changed()
+    return "announced"
+
+
 server = MCPServer("notes")
-for tool in (whoami, echo, wait, flood):
+for tool in (whoami, echo, wait, flood, question, announce):
     server.add_tool(tool)
 app = server.streamable_http_app(stateless_http="stateless" in sys.argv)
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
