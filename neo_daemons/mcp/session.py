@@ -115,7 +115,8 @@ class Session:
         except CannotReach as error:
             await self._send(messages.error(request_id, messages.CONNECTION_CLOSED, str(error)))
         except (Broken, TooLong) as error:
-            await self._renew(seen)  # the next request asks where the server is now
+            # The next request asks where the server is now. Not every server answers an unknown session with 404.
+            await self._renew(seen)
             text = (
                 f"{self._keeper.name} ended the connection before it answered ({error}). It may have been restarted. "
                 "Whether the request was carried out is unknown; send it again if that is safe"
