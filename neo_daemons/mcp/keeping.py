@@ -15,6 +15,8 @@ READY_S = 600.0
 """How long to wait for readiness: the first start may have to fetch something."""
 ABSENT_S = 10.0
 """How long to wait for a supervisor that is not running, which may be on its way back."""
+NEED_S = 25.0
+"""How long one question waits for readiness."""
 POLL_S = 0.1
 SLOW_POLL_S = 1.0
 
@@ -44,7 +46,7 @@ class Keeper:
         holder = f"mcp connect {self.name}, pid {os.getpid()}"
         while True:
             pause_s = SLOW_POLL_S
-            with contextlib.suppress(ControlError, OSError), self._client.lease(holder) as lease:
+            with contextlib.suppress(ControlError, OSError), self._client.lease(holder, needs=(self.name,)) as lease:
                 lease.wait_until_lost()
                 pause_s = POLL_S
             time.sleep(pause_s)
@@ -59,7 +61,7 @@ class Keeper:
         absent_until = time.monotonic() + (ABSENT_S if self._seen else 0.0)
         while True:
             try:
-                daemon = self._status()
+                needed = self._client.need(self.name, wait_s=max(min(deadline - time.monotonic(), NEED_S), 0.0))
             except Unreachable as error:
                 if time.monotonic() >= absent_until:
                     raise CannotReach(str(error)) from None
@@ -68,14 +70,13 @@ class Keeper:
             else:
                 self._seen = True
                 absent_until = time.monotonic() + ABSENT_S
+                daemon = needed.daemon
                 if daemon.ready and daemon.url is not None:
                     return daemon
                 if daemon.ready:
                     raise CannotReach(f"{self.name} has no URL; set daemons.{self.name}.url, or give it a port")
-                if (daemon.settled and daemon.state != "running") or time.monotonic() >= deadline:
+                if needed.failure is not None or time.monotonic() >= deadline:
                     fix = f"; fix: {daemon.remedy}" if daemon.remedy else ""
-                    raise CannotReach(f"{self.name} is {daemon.state}: {daemon.detail or 'no detail'}{fix}")
+                    why = needed.failure or f"it is {daemon.state}: {daemon.detail or 'not ready in time'}"
+                    raise CannotReach(f"{self.name} is not available: {why}{fix}")
             time.sleep(POLL_S)
-
-    def _status(self) -> DaemonStatus:
-        return self._client.why(self.name).daemon

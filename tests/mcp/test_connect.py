@@ -230,6 +230,23 @@ def test_a_server_that_cannot_be_reached_is_one_clear_error(
         assert one.wait(30) == 0
 
 
+def test_the_server_is_started_for_its_first_agent_and_stopped_after_its_last(project: Project) -> None:
+    project.configure(notes=notes(start="on-demand", idle_stop_s=0.1))
+    project.serve()
+    assert project.daemon("notes").pid is None
+
+    async def use() -> None:
+        async with agent(project, "connect", "notes") as one:
+            pid = await answer(one, "whoami")
+            async with agent(project, "connect", "notes") as other:
+                assert await answer(other, "whoami") == pid
+            await asyncio.sleep(0.3)  # longer than it may be idle
+            assert await answer(one, "whoami") == pid
+
+    asyncio.run(use())
+    until(lambda: project.daemon("notes").pid is None, "the end of the idle server")
+
+
 def test_a_killed_agent_leaves_no_shim(served: Project) -> None:
     script = (
         "import subprocess as s, sys, time\n"
