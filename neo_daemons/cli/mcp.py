@@ -7,6 +7,7 @@ import asyncio
 import importlib.util
 
 from neo_daemons.definitions import is_name
+from neo_daemons.state_dir import StateDir
 
 from .codes import DONE, FAILED, USAGE
 from .streams import complain
@@ -20,7 +21,12 @@ def mcp(options: argparse.Namespace) -> int:
         case ["connect", name] if is_name(name) and not options.allow_control:
             from neo_daemons.mcp.connect import connect
 
-            return connect(name, options.config, options.state_dir)
+            from .use import Keeper
+
+            def hold(state: StateDir, daemon: str, holder: str) -> Keeper:
+                return Keeper(state, options.config, [daemon], holder)
+
+            return connect(name, options.config, options.state_dir, hold)
         case _:
             options.parser.error("expected `mcp [--allow-control]`, or `mcp connect NAME` with the name of a daemon")
             return USAGE

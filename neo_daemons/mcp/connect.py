@@ -16,7 +16,7 @@ import msgspec
 from neo_daemons.config.locate import find_state_dir
 
 from . import messages
-from .keeping import Keeper
+from .keeping import Hold, Keeper
 from .messages import Message, RequestId
 from .session import Session
 from .streams import Lines, Output
@@ -27,13 +27,14 @@ LAST_WORDS_S = 1.0
 """Time to write the last answers when the agent has closed its end."""
 
 
-def connect(name: str, file: Path | None, state_dir: Path | None) -> int:
+def connect(name: str, file: Path | None, state_dir: Path | None, hold: Hold) -> int:
     """Pass messages until the agent is gone, and return the exit code.
 
     Args:
         file, state_dir: as the options `--config` and `--state-dir`.
+        hold: see `Keeper`.
     """
-    keeper = Keeper(name, find_state_dir(state_dir, file=file))
+    keeper = Keeper(name, find_state_dir(state_dir, file=file), hold)
     asyncio.run(_Shim(keeper).run())
     return 0
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import threading
 import time
+from collections.abc import Callable
 
 from neo_daemons import threads
 from neo_daemons.control.client import REMADE_S, Client, ControlError, Unreachable
@@ -18,7 +19,8 @@ ABSENT_S = 10.0
 NEED_S = 25.0
 """How long one question waits for readiness."""
 POLL_S = 0.1
-SLOW_POLL_S = 1.0
+Hold = Callable[[StateDir, str, str], object]
+"""State directory, name of the daemon, and of the holder."""
 
 
 class CannotReach(Exception):
@@ -30,26 +32,27 @@ class Keeper:
 
     All methods may be called by any thread.
 
-    A supervisor that is not running is not started: `wait_ready` is where one would be brought up.
+    Args:
+        hold: takes a lease for a holder and keeps it from then on. It may start a supervisor.
     """
 
-    def __init__(self, name: str, state: StateDir) -> None:
+    def __init__(self, name: str, state: StateDir, hold: Hold) -> None:
         self.name = name
         self._client = Client(state, patience_s=REMADE_S)
-        self._seen = False
+        self._hold = hold
+        self._begun = threading.Event()
+        self._failure: str | None = None
 
     def begin(self) -> None:
         """Begin to hold the lease, in a thread that goes on as long as the process."""
-        threads.start(self._hold, "neo-daemons-lease")
+        threads.start(self._begin, "neo-daemons-lease")
 
-    def _hold(self) -> None:
-        holder = f"mcp connect {self.name}, pid {os.getpid()}"
-        while True:
-            pause_s = SLOW_POLL_S
-            with contextlib.suppress(ControlError, OSError), self._client.lease(holder, needs=(self.name,)) as lease:
-                lease.wait_until_lost()
-                pause_s = POLL_S
-            time.sleep(pause_s)
+    def _begin(self) -> None:
+        try:
+            self._hold(self._client.state_dir, self.name, f"mcp connect {self.name}, pid {os.getpid()}")
+        except Exception as error:  # whatever it is, whoever waits for the lease must hear of it
+            self._failure = str(error) or repr(error)
+        self._begun.set()
 
     def wait_ready(self, wait_s: float = READY_S) -> DaemonStatus:
         """Wait until the daemon is ready and return its status.
@@ -57,8 +60,14 @@ class Keeper:
         Raises:
             CannotReach: it will not be ready without help, or is not within `wait_s` seconds.
         """
+        self._begun.wait()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            self._begun.clear()
+            self.begin()  # for the next request
+            raise CannotReach(failure)
         deadline = time.monotonic() + wait_s
-        absent_until = time.monotonic() + (ABSENT_S if self._seen else 0.0)
+        absent_until = time.monotonic() + ABSENT_S
         while True:
             try:
                 needed = self._client.need(self.name, wait_s=max(min(deadline - time.monotonic(), NEED_S), 0.0))
@@ -68,7 +77,6 @@ class Keeper:
             except ControlError as error:
                 raise CannotReach(str(error)) from None
             else:
-                self._seen = True
                 absent_until = time.monotonic() + ABSENT_S
                 daemon = needed.daemon
                 if daemon.ready and daemon.url is not None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from neo_daemons.supervision.presence import Presence, presence
 from tests.harness import Project, is_alive, kill, until
 
 from .agents import BEFORE, CURRENT, agent, answer, notes
@@ -211,17 +212,13 @@ def test_ids_are_kept_and_bad_lines_are_answered(served: Project) -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        (None, "start one: neo-daemons up"),
         ({"command": ["sleep", "60"]}, "has no URL"),
         ({**notes(), "command": ["no-such-program-here"]}, "no-such-program-here"),
     ],
 )
-def test_a_server_that_cannot_be_reached_is_one_clear_error(
-    project: Project, table: dict[str, Any] | None, said: str
-) -> None:
-    if table is not None:
-        project.configure(notes=table)
-        project.serve()
+def test_a_server_that_cannot_be_reached_is_one_clear_error(project: Project, table: dict[str, Any], said: str) -> None:
+    project.configure(notes=table)
+    project.serve()
     with shim(project) as one:
         error = begin(one)["error"]["message"]
         assert said in error
@@ -245,6 +242,17 @@ def test_the_server_is_started_for_its_first_agent_and_stopped_after_its_last(pr
 
     asyncio.run(use())
     until(lambda: project.daemon("notes").pid is None, "the end of the idle server")
+
+
+def test_without_a_supervisor_there_is_one_as_long_as_there_are_agents(project: Project) -> None:
+    project.configure(notes=notes(start="on-demand"))
+
+    async def use() -> None:
+        async with agent(project, "connect", "notes") as client:
+            assert await answer(client, "whoami") == project.daemon("notes").pid
+
+    asyncio.run(use())
+    until(lambda: not project.left() and presence(project.state) is not Presence.RUNNING, "the end of everything")
 
 
 def test_a_killed_agent_leaves_no_shim(served: Project) -> None:
