@@ -2,12 +2,15 @@
 
 It finds chroma through the project in which it is started, again for each call: chroma may start, stop and move to
 another port while the server runs.
+
+``python server.py PORT`` serves many agents over HTTP, ``python server.py`` a single one over stdio.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -79,4 +82,7 @@ def _with_notes_at(url: str, use: Callable[[Any], Any]) -> Any:
 
 
 if __name__ == "__main__":
-    server.run()
+    if len(sys.argv) == 2:
+        server.run("streamable-http", port=int(sys.argv[1]))
+    else:
+        server.run()

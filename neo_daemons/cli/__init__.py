@@ -107,6 +107,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
             from .sessions import sessions
 
             return sessions
+        case "mcp":
+            from .mcp import mcp
+
+            return mcp
         case "health":
             from .health import health
 

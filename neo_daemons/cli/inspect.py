@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from neo_daemons.catalog import resolve
+from neo_daemons.catalog.diagnosis import diagnose
 from neo_daemons.config.configuration import load
 from neo_daemons.config.locate import find_state_dir
-from neo_daemons.environment import inherited
 from neo_daemons.supervision import survey
 from neo_daemons.supervision.platform import current_platform
 from neo_daemons.supervision.reaping import reap as end_orphans
@@ -24,15 +23,7 @@ def doctor(options: argparse.Namespace) -> int:
 
         return _print(written_out(options.config, options.state_dir))
     configuration = load(options.config, state_dir=options.state_dir)
-    project = configuration.project
-    findings = survey.survey(
-        configuration.definitions,
-        state_dir=configuration.state,
-        platform=current_platform(),
-        resolve=lambda definition: resolve(definition, project),
-        values=project.references(configuration.state.path),
-        env=inherited(project.environ),
-    )
+    findings = diagnose(configuration)
     print(f"configuration: {configuration.source or 'none (using the built-in daemons with their defaults)'}")
     return _print(findings)
 

@@ -238,6 +238,21 @@ def _sessions(command: _Parser) -> None:
     what.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _mcp(command: _Parser) -> None:
+    command.add_argument(
+        "--allow-control",
+        action="store_true",
+        help="also offer tools that start, stop, restart, hold, release and reload (default: only tools that read)",
+    )
+    command.add_argument(
+        "connect",
+        nargs="*",
+        metavar="connect NAME",
+        help="pass messages between standard input and output and the daemon NAME, an MCP server over HTTP, and keep "
+        "it running meanwhile",
+    )
+
+
 def _wait(command: _Parser, default: float, text: str) -> None:
     command.add_argument("--wait", type=_seconds, default=default, metavar="SECONDS", help=text)
 
@@ -257,6 +272,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "events": ("show the latest events", _events),
     "why": ("explain why a daemon is in its current state", _why),
     "env": ("print the environment variables by which programs find the daemons", _env),
+    "mcp": ("serve MCP to an agent over standard input and output: this project's daemons, or one of them", _mcp),
     "exec": ("run a command while the daemons that it uses are running, with their variables", _exec),
     "reload": ("reload the configuration and restart only the daemons that changed", _reload),
     "snapshot": ("write the data of a daemon into one file; the daemon is stopped while it is copied", _snapshot),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import shutil
@@ -109,7 +110,8 @@ def test_one_session_sees_chroma_and_its_orchestrator_come_and_go(project: Proje
     project.kill_supervisor()
     assert session.health("healthy", back.pid)["managed"] is False
     assert len(session.call("recall")) == 2
-    kill(back.pid)
+    for pid in project.left():  # chroma, and the server that shares its notes over HTTP
+        kill(pid)
     seen = session.health("unhealthy", None)
     assert (seen["ready"], seen["managed"]) == (False, False)
     assert project.left() == []
@@ -125,6 +127,25 @@ def test_one_session_sees_chroma_and_its_orchestrator_come_and_go(project: Proje
         seen = session.health("healthy", moved.pid)
         assert (seen["managed"], seen["url"]) == (True, moved.url)
         assert session.call("recall") == ["before the kill", "after the kill"]
+
+
+def test_agents_share_the_supervised_server(project: Project) -> None:
+    from mcp import Client, StdioServerParameters
+
+    shutil.copytree(EXAMPLE, project.root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    project.serve()
+    project.reaches("chroma", "ready")
+    project.reaches("notes", "ready")
+    arguments = ["-m", "neo_daemons", "mcp", "connect", "notes"]
+    shim = StdioServerParameters(command=sys.executable, args=arguments, cwd=project.root, env=project.env)
+
+    async def use() -> None:
+        async with Client(shim) as one, Client(shim) as other:
+            await one.call_tool("remember", {"text": "shared"})
+            recalled = await other.call_tool("recall", {})
+            assert recalled.structured_content == {"result": ["shared"]}
+
+    asyncio.run(use())
 
 
 def kill(pid: int | None) -> None:
