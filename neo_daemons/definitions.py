@@ -140,6 +140,10 @@ class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     keep: Annotated[int, Meta(ge=0, le=100)] = 2
 
 
+StartRule = Literal["always", "on-demand"]
+"""Whether a daemon is started with its supervisor, or when somebody needs it."""
+
+
 class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A daemon, completely described. Strings of `command`, `env`, `cwd`, probes and `url` may hold references
     (see `neo_daemons.references`) that are resolved when the ports are known."""
@@ -173,6 +177,9 @@ class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_runtime_s: Seconds | None = None
     max_rss_bytes: Bytes | None = None
     enabled: bool = True
+    start: StartRule = "always"
+    idle_stop_s: SecondsOrZero | None = None
+    """How long a daemon on demand keeps running while nobody needs it; None: as long as its supervisor."""
     watch: tuple[str, ...] = ()
     """Patterns of files, relative to the project. When one of them changes, the process runs old code."""
 

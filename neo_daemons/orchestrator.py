@@ -14,10 +14,12 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+
+import msgspec
 
 from . import threads
 from .catalog import resolve
@@ -26,8 +28,9 @@ from .config.errors import ConfigError
 from .config.project import Configuration
 from .definitions import CannotRun, Definition, Launch
 from .environment import inherited
+from .life import Life
 from .state_dir import StateDirError, StateDirLost
-from .status import Change, EventName, Status
+from .status import Change, EventName, Needed, Status
 from .supervision import faults
 from .supervision.machine import Refused
 from .supervision.platform import MARK_VARIABLE
@@ -36,7 +39,7 @@ from .supervision.supervisor import PARALLEL, Supervisor
 
 if TYPE_CHECKING:
     from .control.address import Loopback
-    from .control.protocols import OnDemandSession
+    from .control.protocols import DefinedSession
     from .source_watch import SourceWatch
 
 SETTLED_S = 10.0
@@ -51,11 +54,11 @@ class AgentOrchestrator:
     Args:
         configuration: what to run, and where.
         config_file: the file that `reload` reads; None: `reload` searches for it again.
-        on_demand: see `Supervisor`.
+        on_demand: start every daemon on demand, whatever its definition says.
         listen: also serve the control API at this TCP address, for clients that have the token.
     """
 
-    session: OnDemandSession | None = None
+    session: DefinedSession | None = None
     """The session that this supervisor belongs to, if any; see `neo_daemons.ephemeral`."""
     registers = True
     """Whether `run` enters it in the user's registry, so that test processes keep away from its daemons."""
@@ -69,6 +72,9 @@ class AgentOrchestrator:
         listen: Loopback | None = None,
     ) -> None:
         self.configuration = configuration
+        self._on_demand = on_demand
+        self.life: Life | None = None
+        """How long it runs, if that depends on leases. May be set before `start`."""
         self._listen = listen
         self._config_file = config_file
         self._stop_asked = asyncio.Event()
@@ -82,19 +88,24 @@ class AgentOrchestrator:
         self._sources: SourceWatch | None = None
         self._registrar: Registrar | None = None
         self._stopping = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
         project = configuration.project
         # A supervisor that is itself a daemon of another one does not pass its own mark on to its daemons.
         env = {name: value for name, value in project.environ.items() if name != MARK_VARIABLE}
         self.supervisor = Supervisor(
-            configuration.definitions,
+            self._wanted(configuration.definitions),
             state_dir=configuration.state,
             resolve=self._resolve,
             values=project.references(configuration.state.path),
             env=inherited(env),
             parallel=configuration.parallel or PARALLEL,
             config=str(configuration.source) if configuration.source else None,
-            on_demand=on_demand,
         )
+
+    def _wanted(self, definitions: Iterable[Definition]) -> list[Definition]:
+        if not self._on_demand:
+            return list(definitions)
+        return [msgspec.structs.replace(one, start="on-demand", idle_stop_s=None) for one in definitions]
 
     def _resolve(self, definition: Definition) -> Launch | CannotRun:
         return resolve(definition, self.configuration.project)
@@ -215,18 +226,41 @@ class AgentOrchestrator:
                 await self._registrar.end()
             self.supervisor.release()
 
+    def lease_taken(self, lease: int, *, owner: bool) -> None:
+        """Note that a client holds this lease from now on.
+
+        Args:
+            owner: it takes the place of the process that started the supervisor.
+
+        Raises:
+            Refused: too late, the supervisor is stopping.
+        """
+        if self._stop_asked.is_set():
+            raise Refused("the supervisor is stopping")
+        if self.life is not None:
+            self.life.taken(lease, owner=owner)
+
+    def lease_dropped(self, lease: int) -> None:
+        """Note that the client has given up this lease."""
+        if self.life is not None:
+            self.life.dropped(lease)
+
+    async def need(self, name: str, wait_s: float) -> Needed:
+        """Start a daemon unless it is running, and wait up to `wait_s` seconds for the outcome; see `Needs.need`."""
+        return await self.supervisor.needs.need(name, wait_s)
+
     def status(self) -> Status:
         """Return the current status of the supervisor and its daemons."""
         return self.supervisor.status()
 
     async def wait_ready(self, timeout_s: float, names: tuple[str, ...] = ()) -> bool:
-        """Wait until the named daemons, or all enabled ones, are ready; return False after `timeout_s`."""
+        """Wait until the named daemons, or all that are started with the supervisor, are ready; return False after
+        `timeout_s`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         for daemon in [self.supervisor.daemon(name) for name in names] or list(self.supervisor.daemons.values()):
-            if (names or daemon.definition.enabled) and not await daemon.wait_for(
-                lambda d: d.ready, max(deadline - loop.time(), 0)
-            ):
+            started = daemon.definition.enabled and daemon.definition.start == "always"
+            if (names or started) and not await daemon.wait_for(lambda d: d.ready, max(deadline - loop.time(), 0)):
                 return False
         return True
 
@@ -247,8 +281,10 @@ class AgentOrchestrator:
             environ=current.project.environ,
         )
         if dry_run:
-            return await self.supervisor.plan(new.definitions)
-        changes = await self.supervisor.reload(new.definitions, config=str(new.source) if new.source else None)
+            return await self.supervisor.plan(self._wanted(new.definitions))
+        changes = await self.supervisor.reload(
+            self._wanted(new.definitions), config=str(new.source) if new.source else None
+        )
         self.configuration = new
         if self._runs:
             gc.unfreeze()
@@ -279,7 +315,7 @@ class AgentOrchestrator:
         if not self._runs:
             # Embedded in a program that keeps running: nothing awaits the event.
             stopping = asyncio.get_running_loop().create_task(self.stop(detach=detach))
-            self._stop_task = faults.reported(stopping, "stopping")
+            self._tasks.append(faults.reported(stopping, "stopping"))
 
     async def run(self, *, detach_on_exit: bool = False, started: Callable[[], None] = lambda: None) -> None:
         """Start, call `started`, and run until SIGTERM, SIGINT or a request to shut down; then stop. SIGHUP reloads; a
@@ -315,7 +351,7 @@ class AgentOrchestrator:
             self.ask_to_stop(detach=detach_on_exit)
             return
         reloading = asyncio.get_running_loop().create_task(self._reload_by_signal())
-        self._reload_task = faults.reported(reloading, "reloading after SIGHUP")
+        self._tasks.append(faults.reported(reloading, "reloading after SIGHUP"))
 
     async def _reload_by_signal(self) -> None:
         try:

@@ -25,13 +25,24 @@ class Exit(Struct, frozen=True, kw_only=True):
     """For people: ``killed by SIGKILL``, with what caused it."""
 
 
+class Holder(Struct, frozen=True, kw_only=True, gc=False):
+    """Somebody who needs a daemon."""
+
+    name: str
+    """A program, as it calls itself, or ``daemon NAME``."""
+    pid: int | None
+    """The process that holds the lease; None if it came over TCP, and where the system does not tell."""
+    since: Moment
+    """Seconds since the epoch."""
+
+
 class DaemonStatus(Struct, frozen=True, kw_only=True, gc=False):
     """The status of one daemon at the time of the request. It contains no cycle, so the garbage collector need not know
     it: a thousand of them for each request would wake it."""
 
     name: str
     state: str
-    """stopped, starting, running, ready, degraded, backoff, parked, held, stopping, unavailable or external."""
+    """idle, stopped, starting, running, ready, degraded, backoff, parked, held, stopping, unavailable or external."""
     ready: bool
     pid: int | None
     url: str | None
@@ -73,6 +84,19 @@ class DaemonStatus(Struct, frozen=True, kw_only=True, gc=False):
     """Seconds from the latest spawn until it was ready."""
     missing: bool = False
     """Whether it does not run because a program is not installed: its own, or that of a daemon that it waits for."""
+    holders: tuple[Holder, ...] = ()
+    """Who needs it now, the longest first."""
+    idle_stop_at: Moment | None = None
+    """When it will be stopped unless somebody needs it before; seconds since the epoch."""
+
+
+class Needed(Struct, frozen=True, kw_only=True):
+    """The answer to a need: the daemon, ready or still on its way, or why it is not available."""
+
+    daemon: DaemonStatus
+    failure: str | None = None
+    log_tail: tuple[str, ...] = ()
+    """The last lines of the run that failed."""
 
 
 class SupervisorStatus(Struct, frozen=True, kw_only=True):
@@ -87,6 +111,8 @@ class SupervisorStatus(Struct, frozen=True, kw_only=True):
     url: str | None = None
     """URL of the control API over TCP; None if it is not served over TCP."""
     stopping: bool = False
+    ends_unused: bool = False
+    """Whether it stops when no client holds a lease any more."""
     warning: str | None = None
     """A problem of the supervisor itself that it survives, e.g. a journal that cannot be written."""
 
@@ -187,6 +213,7 @@ class Cause(StrEnum):
     RECYCLED = "recycled"  # too old, too large, or its files have changed: not a failure
     OPERATOR = "operator"  # an order by an operator
     SUPERVISOR = "supervisor"  # the supervisor is stopping or reloading
+    IDLE = "idle"  # nobody needed it any more
     FAULT = "fault"  # requested by a test: not a failure
     REPAIR = "repair"  # a test ended its fault
     ADOPTED = "adopted"  # an earlier supervisor started the process

@@ -152,7 +152,7 @@ def _warmth(session: OwnSession) -> str | None:
 def _line(daemon: DaemonStatus, starts: int, *, ours: bool) -> str:
     parts = [daemon.name, redacted(daemon.url or "no port")]
     parts.append(f"pid {daemon.pid}" if daemon.pid is not None else daemon.state)
-    if not daemon.ready and daemon.state not in ("stopped", "external"):
+    if not daemon.ready and daemon.state not in ("idle", "stopped", "external"):
         parts.append(f"{daemon.state}: {daemon.detail}")
     if daemon.state == "external":
         parts.append("observed only")

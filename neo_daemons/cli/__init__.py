@@ -99,6 +99,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
             from .env import env
 
             return env
+        case "exec":
+            from .execute import execute
+
+            return execute
         case "sessions":
             from .sessions import sessions
 

@@ -20,7 +20,7 @@ from .codes import DONE, FAILED
 from .streams import complain
 
 WATCH_S = 1.0
-DOWN = ("stopped", "stopping")
+DOWN = ("idle", "stopped", "stopping")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -34,7 +34,7 @@ def env(options: argparse.Namespace) -> int:
     for daemon in chosen:
         if daemon.name in options.names and not daemon.env:
             return complain(f"{daemon.name} exports no variables; add exports to its definition", FAILED)
-    found = _merged(chosen)
+    found = merged(chosen)
     if isinstance(found, str):
         return complain(found, FAILED)
     if options.format != "json":
@@ -45,7 +45,7 @@ def env(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _merged(daemons: Iterable[DaemonStatus]) -> dict[str, str] | str:
+def merged(daemons: Iterable[DaemonStatus]) -> dict[str, str] | str:
     """Return the variables of all, or why they contradict each other."""
     found: dict[str, str] = {}
     owners: dict[str, str] = {}

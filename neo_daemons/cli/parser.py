@@ -109,6 +109,11 @@ def _serve(command: _Parser) -> None:
         action="store_true",
         help="on exit, leave the daemons running for the next supervisor to adopt",
     )
+    command.add_argument(
+        "--until-unused",
+        action="store_true",
+        help="start daemons only when a program needs them, and exit when no program does any more",
+    )
 
 
 def _up(command: _Parser) -> None:
@@ -208,6 +213,24 @@ def _env(command: _Parser) -> None:
     )
 
 
+def _exec(command: _Parser) -> None:
+    command.add_argument(
+        "--with",
+        action="append",
+        default=[],
+        dest="names",
+        metavar="NAME",
+        help="a daemon that the command uses (repeatable; default: all that are enabled)",
+    )
+    command.add_argument(
+        "--isolated",
+        action="store_true",
+        help="start daemons for this command alone, with data and ports of their own, and delete the data afterwards",
+    )
+    _wait(command, WAIT_S, "maximum time to wait for readiness (default: 600)")
+    command.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
+
+
 def _sessions(command: _Parser) -> None:
     command.add_argument("names", nargs="*", metavar="NAME", help="name of a session (default: all)")
     what = command.add_mutually_exclusive_group()
@@ -234,6 +257,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "events": ("show the latest events", _events),
     "why": ("explain why a daemon is in its current state", _why),
     "env": ("print the environment variables by which programs find the daemons", _env),
+    "exec": ("run a command while the daemons that it uses are running, with their variables", _exec),
     "reload": ("reload the configuration and restart only the daemons that changed", _reload),
     "snapshot": ("write the data of a daemon into one file; the daemon is stopped while it is copied", _snapshot),
     "restore": ("replace the data of a daemon by that of a snapshot; the old data is set aside", _restore),

@@ -25,6 +25,7 @@ STYLES = {
     "parked": "bold red",
     "unavailable": "bold red",
     "held": "magenta",
+    "idle": "dim",
     "stopped": "dim",
 }
 WIDE_ENOUGH = 120

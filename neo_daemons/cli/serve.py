@@ -11,6 +11,7 @@ import sys
 import threading
 
 from neo_daemons.config.configuration import Configuration
+from neo_daemons.life import Life
 from neo_daemons.orchestrator import AgentOrchestrator
 from neo_daemons.status import Cause
 from neo_daemons.supervision import faults
@@ -49,7 +50,12 @@ def serve(options: argparse.Namespace) -> int:
 
 
 async def _serve(configuration: Configuration, options: argparse.Namespace) -> int:
-    orchestrator = AgentOrchestrator(configuration, config_file=options.config, listen=options.listen)
+    orchestrator = AgentOrchestrator(
+        configuration, config_file=options.config, listen=options.listen, on_demand=options.until_unused
+    )
+    if options.until_unused:
+        orchestrator.supervisor.ends_unused = True
+        orchestrator.life = Life(owner_lives=False, keep_s=0.0, end=orchestrator.ask_to_stop)
     tasks: list[asyncio.Task[None]] = []
     missing: list[str] = []
 
@@ -57,6 +63,9 @@ async def _serve(configuration: Configuration, options: argparse.Namespace) -> i
         for after_s in (0.0, FROZEN_S):
             asyncio.get_running_loop().call_later(after_s, gc.freeze)
         tasks.append(faults.reported(asyncio.create_task(_show(orchestrator)), "showing the daemons"))
+        for daemon in map(orchestrator.supervisor.daemon, options.require):
+            if daemon.definition.enabled and daemon.definition.start == "on-demand":
+                orchestrator.supervisor.demand.start(daemon)
         requiring = [asyncio.create_task(_require(orchestrator, name, missing)) for name in options.require]
         tasks.extend(faults.reported(task, "watching the daemons of --require") for task in requiring)
 

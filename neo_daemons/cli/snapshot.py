@@ -29,7 +29,7 @@ DIRECTORY = "snapshots"
 """In the state directory."""
 STOP_S = 60.0
 """How long to wait at least for the daemon to stop: nothing can be done before."""
-DOWN = ("stopped", "parked", "unavailable", "held")
+DOWN = ("idle", "stopped", "parked", "unavailable", "held")
 """States without a process."""
 
 

@@ -7,6 +7,7 @@ error would be reported as several.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ from .reader import Reader
 from .reference_checker import ReferenceChecker
 from .schema import Settings
 from .schema_types import fits
+
+IDLE_STOP_S = 300.0
+"""How long a daemon on demand keeps running while nobody needs it, unless its table says otherwise. Long enough that
+one command after the other finds it running."""
 
 
 def build(
@@ -177,7 +182,7 @@ def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: Reader) -> None:
     """Check that no required key is missing and no two keys contradict each other."""
-    for other in ("command", "port", "ports", "watch"):
+    for other in ("command", "port", "ports", "watch", "start"):
         if settings.external and own.get(other):
             reader.fault_of(
                 name, other, own[other], "not allowed for an external daemon", "remove it, or remove external"
@@ -187,6 +192,9 @@ def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: R
         hint = f", or did you mean [{reader.prefix}daemons.{near}]?" if near else ""
         remedy = f'add one, e.g. command = ["python", "-m", "http.server"]{hint}'
         reader.fault_of(name, "command", UNSET, "missing", remedy)
+    if settings.idle_stop_s is not None and settings.start != "on-demand":
+        remedy = 'add start = "on-demand", or remove it'
+        reader.fault_of(name, "idle_stop_s", settings.idle_stop_s, "only daemons on demand stop when idle", remedy)
     if settings.port is not None and settings.ports:
         reader.fault_of(name, "port", settings.port, "port and ports are mutually exclusive", "keep one of the two")
 
@@ -229,8 +237,15 @@ def _definition(
         max_runtime_s=settings.max_runtime_s,
         max_rss_bytes=settings.max_rss_bytes,
         enabled=settings.enabled,
+        start=settings.start,
+        idle_stop_s=_idle_stop_s(settings),
         watch=settings.watch,
     )
+
+
+def _idle_stop_s(settings: Settings) -> float | None:
+    stated_s = settings.idle_stop_s if settings.idle_stop_s is not None else IDLE_STOP_S
+    return stated_s if settings.start == "on-demand" and not math.isinf(stated_s) else None
 
 
 def _ports(settings: Settings, preferred: int | None) -> dict[str, Port]:

@@ -6,7 +6,19 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from neo_daemons.definitions import AnyProbe, Bytes, Count, Log, PortNumber, Restart, Seconds, Stop, Text
+from neo_daemons.definitions import (
+    AnyProbe,
+    Bytes,
+    Count,
+    Log,
+    PortNumber,
+    Restart,
+    Seconds,
+    SecondsOrZero,
+    StartRule,
+    Stop,
+    Text,
+)
 
 PortSetting = PortNumber | Literal["auto"]
 PortName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\Z", description="use letters, digits, - and _")]
@@ -38,6 +50,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_runtime_s: Seconds | None = None
     max_rss_bytes: Bytes | None = None
     enabled: bool = True
+    start: StartRule = "always"
+    idle_stop_s: SecondsOrZero | None = None
     watch: tuple[Text, ...] = ()
 
 

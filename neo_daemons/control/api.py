@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from neo_daemons.definitions import Definition
-from neo_daemons.status import DaemonStatus
 
 VERSION = "v1"
 OrderName = Literal["start", "stop", "restart", "hold", "release"]
@@ -42,11 +41,12 @@ class Shutdown(Struct, frozen=True, forbid_unknown_fields=True):
 
 class LeaseRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Body of ``POST /v1/leases``. The lease lasts as long as the connection. Meanwhile the daemon `inhibit` (``*``:
-    every daemon) is not recycled for its age or size. A session's supervisor runs as long as it has leases; that of the
-    `owner` takes the place of the process that started it."""
+    every daemon) is not recycled for its age or size, and the daemons `needs` are started and kept. A session's
+    supervisor runs as long as it has leases; that of the `owner` takes the place of the process that started it."""
 
     holder: Annotated[str, Meta(max_length=200)]
     inhibit: str | None = None
+    needs: tuple[str, ...] = ()
     owner: bool = False
 
 
@@ -57,18 +57,9 @@ class LeaseGranted(Struct, frozen=True):
 
 
 class Need(Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of ``POST /v1/daemons/NAME/need``, to a session's supervisor."""
+    """Body of ``POST /v1/daemons/NAME/need``."""
 
     wait_s: WaitSeconds = 0.0
-
-
-class Needed(Struct, frozen=True, kw_only=True):
-    """Answer to `Need`: the daemon, ready or still on its way, or why it is not available."""
-
-    daemon: DaemonStatus
-    failure: str | None = None
-    log_tail: tuple[str, ...] = ()
-    """The last lines of the run that failed."""
 
 
 class Signal(Struct, frozen=True, forbid_unknown_fields=True):

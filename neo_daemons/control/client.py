@@ -21,7 +21,7 @@ from neo_daemons import records
 from neo_daemons.definitions import Definition
 from neo_daemons.records import DamagedRecord, Directory, SupervisorRecord
 from neo_daemons.state_dir import StateDir
-from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Status
+from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Needed, Status
 from neo_daemons.supervision.presence import FoundSupervisor, Presence, find_supervisor, presence
 from neo_daemons.unpatched import Unpatched
 
@@ -113,9 +113,11 @@ class Client:
                 yield decoder.decode(piece)
 
     @contextlib.contextmanager
-    def lease(self, holder: str, *, inhibit: str | None = None, owner: bool = False) -> Iterator[Lease]:
+    def lease(
+        self, holder: str, *, needs: Iterable[str] = (), inhibit: str | None = None, owner: bool = False
+    ) -> Iterator[Lease]:
         """Hold a lease within a ``with`` statement. See `api.LeaseRequest`."""
-        body = api.LeaseRequest(holder, inhibit, owner)
+        body = api.LeaseRequest(holder, inhibit, tuple(needs), owner)
         with contextlib.closing(self._connect(ANSWER_S)) as connection:
             with self._translating():
                 answer = self._request(connection, "POST", "/leases", {}, body)
@@ -123,10 +125,10 @@ class Client:
                 connection.settimeout(None)
             yield Lease(granted.lease, connection)  # an error in the caller's block is the caller's own
 
-    def need(self, name: str, *, wait_s: float = 0.0) -> api.Needed:
-        """Have a session's supervisor start a daemon unless it is running, and wait up to `wait_s` seconds until it is
-        ready or not available."""
-        return self._call("POST", f"/daemons/{name}/need", api.Needed, api.Need(wait_s), wait_s)
+    def need(self, name: str, *, wait_s: float = 0.0) -> Needed:
+        """Start a daemon unless it is running, and wait up to `wait_s` seconds until it is ready or not available. A
+        lease keeps it."""
+        return self._call("POST", f"/daemons/{name}/need", Needed, api.Need(wait_s), wait_s)
 
     def signal(self, name: str, signal: Literal["SIGKILL", "SIGSTOP", "SIGCONT"]) -> DaemonStatus:
         """Have a session's supervisor send a signal to a daemon, to simulate a fault."""

@@ -20,7 +20,7 @@ from .bodies import body, window
 from .connections import until_closing, while_connected
 from .leases import Leases
 from .outcome import wait_for_outcome
-from .protocols import Controlled, OnDemandSession
+from .protocols import Controlled, DefinedSession
 from .web import LINES, TEXT, Request, Response, json_response
 
 
@@ -103,13 +103,17 @@ class Handlers:
             self._supervisor.order(name, order)
         except Refused as error:
             raise Refused(f"cannot {order} {name}: {error}") from None
-        if self._controlled.session is not None:
-            self._controlled.session.ordered(name)
+        self._supervisor.needs.forget(name)
         if wait_s:
             await while_connected(request, wait_for_outcome(self._supervisor, name, wait_s))
         daemon = self._supervisor.daemon(name)  # a reload may have replaced or removed it meanwhile
         await self._supervisor.measurements.bring_up_to_date(daemon)
         return json_response(self._supervisor.status_of(daemon))
+
+    async def need(self, request: Request) -> Response:
+        wait_s = (await body(request, api.Need)).wait_s
+        answer = self._controlled.need(request.names["name"], wait_s)
+        return json_response(await while_connected(request, answer))
 
     async def reload(self, request: Request) -> Response:
         dry_run = (await body(request, api.Reload)).dry_run
@@ -124,11 +128,13 @@ class Handlers:
         wanted = await body(request, api.LeaseRequest)
         if wanted.inhibit not in (None, "*"):
             self._supervisor.daemon(str(wanted.inhibit))
+        for name in wanted.needs:
+            self._supervisor.daemon(name)
         return self._leases.grant(request, wanted)
 
     # Of sessions only
 
-    def _session(self) -> OnDemandSession:
+    def _session(self) -> DefinedSession:
         if self._controlled.session is None:
             raise Refused("only available in a pytest session")
         return self._controlled.session
@@ -150,11 +156,6 @@ class Handlers:
     async def remove(self, request: Request) -> Response:
         await self._session().remove(request.names["name"])
         return json_response({})
-
-    async def need(self, request: Request) -> Response:
-        wait_s = (await body(request, api.Need)).wait_s
-        answer = self._session().need(request.names["name"], wait_s)
-        return json_response(await while_connected(request, answer))
 
     async def signal(self, request: Request) -> Response:
         wanted = (await body(request, api.Signal)).signal

@@ -201,6 +201,7 @@ class Connection(asyncio.Protocol):
         self._end_patience()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
         self._request = Request(event.method.decode(), event.target.decode(), headers, self._wanted)
+        self._request.pid = peer.pid(self._transport.get_extra_info("socket"))
         self._answering = self._loop.create_task(self._answer(self._request))
 
     def _wanted(self) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import itertools
+import time
 from collections.abc import AsyncGenerator
 
 import msgspec
+
+from neo_daemons.status import Holder
 
 from . import api
 from .protocols import Controlled
@@ -24,19 +27,19 @@ class Leases:
         """Grant a lease and return the response, which lasts as long as the lease.
 
         Raises:
-            Refused: the session is ending.
+            Refused: the supervisor is stopping.
         """
         number = next(self._numbers)
-        if self._controlled.session is not None:
-            self._controlled.session.lease_taken(number, owner=wanted.owner)
+        self._controlled.lease_taken(number, owner=wanted.owner)
+        demand = self._controlled.supervisor.demand
         if wanted.inhibit is not None:
-            self._controlled.supervisor.inhibitors[number] = None if wanted.inhibit == "*" else wanted.inhibit
+            demand.inhibit(number, None if wanted.inhibit == "*" else wanted.inhibit)
+        demand.take(number, Holder(name=wanted.holder, pid=request.pid, since=time.time()), wanted.needs)
         return Response(body=_held(request, number), media_type=LINES, done=functools.partial(self._drop, number))
 
     def _drop(self, number: int) -> None:
-        self._controlled.supervisor.inhibitors.pop(number, None)
-        if self._controlled.session is not None:
-            self._controlled.session.lease_dropped(number)
+        self._controlled.supervisor.demand.give_up(number)
+        self._controlled.lease_dropped(number)
 
 
 async def _held(request: Request, number: int) -> AsyncGenerator[bytes, None]:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from neo_daemons.definitions import Definition
-from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Status
+from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Needed, Status
 from neo_daemons.version import VERSION
 
 from . import api
@@ -111,8 +111,8 @@ OPERATIONS = (
         handler="need",
         method="POST",
         path="/daemons/{name}/need",
-        summary=f"Start a daemon unless it is running, and wait for the outcome. {SESSION}",
-        answer=api.Needed,
+        summary="Start a daemon unless it is running, and wait for the outcome.",
+        answer=Needed,
         body=api.Need,
     ),
     Operation(

@@ -25,8 +25,20 @@ def may_be_trusted(connection: socket.socket) -> bool:
     return Unpatched.geteuid() == 0 or may_enter(connection)
 
 
+def pid(connection: socket.socket) -> int | None:
+    """Return the process that opened a local connection; None if the system does not tell."""
+    credentials = _credentials(connection)
+    return credentials[0] or None if credentials is not None else None
+
+
 def _uid(connection: socket.socket) -> int | None:
-    if sys.platform != "linux":
+    credentials = _credentials(connection)
+    return credentials[1] if credentials is not None else None
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int] | None:
+    """Return the process and the user at the other end."""
+    if sys.platform != "linux" or connection.family != socket.AF_UNIX:
         return None
-    _, uid, _ = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
-    return int(uid)
+    pid, uid, _ = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    return int(pid), int(uid)

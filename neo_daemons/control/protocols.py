@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from neo_daemons.definitions import Definition
-from neo_daemons.status import Change
+from neo_daemons.status import Change, Needed
 from neo_daemons.supervision.daemon import SupervisedDaemon
 from neo_daemons.supervision.supervisor import Supervisor
 
@@ -27,29 +27,26 @@ class Controlled(Protocol):
     def ask_to_stop(self, *, detach: bool) -> None:
         """Begin to shut down."""
 
-    @property
-    def session(self) -> OnDemandSession | None:
-        """The session that the supervisor belongs to; None for a supervisor outside sessions."""
-
-
-class OnDemandSession(Protocol):
-    """A session, usually of tests: it starts daemons on demand and lasts as long as a client holds a lease on it."""
-
     def lease_taken(self, lease: int, *, owner: bool) -> None:
         """Note that a client holds this lease from now on.
 
         Raises:
-            Refused: too late, the session is ending.
+            Refused: too late, the supervisor is stopping.
         """
 
     def lease_dropped(self, lease: int) -> None:
         """Note that the client has given up this lease."""
 
-    def ordered(self, name: str) -> None:
-        """Note that a client has given a daemon an order: its past failures no longer count."""
-
-    async def need(self, name: str, wait_s: float) -> api.Needed:
+    async def need(self, name: str, wait_s: float) -> Needed:
         """Start a daemon unless it is running, and wait up to `wait_s` seconds for the outcome."""
+
+    @property
+    def session(self) -> DefinedSession | None:
+        """The session that the supervisor belongs to; None for a supervisor outside sessions."""
+
+
+class DefinedSession(Protocol):
+    """A session, usually of tests, whose users define daemons."""
 
     async def define(self, definition: Definition) -> SupervisedDaemon:
         """Add a daemon or change its definition.

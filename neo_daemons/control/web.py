@@ -36,6 +36,8 @@ class Request:
         self.headers = headers
         self.names: Mapping[str, str] = {}
         """The names in the path, such as that of a daemon."""
+        self.pid: int | None = None
+        """The process that sends it, where the system tells."""
         self.is_lost = False
         """Whether the client has disconnected."""
         self._wanted = wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 
 class Broadcast:
@@ -32,6 +33,8 @@ class Changes(Broadcast):
     def __init__(self) -> None:
         super().__init__()
         self._followers: list[dict[str, None]] = []
+        self.listeners: list[Callable[[str], None]] = []
+        """Called at once with the name of each daemon that changes."""
 
     def names(self) -> dict[str, None]:
         """Return a new collection that gets the name of each daemon that changes from now on, in order. The caller
@@ -44,4 +47,6 @@ class Changes(Broadcast):
         """Note that a daemon has changed, and wake all waiters."""
         for names in self._followers:
             names[name] = None
+        for listener in self.listeners:
+            listener(name)
         self.notify()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 
-from neo_daemons.status import DaemonStatus, Explanation, JournalEntry
+from neo_daemons.status import Cause, DaemonStatus, Explanation, JournalEntry
 
 from . import log_lines
 from .daemon import SupervisedDaemon
+from .demand import Demand
 from .logs import LOST
 from .machine import SETTLING, State
 from .past import Span
@@ -17,6 +18,8 @@ PATIENT_FAILURES = 2
 """After this many consecutive failures a daemon counts as failing, so that clients need not wait through the whole
 backoff."""
 EXPLAINED_LINES = 20
+IDLE = "idle"
+"""The public name of the state of a daemon on demand that nobody needs. For the lifecycle, it is stopped."""
 
 Daemons = Mapping[str, SupervisedDaemon]
 
@@ -50,7 +53,15 @@ def is_missing(daemon: SupervisedDaemon, daemons: Daemons) -> bool:
     return situation.missing and daemon.state is State.UNAVAILABLE
 
 
-def status_of(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[str] = ()) -> DaemonStatus:
+def is_idle(daemon: SupervisedDaemon) -> bool:
+    """Whether a daemon on demand is down because nobody needs it, not by an order or its restart rule."""
+    on_demand = daemon.state is State.STOPPED and daemon.definition.start == "on-demand"
+    return on_demand and daemon.definition.enabled and daemon.situation.cause in (None, Cause.IDLE)
+
+
+def status_of(
+    daemon: SupervisedDaemon, daemons: Daemons, demand: Demand, changing: Collection[str] = ()
+) -> DaemonStatus:
     """Return the status of a daemon, without measuring anything: with what it used as last measured."""
     # Asked of all daemons at once, so it takes no step that most of them do not need.
     slot, run, situation, past, launch = daemon.slot, daemon.run, daemon.situation, daemon.past, daemon.launch
@@ -58,7 +69,7 @@ def status_of(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[s
     reading = run.meter.reading(time.monotonic()) if run is not None else None
     return DaemonStatus(
         name=daemon.name,
-        state=state.public,
+        state=IDLE if is_idle(daemon) else state.public,
         ready=state is State.READY or (state is State.EXTERNAL and daemon.ready),
         settled=(state is State.READY and not changing) or is_settled(daemon, daemons, changing),
         pid=run.process.pid if run is not None else None,
@@ -84,6 +95,8 @@ def status_of(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[s
         ready_after_s=past.ready_after_s,
         after=definition.after,
         missing=state is not State.READY and is_missing(daemon, daemons),
+        holders=demand.holders(daemon.name),
+        idle_stop_at=demand.stop_at(daemon.name),
     )
 
 

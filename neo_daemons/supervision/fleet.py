@@ -60,17 +60,18 @@ class Fleet:
         self._slots.remove(gone.slot)
         self.context.holds.forget(name)
 
-    def begin(self, daemon: SupervisedDaemon, *, by_hand: bool = False) -> None:
-        """Start a daemon, or observe an external one, unless it is disabled in the configuration.
+    def begin(self, daemon: SupervisedDaemon, *, by_hand: bool = False, resume: bool = False) -> None:
+        """Start a daemon, or observe an external one, unless it is disabled in the configuration, or on demand.
 
         Args:
-            by_hand: start it even if it is disabled.
+            by_hand: start it in any case.
+            resume: it was running, so start it even if it is on demand.
         """
         if not daemon.definition.enabled and not by_hand:
             daemon.situation.detail = "not enabled in the configuration"
         elif daemon.definition.external:
             daemon.observe()
-        else:
+        elif by_hand or resume or daemon.definition.start == "always":
             daemon.order(Event.START)
 
     def sort(self, names: list[str]) -> None:

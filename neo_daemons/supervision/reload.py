@@ -53,6 +53,8 @@ def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) 
     if old.enabled != new.enabled:
         action = "start" if new.enabled else "stop"
         return Change(name=new.name, action=action, reason=f"enabled = {str(new.enabled).lower()}")
+    if old.start != new.start == "always" and current.state is State.STOPPED:
+        return Change(name=new.name, action="start", reason="start = always")
     if current.state is State.UNAVAILABLE:
         return Change(name=new.name, action="replace", reason="was unavailable; trying again")
     differing = ", ".join(field for field in new.__struct_fields__ if getattr(old, field) != getattr(new, field))
@@ -128,6 +130,7 @@ async def _replace(fleet: Fleet, definition: Definition) -> None:
     old = fleet.daemons.get(definition.name)
     # Stopped by an operator, or by its restart rule; an external daemon is never ordered to stop.
     down = old is not None and old.state in (State.STOPPED, State.STOPPING)
+    wakes = old is not None and old.definition.start != definition.start == "always"
     held_down = old is not None and old.state is State.HELD
     disabled = old is not None and not old.definition.enabled
     by_hand = old is not None and disabled and not down and old.state is not State.EXTERNAL
@@ -146,5 +149,5 @@ async def _replace(fleet: Fleet, definition: Definition) -> None:
         fleet.begin(daemon, by_hand=not definition.external)
     elif held_down and not definition.external:
         daemon.order(Event.HOLD, "still on hold")
-    elif disabled or not down or definition.external:
-        fleet.begin(daemon)
+    elif disabled or wakes or not down or definition.external:
+        fleet.begin(daemon, resume=old is not None and not down)

@@ -28,6 +28,7 @@ from .broadcast import Changes
 from .census import Census
 from .context import Context
 from .daemon import SupervisedDaemon
+from .demand import Demand
 from .fleet import Fleet, is_down, stop_in_order
 from .intentions import Holds
 from .journal import Journal
@@ -35,6 +36,7 @@ from .leftovers import Leftovers, Survivors, find_survivors, recorded
 from .log_keeper import LogKeeper
 from .machine import Event, Refused, State
 from .measuring import Measurements
+from .need import Needs
 from .ownership import Ownership
 from .platform import Platform, current_platform
 from .probes import Prober
@@ -73,7 +75,6 @@ class Supervisor:
         resolve: determines how a definition is run on this machine.
         values: values that references can name, besides the daemons' own.
         env: the environment that daemons inherit.
-        on_demand: start only daemons that an earlier supervisor had running, until a client asks for others.
     """
 
     def __init__(
@@ -89,27 +90,28 @@ class Supervisor:
         parallel: int = PARALLEL,
         rng: random.Random | None = None,
         config: str | None = None,
-        on_demand: bool = False,
     ) -> None:
         self.state_dir = state_dir
         self.platform = platform or current_platform()
         self.config = config
         self.url: str | None = None
         """URL of the control API over TCP, if it is served."""
-        self.started_at = time.time()
+        self.ends_unused = False
+        """Whether it ends with the last lease."""
         self.stopping = False
         self.remark: str | None = None
         """A problem of whoever uses this supervisor, for its status."""
-        self.inhibitors: dict[int, str | None] = {}
-        """Clients that inhibit recycling: of one daemon, or (None) of all."""
         self.on_remade: Callable[[], None] = lambda: None
         """Called after a deleted state directory was recreated."""
         self.upkeep = Upkeep(
-            state_dir, self.platform, token=(token := secrets.token_hex(16)), config=config, started_at=self.started_at
+            state_dir, self.platform, token=(token := secrets.token_hex(16)), config=config, started_at=time.time()
         )
         self.measurements = Measurements(self.platform, lambda: self.daemons.values())
         self._definitions = tuple(definitions)
-        self._on_demand = on_demand
+        self.gives_up = False
+        """See `Needs`."""
+        self.demand: Demand  # from `launch` on
+        self.needs: Needs
         self._fleet: Fleet | None = None
         self._leftovers = Leftovers()
         self._reloading = asyncio.Lock()
@@ -133,7 +135,7 @@ class Supervisor:
                 rng=rng or random.Random(),
                 keep_claim=self.keep_claim,
                 keep_log=self._log_keeper.attend,
-                is_inhibited=self._is_inhibited,
+                is_inhibited=lambda name: self.demand.is_inhibited(name),
                 is_stopping=lambda: self.stopping,
             )
 
@@ -173,11 +175,12 @@ class Supervisor:
         self._keeping_logs = faults.reported(keeping, "keeping the logs")
         leftovers = list(self._find_leftovers(survivors))
         self._leftovers.begin(context, leftovers, survivors)
+        self.demand = Demand(fleet)
+        self.needs = Needs(fleet, self.demand, self.status_of, self.daemon, gives_up=self.gives_up)
         ended = {slot.name for slot in leftovers}
         for daemon in self.daemons.values():
             survives = daemon.slot.pidfile.record is not None or (daemon.name in survivors and daemon.name not in ended)
-            if survives or daemon.definition.external or not self._on_demand:
-                fleet.begin(daemon)
+            fleet.begin(daemon, resume=survives)
 
     def _find_leftovers(self, survivors: Survivors) -> Iterator[Slot]:
         """Find daemons that an earlier supervisor left and that are no longer configured to run."""
@@ -216,15 +219,13 @@ class Supervisor:
         """The journal of events."""
         return self.context.journal
 
-    def _is_inhibited(self, name: str) -> bool:
-        return name in self.inhibitors.values() or None in self.inhibitors.values()
-
     async def stop(self, *, detach: bool = False) -> None:
         """Stop every daemon, dependants first. With `detach` the daemons are left running, for the next supervisor to
         adopt. The state directory stays locked until `release`."""
         if self._fleet is None:
             return
         self.stopping = True
+        self.demand.close()
         async with self._reloading:  # daemons that a reload is starting must be stopped too
             await self._stop(detach=detach)
 
@@ -344,7 +345,8 @@ class Supervisor:
                 pid=os.getpid(),
                 version=VERSION,
                 state_dir=str(self.state_dir.path),
-                started_at=self.started_at,
+                started_at=self.upkeep.started_at,
+                ends_unused=self.ends_unused,
                 config=self.config,
                 url=self.url,
                 stopping=self.stopping,
@@ -359,7 +361,7 @@ class Supervisor:
 
     def status_of(self, daemon: SupervisedDaemon) -> DaemonStatus:
         """Return the current status of one daemon, without measuring anything: with what it used as last measured."""
-        return describe.status_of(daemon, self.daemons, self.fleet.changing)
+        return describe.status_of(daemon, self.daemons, self.demand, self.fleet.changing)
 
     def is_settled(self, daemon: SupervisedDaemon) -> bool:
         """Whether a daemon has an outcome; see `DaemonStatus.settled`."""
@@ -392,4 +394,7 @@ class Supervisor:
         async with self._reloading:
             self._refuse_if_stopping()
             self.config = config or self.config
-            return await carry_out(self.fleet, {definition.name: definition for definition in definitions})
+            try:
+                return await carry_out(self.fleet, {one.name: one for one in definitions})
+            finally:
+                self.demand.look_again()

@@ -36,7 +36,7 @@ class Upkeep:
         self._platform = platform
         self._token = token
         self._config = config
-        self._started_at = started_at
+        self.started_at = started_at
         self._claim = Claim(state_dir)
         self._socket = ""
         self._announced = False
@@ -83,7 +83,7 @@ class Upkeep:
             version=VERSION,
             socket=socket,
             config=self._config,
-            started_at=self._started_at,
+            started_at=self.started_at,
         )
         try:
             self._claim.announce(record)

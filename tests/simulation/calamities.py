@@ -185,13 +185,13 @@ class Calamities:
         made = self._world.serving
         if made is not None:
             number = len(self._world.log)
-            made.inhibitors[number] = self._rng.choice((None, *made.daemons))
+            made.demand.inhibit(number, self._rng.choice((None, *made.daemons)))
             self._leases.append((made, number))
-            self._world.trace("lease", made.inhibitors[number])
+            self._world.trace("lease", made.demand.inhibitors[number])
 
     def _drop_lease(self) -> None:
         made, number = self._leases.pop(self._rng.randrange(len(self._leases)))
-        made.inhibitors.pop(number, None)
+        made.demand.give_up(number)
         self._world.trace("client-vanishes", number)
 
     def _order(self, name: str, event: Event) -> None:

@@ -90,7 +90,7 @@ class Judges:
         """Whether it may be recycled."""
         limits = [made.max_runtime_s for made in self._world.definitions if made.name == proc.name]
         made = self._world.serving
-        inhibited = made is not None and bool({proc.name, None} & set(made.inhibitors.values()))
+        inhibited = made is not None and bool({proc.name, None} & set(made.demand.inhibitors.values()))
         return not inhibited and limits != [None] and self._kernel.now - proc.identity.start_time >= MAX_RUNTIME_S - 0.1
 
     def _start(self, made: Supervisor) -> None:

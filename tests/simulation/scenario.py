@@ -90,7 +90,7 @@ class Scenario:
         if world.serving is None:
             await world.supervise()
         if world.serving is not None:
-            world.serving.inhibitors[0] = None
+            world.serving.demand.inhibit(0, None)
         until = loop.time() + CALM_S
         while loop.time() < until and world.violation is None:
             await asyncio.sleep(1.0)

@@ -1,4 +1,5 @@
-"""Determines how long a session lasts: as long as there is a lease, and longer if it is kept warm."""
+"""Determines how long a supervisor runs that is bound to leases: as long as there is one, and longer if it is kept
+warm."""
 
 from __future__ import annotations
 

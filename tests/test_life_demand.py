@@ -1,0 +1,177 @@
+"""Daemons on demand: started when somebody needs them, stopped when nobody has for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from neo_daemons.control.client import Client
+
+from .harness import FAST, PATIENCE_S, Project, is_alive, kill, toy, until
+
+SOON_S = 0.2
+"""A short idle time."""
+ON_DEMAND = {"start": "on-demand", "idle_stop_s": SOON_S}
+HOLD = """
+import sys
+from pathlib import Path
+from neo_daemons.control.client import Client
+with Client(Path(sys.argv[1])).lease("holder", needs=sys.argv[2:]) as lease:
+    print("held", flush=True)
+    lease.wait_until_lost()
+"""
+
+
+def test_a_need_starts_a_daemon_and_what_it_stands_on_and_idleness_stops_both(project: Project) -> None:
+    project.configure(web=toy(requires=["store"], **ON_DEMAND), store=toy(**ON_DEMAND), other=toy(**ON_DEMAND))
+    project.serve()
+    until(lambda: project.daemon("web").state == "idle", "idle")
+    client = Client(project.state.path)
+    with client.lease("the test", needs=["web"]):
+        needed = client.need("web", wait_s=PATIENCE_S)
+        assert (needed.daemon.ready, needed.failure) == (True, None)
+        web, store = project.daemon("web"), project.daemon("store")
+        assert store.ready
+        assert [(holder.name, holder.pid) for holder in web.holders] == [("the test", os.getpid())]
+        assert [(holder.name, holder.pid) for holder in store.holders] == [("daemon web", web.pid)]
+        assert (web.idle_stop_at, store.idle_stop_at) == (None, None)
+    project.reaches("web", "idle")
+    project.reaches("store", "idle")
+    assert project.daemon("other").state == "idle"
+    assert project.daemon("web").detail == f"nobody needed it for {SOON_S:g} s"
+    assert not any(is_alive(daemon.pid) for daemon in (web, store) if daemon.pid is not None)
+    ends = [e for e in client.events(1000) if e.event == "stopping"]
+    assert [(entry.daemon, entry.cause) for entry in ends] == [("web", "idle"), ("store", "idle")]
+
+
+def test_the_last_of_many_holders_decides_however_they_end(project: Project) -> None:
+    project.configure(api=toy(**ON_DEMAND))
+    project.serve()
+    until(lambda: project.daemon("api").state == "idle", "idle")
+    with contextlib.ExitStack() as stack:
+        holders = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", HOLD, str(project.state.path), "api"], stdout=subprocess.PIPE, text=True
+                )
+            )
+            for _ in range(4)
+        ]
+        for holder in holders:
+            stack.callback(holder.kill)
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+        pid = project.reaches("api", "ready").pid
+        assert {holder.pid for holder in project.daemon("api").holders} == {holder.pid for holder in holders}
+        for holder in holders[:3]:
+            holder.send_signal(signal.SIGKILL)
+            holder.wait()
+        until(lambda: len(project.daemon("api").holders) == 1, "one holder is left")
+        assert project.daemon("api").idle_stop_at is None
+        holders[3].kill()
+    project.reaches("api", "idle")
+    assert pid is not None
+    assert not is_alive(pid)
+
+
+def test_two_hundred_leases_start_one_process(project: Project) -> None:
+    project.configure(api=toy(**ON_DEMAND))
+    project.serve()
+    until(lambda: project.daemon("api").state == "idle", "idle")
+    client = Client(project.state.path)
+    with contextlib.ExitStack() as stack:
+        for number in range(200):
+            stack.enter_context(client.lease(f"holder {number}", needs=["api"]))
+        assert client.need("api", wait_s=PATIENCE_S).daemon.ready
+        assert len(project.daemon("api").holders) == 200
+    project.reaches("api", "idle")
+    assert len([entry for entry in client.events(1000) if entry.event == "starting"]) == 1
+
+
+def test_a_daemon_that_dies_under_a_lease_is_restarted(project: Project) -> None:
+    project.configure(api=toy(restart=FAST, **ON_DEMAND))
+    project.serve()
+    client = Client(project.state.path, patience_s=PATIENCE_S)
+    with client.lease("the test", needs=["api"]):
+        first = project.reaches("api", "ready")
+        kill(first.pid)
+        until(lambda: project.daemon("api").ready and project.daemon("api").pid != first.pid, "restarted")
+
+
+def test_a_daemon_that_is_always_on_starts_what_it_requires_and_keeps_it(project: Project) -> None:
+    project.configure(web=toy(requires=["store"]), store=toy(**ON_DEMAND))
+    project.serve()
+    project.reaches("web", "ready")
+    store = project.daemon("store")
+    assert (store.ready, store.idle_stop_at) == (True, None)
+    assert project.run("stop", "web").returncode == 0
+    project.reaches("store", "idle")
+    assert project.run("start", "web").returncode == 0
+    assert project.daemon("store").ready
+
+
+def test_a_failed_need_says_why_and_a_hold_is_respected(project: Project) -> None:
+    project.configure(broken=toy("exit=3", restart=FAST, **ON_DEMAND), api=toy(**ON_DEMAND))
+    project.serve()
+    client = Client(project.state.path, patience_s=PATIENCE_S)
+    needed = client.need("broken", wait_s=PATIENCE_S)
+    assert "exit" in (needed.failure or "")
+    project.reaches("broken", "idle")
+    assert project.run("hold", "api").returncode == 0
+    project.reaches("api", "held")
+    held = client.need("api", wait_s=PATIENCE_S)
+    assert held.failure is not None
+    assert held.daemon.state == "held"
+
+
+def test_a_survivor_on_demand_is_adopted_and_stopped_when_idle(project: Project) -> None:
+    project.configure(api=toy(start="on-demand", idle_stop_s=1.0))
+    first = project.serve()
+    client = Client(project.state.path, patience_s=PATIENCE_S)
+    pid = client.need("api", wait_s=PATIENCE_S).daemon.pid
+    kill(first.pid)
+    project.serve()
+    until(lambda: project.daemon("api").pid == pid and project.daemon("api").adopted, "adopted")
+    project.reaches("api", "idle")
+    assert pid is not None
+    assert not is_alive(pid)
+
+
+def test_a_reload_changes_whether_a_daemon_is_on_demand(project: Project) -> None:
+    project.configure(api=toy(**ON_DEMAND))
+    project.serve()
+    until(lambda: project.daemon("api").state == "idle", "idle")
+    project.configure(api=toy())
+    assert project.run("reload").returncode == 0
+    project.reaches("api", "ready")
+    project.configure(api=toy(**ON_DEMAND))
+    assert project.run("reload").returncode == 0
+    project.reaches("api", "idle")
+
+
+def test_up_does_not_wait_for_idle_daemons_and_starts_required_ones(project: Project) -> None:
+    project.configure(api=toy(start="on-demand"), other=toy(start="on-demand"))
+    assert project.run("up", "--require", "api").returncode == 0
+    assert (project.daemon("api").state, project.daemon("other").state) == ("ready", "idle")
+    assert project.daemon("api").idle_stop_at is not None
+    project.run("down")
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"idle_stop_s": 3}, "only daemons on demand stop when idle"),
+        ({"start": "sometimes"}, "start"),
+        ({"start": "on-demand", "idle_stop_s": -1}, "idle_stop_s"),
+    ],
+)
+def test_a_wrong_table_is_refused(project: Project, table: dict[str, object], said: str) -> None:
+    project.configure(api=toy(**table))
+    checked = project.run("serve")
+    assert checked.returncode != 0
+    assert said in checked.stderr
