@@ -71,14 +71,25 @@ def test_a_manual_start_also_starts_required_daemons(project: Project) -> None:
     assert [project.daemon(name).state for name in ("web", "store", "base", "other")] == [*["ready"] * 3, "stopped"]
 
 
-def test_a_daemon_waits_for_a_required_one_that_is_never_ready_and_says_so(project: Project) -> None:
-    project.configure(web=toy(requires=["store"]), store=toy("exit=3", restart={**FAST, "limit": 2}))
+def test_what_waits_for_a_failed_daemon_names_the_cause_and_starts_when_that_is_mended(project: Project) -> None:
+    broken = project.root / "broken"
+    broken.touch()
+    store = toy("write=no schema", f"fail-if={broken}", restart={**FAST, "limit": 2})
+    project.configure(front=toy(requires=["web"]), web=toy(requires=["store"]), store=store)
     project.serve()
-    project.reaches("store", "parked")
-    until(lambda: project.daemon("web").detail == "waiting for store (in `requires`; its state: parked)", "the reason")
+    why = f"waiting for store (in `requires`; its state: parked: {project.reaches('store', 'parked').detail})"
+    assert "exit code 7; last line: no schema" in why
+    until(lambda: project.daemon("web").detail == why, "the reason")
+    chain = f"waiting for web (in `requires`; its state: starting: {why})"
+    until(lambda: project.daemon("front").detail == chain, "the reason of the reason")
     assert project.daemon("web").state == "starting"
-    assert project.run("up").returncode == 1
-    assert project.run("stop", "web").returncode == 0
+    assert why in project.run("why", "web").stdout
+    up = project.run("up")
+    assert up.returncode == 1
+    assert why in up.stderr
+    broken.unlink()
+    assert project.run("start", "store").returncode == 0
+    project.reaches("front", "ready")
 
 
 def test_stop_and_start_by_name(project: Project) -> None:

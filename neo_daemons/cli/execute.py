@@ -37,10 +37,9 @@ def execute(options: argparse.Namespace) -> int:
     if not words:
         options.parser.error("a command is missing, as in: neo-daemons exec --with chroma -- pytest")
     if shutil.which(words[0]) is None:  # before anything is started
-        found = Path(words[0]).exists()
-        return complain(
-            f"{words[0]}: {'not executable' if found else 'command not found'}", NOT_EXECUTABLE if found else NOT_FOUND
-        )
+        if Path(words[0]).exists():
+            return complain(f"{words[0]}: not executable", NOT_EXECUTABLE)
+        return complain(f"{words[0]}: command not found", NOT_FOUND)
     holder = f"exec {shlex.join(words)}"[:200]
     if options.isolated:
         return _run_isolated(options, words, holder)

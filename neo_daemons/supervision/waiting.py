@@ -10,6 +10,11 @@ from neo_daemons.definitions import Definition
 from .machine import State
 from .situation import Situation
 
+FAILED = frozenset(
+    {State.STOPPED, State.BACKOFF, State.PARKED, State.HELD, State.UNAVAILABLE, State.DEGRADED, State.EXTERNAL}
+)
+"""States whose detail says why a daemon is not ready."""
+
 
 class Peer(Protocol):
     """Another daemon of the same supervisor."""
@@ -37,12 +42,19 @@ async def wait_for_others(definition: Definition, situation: Situation, others: 
         while (found := _unmet(definition, others)) is not None:
             other, why = found
             situation.waiting_for = other.name
-            situation.progress(f"waiting for {other.name} (in `{why}`; its state: {other.state.public})")
+            situation.progress(f"waiting for {other.name} (in `{why}`; its state: {_in_words(other)})")
             await other.situation.change()
             situation.notify()  # whether waiting for us makes sense depends on the other
     finally:
         situation.waiting_for = None
     situation.progress(None)
+
+
+def _in_words(other: Peer) -> str:
+    """Return the state of a daemon, with the reason if it is not on its way: others do not start for that reason."""
+    state, detail = other.state.public, other.situation.detail
+    explained = other.state in FAILED or other.situation.waiting_for is not None
+    return f"{state}: {detail}" if explained and detail else state
 
 
 def _unmet(definition: Definition, others: Mapping[str, Peer]) -> tuple[Peer, str] | None:
