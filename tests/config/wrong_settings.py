@@ -29,8 +29,8 @@ UNKNOWN_KEYS = {
     "of a daemon, like none": (
         API + "x = 1",
         "daemons.api.x = 1: unknown key; remove it, or use one of: after, command, cwd, data_dir, enabled, env, "
-        "exports, external, host, live, log, max_rss_bytes, max_runtime_s, port, ports, ready, requires, restart, "
-        "start_grace_s, stop, url, watch",
+        "exports, external, host, idle_stop_s, live, log, max_rss_bytes, max_runtime_s, port, ports, ready, requires, "
+        "restart, start, start_grace_s, stop, url, watch",
     ),
     "of a built-in": ("[daemons.chroma]\nprot = 1", "daemons.chroma.prot = 1: unknown key; did you mean 'port'?"),
     "an option of a built-in": (
