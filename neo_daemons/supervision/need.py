@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from neo_daemons.status import DaemonStatus, Holder, Needed
+from neo_daemons.status import Cause, DaemonStatus, Holder, Needed
 from neo_daemons.urls import redacted
 
 from .daemon import SupervisedDaemon
@@ -110,7 +110,7 @@ class Needs:
 
     def _stop(self, daemon: SupervisedDaemon) -> None:
         if daemon.name not in self._fleet.changing:
-            daemon.order(Event.STOP, "it has failed")
+            daemon.order(Event.STOP, "it has failed", Cause.OPERATOR)
 
     def _fail(self, daemon: SupervisedDaemon, why: str) -> Needed:
         lines, _ = relevant_lines(daemon, SHOWN_LINES)

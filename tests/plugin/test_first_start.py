@@ -47,7 +47,7 @@ def first_status(inner: Inner, monkeypatch: pytest.MonkeyPatch) -> Callable[[Wan
 
 
 def down(status: Status) -> set[str]:
-    return {daemon.name for daemon in status.daemons if daemon.state == "stopped"}
+    return {daemon.name for daemon in status.daemons if daemon.state == "idle"}
 
 
 def test_what_is_wanted_is_on_its_way_when_the_supervisor_answers(first_status: Callable[[Wanted], Status]) -> None:
