@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from neo_daemons.control.client import Client
+from neo_daemons.definitions import Definition, Launch
+from neo_daemons.state_dir import StateDir
+from neo_daemons.supervision.machine import Refused, State
+from neo_daemons.supervision.supervisor import Supervisor
 
 from .harness import FAST, PATIENCE_S, Project, is_alive, kill, toy, until
 
@@ -160,6 +166,26 @@ def test_up_does_not_wait_for_idle_daemons_and_starts_required_ones(project: Pro
     assert (project.daemon("api").state, project.daemon("other").state) == ("ready", "idle")
     assert project.daemon("api").idle_stop_at is not None
     project.run("down")
+
+
+def test_nothing_is_started_while_the_supervisor_stops(tmp_path: Path) -> None:
+    async def attempt() -> State:
+        definition = Definition(name="api", command=("sleep", "60"), start="on-demand")
+        supervisor = Supervisor(
+            [definition], state_dir=StateDir(tmp_path / "state"), resolve=lambda one: Launch(command=one.command)
+        )
+        await supervisor.start()
+        try:
+            supervisor.stopping = True
+            with pytest.raises(Refused, match="stopping"):
+                await supervisor.needs.need("api", 0.0)
+            supervisor.demand.start(supervisor.daemon("api"))
+            return supervisor.daemon("api").state
+        finally:
+            await supervisor.stop()
+            supervisor.release()
+
+    assert asyncio.run(attempt()) is State.STOPPED
 
 
 @pytest.mark.parametrize(

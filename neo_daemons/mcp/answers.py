@@ -91,7 +91,7 @@ class Brief(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     name: str
     state: str
-    """stopped, starting, running, ready, degraded, backoff, parked, held, stopping, unavailable or external."""
+    """idle, stopped, starting, running, ready, degraded, backoff, parked, held, stopping, unavailable or external."""
     ready: bool
     held: bool = False
     pid: int | None = None

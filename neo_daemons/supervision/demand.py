@@ -115,7 +115,9 @@ class Demand:
     def start(self, daemon: SupervisedDaemon) -> None:
         """Start a daemon that is down, after those that it stands on."""
         fleet = self._fleet
-        if daemon.name in fleet.changing or daemon.state not in (State.STOPPED, State.STOPPING):
+        if fleet.context.is_stopping() or daemon.name in fleet.changing:
+            return
+        if daemon.state not in (State.STOPPED, State.STOPPING):
             return
         for name in stands_on(daemon.definition):
             if name in fleet.daemons:

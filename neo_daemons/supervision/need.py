@@ -13,7 +13,7 @@ from .daemon import SupervisedDaemon
 from .demand import Demand, stands_on
 from .describe import PATIENT_FAILURES, relevant_lines
 from .fleet import Fleet
-from .machine import SETTLING, Event, State
+from .machine import SETTLING, Event, Refused, State
 
 SHOWN_LINES = 30
 """The number of log lines shown for a failed daemon."""
@@ -58,6 +58,8 @@ class Needs:
             Refused: the supervisor is stopping.
         """
         self._find(name)
+        if self._fleet.context.is_stopping():
+            raise Refused("the supervisor is stopping")
         lease = self._demand.passing(name, Holder(name=holder, pid=None, since=time.time()))
         try:
             return await self._need(name, wait_s)

@@ -225,8 +225,8 @@ class Supervisor:
         if self._fleet is None:
             return
         self.stopping = True
-        self.demand.close()
         async with self._reloading:  # daemons that a reload is starting must be stopped too
+            self.demand.close()
             await self._stop(detach=detach)
 
     async def _stop(self, *, detach: bool) -> None:

@@ -16,12 +16,12 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> int:
     """Run a command with our terminal and standard streams, and return its exit code as a shell would.
 
     It is in our process group, so what the terminal sends (Ctrl-C, Ctrl-Z) reaches it without us; signals that are sent
-    to this process alone are passed on. No other thread may have them unblocked: call `block` before starting any.
+    to this process alone are passed on. Other threads must block them, as those of `threads.start` do.
 
     Raises:
         OSError: it cannot be started.
     """
-    before = block()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
     try:
         process = subprocess.Popen(
             command, env=env, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -34,11 +34,6 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> int:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return code if code >= 0 else SIGNALLED - code
-
-
-def block() -> set[signal.Signals | int]:
-    """Let the signals that `run` passes on wait for it. Return the mask that was in force."""
-    return {*signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})}
 
 
 def _next_signal() -> tuple[int, int | None]:
