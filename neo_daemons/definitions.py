@@ -184,6 +184,15 @@ class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How long a daemon on demand keeps running while nobody needs it; None: as long as its supervisor."""
     watch: tuple[str, ...] = ()
     """Patterns of files, relative to the project. When one of them changes, the process runs old code."""
+    oneshot: bool = False
+    """Whether it runs once: it is done when its command has ended with exit code 0."""
+    inputs: tuple[str, ...] = ()
+    """Patterns of files, relative to the project, that a oneshot works on. When one of them changes, it runs again."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The patterns of all files that a run depends on."""
+        return self.watch + self.inputs
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -242,7 +251,7 @@ class Launch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     files: dict[str, str] = {}
     """Files that are written before each start: path → content. Both may hold references."""
     watched: dict[str, str] = {}
-    """The files that the definition watches, relative to the project, with a digest of each."""
+    """The files that a run depends on, relative to the project, with a digest of each."""
 
 
 class CannotRun(Struct, frozen=True, kw_only=True):
@@ -272,4 +281,6 @@ def fingerprint(definition: Definition, launch: Launch) -> str:
     )
     if launch.files or launch.watched:  # the fingerprints of other daemons stay as they were
         launched = (*launched, launch.files, launch.watched)
+    if definition.oneshot:
+        launched = (*launched, "oneshot")
     return hashlib.sha256(msgspec.json.encode(launched, order="sorted")).hexdigest()[:16]

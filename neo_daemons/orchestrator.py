@@ -296,7 +296,7 @@ class AgentOrchestrator:
     def _watch_sources(self) -> None:
         """Restart daemons from now on when the files that they watch change. In a session only the next run does."""
         definitions = self.configuration.definitions
-        if self.session is not None or not (self._sources or any(definition.watch for definition in definitions)):
+        if self.session is not None or not (self._sources or any(definition.files for definition in definitions)):
             return
         if self._sources is None:
             from .source_watch import SourceWatch

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -117,6 +118,22 @@ class DaemonRecord(Struct, frozen=True, kw_only=True):
     """The daemons that it cascades from → the token of their run at its start; empty if there was none."""
 
 
+class DoneRecord(Struct, frozen=True, kw_only=True):
+    """A daemon that runs once has succeeded."""
+
+    format: int = FORMAT
+    directory: Directory | None = None
+    """Where it was written. A record proves nothing in any other directory."""
+    name: str
+    token: str
+    """The token of the run that succeeded."""
+    fingerprint: str
+    runs_below: dict[str, str] = {}
+    """The daemons that it cascades from → the token of their run at its start; empty if there was none."""
+    at: Moment
+    """When it ended; seconds since the epoch."""
+
+
 class SupervisorRecord(Struct, frozen=True, kw_only=True):
     """The supervisor of a state directory, and how to reach it."""
 
@@ -148,7 +165,7 @@ class DamagedRecord(ValueError):
         super().__init__(f"{path}: {fault}")
 
 
-R = TypeVar("R", DaemonRecord, SupervisorRecord, Intentions)
+R = TypeVar("R", DaemonRecord, DoneRecord, SupervisorRecord, Intentions)
 
 
 def read(path: Path, kind: type[R]) -> R | None:
@@ -177,6 +194,17 @@ def read(path: Path, kind: type[R]) -> R | None:
     if record.format != FORMAT:
         raise DamagedRecord(path, f"format {record.format}, but this version reads format {FORMAT}")
     return record
+
+
+def move_aside(error: DamagedRecord) -> str:
+    """Move a damaged file aside, where it can be looked at. Returns the error with the file's new name.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    aside = error.path.with_name(f"{error.path.name}.damaged-{time.time_ns()}")
+    error.path.replace(aside)
+    return f"{error}; moved aside to {aside.name}"
 
 
 def origin(record: DaemonRecord | SupervisorRecord, state_dir: Path) -> str | None:

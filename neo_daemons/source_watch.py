@@ -63,12 +63,15 @@ class SourceWatch:
         self._supervisor.remark = None
         self._noted.clear()
         self._cancel()
-        watching = {definition.name: definition.watch for definition in definitions if definition.watch}
+        watching = {definition.name: definition.files for definition in definitions if definition.files}
         if not watching:
             return
         try:
             import watchfiles
         except ImportError:
+            watching = {definition.name: definition.watch for definition in definitions if definition.watch}
+            if not watching:
+                return  # inputs are compared at each start and reload in any case
             why = "watchfiles is not installed, so serve does not restart daemons when their files change"
             self._give_up(watching, f"{why}; run: {self._remedy()}")
             return
@@ -97,7 +100,7 @@ class SourceWatch:
         """Report that the system does not let us watch; no inotify watches may be left."""
         self._cancel()
         faults.report("watching files", error)
-        watching = [daemon.name for daemon in self._supervisor.daemons.values() if daemon.definition.watch]
+        watching = [daemon.name for daemon in self._supervisor.daemons.values() if daemon.definition.files]
         self._give_up(watching, f"files are no longer watched, so changes restart nothing: {faults.describe(error)}")
 
     async def _attend(self, awatch: Any, watching: dict[str, tuple[str, ...]], patterns: list[Pattern]) -> None:
@@ -170,7 +173,8 @@ class SourceWatch:
         if not differing:
             self._noted.pop(name, None)
             return True
-        if name in supervisor.fleet.changing or daemon.state not in ALIVE | WAITING:
+        running = ALIVE if not daemon.definition.oneshot else {State.DONE}  # work is not interrupted
+        if name in supervisor.fleet.changing or daemon.state not in running | WAITING:
             return False
         words = in_words(differing)
         if not daemon.watcher.may_recycle():
@@ -189,7 +193,7 @@ class SourceWatch:
 
 
 def _restart(daemon: SupervisedDaemon, why: str) -> None:
-    if daemon.state in ALIVE:
+    if daemon.state in ALIVE | {State.DONE}:
         daemon.condemn(Cause.RECYCLED, f"recycled: {why}")
     else:
         daemon.order(Event.START, f"tried again: {why}", Cause.RECYCLED)

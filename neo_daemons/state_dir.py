@@ -96,6 +96,10 @@ class StateDir:
         """Return the path of the daemon's PID file."""
         return self.daemons / f"{name}.json"
 
+    def done_record(self, name: str) -> Path:
+        """Return the path of the record that the daemon, which runs once, has succeeded."""
+        return self.daemons / f"{name}.done"
+
     def daemon_lock(self, name: str) -> Path:
         """Return the path of the file that the daemon's processes keep locked while any of them is running."""
         return self.daemons / f"{name}.lock"

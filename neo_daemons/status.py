@@ -42,7 +42,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True, gc=False):
 
     name: str
     state: str
-    """idle, stopped, starting, running, ready, degraded, backoff, parked, held, stopping, unavailable or external."""
+    """idle, stopped, starting, running, ready, done, degraded, backoff, parked, held, stopping, unavailable or
+    external."""
     ready: bool
     pid: int | None
     url: str | None
@@ -145,6 +146,7 @@ class EventName(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     READY = "ready"
+    DONE = "done"
     DEGRADED = "degraded"
     BACKOFF = "backoff"
     PARKED = "parked"

@@ -219,5 +219,5 @@ def _own(config: pytest.Config, options: Options) -> OwnSession:
     session.external = tuple(one.external for one in definitions.values() if one.external)
     session.not_reused = owned.not_reused
     root = configuration.project.root
-    session.unwatched = tuple(name for name, one in definitions.items() if not one.watch and _runs_files_of(root, one))
+    session.unwatched = tuple(name for name, one in definitions.items() if not one.files and _runs_files_of(root, one))
     return session

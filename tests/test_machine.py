@@ -25,7 +25,7 @@ from neo_daemons.supervision.supervisor import Supervisor
 from .virtual import VirtualLoop
 
 PAIRS = [(state, event) for state in State for event in Event]
-ENDS = (Event.RETRY, Event.PARK, Event.REST, Event.KEEP)
+ENDS = (Event.RETRY, Event.PARK, Event.REST, Event.KEEP, Event.DONE)
 
 
 @pytest.mark.parametrize(("state", "event"), PAIRS)
@@ -114,7 +114,7 @@ NO_JITTER = Restart(jitter=0)
 
 
 def failure(history: History, now: float, restart: Restart = NO_JITTER, **changes: Any) -> Any:
-    arguments: dict[str, Any] = {"cause": Cause.EXIT, "clean": False, "came_up": True, "held": False}
+    arguments: dict[str, Any] = {"cause": Cause.EXIT, "clean": False, "came_up": True, "held": False, "oneshot": False}
     return decide(restart, history, **{"detail": "exit code 1", **arguments, **changes}, now=now, rng=random.Random(1))
 
 

@@ -18,16 +18,17 @@ MODULES: Mapping[str, str] = {"chroma": "chroma", "bridge": "bridge", "mlx": "ml
 
 
 def resolve(definition: Definition, project: Project) -> Launch | CannotRun:
-    """Return how to run `definition` on this machine, with digests of the files that it watches."""
+    """Return how to run `definition` on this machine, with digests of the files that a run depends on."""
     launch = _locate(definition, project)
-    if not definition.watch or isinstance(launch, CannotRun):
+    if not definition.files or isinstance(launch, CannotRun):
         return launch
     from neo_daemons.watched import CannotWatch, digests
 
     try:
-        return msgspec.structs.replace(launch, watched=digests(definition.watch, project.root))
+        return msgspec.structs.replace(launch, watched=digests(definition.files, project.root))
     except CannotWatch as error:
-        return CannotRun(reason=f"watch: {error}", remedy=f"correct daemons.{definition.name}.watch", missing=False)
+        key = "inputs" if definition.inputs else "watch"
+        return CannotRun(reason=f"{key}: {error}", remedy=f"correct daemons.{definition.name}.{key}", missing=False)
 
 
 def _locate(definition: Definition, project: Project) -> Launch | CannotRun:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STYLES = {
     "ready": "green",
+    "done": "green",
     "external": "green",
     "starting": "yellow",
     "running": "yellow",

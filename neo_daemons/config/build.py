@@ -34,6 +34,23 @@ IDLE_STOP_S = 300.0
 one command after the other finds it running."""
 
 
+_PROBED = "remove it: it is done when its command has ended with exit code 0"
+_SERVES = "remove it: a oneshot serves nobody"
+NOT_OF_ONESHOTS = {
+    "ready": _PROBED,
+    "live": _PROBED,
+    "start_grace_s": "use max_runtime_s, after which it counts as failed",
+    "max_rss_bytes": "remove it",
+    "watch": "use inputs: it runs again when they change",
+    "idle_stop_s": "remove it: it ends by itself",
+    "external": "remove it, or remove oneshot",
+    "port": _SERVES,
+    "ports": _SERVES,
+    "url": _SERVES,
+}
+"""What makes no sense for a daemon that runs once, and what to do instead."""
+
+
 def build(
     tables: Mapping[str, dict[str, Any]],
     broken: Container[str],
@@ -105,7 +122,7 @@ def _define(name: str, table: dict[str, Any], reader: Reader, paths: PathResolve
     definition = msgspec.structs.replace(_definition(name, own, settings, builtin, options), settings=file)
     check_places(reader, definition)
     check_probes(reader, definition)
-    paths.check_watch(definition)
+    paths.check_files(definition)
     return paths.resolve(_bracketed(definition))
 
 
@@ -195,6 +212,14 @@ def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: R
     if settings.idle_stop_s is not None and settings.start != "on-demand":
         remedy = 'add start = "on-demand", or remove it'
         reader.fault_of(name, "idle_stop_s", settings.idle_stop_s, "only daemons on demand stop when idle", remedy)
+    for key in NOT_OF_ONESHOTS if settings.oneshot else ():
+        if key in own:
+            reader.fault_of(name, key, own[key], "not allowed for a oneshot", f"{NOT_OF_ONESHOTS[key]}")
+    if settings.inputs and not settings.oneshot:
+        remedy = "add oneshot = true, or use watch"
+        reader.fault_of(name, "inputs", own["inputs"], "only a oneshot has inputs", remedy)
+    if settings.oneshot and name in BUILTINS and not settings.command:
+        reader.fault_of(name, "oneshot", UNSET, "a built-in daemon runs on", "remove it, or give it a command")
     if settings.port is not None and settings.ports:
         reader.fault_of(name, "port", settings.port, "port and ports are mutually exclusive", "keep one of the two")
 
@@ -241,6 +266,8 @@ def _definition(
         start=settings.start,
         idle_stop_s=_idle_stop_s(settings),
         watch=settings.watch,
+        oneshot=settings.oneshot,
+        inputs=settings.inputs,
     )
 
 

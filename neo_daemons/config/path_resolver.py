@@ -67,15 +67,16 @@ class PathResolver:
             changes[key] = tuple(self._resolve_probe(name, place, probe) for place, probe in found)
         return msgspec.structs.replace(definition, **changes)
 
-    def check_watch(self, definition: Definition) -> None:
-        """Check that each pattern of watched files names a file."""
-        for number, text in enumerate(definition.watch):
+    def check_files(self, definition: Definition) -> None:
+        """Check that each pattern of files that a run depends on names a file."""
+        key = "inputs" if definition.inputs else "watch"
+        for number, text in enumerate(definition.files):
             try:
                 if next(Pattern(text, self._root).files(), None) is None:
                     raise CannotWatch(f"no file in {self._root} matches it")
             except CannotWatch as error:
                 remedy = "correct it, or create the file"
-                self._reader.fault_of(definition.name, f"watch[{number}]", text, str(error), remedy)
+                self._reader.fault_of(definition.name, f"{key}[{number}]", text, str(error), remedy)
 
     def _resolve_probe(self, name: str, place: str, probe: AnyProbe) -> AnyProbe:
         if not isinstance(probe, FileProbe):

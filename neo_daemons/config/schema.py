@@ -60,6 +60,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     start: StartRule = "always"
     idle_stop_s: SecondsOrZero | None = None
     watch: tuple[Text, ...] = ()
+    oneshot: bool = False
+    inputs: tuple[Text, ...] = ()
 
 
 class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

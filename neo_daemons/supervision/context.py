@@ -49,6 +49,8 @@ class Context:
     """Checks the log of a daemon soon: a run has begun, or its limits have changed."""
     is_inhibited: Callable[[str], bool]
     """Whether a client has asked that this daemon not be recycled."""
+    start_below: Callable[[str], None]
+    """Starts what a daemon stands on and is on demand: it is about to start."""
     is_stopping: Callable[[], bool]
     """Whether the supervisor is stopping, so that nothing new may start."""
     changed: Changes = field(default_factory=Changes)

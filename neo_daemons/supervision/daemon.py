@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping
 from neo_daemons.definitions import CannotRun, Definition, Launch
 from neo_daemons.status import Cause, EventName
 
-from . import faults, log_lines, watching
+from . import faults, watching
 from .following import Following
 from .jobs import Job, Timer
 from .launch import StartRefused, adopt, find_daemonized, is_outdated, resolve, spawn
 from .leftovers import Leftovers
-from .machine import ALIVE, LEAVING, Action, Event, State, step
+from .machine import ALIVE, LEAVING, MET, Action, Event, State, step
+from .outcome import NOT_STARTED, outcome_of
 from .past import Past, Span
 from .platform import ExitStatus, Process
 from .policy import Verdict, decide, revival_s
@@ -28,7 +29,7 @@ from .run import Run, make_target
 from .situation import Situation
 from .slot import Slot
 from .tree import SWEEP_GRACE_S
-from .waiting import wait_for_others
+from .waiting import wait_to_start
 from .watcher import Watcher
 
 GATE_S = 5.0
@@ -90,7 +91,7 @@ class SupervisedDaemon:
     @property
     def ready(self) -> bool:
         """Whether it is usable, according to the last probe."""
-        return self.watcher.external_ready if self.state is State.EXTERNAL else self.state is State.READY
+        return self.watcher.external_ready if self.state is State.EXTERNAL else self.state in MET
 
     async def wait_for(self, reached: Callable[[SupervisedDaemon], bool], timeout_s: float | None = None) -> bool:
         """Wait until `reached` holds for this daemon. Returns False if `timeout_s` passed first."""
@@ -190,14 +191,14 @@ class SupervisedDaemon:
             self._stable.start(slot.definition.restart.stable_s, self.past.history.forget)
         if state is State.CYCLING and event in (Event.START, Event.RESTART) and run is not None:
             run.cause = Cause.OPERATOR
-        if state in (State.STOPPED, State.HELD, State.PARKED, State.UNAVAILABLE):
+        if state in (State.STOPPED, State.HELD, State.PARKED, State.UNAVAILABLE, State.DONE):
             slot.release_data()
         if event is not Event.EXITED:  # the journal has it already
             slot.note(EventName(state.public), detail, run.process.pid if run is not None else None, cause)
         for action in actions:
             self._act(action)
         self.situation.notify()
-        if event is Event.SPAWNED:
+        if event in (Event.SPAWNED, Event.DONE):
             self.following.settled()
 
     def _act(self, action: Action) -> None:
@@ -206,8 +207,8 @@ class SupervisedDaemon:
                 self._starting.begin(self._prepare())
             case Action.WATCH | Action.GUARD:
                 self._watch()
-            case Action.END:
-                self._end()
+            case Action.END if not self._ending.is_under_way:
+                self._ending.begin(self._finish())
             case Action.WAIT:
                 if self._verdict is not None and self._verdict.delay_s is not None:
                     self.delay.start(self._verdict.delay_s, lambda: self.handle(Event.DUE))
@@ -215,6 +216,8 @@ class SupervisedDaemon:
                 self.delay.cancel()
             case Action.FORGET:
                 self.past.forget()
+            case Action.REDO if self.definition.oneshot:
+                self.slot.redo()
             case Action.UNHOLD:
                 self.slot.context.holds.release(self.name)
 
@@ -227,12 +230,10 @@ class SupervisedDaemon:
     def _watch(self) -> None:
         """Watch the run as its state requires."""
         assert self.run is not None
-        definition = self.definition
         self._probing.cancel()
-        if self.state is State.RUNNING:
-            self._probing.begin(watching.await_ready(self.run, self.watcher))
-        elif definition.live or definition.max_runtime_s or definition.max_rss_bytes:
-            self._probing.begin(watching.guard(self.run, self.watcher))
+        work = watching.watch(self.run, self.watcher, has_come_up=self.state is not State.RUNNING)
+        if work is not None:
+            self._probing.begin(work)
 
     # A run begins
 
@@ -252,9 +253,12 @@ class SupervisedDaemon:
                 self.handle(Event.MISSING, resolved.reason, resolved.remedy)
                 return
             if first and self.held:
-                self._conclude(Cause.EXIT, clean=True, text="not started")
+                self._conclude(Cause.EXIT, True, "not started")
                 return
-            await wait_for_others(slot.definition, self.situation, self._others)
+            done_since = await wait_to_start(slot, resolved, self.situation, self._others)
+            if done_since is not None:
+                self.handle(Event.DONE, f"done on {done_since}, and what it depends on has not changed")
+                return
             async with slot.context.gate:
                 self._begin(await spawn(slot, resolved, self.situation.progress))
                 self.handle(Event.SPAWNED)
@@ -289,19 +293,21 @@ class SupervisedDaemon:
 
     def _start_failed(self, why: str) -> None:
         self.past.ended = Span(None, self.attempt_start, self.slot.log.end)
-        self._conclude(Cause.START_FAILED, clean=False, text=f"cannot start {self.name}: {why}")
+        self._conclude(Cause.START_FAILED, False, f"cannot start {self.name}: {why}")
 
     # A run ends
 
     def _exited(self, run: Run, status: ExitStatus) -> None:
-        alive, pid = self.state in ALIVE, run.process.pid
+        slot, alive, pid = self.slot, self.state in ALIVE, run.process.pid
         if alive and status.signal is not None and run.cause is Cause.EXIT:
             run.cause = Cause.SIGNAL
         text = run.how_it_ended(status) if alive else str(status)
         self.past.exited(pid, status, text)
         # While it is being stopped, the cause is that of the order or verdict being carried out.
-        self.slot.note(EventName.EXIT, text, pid, run.cause if alive else self.situation.cause)
+        slot.note(EventName.EXIT, text, pid, run.cause if alive else self.situation.cause)
         self._probing.cancel()
+        if alive and run.succeeded(status):
+            slot.finish()
         follower = find_daemonized(run, status, was_starting=self.state is State.RUNNING) if alive else None
         if follower is not None:
             self._follow(run, follower)
@@ -322,10 +328,6 @@ class SupervisedDaemon:
             self.slot.pidfile.establish(process.pid, process.identity)
         self._watch()
 
-    def _end(self) -> None:
-        if not self._ending.is_under_way:
-            self._ending.begin(self._finish())
-
     async def _finish(self) -> None:
         """Stop all processes of this daemon, and decide what follows."""
         slot, unprompted = self.slot, self.state is State.ENDING
@@ -338,24 +340,18 @@ class SupervisedDaemon:
         else:
             gone = await slot.tree.sweep(min(SWEEP_GRACE_S, slot.definition.stop.grace_s))
         slot.clear_record(gone=gone)
-        text, clean, cause = "not started", False, Cause.OPERATOR
+        with contextlib.suppress(OSError):
+            self.past.lost_its_port = slot.ports.held()
+        outcome, for_good = NOT_STARTED, self.state is State.STOPPING
         if run is not None:
             self.past.ended = run.span
             slot.log.inode = None
-            last = self.past.last_exit
-            text, clean, cause = last.text if last is not None else text, last is not None and last.code == 0, run.cause
-        with contextlib.suppress(OSError):
-            self.past.lost_its_port = slot.ports.held()
-        if unprompted and self.past.ended is not None:
-            last_line = log_lines.last_line(slot, self.past.ended)
-            text = f"{text}; last line: {last_line}" if last_line is not None else text
-        if cause in (Cause.PROBE, Cause.RECYCLED):
-            text = self.situation.detail or text
-        if self.state is State.STOPPING:
-            text, cause = self.past.stopped(self.situation, slot.definition.stop) or text, Cause.OPERATOR
-        self._conclude(cause, clean=clean, text=text, run=run)
+            outcome = outcome_of(run, self.past, self.situation, unprompted=unprompted, for_good=for_good)
+        elif for_good:
+            outcome = outcome._replace(text=self.past.stopped(self.situation, slot.definition.stop) or outcome.text)
+        self._conclude(*outcome, run=run)
 
-    def _conclude(self, cause: Cause, *, clean: bool, text: str, run: Run | None = None) -> None:
+    def _conclude(self, cause: Cause, clean: bool, text: str, run: Run | None = None) -> None:
         if self.dropped:
             return
         self._verdict = decide(
@@ -365,6 +361,7 @@ class SupervisedDaemon:
             clean=clean,
             came_up=run is not None and run.came_up,
             held=self.held,
+            oneshot=self.definition.oneshot and run is not None,
             detail=text,
             now=asyncio.get_running_loop().time(),
             rng=self.slot.context.rng,
@@ -393,7 +390,7 @@ class SupervisedDaemon:
         if self.dropped:
             return
         if self.state in LEAVING:
-            self._end()
+            self._act(Action.END)
         elif self.state is State.EXTERNAL:
             self.observe()
         elif self.state in ALIVE:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from neo_daemons.definitions import Definition
 from neo_daemons.status import Cause, Holder
@@ -119,10 +119,21 @@ class Demand:
             return
         if daemon.state not in (State.STOPPED, State.STOPPING):
             return
-        for name in stands_on(daemon.definition):
+        # What runs once may be done, and then it needs nobody.
+        for name in stands_on(daemon.definition, fleet.daemons) if not daemon.definition.oneshot else ():
             if name in fleet.daemons:
                 self.start(fleet.daemons[name])
         daemon.order(Event.START, "it is needed", Cause.OPERATOR)
+
+    def start_below(self, name: str) -> None:
+        """Start the daemons on demand that this one stands on."""
+        for other in self._below(self._fleet.daemons[name]):
+            if other in self._fleet.daemons:
+                self.start(self._fleet.daemons[other])
+
+    def _below(self, daemon: SupervisedDaemon) -> set[str]:
+        """Return the daemons on demand that this one stands on."""
+        return self._dependants.keys() & stands_on(daemon.definition, self._fleet.daemons)
 
     def look_again(self) -> None:
         """Take in definitions that were added, changed or removed."""
@@ -130,7 +141,7 @@ class Demand:
         on_demand = {name for name, daemon in daemons.items() if daemon.definition.start == "on-demand"}
         self._dependants = {name: [] for name in on_demand}
         for daemon in daemons.values() if on_demand else ():
-            for name in on_demand.intersection(stands_on(daemon.definition)) - {daemon.name}:
+            for name in on_demand.intersection(stands_on(daemon.definition, daemons)) - {daemon.name}:
                 self._dependants[name].append(daemon.name)
         for name, countdown in list(self._countdowns.items()):
             if name not in on_demand or countdown.whole_s != daemons[name].definition.idle_stop_s:
@@ -145,9 +156,9 @@ class Demand:
         if daemon is None or self._states.get(name) is daemon.state:
             return
         self._states[name] = daemon.state
-        for other in self._dependants.keys() & stands_on(daemon.definition):
-            if daemon.state is State.STARTING and other in self._fleet.daemons:
-                self.start(self._fleet.daemons[other])
+        if daemon.state is State.STARTING and not daemon.definition.oneshot:
+            self.start_below(name)
+        for other in self._below(daemon):
             self._review(other)
         self._review(name)
 
@@ -159,7 +170,7 @@ class Demand:
         """Let the idle time of a daemon begin, go on, or end."""
         daemon = self._fleet.daemons.get(name)
         after_s = daemon.definition.idle_stop_s if daemon is not None and name in self._dependants else None
-        if daemon is None or after_s is None or is_down(daemon) or self._is_needed(name):
+        if daemon is None or after_s is None or _is_at_rest(daemon) or self._is_needed(name):
             self._forget(name)
         elif name not in self._countdowns:
             self._count_down(name, after_s, after_s)
@@ -177,14 +188,14 @@ class Demand:
     def _standing_on(self, name: str) -> Iterator[str]:
         """Iterate over the daemons that need this one because they run, or are about to."""
         for other in self._dependants.get(name, ()):
-            if other in self._fleet.daemons and not is_down(self._fleet.daemons[other]):
+            if other in self._fleet.daemons and not _is_at_rest(self._fleet.daemons[other]):
                 yield other
 
     def _idle(self, name: str) -> None:
         self._forget(name)
         daemon = self._fleet.daemons.get(name)
         after_s = daemon.definition.idle_stop_s if daemon is not None else None
-        if daemon is None or after_s is None or is_down(daemon) or self._is_needed(name):
+        if daemon is None or after_s is None or _is_at_rest(daemon) or self._is_needed(name):
             return
         if name in self._fleet.changing:
             self._count_down(name, after_s, NOT_YET_S)
@@ -198,6 +209,20 @@ class Demand:
         self._dependants.clear()
 
 
-def stands_on(definition: Definition) -> tuple[str, ...]:
-    """Return the names of the daemons that this one requires, refers to, or starts after."""
-    return (*definition.after, *definition.requires)
+def _is_at_rest(daemon: SupervisedDaemon) -> bool:
+    """Return whether nothing of it runs, so that it needs nobody, and need not be stopped."""
+    return is_down(daemon) or daemon.state is State.DONE
+
+
+def stands_on(definition: Definition, daemons: Mapping[str, SupervisedDaemon]) -> set[str]:
+    """Return the names of the daemons that this one requires, refers to, or starts after, and of those that they stand
+    on if they run once: when they are done, only their dependants need these."""
+    found: set[str] = set()
+    names = [*definition.after, *definition.requires]
+    while names:
+        name = names.pop()
+        if name not in found and name in daemons and daemons[name].definition.oneshot:
+            below = daemons[name].definition
+            names += [*below.after, *below.requires]
+        found.add(name)
+    return found

@@ -11,7 +11,7 @@ from . import log_lines
 from .daemon import SupervisedDaemon
 from .demand import Demand
 from .logs import LOST
-from .machine import SETTLING, State
+from .machine import MET, SETTLING, State
 from .past import Span
 
 PATIENT_FAILURES = 2
@@ -70,7 +70,7 @@ def status_of(
     return DaemonStatus(
         name=daemon.name,
         state=IDLE if is_idle(daemon) else state.public,
-        ready=state is State.READY or (state is State.EXTERNAL and daemon.ready),
+        ready=state in MET or (state is State.EXTERNAL and daemon.ready),
         settled=(state is State.READY and not changing) or is_settled(daemon, daemons, changing),
         pid=run.process.pid if run is not None else None,
         url=slot.url if definition.external or definition.ports or definition.url is not None else None,

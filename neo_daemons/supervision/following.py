@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from neo_daemons.records import DaemonRecord, DoneRecord
 from neo_daemons.references import split
 from neo_daemons.status import Cause, EventName
 from neo_daemons.urls import redacted_within
@@ -21,6 +22,8 @@ from .machine import ALIVE, State
 from .slot import Slot
 from .watcher import Watcher
 
+STOOD_ON = ALIVE | {State.DONE}
+"""States in which others stand on the latest run."""
 RETRY_S = 0.5
 """How often it is tried to restart a daemon that must not be restarted yet."""
 
@@ -37,24 +40,30 @@ def runs_below(slot: Slot) -> dict[str, str]:
 
 
 def _token(slot: Slot | None) -> str:
-    record = slot.pidfile.record if slot is not None else None
+    record = _stood_on(slot) if slot is not None else None
     return record.token if record is not None else ""
+
+
+def _stood_on(slot: Slot) -> DaemonRecord | DoneRecord | None:
+    """Return the record of the run that others stand on: the current one, or the one that has done its work."""
+    return slot.pidfile.record or slot.done.record
 
 
 def what_changed(slot: Slot) -> str | None:
     """Return what has changed below the run of a daemon; None if nothing has. A daemon that is not up changes nothing:
     its values are settled when it starts."""
-    record = slot.pidfile.record
+    record = _stood_on(slot)
     if record is None:
         return None
-    for reference, before in record.used.items():
+    # What is done does not use its values any more.
+    for reference, before in record.used.items() if isinstance(record, DaemonRecord) else ():
         other, key = split(reference) or ("", "")
         now = _value(slot.slots.get(other), key)
         if now is not None and now != before:
             return redacted_within(f"{reference} changed from {before} to {now}")
     for name, token in record.runs_below.items():
         below = slot.slots.get(name)
-        if below is not None and below.state in ALIVE and _token(below) != token:
+        if below is not None and below.state in STOOD_ON and _token(below) != token:
             return f"{name} was restarted"
     return None
 
@@ -91,7 +100,10 @@ class Following:
         """Compare this daemon, and those that stand on it: it has begun a run, or got another definition."""
         slot = self._slot
         record = slot.pidfile.record
-        if record is not None and slot.state in ALIVE:
+        if slot.state is State.DONE and slot.done.record is not None:
+            slot.slots.follow(slot.name, slot.done.record.runs_below)
+            self.check()
+        elif record is not None and slot.state in ALIVE:
             below = {name: record.runs_below.get(name, token) for name, token in runs_below(slot).items()}
             if below != record.runs_below:  # recorded before it cascaded
                 slot.pidfile.record = record = msgspec.structs.replace(record, runs_below=below)
@@ -105,7 +117,7 @@ class Following:
         """Restart the daemon if what its run stands on has changed. While that is not possible, try it again."""
         slot = self._slot
         self._timer.cancel()
-        if self._stopped or slot.state not in ALIVE or slot.context.is_stopping():
+        if self._stopped or slot.state not in STOOD_ON or slot.context.is_stopping():
             return  # its next run takes what is true then
         why = what_changed(slot)
         if why is None:

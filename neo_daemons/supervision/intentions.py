@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 
 from neo_daemons import records
@@ -40,9 +39,7 @@ class Holds:
         try:
             intentions = records.read(self._path, Intentions)
         except DamagedRecord as error:
-            aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns()}")
-            self._path.replace(aside)
-            return f"{error}; moved aside to {aside.name}"
+            return records.move_aside(error)
         except OSError as error:
             self.warning = f"cannot read {self._path}: {error.strerror}"
             return None

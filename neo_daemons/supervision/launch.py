@@ -17,7 +17,7 @@ from neo_daemons.state_dir import StateDirLost
 from neo_daemons.status import EventName
 
 from . import faults
-from .following import runs_below
+from .following import runs_below, what_changed
 from .platform import ExitStatus, Lock, Mark, Process, SpawnSpec, Unverifiable
 from .ports import PortHeld
 from .provision import Runner
@@ -34,7 +34,7 @@ class StartRefused(Exception):
 
 async def resolve(slot: Slot) -> Launch | CannotRun:
     """Return how to run a daemon on this machine."""
-    if slot.definition.watch:  # reading its files may take long, and probes must not wait for that
+    if slot.definition.files:  # reading its files may take long, and probes must not wait for that
         return await asyncio.to_thread(slot.context.resolve, slot.definition)
     return slot.context.resolve(slot.definition)
 
@@ -76,6 +76,14 @@ def is_outdated(slot: Slot, launch: Launch | None) -> bool:
     return launch is not None and record is not None and fingerprint(slot.definition, launch) != record.fingerprint
 
 
+def done_since(slot: Slot, launch: Launch) -> str | None:
+    """Return when a daemon that runs once has succeeded; None if it has not, or what it depends on has changed."""
+    record = slot.done.record if slot.definition.oneshot else None
+    if record is None or record.fingerprint != fingerprint(slot.definition, launch) or what_changed(slot) is not None:
+        return None
+    return time.strftime("%Y-%m-%d at %H:%M:%S", time.localtime(record.at))
+
+
 async def _follow_record(slot: Slot, record: DaemonRecord) -> Process | None:
     """Find the process of the recorded run that serves its port when the recorded process is gone: a forking daemon
     put its real process into the background while no supervisor ran."""
@@ -108,7 +116,7 @@ def find_daemonized(run: Run, status: ExitStatus, *, was_starting: bool) -> Proc
         was_starting: the daemon was not ready yet.
     """
     slot, record = run.slot, run.slot.pidfile.record
-    if record is None or status.signal is not None:
+    if record is None or status.signal is not None or slot.definition.oneshot:
         return None
     # The process that we followed may have been another fork of a launcher. It is not our child, so its exit code may
     # not be known yet.
@@ -147,6 +155,8 @@ async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], Non
         context.keep_claim()
     except StateDirLost as error:
         raise StartRefused(str(error)) from None
+    if slot.definition.oneshot:
+        slot.done.forget()  # if this run is killed, it is not done
     inherited = await _provide(slot, launch, progress)
     values = slot.values()
     for stale in launch.stale_files:

@@ -28,6 +28,7 @@ class State(StrEnum):
     CYCLING = "cycling"  # being stopped in order to restart
     UNAVAILABLE = "unavailable"  # cannot run on this machine at present
     EXTERNAL = "external"  # run by somebody else; only observed
+    DONE = "done"  # runs once, and has ended with success
 
     @property
     def public(self) -> str:
@@ -38,6 +39,8 @@ class State(StrEnum):
 _PUBLIC = {state: str(state) for state in State} | {State.CYCLING: "stopping", State.ENDING: "stopping"}
 ALIVE = frozenset({State.RUNNING, State.READY, State.DEGRADED})
 """States in which a process of the daemon is watched."""
+MET = frozenset({State.READY, State.DONE})
+"""States in which those that require a daemon may start."""
 LEAVING = frozenset({State.ENDING, State.STOPPING, State.CYCLING})
 """States in which a stop is in progress; it answers with an end-of-run event."""
 SETTLING = frozenset({State.STARTING, State.RUNNING, State.BACKOFF, *LEAVING})
@@ -68,6 +71,7 @@ class Event(StrEnum):
     PARK = "park"
     REST = "rest"  # its restart rule keeps it stopped
     KEEP = "keep"  # an operator's hold keeps it stopped
+    DONE = "done"  # it runs once, and has succeeded: now, or before
     # A delay is over:
     DUE = "due"
 
@@ -83,6 +87,7 @@ class Action(StrEnum):
     CANCEL = "cancel"  # cancel the delay
     FORGET = "forget"  # an operator starts it: past failures no longer count
     UNHOLD = "unhold"
+    REDO = "redo"  # what runs once is to run again
 
 
 class Refused(Exception):
@@ -107,14 +112,18 @@ _ENDED: dict[Event, Cell] = {
     E.PARK: Transition(S.PARKED, (A.WAIT,)),
     E.REST: Transition(S.STOPPED),
     E.KEEP: Transition(S.HELD),
+    E.DONE: Transition(S.DONE, (A.FORGET,)),
 }
-_ENDED_FOR_GOOD: dict[Event, Cell] = dict.fromkeys((E.RETRY, E.PARK, E.REST, E.KEEP), Transition(S.STOPPED))
+_ENDS = tuple(_ENDED)
+_ENDED_FOR_GOOD: dict[Event, Cell] = dict.fromkeys(_ENDS, Transition(S.STOPPED))
 _FRESH = Transition(S.STARTING, (A.FORGET, A.PREPARE))
+_AGAIN = Transition(S.STARTING, (A.REDO, A.FORGET, A.PREPARE))
 _AT_ONCE = Transition(S.STARTING, (A.CANCEL, A.FORGET, A.PREPARE))
+_AGAIN_AT_ONCE = Transition(S.STARTING, (A.CANCEL, A.REDO, A.FORGET, A.PREPARE))
 _ANEW = Transition(S.CYCLING, (A.FORGET,))
+_ANEW_AGAIN = Transition(S.CYCLING, (A.REDO, A.FORGET))
 _PROBES = (E.PASS, E.FAIL, E.CONDEMN)
 _OUTCOMES = (E.SPAWNED, E.REFUSED, E.MISSING)
-_ENDS = (E.RETRY, E.PARK, E.REST, E.KEEP)
 _RUN = (E.EXITED, *_PROBES)
 """Events about a run; without a run they come too late."""
 
@@ -143,7 +152,7 @@ _HELD = Refused("it is held; release it first")
 TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
     {
         S.STOPPED: _row(
-            {E.START: _FRESH, E.RESTART: _FRESH, E.HOLD: Transition(S.HELD)},
+            {E.START: _FRESH, E.RESTART: _AGAIN, E.HOLD: Transition(S.HELD)},
             ignore=(E.STOP, E.RELEASE, E.DUE, *_OUTCOMES, *_RUN, *_ENDS),
         ),
         S.STARTING: _row(
@@ -171,7 +180,7 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
         S.BACKOFF: _row(
             {
                 E.START: _AT_ONCE,
-                E.RESTART: _AT_ONCE,
+                E.RESTART: _AGAIN_AT_ONCE,
                 E.STOP: Transition(S.STOPPED, (A.CANCEL,)),
                 E.HOLD: Transition(S.HELD, (A.CANCEL,)),
                 E.DUE: Transition(S.STARTING, (A.PREPARE,)),
@@ -181,7 +190,7 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
         S.PARKED: _row(
             {
                 E.START: _AT_ONCE,
-                E.RESTART: _AT_ONCE,
+                E.RESTART: _AGAIN_AT_ONCE,
                 E.STOP: Transition(S.STOPPED, (A.CANCEL,)),
                 E.HOLD: Transition(S.HELD, (A.CANCEL,)),
                 E.DUE: Transition(S.STARTING, (A.FORGET, A.PREPARE)),
@@ -200,14 +209,14 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
         S.ENDING: _row(
             {
                 E.START: _ANEW,
-                E.RESTART: _ANEW,
+                E.RESTART: _ANEW_AGAIN,
                 E.STOP: Transition(S.STOPPING),
                 **_ENDED,
             },
             ignore=(E.HOLD, E.RELEASE, E.DUE, *_OUTCOMES, *_RUN),
         ),
         S.STOPPING: _row(
-            {E.START: _ANEW, E.RESTART: _ANEW, **_ENDED_FOR_GOOD},
+            {E.START: _ANEW, E.RESTART: _ANEW_AGAIN, **_ENDED_FOR_GOOD},
             ignore=(E.STOP, E.HOLD, E.RELEASE, E.DUE, *_OUTCOMES, *_RUN),
         ),
         S.CYCLING: _row(
@@ -217,11 +226,19 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
         S.UNAVAILABLE: _row(
             {
                 E.START: _FRESH,
-                E.RESTART: _FRESH,
+                E.RESTART: _AGAIN,
                 E.STOP: Transition(S.STOPPED),
                 E.HOLD: Transition(S.HELD),
             },
             ignore=(E.RELEASE, E.DUE, *_OUTCOMES, *_RUN, *_ENDS),
+        ),
+        S.DONE: _row(
+            {
+                E.RESTART: _AGAIN,
+                E.STOP: Transition(S.STOPPED),
+                E.CONDEMN: Transition(S.STARTING, (A.PREPARE,)),
+            },
+            ignore=(E.START, E.HOLD, E.RELEASE, E.PASS, E.FAIL, E.EXITED, E.DUE, *_OUTCOMES, *_ENDS),
         ),
         S.EXTERNAL: _row(
             dict.fromkeys((E.START, E.STOP, E.RESTART, E.HOLD, E.RELEASE), _NOT_OURS),

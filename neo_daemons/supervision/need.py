@@ -99,7 +99,7 @@ class Needs:
 
     def _try_again(self, daemon: SupervisedDaemon) -> None:
         """Retry a daemon that was given up if those that it depends on may have been the cause."""
-        built_on = stands_on(daemon.definition)
+        built_on = stands_on(daemon.definition, self._fleet.daemons)
         if daemon.name not in self._failed or daemon.ready or self._tries[daemon.name] >= DEPENDANT_TRIES:
             return
         if not built_on:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from neo_daemons import locks, records
-from neo_daemons.records import DaemonRecord, DamagedRecord, Directory
+from neo_daemons.records import DaemonRecord, DamagedRecord, Directory, DoneRecord
 from neo_daemons.state_dir import StateDir
 
 from .census import Marks
@@ -68,7 +68,7 @@ class Ownership:
             if record is not None and self.counts(record):
                 yield record
 
-    def counts(self, record: DaemonRecord) -> bool:
+    def counts(self, record: DaemonRecord | DoneRecord) -> bool:
         """Whether a record was written here; else it is a copy and does not apply here."""
         return record.directory is not None and any(record.directory.is_same(one) for one in self._directories)
 

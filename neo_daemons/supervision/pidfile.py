@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import msgspec
@@ -42,9 +41,7 @@ class PidFile:
             if not self.path.stat().st_size:
                 self.path.unlink()
                 return None
-            aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
-            self.path.replace(aside)
-            return f"{error}; moved aside to {aside.name}"
+            return records.move_aside(error)
         self._token = self.record.token if self.record is not None else None
         if self.record is not None and not self._ownership.counts(self.record):
             self.clear()

@@ -115,6 +115,7 @@ def decide(
     clean: bool,
     came_up: bool,
     held: bool,
+    oneshot: bool,
     detail: str,
     now: float,
     rng: random.Random,
@@ -124,6 +125,7 @@ def decide(
     Args:
         clean: the process exited with code 0.
         came_up: the daemon was ready at some time in this run.
+        oneshot: the daemon runs once, so a clean exit is a success.
         detail: how the run ended, for the reason.
         now: monotonic seconds.
     """
@@ -131,11 +133,13 @@ def decide(
         history.kills.append(now)
     if cause is Cause.OPERATOR:
         return Verdict(Event.RETRY, 0.0, detail)
+    finished = cause is Cause.EXIT and clean
+    if oneshot and finished:
+        return Verdict(Event.DONE, None, detail)
     if held:
         return Verdict(Event.KEEP, None, f"on hold, so not restarted: {detail}")
     if cause is Cause.RECYCLED:
         return Verdict(Event.RETRY, 0.0, detail)
-    finished = cause is Cause.EXIT and clean
     by_itself = cause in (Cause.EXIT, Cause.SIGNAL, Cause.FAULT)
     rests = {"never": by_itself and (finished or came_up or cause is Cause.FAULT), "on-failure": finished}
     if rests.get(restart.when, False):

@@ -20,7 +20,7 @@ from .daemon import SupervisedDaemon
 from .machine import State
 from .supervisor import Supervisor
 
-AWAY = frozenset({State.STOPPED, State.PARKED, State.HELD, State.UNAVAILABLE})
+AWAY = frozenset({State.STOPPED, State.PARKED, State.HELD, State.UNAVAILABLE, State.DONE})
 """States in which a daemon has no process and is about to get none, so that others may use its ports."""
 WHOLE_S = 10.0
 """How often it is checked whether the entry is still there, as long as nothing has changed."""

@@ -33,10 +33,10 @@ async def plan(fleet: Fleet, new: Iterable[Definition]) -> list[Change]:
 
 
 async def resolving(resolve: Resolve, definitions: Iterable[Definition]) -> Resolve:
-    """Return `resolve` such that it reads no watched files of these definitions: they are read here, in a thread."""
+    """Return `resolve` such that it reads no files of these definitions: they are read here, in a thread."""
     read: list[tuple[Definition, Launch | CannotRun]] = []
     for definition in definitions:
-        if definition.watch and all(known != definition for known, _ in read):
+        if definition.files and all(known != definition for known, _ in read):
             read.append((definition, await asyncio.to_thread(resolve, definition)))
     return lambda definition: next((found for known, found in read if known == definition), None) or resolve(definition)
 
@@ -84,8 +84,9 @@ def _what_changed(daemon: SupervisedDaemon, differing: str, launch: Launch) -> s
 
 
 def _fingerprint(daemon: SupervisedDaemon, resolve: Resolve) -> str | None:
-    """Return the fingerprint of the current run; without one, of the run that would be started."""
-    record = daemon.slot.pidfile.record
+    """Return the fingerprint of the current run, or of the one that has done its work; without one, of the run that
+    would be started."""
+    record = daemon.slot.pidfile.record or daemon.slot.done.record
     if record is not None:
         return record.fingerprint
     launch = resolve(daemon.definition)

@@ -149,6 +149,10 @@ class Run:
         """Whether it became ready; without a readiness probe, by which every run is ready: whether it lasted."""
         return self.was_ready and (bool(self.slot.definition.ready) or self.age_s >= EARLY_S)
 
+    def succeeded(self, status: ExitStatus) -> bool:
+        """Whether it was to run once, and has done what it was to do."""
+        return self.slot.definition.oneshot and status.code == 0 and self.cause is Cause.EXIT
+
     @property
     def age_s(self) -> float:
         """Seconds since the spawn, also by an earlier supervisor. Changes of the wall clock do not affect it."""

@@ -13,6 +13,7 @@ from neo_daemons.urls import url_host
 
 from . import faults
 from .context import Context
+from .done import DoneFile
 from .logs import DaemonLog
 from .machine import State
 from .pidfile import PidFile
@@ -79,6 +80,7 @@ class Slot:
         """Whether an earlier supervisor may have left it running; False once that was checked."""
         self.log = DaemonLog(context.state_dir.daemon_log(self.name), definition.log)
         self.pidfile = PidFile(context.state_dir.daemon_record(self.name), context.ownership)
+        self.done = DoneFile(context.state_dir.done_record(self.name), context.ownership)
         self.ports = Ports(context.platform, definition, slots.port_book)
         self.tree = Tree(context.platform, self.name, context.ownership, self.note, context.census)
         self.data_lock: Lock | None = None
@@ -93,6 +95,7 @@ class Slot:
             fault = f"{self.pidfile.path} cannot be read or moved aside: {error.strerror}"
         if fault is not None:
             self.note(EventName.RECORD_DAMAGED, fault)
+        self._load_done()
         record = self.pidfile.record
         if record is not None:
             self.restarts = record.restarts
@@ -103,6 +106,16 @@ class Slot:
             number = self.ports.numbers.get(name)
             if record is None and port.preferred is not None and number not in (None, port.preferred):
                 self.note(EventName.PORT_TAKEN, f"port {port.preferred} is in use; using {number}")
+
+    def _load_done(self) -> None:
+        if not self.definition.oneshot:
+            return
+        try:
+            fault = self.done.load()
+        except OSError as error:
+            fault = f"{self.done.path} cannot be read or moved aside: {error.strerror}"
+        if fault is not None:
+            self.note(EventName.RECORD_DAMAGED, f"{fault}; it runs once more")
 
     def note(
         self, event: EventName, detail: str | None = None, pid: int | None = None, cause: Cause | None = None
@@ -147,8 +160,22 @@ class Slot:
         except OSError as error:
             self.note(EventName.RECORD_NOT_REMOVED, faults.describe(error))
 
+    def finish(self) -> None:
+        """Remember that the current run, of a daemon that runs once, has succeeded."""
+        assert self.pidfile.record is not None
+        try:
+            self.done.finish(self.pidfile.record)
+        except OSError as error:
+            self.note(EventName.RECORD_NOT_WRITTEN, f"{faults.describe(error)}; a later supervisor runs it once more")
+
+    def redo(self) -> None:
+        """Let a daemon that runs once run again."""
+        with contextlib.suppress(OSError):  # its start tries again
+            self.done.forget()
+
     def move_record(self) -> None:
-        """Rewrite the record after the state directory was recreated."""
+        """Rewrite the records after the state directory was recreated."""
+        self.done.move()
         try:
             self.pidfile.move()
         except OSError as error:

@@ -136,6 +136,7 @@ class Supervisor:
                 keep_claim=self.keep_claim,
                 keep_log=self._log_keeper.attend,
                 is_inhibited=lambda name: self.demand.is_inhibited(name),
+                start_below=lambda name: self.demand.start_below(name),
                 is_stopping=lambda: self.stopping,
             )
 
@@ -184,11 +185,7 @@ class Supervisor:
 
     def _find_leftovers(self, survivors: Survivors) -> Iterator[Slot]:
         """Find daemons that an earlier supervisor left and that are no longer configured to run."""
-        wanted = {
-            name
-            for name, daemon in self.daemons.items()
-            if daemon.definition.enabled and not daemon.definition.external
-        }
+        wanted = {definition.name for definition in self._definitions if definition.enabled and not definition.external}
         for name in sorted((recorded(self.context) | set(survivors)) - wanted):
             daemon = self.daemons.get(name)
             yield daemon.slot if daemon is not None else self.fleet.make_slot(Definition(name=name))
@@ -314,7 +311,7 @@ class Supervisor:
         if name in self.fleet.changing:
             return self._order_later(daemon, event)
         daemon.order(event, f"{event} requested by a user", Cause.OPERATOR)
-        if event in (Event.START, Event.RESTART):
+        if event in (Event.START, Event.RESTART) and not daemon.definition.oneshot:  # see `wait_to_start`
             for required in daemon.definition.requires:
                 other = self.daemons.get(required)
                 if other is None or other.held or required in self.fleet.changing:

@@ -6,11 +6,14 @@ The results go to a `Watcher`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from neo_daemons.definitions import AnyProbe, LogProbe
 from neo_daemons.references import UnknownReference, expand_all
 from neo_daemons.status import Cause
 
+from . import log_lines
 from .policy import times
 from .probes import Answer, Result, Target
 from .run import Run
@@ -24,8 +27,24 @@ POLL_FLOOR_S, POLL_CEILING_S = 0.01, 1.0
 ADOPTED_GRACE_S = 30.0
 """An adopted daemon must answer within this time, or the rest of its start grace period if that is longer. Otherwise it
 is restarted."""
+LINE_S = 1.0
+"""How often the last line of a daemon that runs once is shown."""
 LIMITS_INTERVAL_S = 10.0
 """Interval at which max_runtime_s and max_rss_bytes are checked without a liveness probe."""
+
+
+def watch(run: Run, watcher: Watcher, *, has_come_up: bool) -> Coroutine[Any, Any, None] | None:
+    """Return the work of watching a run; None if there is nothing to watch.
+
+    Args:
+        has_come_up: it was ready before.
+    """
+    definition = run.slot.definition
+    if not has_come_up:
+        return (await_end if definition.oneshot else await_ready)(run, watcher)
+    if definition.live or definition.max_runtime_s or definition.max_rss_bytes:
+        return guard(run, watcher)
+    return None
 
 
 async def await_ready(run: Run, watcher: Watcher) -> None:
@@ -62,6 +81,17 @@ async def await_ready(run: Run, watcher: Watcher) -> None:
             return
         watcher.situation.set_overdue(elapsed > grace_s)
         await asyncio.sleep(min(max(elapsed * POLL_SHARE, POLL_FLOOR_S), POLL_CEILING_S))
+
+
+async def await_end(run: Run, watcher: Watcher) -> None:
+    """Show the last line that a run has written, and end it when it has run for too long. Its end is not seen here."""
+    slot = run.slot
+    limit_s = slot.definition.max_runtime_s
+    while limit_s is None or run.age_s <= limit_s:
+        await asyncio.sleep(LINE_S if limit_s is None else min(LINE_S, max(limit_s - run.age_s, 0.0) + POLL_FLOOR_S))
+        if slot.log.end > run.log_start:
+            watcher.situation.progress(log_lines.last_line(slot, run.span))
+    watcher.condemn(Cause.PROBE, f"it has not ended within max_runtime_s = {limit_s:g}")
 
 
 async def guard(run: Run, watcher: Watcher) -> None:

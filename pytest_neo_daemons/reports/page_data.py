@@ -20,7 +20,7 @@ from .remains import Piece, Remains
 SUPERVISOR = "supervisor"
 INSTANCE = re.compile(r"(.+)-(?:gw\d+|main)-[0-9a-f]{8}\Z")
 """The name of a daemon of one test; see `isolation`."""
-QUIET = frozenset({"idle", "stopped", "held", "external"})
+QUIET = frozenset({"idle", "stopped", "held", "external", "done"})
 """States in which a daemon is not meant to run."""
 BAD = frozenset({EventName.INTERNAL_ERROR, EventName.PROBE_UNKNOWN, EventName.PARKED, EventName.UNAVAILABLE})
 MAX_EVENTS = 20_000

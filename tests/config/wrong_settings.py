@@ -29,8 +29,8 @@ UNKNOWN_KEYS = {
     "of a daemon, like none": (
         API + "x = 1",
         "daemons.api.x = 1: unknown key; remove it, or use one of: after, command, cwd, data_dir, enabled, env, "
-        "exports, external, host, idle_stop_s, live, log, max_rss_bytes, max_runtime_s, port, ports, ready, requires, "
-        "restart, start, start_grace_s, stop, url, watch",
+        "exports, external, host, idle_stop_s, inputs, live, log, max_rss_bytes, max_runtime_s, oneshot, port, ports, "
+        "ready, requires, restart, start, start_grace_s, stop, url, watch",
     ),
     "of a built-in": ("[daemons.chroma]\nprot = 1", "daemons.chroma.prot = 1: unknown key; did you mean 'port'?"),
     "an option of a built-in": (
@@ -241,6 +241,36 @@ WRONG_VALUES = {
     "both port and ports of a built-in": (
         "[daemons.chroma]\nport = 1\nports = { http = 2 }",
         "daemons.chroma.port = 1: port and ports are mutually exclusive; keep one of the two",
+    ),
+    "a probe of a oneshot": (
+        API + 'oneshot = true\nready = { type = "exec", command = ["true"] }',
+        "daemons.api.ready = {'type': 'exec', 'command': ['true']}: not allowed for a oneshot; "
+        "remove it: it is done when its command has ended with exit code 0",
+    ),
+    "the grace period of a oneshot": (
+        API + "oneshot = true\nstart_grace_s = 60",
+        "daemons.api.start_grace_s = 60: not allowed for a oneshot; use max_runtime_s, after which it counts as failed",
+    ),
+    "a port of a oneshot": (
+        API + "oneshot = true\nport = 80",
+        "daemons.api.port = 80: not allowed for a oneshot; remove it: a oneshot serves nobody",
+    ),
+    "a oneshot that watches": (
+        API + 'oneshot = true\nwatch = ["neo-daemons.toml"]',
+        "daemons.api.watch = ['neo-daemons.toml']: not allowed for a oneshot; "
+        "use inputs: it runs again when they change",
+    ),
+    "inputs of a daemon": (
+        API + 'inputs = ["neo-daemons.toml"]',
+        "daemons.api.inputs = ['neo-daemons.toml']: only a oneshot has inputs; add oneshot = true, or use watch",
+    ),
+    "inputs that are missing": (
+        API + 'oneshot = true\ninputs = ["*.sql"]',
+        "daemons.api.inputs[0] = '*.sql': no file in …",
+    ),
+    "a built-in as a oneshot": (
+        "[daemons.chroma]\noneshot = true",
+        "daemons.chroma.oneshot: a built-in daemon runs on; remove it, or give it a command",
     ),
     "restart word": (
         API + 'restart = "sometimes"',
