@@ -77,12 +77,12 @@ def test_what_waits_for_a_failed_daemon_names_the_cause_and_starts_when_that_is_
     store = toy("write=no schema", f"fail-if={broken}", restart={**FAST, "limit": 2})
     project.configure(front=toy(requires=["web"]), web=toy(requires=["store"]), store=store)
     project.serve()
-    why = f"waiting for store (in `requires`; its state: parked: {project.reaches('store', 'parked').detail})"
+    why = f"requires store, which is parked: {project.reaches('store', 'parked').detail}"
     assert "exit code 7; last line: no schema" in why
     until(lambda: project.daemon("web").detail == why, "the reason")
-    chain = f"waiting for web (in `requires`; its state: starting: {why})"
+    chain = f"requires web, which is unavailable: {why}"
     until(lambda: project.daemon("front").detail == chain, "the reason of the reason")
-    assert project.daemon("web").state == "starting"
+    assert project.daemon("web").state == "unavailable"
     assert why in project.run("why", "web").stdout
     up = project.run("up")
     assert up.returncode == 1

@@ -29,7 +29,7 @@ from .run import Run, make_target
 from .situation import Situation
 from .slot import Slot
 from .tree import SWEEP_GRACE_S
-from .waiting import wait_to_start
+from .waiting import CannotCome, wait_for_a_chance, wait_to_start
 from .watcher import Watcher
 
 GATE_S = 5.0
@@ -255,14 +255,17 @@ class SupervisedDaemon:
             if first and self.held:
                 self._conclude(Cause.EXIT, True, "not started")
                 return
-            done_since = await wait_to_start(slot, resolved, self.situation, self._others)
-            if done_since is not None:
-                self.handle(Event.DONE, f"done on {done_since}, and what it depends on has not changed")
+            if (done := await wait_to_start(slot, resolved, self.situation, self._others)) is not None:
+                self.handle(Event.DONE, done)
                 return
             async with slot.context.gate:
                 self._begin(await spawn(slot, resolved, self.situation.progress))
                 self.handle(Event.SPAWNED)
                 await self.wait_for(lambda daemon: daemon.state is not State.RUNNING, GATE_S)
+        except CannotCome as error:
+            self.handle(Event.MISSING, str(error), error.remedy)
+            await wait_for_a_chance(error, self.situation, self._others)
+            self.handle(Event.DUE)
         except StartRefused as error:
             why = f"cannot start {self.name}: {error}"
             self.past.ended = Span(None, self.attempt_start, slot.log.end)

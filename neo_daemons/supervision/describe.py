@@ -39,6 +39,8 @@ def is_settled(daemon: SupervisedDaemon, daemons: Daemons, changing: Collection[
     if situation.waiting_for is not None:
         other = daemons.get(situation.waiting_for)
         return other is not None and not other.ready and is_settled(other, daemons, changing)
+    if daemon.state is State.EXTERNAL:
+        return situation.detail is not None  # it has been asked
     if daemon.state is State.BACKOFF:
         return daemon.past.history.failures >= PATIENT_FAILURES
     return daemon.state not in SETTLING or situation.overdue

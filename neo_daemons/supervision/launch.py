@@ -77,11 +77,12 @@ def is_outdated(slot: Slot, launch: Launch | None) -> bool:
 
 
 def done_since(slot: Slot, launch: Launch) -> str | None:
-    """Return when a daemon that runs once has succeeded; None if it has not, or what it depends on has changed."""
+    """Return since when a daemon that runs once is done; None if it is not, or what it depends on has changed."""
     record = slot.done.record if slot.definition.oneshot else None
     if record is None or record.fingerprint != fingerprint(slot.definition, launch) or what_changed(slot) is not None:
         return None
-    return time.strftime("%Y-%m-%d at %H:%M:%S", time.localtime(record.at))
+    when = time.strftime("%Y-%m-%d at %H:%M:%S", time.localtime(record.at))
+    return f"done on {when}, and what it depends on has not changed"
 
 
 async def _follow_record(slot: Slot, record: DaemonRecord) -> Process | None:

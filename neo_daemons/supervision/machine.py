@@ -26,7 +26,7 @@ class State(StrEnum):
     ENDING = "ending"  # the process exited by itself, and its leftovers are being stopped
     STOPPING = "stopping"  # being stopped for good
     CYCLING = "cycling"  # being stopped in order to restart
-    UNAVAILABLE = "unavailable"  # cannot run on this machine at present
+    UNAVAILABLE = "unavailable"  # cannot run at present: something is not installed, or a required daemon is not there
     EXTERNAL = "external"  # run by somebody else; only observed
     DONE = "done"  # runs once, and has ended with success
 
@@ -59,7 +59,7 @@ class Event(StrEnum):
     # A prepared start results in:
     SPAWNED = "spawned"  # a process runs, new or adopted
     REFUSED = "refused"  # it must not be started: its port or data directory is in use
-    MISSING = "missing"  # a requirement is not installed
+    MISSING = "missing"  # something that it needs is not installed, or not there
     # The probes report:
     PASS = "pass"  # noqa: S105
     FAIL = "fail"
@@ -72,7 +72,7 @@ class Event(StrEnum):
     REST = "rest"  # its restart rule keeps it stopped
     KEEP = "keep"  # an operator's hold keeps it stopped
     DONE = "done"  # it runs once, and has succeeded: now, or before
-    # A delay is over:
+    # A delay is over, or what was missing may come:
     DUE = "due"
 
 
@@ -229,8 +229,9 @@ TABLE: Mapping[State, Mapping[Event, Cell]] = MappingProxyType(
                 E.RESTART: _AGAIN,
                 E.STOP: Transition(S.STOPPED),
                 E.HOLD: Transition(S.HELD),
+                E.DUE: Transition(S.STARTING, (A.PREPARE,)),
             },
-            ignore=(E.RELEASE, E.DUE, *_OUTCOMES, *_RUN, *_ENDS),
+            ignore=(E.RELEASE, *_OUTCOMES, *_RUN, *_ENDS),
         ),
         S.DONE: _row(
             {

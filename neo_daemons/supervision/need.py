@@ -125,9 +125,10 @@ class Needs:
 
     def _give_up(self, daemon: SupervisedDaemon) -> None:
         """Stop trying to start a failed daemon and those that it waits for."""
-        if daemon.situation.waiting_for in self._fleet.daemons:
-            self._give_up(self._fleet.daemons[daemon.situation.waiting_for])
-        if daemon.state in SETTLING:
+        waits_for = self._fleet.daemons.get(daemon.situation.waiting_for or "")
+        if waits_for is not None:
+            self._give_up(waits_for)
+        if daemon.state in SETTLING or waits_for is not None:
             self._stop(daemon)
 
     def _why_not(self, daemon: SupervisedDaemon) -> str | None:

@@ -55,7 +55,7 @@ def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) 
         return Change(name=new.name, action=action, reason=f"enabled = {str(new.enabled).lower()}")
     if old.start != new.start == "always" and current.state is State.STOPPED:
         return Change(name=new.name, action="start", reason="start = always")
-    if current.state is State.UNAVAILABLE:
+    if current.state is State.UNAVAILABLE and current.situation.waiting_for is None:
         return Change(name=new.name, action="replace", reason="was unavailable; trying again")
     differing = ", ".join(field for field in new.__struct_fields__ if getattr(old, field) != getattr(new, field))
     launch = resolve(new)
@@ -119,7 +119,7 @@ async def _carry_out(fleet: Fleet, changes: list[Change], new: Mapping[str, Defi
             await fleet.remove(each.name)
         elif each.action == "stop" and daemon is not None:
             daemon.apply(new[each.name])
-            daemon.situation.detail = "not enabled in the configuration"
+            daemon.situation.detail, daemon.situation.cause = "not enabled in the configuration", None
     await asyncio.gather(*(_replace(fleet, new[c.name]) for c in changes if c.action in ("start", "replace")))
     for each in changes:
         if each.action == "apply" and each.name not in fleet.daemons and not fleet.context.is_stopping():

@@ -41,6 +41,7 @@ class Situation:
         self.since = time.time()
         self.detail, self.remedy, self.cause = detail, remedy, cause
         self.overdue = False
+        self.waiting_for = None
 
     def progress(self, detail: str | None) -> None:
         """Show progress within a state; it does not go to the journal."""
