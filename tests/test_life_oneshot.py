@@ -58,6 +58,7 @@ def test_it_is_done_once_and_what_requires_it_starts_then_also_later(project: Pr
     assert (again.detail or "").startswith("done on ")
     project.reaches("app", "ready")
     assert project.run("status", "--check").returncode == 0
+    assert "migrate" not in project.run("health").stdout
     assert len(runs(project)) == 1
 
 

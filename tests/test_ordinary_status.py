@@ -81,7 +81,7 @@ def test_status_check_fails_unless_every_enabled_daemon_is_ready(project: Projec
         assert "not ready: broken (" in checked.stderr
         assert "off" not in checked.stderr
         assert "web" in checked.stdout
-    project.configure(web=toy(), off=toy(enabled=False))
+    project.configure(web=toy(), off=toy(enabled=False), spare=toy(start="on-demand"))
     assert project.run("reload").returncode == 0
     project.reaches("web", "ready")
     checked = project.run("status", "--check")

@@ -56,13 +56,14 @@ def _status(client: Client, options: argparse.Namespace) -> int:
 
 
 def _checked(status: Status) -> int:
-    """Return the exit code of ``status --check``: whether every enabled daemon is ready."""
+    """Return the exit code of ``status --check``: whether every enabled daemon is ready, or
+    idle: that one starts when it is needed."""
     missing = [f"{daemon.name} ({render.state(daemon)})" for daemon in status.daemons if _is_missing(daemon)]
     return complain(f"not ready: {', '.join(missing)}", FAILED) if missing else DONE
 
 
 def _is_missing(daemon: DaemonStatus) -> bool:
-    return daemon.enabled and not daemon.ready
+    return daemon.enabled and not daemon.ready and daemon.state != "idle"
 
 
 def _watch(client: Client, options: argparse.Namespace) -> int:
