@@ -132,7 +132,9 @@ def _status(command: _Parser) -> None:
     purpose = command.add_mutually_exclusive_group()
     purpose.add_argument("--watch", action="store_true", help="refresh every second")
     purpose.add_argument(
-        "--check", action="store_true", help="exit with code 1 unless every enabled daemon is ready, or idle (for scripts)"
+        "--check",
+        action="store_true",
+        help="exit with code 1 unless every enabled daemon is ready, or idle (for scripts)",
     )
 
 
