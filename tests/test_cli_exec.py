@@ -156,6 +156,20 @@ def test_up_replaces_a_supervisor_that_would_end_with_the_command(project: Proje
     project.run("down")
 
 
+def test_serve_replaces_it_as_well_and_the_command_keeps_its_lease(project: Project) -> None:
+    project.configure(api=toy(start="on-demand"), other=toy())
+    with execute(project, "--with", "api", "--", sys.executable, "-c", WAITS) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline().startswith("ready")
+        pid = project.daemon("api").pid
+        project.serve()
+        until(lambda: len(project.daemon("api").holders) == 1 or None, "the lease")
+        assert (project.reaches("other", "ready").ready, project.daemon("api").pid) == (True, pid)
+        again = project.run("serve")
+        assert (again.returncode, "already" in again.stderr) == (4, True)
+        running.communicate("")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
+import time
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from neo_daemons.cli import render
-from neo_daemons.status import DaemonStatus, Status, SupervisorStatus
+from neo_daemons.status import DaemonStatus, Holder, Status, SupervisorStatus
 
 
-def shown_table(url: str, width: int) -> str:
-    """The table with a daemon that is reached at `url`."""
-    daemon = DaemonStatus(
+def ready(url: str = "http://127.0.0.1:8000", **more: Any) -> DaemonStatus:
+    return DaemonStatus(
         name="api",
         state="ready",
         ready=True,
@@ -28,7 +29,13 @@ def shown_table(url: str, width: int) -> str:
         data_dir=None,
         last_exit=None,
         detail=None,
+        **more,
     )
+
+
+def shown_table(url: str, width: int) -> str:
+    """The table with a daemon that is reached at `url`."""
+    daemon = ready(url)
     supervisor = SupervisorStatus(pid=3, version="1", state_dir="/nowhere", started_at=0)
     shown = io.StringIO()
     Console(file=shown, width=width).print(render.table(Status(supervisor=supervisor, daemons=(daemon,)), width))
@@ -45,3 +52,13 @@ def test_the_table_shows_a_url_without_credentials(width: int) -> None:
     shown = shown_table("http://me:s3cret@h:80", width)
     assert "http://***@h:80" in shown
     assert "s3cret" not in shown
+
+
+def test_remarks_say_who_needs_a_daemon_and_when_it_stops() -> None:
+    first, second = Holder(name="claude", pid=812, since=0), Holder(name="remote", pid=None, since=1)
+    assert render.remarks(ready(holders=(first,))) == "needed by claude (pid 812)"
+    assert render.remarks(ready(holders=(second,))) == "needed by remote"
+    assert render.remarks(ready(holders=(first, second))) == "needed by claude (pid 812) and 1 other"
+    assert render.remarks(ready(holders=(first, second, second))) == "needed by claude (pid 812) and 2 others"
+    assert render.remarks(ready(idle_stop_at=time.time() + 240.5)) == "stops in 4m 0s unless needed"
+    assert render.remarks(ready(idle_stop_at=time.time() - 9)) == "stops in 0.0s unless needed"

@@ -46,8 +46,13 @@ def test_a_need_starts_a_daemon_and_what_it_stands_on_and_idleness_stops_both(pr
         assert [(holder.name, holder.pid) for holder in web.holders] == [("the test", os.getpid())]
         assert [(holder.name, holder.pid) for holder in store.holders] == [("daemon web", web.pid)]
         assert (web.idle_stop_at, store.idle_stop_at) == (None, None)
+        table = project.run("status").stdout
+        assert f"needed by the test (pid {os.getpid()})" in table
+        assert f"needed by daemon web (pid {web.pid})" in table
+        assert f"needed by: the test (pid {os.getpid()}), since 20" in project.run("why", "web").stdout
     project.reaches("web", "idle")
     project.reaches("store", "idle")
+    assert "starts when it is needed" in project.run("why", "web").stdout
     assert project.daemon("other").state == "idle"
     assert project.daemon("web").detail == f"nobody needed it for {SOON_S:g} s"
     assert not any(is_alive(daemon.pid) for daemon in (web, store) if daemon.pid is not None)

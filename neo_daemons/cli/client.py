@@ -210,6 +210,13 @@ def _explain(found: Explanation) -> list[str]:
         lines.append(f"  fix: {daemon.remedy}")
     if daemon.note:
         lines.append(f"  note: {daemon.note}")
+    lines += [f"  needed by: {render.holder(one)}, since {_clock(one.since)}" for one in daemon.holders]
+    if daemon.idle_stop_at is not None:
+        lines.append(f"  stops for being idle: {_clock(daemon.idle_stop_at)}, unless it is needed before")
+    if daemon.state == "idle":
+        lines.append(
+            "  starts when it is needed: by `neo-daemons exec`, a lease, another daemon, or `neo-daemons start`"
+        )
     if found.next_try_s is not None:
         lines.append(f"  next try in {found.next_try_s:.1f} s")
     if found.failures:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from neo_daemons.status import DaemonStatus, JournalEntry, Status
+from neo_daemons.status import DaemonStatus, Holder, JournalEntry, Status
 from neo_daemons.urls import redacted
 
 if TYPE_CHECKING:
@@ -120,9 +120,24 @@ def state(daemon: DaemonStatus) -> str:
 
 
 def remarks(daemon: DaemonStatus) -> str:
-    """Return the details, the remedy and the note of a daemon on one line."""
-    parts = [daemon.detail, f"fix: {daemon.remedy}" if daemon.remedy else None, daemon.note]
+    """Return the details, the remedy and the note of a daemon, and who needs it, on one line."""
+    parts = [daemon.detail, f"fix: {daemon.remedy}" if daemon.remedy else None, daemon.note, *_need(daemon)]
     return clean("; ".join(part for part in parts if part))
+
+
+def _need(daemon: DaemonStatus) -> Iterator[str]:
+    """Yield who needs a daemon on demand, and when it stops for want of a need."""
+    if daemon.holders:
+        more = len(daemon.holders) - 1
+        others = f" and {more} other{'s' if more > 1 else ''}" if more else ""
+        yield f"needed by {holder(daemon.holders[0])}{others}"
+    if daemon.idle_stop_at is not None:
+        yield f"stops in {duration(max(0.0, daemon.idle_stop_at - time.time()))} unless needed"
+
+
+def holder(one: Holder) -> str:
+    """Describe somebody who needs a daemon."""
+    return f"{one.name} (pid {one.pid})" if one.pid is not None else one.name
 
 
 def line(daemon: DaemonStatus) -> str:

@@ -24,7 +24,7 @@ from . import render
 from .codes import ALREADY_RUNNING, DONE, REQUIRED
 from .requirements import load_with_requirements
 from .streams import complain
-from .takeover import take_over
+from .takeover import ends_unused, take_over
 
 REFRESH_S = 1.0
 """The interval at which the table is redrawn when only uptimes change."""
@@ -40,7 +40,7 @@ hold up everything for 50 ms with a thousand daemons."""
 def serve(options: argparse.Namespace) -> int:
     """Run the supervisor until a signal or a request stops it."""
     configuration = load_with_requirements(options)
-    if options.takeover:
+    if options.takeover or (not options.until_unused and ends_unused(configuration.state)):
         take_over(configuration.state, options.listen)
     faults.write_to_stderr()
     try:

@@ -31,6 +31,15 @@ def supervisor(state: StateDir) -> FoundSupervisor | None:
         raise ControlError(f"cannot read {error.filename or state.path}: {error.strerror}") from None
 
 
+def ends_unused(state: StateDir) -> bool:
+    """Return whether a supervisor is running that `exec` has started for the time of a command: an ordinary one may
+    replace it unasked."""
+    try:
+        return Client(state).status().supervisor.ends_unused
+    except ControlError:
+        return False
+
+
 def wait_until_released(state: StateDir, process: Process, timeout_s: float | None = None) -> bool:
     """Wait until a supervisor has released the state directory, even if its process goes on; return False if
     `timeout_s` passed first."""

@@ -7,7 +7,7 @@ import time
 
 from neo_daemons.config.configuration import Configuration
 from neo_daemons.control.address import Loopback
-from neo_daemons.control.client import REMADE_S, Client, Unreachable
+from neo_daemons.control.client import REMADE_S, Client
 from neo_daemons.status import Status
 
 from . import render
@@ -15,7 +15,7 @@ from .background import connect, spawn
 from .codes import DONE, FAILED, REQUIRED
 from .requirements import load_with_requirements
 from .streams import complain
-from .takeover import supervisor
+from .takeover import ends_unused, supervisor
 
 POLL_S = 0.05
 NO_FAILURE = frozenset({"idle", "stopped", "external"})
@@ -28,7 +28,7 @@ def up(options: argparse.Namespace) -> int:
     running = supervisor(state)
     spawned = None
     client = Client(state, patience_s=REMADE_S)
-    if running is None or options.takeover or _ends_unused(client):
+    if running is None or options.takeover or ends_unused(state):
         state.create()
         extra = ["--takeover"] if running is not None else []
         if options.listen is not None:
@@ -62,14 +62,6 @@ def up(options: argparse.Namespace) -> int:
     for daemon in required or failed:
         complain(render.line(daemon), FAILED)
     return REQUIRED if required else FAILED
-
-
-def _ends_unused(client: Client) -> bool:
-    """Return whether the running supervisor is one that `exec` has started for the time of a command."""
-    try:
-        return client.status().supervisor.ends_unused
-    except Unreachable:
-        return False
 
 
 def _say_what_has_no_effect(status: Status, options: argparse.Namespace, configuration: Configuration) -> None:

@@ -190,6 +190,7 @@ def _facts(daemon: DaemonStatus, redactor: Redactor) -> list[list[str]]:
         "pid": str(daemon.pid or ""),
         "version": daemon.version or "",
         "ready after": ready,
+        "needed by": ", ".join(one.name for one in daemon.holders),
         "note": daemon.note or "",
     }
     return [[name, redactor.text(value)] for name, value in found.items() if value]
