@@ -24,6 +24,8 @@ while pathlib.Path("wait").exists():
 if pathlib.Path("fail").exists():
     sys.exit("no such table")
 """
+TERM = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+"""The work ends well when it is told to stop."""
 
 
 def work(*arguments: str, **settings: Any) -> dict[str, Any]:
@@ -157,8 +159,7 @@ def test_a_run_that_is_killed_makes_an_earlier_success_void(project: Project) ->
 
 def test_a_stop_while_it_runs_is_no_success(project: Project) -> None:
     (project.root / "wait").touch()
-    term = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
-    project.configure(migrate=work() | {"command": [sys.executable, "-c", term + WORK]})
+    project.configure(migrate=work() | {"command": [sys.executable, "-c", TERM + WORK]})
     project.serve()
     project.reaches("migrate", "running")
     until(lambda: runs(project) or None, "its handler")
@@ -199,16 +200,28 @@ def test_its_failure_is_told_to_all_that_wait_and_mended_by_a_start(project: Pro
         assert project.run("start", "migrate").returncode == 0
         project.reaches("front", "ready")
         assert len(runs(project)) == 2
+        assert project.client.why("migrate").failures == 0
     finally:
         assert project.run("down").returncode == 0
 
 
-def test_a_run_that_takes_too_long_has_failed(project: Project) -> None:
+def test_a_failure_is_forgotten_once_it_has_succeeded(project: Project) -> None:
+    (project.root / "fail").touch()
+    project.configure(migrate=work(restart={**FAST, "base_s": 0.2}))
+    project.serve()
+    until(lambda: len(runs(project)) >= 2 or None, "two failures")
+    (project.root / "fail").unlink()
+    project.reaches("migrate", "done")
+    assert project.client.why("migrate").failures == 0
+
+
+def test_a_run_that_takes_too_long_has_failed_however_it_ends(project: Project) -> None:
     (project.root / "wait").touch()
-    project.configure(migrate=work(max_runtime_s=0.3, restart="never"))
+    obeys = {"command": [sys.executable, "-c", TERM + WORK]}
+    project.configure(migrate=work(max_runtime_s=0.5, restart="never") | obeys)
     project.serve()
     failed = project.reaches("migrate", "parked")
-    assert "has not ended within max_runtime_s = 0.3" in (failed.detail or "")
+    assert "has not ended within max_runtime_s = 0.5" in (failed.detail or "")
 
 
 def test_with_cascade_it_runs_again_for_each_run_of_what_it_works_on(project: Project) -> None:

@@ -300,6 +300,10 @@ WRONG_VALUES = {
         API + "stop = { grace_s = -0.5 }",
         "daemons.api.stop.grace_s = -0.5: out of range; use a number of seconds, more than 0",
     ),
+    "negative idle time": (
+        API + 'start = "on-demand"\nidle_stop_s = -inf',
+        f"daemons.api.idle_stop_s = -inf: {NOT_FINITE}",
+    ),
     "duration nan": (API + "start_grace_s = nan", f"daemons.api.start_grace_s = nan: {NOT_FINITE}"),
     "duration inf": (API + "restart = { window_s = inf }", f"daemons.api.restart.window_s = inf: {NOT_FINITE}"),
     "small log": (
