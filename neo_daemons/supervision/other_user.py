@@ -44,7 +44,12 @@ def give(account: Account, data_dir: Path) -> None:
         data_dir.parent.mkdir(parents=True, exist_ok=True)
         check_way(account, "data_dir", data_dir.parent, "choose another place, or open that one with chmod o+x")
         data_dir.mkdir(mode=0o700)
-        os.chown(data_dir, account.uid, account.gid)
+        # By descriptor: if the parent belongs to the user, they may have put a link there meanwhile.
+        descriptor = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchown(descriptor, account.uid, account.gid)
+        finally:
+            os.close(descriptor)
         return
     check_way(account, "data_dir", data_dir.parent, "choose another place, or open that one with chmod o+x")
     owner = data_dir.stat().st_uid
