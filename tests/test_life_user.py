@@ -107,6 +107,19 @@ def test_a_directory_of_somebody_else_is_refused_with_the_command_that_helps(pro
 
 
 @AS_ROOT
+def test_what_is_restored_belongs_to_that_user_again(project: Project, place: Path) -> None:
+    project.configure(db=theirs(place))
+    project.serve()
+    project.reaches("db", "ready")
+    snapshot = str(project.root / "snapshot.tar.gz")
+    assert project.run("snapshot", "db", snapshot).returncode == 0
+    restored = project.run("restore", "db", snapshot)
+    assert restored.returncode == 0, restored.stderr
+    project.reaches("db", "ready")
+    assert {owner(place / "data"), owner(place / "data/who")} == {NOBODY}
+
+
+@AS_ROOT
 @pytest.mark.parametrize("key", ["cwd", "data_dir"])
 def test_a_closed_directory_is_named(project: Project, place: Path, key: str) -> None:
     closed = place / "closed"
