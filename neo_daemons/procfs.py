@@ -48,8 +48,8 @@ def boot_id() -> str:
 
 
 def user(pid: int) -> int:
-    """Return the id of the real user of a process. The owner of ``/proc/PID`` is root if the program cannot be read or
-    has asked for it, whoever started it: proc(5).
+    """Return the id of the real user of a process: of whoever started it, and wrote its environment. The owner of
+    ``/proc/PID`` is the effective user, which is root for a setuid program.
 
     Raises:
         OSError: there is no such process.

@@ -27,9 +27,16 @@ from .harness import FAST, PATIENCE_S, Project, is_alive, kill, until
 
 NOBODY = "nobody"
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may start a program as another user")
+# The stray has none of the locks, so only its mark tells whose it is.
 SCRIPT = """
 echo "$(id -un) $HOME $USER $(id -G)" > ${data_dir}/who
-setsid sleep 600 &
+{
+    for path in /proc/self/fd/*; do
+        number=${path##*/}
+        test $number -lt 3 || eval "exec $number>&-"
+    done
+    exec setsid sleep 600
+} &
 echo up > /dev/stderr
 exec sleep 600
 """
@@ -46,7 +53,7 @@ def place() -> Iterator[Path]:
 
 def theirs(place: Path, **settings: Any) -> dict[str, Any]:
     table = {
-        "command": ["sh", "-c", SCRIPT.replace("$", "$$").replace("$${data_dir}", "${data_dir}")],
+        "command": ["bash", "-c", SCRIPT.replace("$", "$$").replace("$${data_dir}", "${data_dir}")],
         "user": NOBODY,
         "cwd": "/",
         "data_dir": str(place / "data"),
@@ -85,7 +92,8 @@ def test_it_runs_as_that_user_and_nothing_of_it_is_left(project: Project, place:
 @pytest.mark.parametrize("ends", ["stop", "reap"])
 def test_what_a_probe_leaves_behind_is_ended_with_its_daemon(project: Project, place: Path, ends: str) -> None:
     # The second process of the probe is not below the daemon, and has none of its locks.
-    probe = "test -s ${data_dir}/pid || { setsid sleep 600 > /dev/null 2>&1 & echo $$! > ${data_dir}/pid; }"
+    stay = "setsid sh -c 'echo $$$$ > ${data_dir}/pid; exec sleep 600' > /dev/null 2>&1 &"
+    probe = f"test -s ${{data_dir}}/pid || {{ {stay} until test -s ${{data_dir}}/pid; do sleep 0.01; done; }}"
     project.configure(db=theirs(place, ready={"type": "exec", "command": ["sh", "-c", probe]}))
     project.serve()
     project.reaches("db", "ready")
@@ -238,7 +246,7 @@ def test_another_user_is_another_definition(project: Project, place: Path) -> No
 
 
 @AS_ROOT
-@pytest.mark.parametrize("mode", [0o755, 0o711])
+@pytest.mark.parametrize("mode", [0o755, 0o4755])
 def test_a_mark_that_another_user_has_forged_proves_nothing(project: Project, place: Path, mode: int) -> None:
     """Else any user could make root signal, or wait for, what they run."""
     project.configure(db=theirs(place))
@@ -249,7 +257,7 @@ def test_a_mark_that_another_user_has_forged_proves_nothing(project: Project, pl
     account = pwd.getpwnam(NOBODY)
     program = place / "sleep"
     shutil.copyfile(shutil.which("sleep") or "", program)
-    program.chmod(mode)  # root owns the /proc/PID of a program that cannot be read
+    program.chmod(mode)  # a setuid program is root's, but its environment comes from whoever starts it
     forged = subprocess.Popen(
         [str(program), "600"],
         env={MARK_VARIABLE: str(Mark("0" * 32, "db", here))},
