@@ -22,6 +22,7 @@ from .builtins import BUILTINS, Builtin
 from .checks import check_places, check_probes, check_shared, check_url
 from .external import answers
 from .messages import closest, join
+from .not_shared import check_not_shared, check_templates
 from .path_resolver import PathResolver
 from .project import Project
 from .reader import Reader
@@ -86,6 +87,7 @@ def build(
                     whole[name] = definition
     connected = references.check(whole)
     check_shared(reader, sharing, tables)
+    check_templates(reader, connected)
     if not reader.faults:
         references.check_cycle(connected)
     return tuple(connected.values())
@@ -220,6 +222,8 @@ def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: R
         reader.fault_of(name, "inputs", own["inputs"], "only a oneshot has inputs", remedy)
     if settings.oneshot and name in BUILTINS and not settings.command:
         reader.fault_of(name, "oneshot", UNSET, "a built-in daemon runs on", "remove it, or give it a command")
+    if not settings.share:
+        check_not_shared(reader, name, own, settings)
     if settings.port is not None and settings.ports:
         reader.fault_of(name, "port", settings.port, "port and ports are mutually exclusive", "keep one of the two")
 
@@ -263,11 +267,12 @@ def _definition(
         max_runtime_s=settings.max_runtime_s,
         max_rss_bytes=settings.max_rss_bytes,
         enabled=settings.enabled,
-        start=settings.start,
+        start=settings.start if settings.share else "on-demand",
         idle_stop_s=_idle_stop_s(settings),
         watch=settings.watch,
         oneshot=settings.oneshot,
         inputs=settings.inputs,
+        share=settings.share,
     )
 
 

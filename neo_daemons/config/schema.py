@@ -62,6 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     watch: tuple[Text, ...] = ()
     oneshot: bool = False
     inputs: tuple[Text, ...] = ()
+    share: bool = True
 
 
 class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

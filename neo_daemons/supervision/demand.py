@@ -48,6 +48,8 @@ class Demand:
         """Those of the daemons that nobody needs."""
         self._states: dict[str, State] = {}
         """The states in which daemons were last seen."""
+        self.on_released: Callable[[str], None] = lambda name: None
+        """Called with the name of a daemon that the holder of a lease no longer needs."""
         self._dependants: dict[str, list[str]] = {}
         """Daemon → those that stand on it. Only daemons on demand are in it."""
         fleet.context.changed.listeners.append(self._changed)
@@ -78,6 +80,7 @@ class Demand:
             if not self._holders[name]:
                 del self._holders[name]
             self._review(name)
+            self.on_released(name)
         if lease in self.inhibitors:
             del self.inhibitors[lease]
             self._review_all()
@@ -115,7 +118,7 @@ class Demand:
     def start(self, daemon: SupervisedDaemon) -> None:
         """Start a daemon that is down, after those that it stands on."""
         fleet = self._fleet
-        if fleet.context.is_stopping() or daemon.name in fleet.changing:
+        if fleet.context.is_stopping() or daemon.name in fleet.changing or daemon.definition.is_template:
             return
         if daemon.state not in (State.STOPPED, State.STOPPING):
             return
@@ -170,7 +173,7 @@ class Demand:
         """Let the idle time of a daemon begin, go on, or end."""
         daemon = self._fleet.daemons.get(name)
         after_s = daemon.definition.idle_stop_s if daemon is not None and name in self._dependants else None
-        if daemon is None or after_s is None or _is_at_rest(daemon) or self._is_needed(name):
+        if daemon is None or after_s is None or _is_at_rest(daemon) or self.is_needed(name):
             self._forget(name)
         elif name not in self._countdowns:
             self._count_down(name, after_s, after_s)
@@ -182,7 +185,8 @@ class Demand:
         if name in self._countdowns:
             self._countdowns.pop(name).timer.cancel()
 
-    def _is_needed(self, name: str) -> bool:
+    def is_needed(self, name: str) -> bool:
+        """Return whether a daemon must not be stopped for being idle."""
         return bool(self._holders.get(name)) or self.is_inhibited(name) or any(self._standing_on(name))
 
     def _standing_on(self, name: str) -> Iterator[str]:
@@ -195,7 +199,7 @@ class Demand:
         self._forget(name)
         daemon = self._fleet.daemons.get(name)
         after_s = daemon.definition.idle_stop_s if daemon is not None else None
-        if daemon is None or after_s is None or _is_at_rest(daemon) or self._is_needed(name):
+        if daemon is None or after_s is None or _is_at_rest(daemon) or self.is_needed(name):
             return
         if name in self._fleet.changing:
             self._count_down(name, after_s, NOT_YET_S)
