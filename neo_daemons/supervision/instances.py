@@ -47,6 +47,8 @@ class Instances:
         self._demand = demand
         self._find = find
         self._removing: dict[str, asyncio.Task[None]] = {}
+        self._kept: dict[str, int] = {}
+        """Adopted instance → the lease that keeps it until its client has taken one again."""
         self._reclaiming: asyncio.TimerHandle | None = None
         demand.on_released = self._review
         fleet.context.changed.listeners.append(self._review)
@@ -57,13 +59,12 @@ class Instances:
         adopted = [name for name, daemon in self._fleet.daemons.items() if daemon.definition.instance_of is not None]
         if adopted:
             holder = Holder(name="its client, to be heard of", pid=None, since=time.time())
-            leases = [self._demand.passing(name, holder) for name in adopted]
-            loop = asyncio.get_running_loop()
-            self._reclaiming = loop.call_later(RECLAIM_S, self._give_up, leases)
+            self._kept = {name: self._demand.passing(name, holder) for name in adopted}
+            self._reclaiming = asyncio.get_running_loop().call_later(RECLAIM_S, self._keep_no_more)
 
-    def _give_up(self, leases: list[int]) -> None:
-        for lease in leases:
-            self._demand.give_up(lease)
+    def _keep_no_more(self) -> None:
+        while self._kept:
+            self._demand.give_up(self._kept.popitem()[1])
 
     def close(self) -> None:
         """Remove no instance any more: the supervisor is stopping."""
@@ -107,6 +108,8 @@ class Instances:
         client must be able to need it, see `check_need`, and take a lease at once."""
         template = self._template(name)
         if template is None:
+            if name in self._kept:
+                self._demand.give_up(self._kept.pop(name))
             return name
         own = name if name != template.name else self._free_name(template.name)
         self._fleet.add(instance(template.definition, own))

@@ -25,6 +25,7 @@ from .agents import BEFORE, CURRENT, agent, answer, notes
 
 CAT = {"command": ["cat"], "share": False}
 ALONE = {"command": [sys.executable, str(PROGRAMS / "mcp_alone.py")], "share": False}
+AGENTS = 20
 SCRIPT = "import sys, os; "
 
 
@@ -108,12 +109,12 @@ def test_killed_shims_take_their_processes_with_them_and_no_others(served: Proje
     served.configure(cat=python("import time\nfor line in open(0): print(line, end='', flush=True)\ntime.sleep(600)"))
     served.client.reload()
     with contextlib.ExitStack() as stack:
-        shims = [stack.enter_context(shim(served)) for _ in range(8)]
+        shims = [stack.enter_context(shim(served)) for _ in range(AGENTS)]
         for one in shims:
             stack.callback(one.kill)
         for number, one in enumerate(shims):
             says(one, str(number).encode())
-        assert len({one.pid for one in of(served).values()}) == 8
+        assert len({one.pid for one in of(served).values()}) == len(served.left()) == AGENTS
         for one in shims[1:]:
             one.kill()
         until(lambda: len(of(served)) == 1, "the end of the others")
@@ -162,6 +163,22 @@ def test_an_instance_whose_shim_died_with_the_supervisor_is_ended_by_the_next(se
     served.serve()
     assert list(of(served)) == ["cat-1"]
     gone(served)
+
+
+def test_a_server_that_died_with_the_supervisor_comes_back_for_its_client(project: Project) -> None:
+    project.configure(notes=notes(share=False))
+    project.serve()
+
+    async def use() -> None:
+        async with agent(project, "connect", "notes") as client:
+            pid = await answer(client, "whoami")
+            project.kill_supervisor()
+            kill(pid)
+            await asyncio.to_thread(project.serve)
+            assert await answer(client, "whoami") == (await asyncio.to_thread(project.back, "notes-1", pid)).pid
+
+    asyncio.run(use())
+    gone(project, "notes")
 
 
 @pytest.mark.parametrize(
@@ -270,6 +287,19 @@ def test_the_template_itself_never_runs(served: Project) -> None:
         pass
     assert served.client.need("cat").failure == "one process for each client"
     assert served.left() == []
+
+
+def test_commands_for_all_daemons_leave_the_template_out(project: Project) -> None:
+    project.configure(cat=CAT, base={"command": ["sleep", "600"]})
+    assert project.run("exec", "--", "true").returncode == 0
+    refused = project.run("serve", "--require", "cat")
+    assert "--require cat: it has one process for each client" in refused.stderr
+    refused = project.run("exec", "--with", "cat", "--", "true")
+    assert "`neo-daemons mcp connect cat` starts" in refused.stderr
+    project.serve()
+    project.reaches("base", "ready")
+    assert project.run("status", "--check").returncode == 0
+    assert "cat" not in project.run("health").stdout
 
 
 def test_a_held_template_takes_no_more_clients(served: Project) -> None:
