@@ -27,6 +27,8 @@ GONE_S = 2.0
 """How long the instance may go on when nobody reads its output any more, until its supervisor stops it."""
 LEARN_S = 2.0
 """How long to ask why the instance has ended: its supervisor may be on its way back."""
+SELDOM_S = 1.0
+"""The longest pause between two looks at an instance that goes on after its connection has ended."""
 SHOWN_LINES = 10
 FAILED = 1
 SIGNALLED = 128
@@ -94,9 +96,11 @@ def _wait(connection: socket.socket) -> bool:
 
 def _tell_end(keeper: Keeper) -> int:
     """Return the exit code of the instance, and say why it has ended unless that is 0."""
-    deadline = time.monotonic() + LEARN_S
+    reader = select.poll()
+    reader.register(1, 0)
+    learn_by, pause_s = time.monotonic() + LEARN_S, POLL_S
     why = "its supervisor does not say why"
-    while time.monotonic() < deadline:
+    while time.monotonic() < learn_by:
         try:
             found = keeper.why()
         except Unreachable as error:
@@ -107,7 +111,11 @@ def _tell_end(keeper: Keeper) -> int:
         else:
             if found.daemon.pid is None and found.daemon.last_exit is not None:
                 return _tell(found, found.daemon)
-        time.sleep(POLL_S)
+            if found.daemon.pid is not None and not reader.poll(0):
+                # It has closed all descriptors that it does not know, as some programs do, and goes on.
+                learn_by = time.monotonic() + LEARN_S
+                pause_s = min(pause_s * 1.2, SELDOM_S)
+        time.sleep(pause_s)
     return _complain(f"{keeper.name} has ended: {why}", FAILED)
 
 

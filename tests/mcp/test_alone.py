@@ -200,6 +200,19 @@ def test_the_shim_ends_like_the_server_and_says_why(project: Project, script: st
     gone(project)
 
 
+def test_a_server_that_closes_what_it_does_not_know_goes_on(project: Project) -> None:
+    project.configure(
+        cat=python(
+            SCRIPT + "import time; os.closerange(3, 100); time.sleep(3); print(input(), flush=True); sys.exit(4)"
+        )
+    )
+    project.serve()
+    with shim(project) as one:
+        says(one, b"1")
+        assert one.wait(PATIENCE_S) == 4
+    gone(project)
+
+
 def test_a_killed_server_ends_its_agents_connection_only(project: Project) -> None:
     project.configure(alone=ALONE)
     project.serve()
@@ -340,6 +353,22 @@ def test_a_reload_leaves_instances_as_they_are_until_their_daemon_is_gone(served
             _, errors = ended.communicate(timeout=PATIENCE_S)
             # What the supervisor has removed before the shim could ask has no exit code.
             assert ended.returncode == 128 + signal.SIGTERM or b"no longer knows it" in errors
+    gone(served)
+
+
+def test_an_instance_that_comes_during_a_reload_stays(served: Project) -> None:
+    slow = {"command": [*TOY, "quiet", "ignore-term"], "ready": {"type": "log", "pattern": "quiet and ready"}}
+    served.configure(cat=CAT, slow={**slow, "stop": {"grace_s": 1.5}})
+    served.client.reload()
+    served.reaches("slow", "ready")
+    served.configure(cat=CAT)
+    reloading = threading.Thread(target=served.client.reload)
+    reloading.start()
+    served.reaches("slow", "stopping")
+    with served.client.lease("test", needs=["cat"], own=True):
+        assert served.daemon("slow").state == "stopping"
+        reloading.join()
+        assert list(of(served)) == ["cat-1"]
     gone(served)
 
 
