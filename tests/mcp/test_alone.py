@@ -274,6 +274,17 @@ def test_an_agent_that_closes_everything_ends_a_server_that_ignores_it(project: 
     gone(project)
 
 
+def test_a_server_that_writes_to_nobody_dies_of_it(project: Project) -> None:
+    project.configure(cat={"command": ["yes"], "share": False})
+    project.serve()
+    with shim(project) as one:
+        assert one.stdout is not None
+        assert one.stdout.readline() == b"y\n"
+        one.stdout.close()
+        assert one.wait(PATIENCE_S) == 128 + signal.SIGPIPE
+    gone(project)
+
+
 def test_a_killed_agent_leaves_neither_shim_nor_server(served: Project) -> None:
     script = (
         "import subprocess as s, sys, time\n"
