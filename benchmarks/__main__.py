@@ -15,7 +15,7 @@ import psutil
 
 from neo_daemons import ControlError, registry
 
-from . import command, fence, fleet, flood, goals, peers, plots, plugin, real, suite
+from . import command, demand, fence, fleet, flood, goals, peers, plots, plugin, real, suite
 from .results import OURS, Results
 
 
@@ -55,6 +55,10 @@ PARTS = {
     "real": Part(
         "chroma, bridge and mlx, supervised and bare: about 3 minutes",
         lambda results, run: real.measure(results, quick=run.quick, repeat=run.repeat if run.quick else 2 * run.repeat),
+    ),
+    "demand": Part(
+        "chroma when it is first needed, and supervisors of idle daemons: about 6 minutes",
+        lambda results, run: demand.measure(results, quick=run.quick, repeat=2 if run.quick else 5 * run.repeat),
     ),
     "flood": Part(
         "a log that is written faster than anybody reads: about 2 minutes",

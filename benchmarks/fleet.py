@@ -117,7 +117,7 @@ class Fleet:
 
     def pss(self) -> int:
         """Bytes of memory that are the supervisor's, shared ones in proportion."""
-        return sum(_pss(pid) for pid in self.peer.own(self.victim))
+        return sum(pss(pid) for pid in self.peer.own(self.victim))
 
     def close(self) -> None:
         """Leave nothing."""
@@ -295,7 +295,8 @@ def used(pids: list[int]) -> tuple[float, int]:
     return cpu, switches
 
 
-def _pss(pid: int) -> int:
+def pss(pid: int) -> int:
+    """Bytes of memory that are a process's, shared ones in proportion."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

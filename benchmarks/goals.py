@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .command import BASE
+from .demand import IDLE, NOTHING
 from .fleet import growth
 from .plugin import WITHOUT
 from .results import OURS, Results
@@ -83,6 +84,10 @@ def goals(results: Results) -> Iterator[Goal]:
         yield Goal(5, f"idle, n = {n}: context switches", 1, median("idle context switches", n), "1/s")
     probing = median("idle CPU, the real three with their probes", 3)
     yield Goal(5, "idle, the real three with their probes: CPU", 0.3, probing, "%")
+    yield Goal(2, "chroma: needed to ready, to its bare start", 1.05, ratio("chroma: needed to ready", 1, BARE))
+    for number, what, limit, unit in ((5, "CPU", 0.05, "%"), (6, "memory", 1.0, "MB")):
+        more = median(f"{what} of the supervisor, {IDLE}", 3) - median(f"{what} of the supervisor, {NOTHING}", 3)
+        yield Goal(number, f"three idle daemons on demand: {what}, more than with none", limit, more, unit)
     further = (median("memory", 1000) - median("memory", 3)) / 997
     yield Goal(6, "memory, n = 3, to supervisord", 1.25, ratio("memory", 3, "supervisord"))
     yield Goal(6, "memory of each further daemon", 20, 1e3 * further, "kB")

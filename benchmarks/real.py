@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,20 +53,20 @@ def measure(results: Results, *, quick: bool, repeat: int) -> None:
                 if number == repeat:
                     _idle(results, client, 3.0 if quick else 60.0)
             if number:
-                results.add("serve to all ready", BARE, 3, _bare(commands, NAMES, root), "s")
-                results.add("chroma: crash to ready", BARE, 1, _bare(commands, NAMES[:1], root), "s")
+                results.add("serve to all ready", BARE, 3, bare(commands, NAMES, root), "s")
+                results.add("chroma: crash to ready", BARE, 1, bare(commands, NAMES[:1], root), "s")
 
 
 @contextlib.contextmanager
-def served(root: Path) -> Iterator[Client]:
-    """The three under `serve`, all ready."""
+def served(root: Path, ready: Sequence[str] = NAMES) -> Iterator[Client]:
+    """A project under `serve`, by default the three, with these daemons ready."""
     root.mkdir(exist_ok=True)
     client = Client(root / ".neo-daemons")
     command = [sys.executable, "-m", "neo_daemons", "serve"]
     with (root / "output").open("ab") as output:
         serve = subprocess.Popen(command, cwd=root, stdout=output, stderr=output)
     try:
-        _until(lambda: _ready(client, *NAMES))
+        _until(lambda: _ready(client, *ready))
         yield client
     finally:
         serve.send_signal(signal.SIGINT)
@@ -75,7 +75,7 @@ def served(root: Path) -> Iterator[Client]:
 
 def commands_of(client: Client) -> dict[str, Command]:
     """What the three were started with."""
-    return {name: _command(client, name) for name in NAMES}
+    return {name: command_of(client, name) for name in NAMES}
 
 
 def _idle(results: Results, client: Client, seconds: float) -> None:
@@ -98,7 +98,7 @@ def _crash(client: Client) -> float:
     return time.monotonic() - began
 
 
-def _bare(commands: dict[str, Command], names: tuple[str, ...], root: Path) -> float:
+def bare(commands: dict[str, Command], names: tuple[str, ...], root: Path) -> float:
     """Seconds until the slowest that answers HTTP is ready; the bridge, which does not and is up long before, runs."""
     began = time.monotonic()
     with (root / "output").open("ab") as output:
@@ -137,7 +137,8 @@ def _answers(name: str, url: str | None) -> bool:
     return False
 
 
-def _command(client: Client, name: str) -> Command:
+def command_of(client: Client, name: str) -> Command:
+    """What a running daemon was started with."""
     daemon = client.status().daemon(name)
     process = psutil.Process(daemon.pid)
     env = {key: value for key, value in process.environ().items() if not key.startswith("NEO_DAEMONS_")}

@@ -206,3 +206,13 @@ def test_a_wrong_table_is_refused(project: Project, table: dict[str, object], sa
     checked = project.run("serve")
     assert checked.returncode != 0
     assert said in checked.stderr
+
+
+def test_one_that_is_never_idle_for_too_long(project: Project) -> None:
+    (project.root / "neo-daemons.toml").write_text(
+        '[daemons.api]\ncommand = ["sleep", "600"]\nstart = "on-demand"\nidle_stop_s = inf\n'
+    )
+    project.serve()
+    project.client.order("api", "start", wait_s=PATIENCE_S)
+    daemon = project.daemon("api")
+    assert (daemon.ready, daemon.idle_stop_at) == (True, None)

@@ -3,6 +3,7 @@ wait for it."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import Any
 
@@ -24,6 +25,8 @@ while pathlib.Path("wait").exists():
 if pathlib.Path("fail").exists():
     sys.exit("no such table")
 """
+TERM = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+"""The work ends well when it is told to stop."""
 
 
 def work(*arguments: str, **settings: Any) -> dict[str, Any]:
@@ -155,10 +158,75 @@ def test_a_run_that_is_killed_makes_an_earlier_success_void(project: Project) ->
     assert len(runs(project)) == 3
 
 
+def test_a_run_with_other_inputs_that_is_killed_makes_it_void_too(project: Project) -> None:
+    schema = project.root / "schema.sql"
+    schema.write_text("1")
+    project.configure(migrate=work(inputs=["*.sql"]))
+    project.serve()
+    project.reaches("migrate", "done")
+    project.stop()
+    schema.write_text("2")
+    (project.root / "wait").touch()
+    project.serve()
+    until(lambda: len(runs(project)) == 2 or None, "the second run")
+    running = project.reaches("migrate", "running")
+    project.kill_supervisor()
+    kill(running.pid)
+    (project.root / "wait").unlink()
+    schema.write_text("1")
+    project.serve()
+    project.reaches("migrate", "done")
+    assert len(runs(project)) == 3
+
+
+def test_a_state_directory_that_was_copied_does_not_say_that_it_is_done(project: Project) -> None:
+    project.configure(migrate=work())
+    project.serve()
+    project.reaches("migrate", "done")
+    project.stop()
+    shutil.copytree(project.state.path, project.root / "backup")
+    shutil.rmtree(project.state.path)
+    (project.root / "backup").rename(project.state.path)
+    project.serve()
+    project.reaches("migrate", "done")
+    assert len(runs(project)) == 2
+
+
+def test_a_hold_before_it_is_done_is_a_hold(project: Project) -> None:
+    (project.root / "wait").touch()
+    project.configure(migrate=work())
+    project.serve()
+    project.reaches("migrate", "running")
+    project.client.order("migrate", "hold")
+    project.client.order("migrate", "stop", wait_s=PATIENCE_S)
+    project.client.order("migrate", "hold", wait_s=PATIENCE_S)
+    project.stop()
+    (project.root / "wait").unlink()
+    project.serve()
+    project.reaches("migrate", "held")
+    project.client.order("migrate", "release")
+    project.reaches("migrate", "done")
+
+
+def test_what_it_requires_must_be_there_for_its_dependants_even_when_it_is_done(project: Project) -> None:
+    def configure(*, db: bool) -> None:
+        project.configure(db=toy(enabled=db), migrate=work(requires=["db"]), app=toy(requires=["migrate"]))
+
+    configure(db=True)
+    project.serve()
+    project.reaches("app", "ready")
+    project.stop()
+    configure(db=False)
+    project.serve()
+    project.reaches("migrate", "done")
+    assert (project.reaches("app", "unavailable").detail or "").startswith("requires db, which is stopped")
+    project.client.order("db", "start")
+    project.reaches("app", "ready")
+
+
 def test_a_stop_while_it_runs_is_no_success(project: Project) -> None:
     (project.root / "wait").touch()
-    term = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
-    project.configure(migrate=work() | {"command": [sys.executable, "-c", term + WORK]})
+    project.configure(migrate=work() | {"command": [sys.executable, "-c", TERM + WORK]})
     project.serve()
     project.reaches("migrate", "running")
     until(lambda: runs(project) or None, "its handler")
@@ -199,16 +267,28 @@ def test_its_failure_is_told_to_all_that_wait_and_mended_by_a_start(project: Pro
         assert project.run("start", "migrate").returncode == 0
         project.reaches("front", "ready")
         assert len(runs(project)) == 2
+        assert project.client.why("migrate").failures == 0
     finally:
         assert project.run("down").returncode == 0
 
 
-def test_a_run_that_takes_too_long_has_failed(project: Project) -> None:
+def test_a_failure_is_forgotten_once_it_has_succeeded(project: Project) -> None:
+    (project.root / "fail").touch()
+    project.configure(migrate=work(restart={**FAST, "base_s": 0.2}))
+    project.serve()
+    until(lambda: len(runs(project)) >= 2 or None, "two failures")
+    (project.root / "fail").unlink()
+    project.reaches("migrate", "done")
+    assert project.client.why("migrate").failures == 0
+
+
+def test_a_run_that_takes_too_long_has_failed_however_it_ends(project: Project) -> None:
     (project.root / "wait").touch()
-    project.configure(migrate=work(max_runtime_s=0.3, restart="never"))
+    obeys = {"command": [sys.executable, "-c", TERM + WORK]}
+    project.configure(migrate=work(max_runtime_s=0.5, restart="never") | obeys)
     project.serve()
     failed = project.reaches("migrate", "parked")
-    assert "has not ended within max_runtime_s = 0.3" in (failed.detail or "")
+    assert "has not ended within max_runtime_s = 0.5" in (failed.detail or "")
 
 
 def test_with_cascade_it_runs_again_for_each_run_of_what_it_works_on(project: Project) -> None:
@@ -231,6 +311,8 @@ def test_with_cascade_it_runs_again_for_each_run_of_what_it_works_on(project: Pr
     project.serve()
     until(lambda: len(runs(project)) == 3 or None, "the third run")
     project.reaches("seed", "done")
+    events = [event for event, _ in project.events("seed")]
+    assert events[-4:] == ["starting", "running", "exit", "done"], "it was done before the database was there"
 
 
 def test_on_demand_a_done_one_holds_nothing_itself_but_what_its_users_need(project: Project) -> None:
@@ -268,8 +350,6 @@ def test_a_damaged_record_is_moved_aside_and_it_runs_once_more(project: Project,
 
 
 def test_a_copied_project_does_its_own_work(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
-    import shutil
-
     project.configure(migrate=work())
     project.serve()
     project.reaches("migrate", "done")

@@ -201,7 +201,7 @@ def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: Reader) -> None:
     """Check that no required key is missing and no two keys contradict each other."""
-    for other in ("command", "port", "ports", "watch", "start"):
+    for other in ("command", "port", "ports", "watch", "start", "user"):
         if settings.external and own.get(other):
             reader.fault_of(
                 name, other, own[other], "not allowed for an external daemon", "remove it, or remove external"
@@ -211,7 +211,7 @@ def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: R
         hint = f", or did you mean [{reader.prefix}daemons.{near}]?" if near else ""
         remedy = f'add one, e.g. command = ["python", "-m", "http.server"]{hint}'
         reader.fault_of(name, "command", UNSET, "missing", remedy)
-    if settings.idle_stop_s is not None and settings.start != "on-demand":
+    if settings.idle_stop_s is not None and settings.start != "on-demand" and settings.share:
         remedy = 'add start = "on-demand", or remove it'
         reader.fault_of(name, "idle_stop_s", settings.idle_stop_s, "only daemons on demand stop when idle", remedy)
     for key in NOT_OF_ONESHOTS if settings.oneshot else ():
@@ -224,6 +224,9 @@ def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: R
         reader.fault_of(name, "oneshot", UNSET, "a built-in daemon runs on", "remove it, or give it a command")
     if not settings.share:
         check_not_shared(reader, name, own, settings)
+    if settings.user is not None and name in BUILTINS and not settings.command and not settings.external:
+        problem = "a built-in daemon runs as the user of its supervisor"
+        reader.fault_of(name, "user", settings.user, problem, "remove it, or give it a command")
     if settings.port is not None and settings.ports:
         reader.fault_of(name, "port", settings.port, "port and ports are mutually exclusive", "keep one of the two")
 
@@ -270,6 +273,7 @@ def _definition(
         start=settings.start if settings.share else "on-demand",
         idle_stop_s=_idle_stop_s(settings),
         watch=settings.watch,
+        user=settings.user,
         oneshot=settings.oneshot,
         inputs=settings.inputs,
         share=settings.share,

@@ -30,6 +30,7 @@ NOT_OF_STDIO = {
     "live": "remove it, or add port",
     "url": 'add port = "auto"',
     "restart": "remove it: its client starts a new one",
+    "user": "remove it: its socket is private to the user of the supervisor",
 }
 """What makes no sense if it also has no port, and so talks to its client over standard input and output."""
 

@@ -24,6 +24,10 @@ _MESSAGE = re.compile(r"(.*?)(?: - at `((?:key` in `)?\$(?:\.\w+|\[[\d.]+\])*)`)
 """A message of msgspec: the problem and its place. The first part may quote any key of the file."""
 
 
+MAY_BE_INFINITE = ".idle_stop_s"
+"""The key for which ``inf`` has a meaning."""
+
+
 class Reader:
     """Converts raw tables to typed ones and collects the errors of a whole file."""
 
@@ -56,7 +60,8 @@ class Reader:
         if depth > MAX_DEPTH:
             self.fault(key, UNSET, "nested too deeply", f"at most {MAX_DEPTH} levels are allowed")
             return False
-        if isinstance(value, float) and not math.isfinite(value):
+        unlimited = value == math.inf and key.endswith(MAY_BE_INFINITE)
+        if isinstance(value, float) and not math.isfinite(value) and not unlimited:
             self.fault(key, value, "not a finite number", "use an ordinary number, or remove the key")
         if isinstance(value, int) and value.bit_length() > 63:
             self.fault(key, UNSET, "the number does not fit into 64 bits", "use a smaller one")

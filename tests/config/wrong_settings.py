@@ -30,7 +30,7 @@ UNKNOWN_KEYS = {
         API + "x = 1",
         "daemons.api.x = 1: unknown key; remove it, or use one of: after, command, cwd, data_dir, enabled, env, "
         "exports, external, host, idle_stop_s, inputs, live, log, max_rss_bytes, max_runtime_s, oneshot, port, ports, "
-        "ready, requires, restart, share, start, start_grace_s, stop, url, watch",
+        "ready, requires, restart, share, start, start_grace_s, stop, url, user, watch",
     ),
     "of a built-in": ("[daemons.chroma]\nprot = 1", "daemons.chroma.prot = 1: unknown key; did you mean 'port'?"),
     "an option of a built-in": (
@@ -268,6 +268,11 @@ WRONG_VALUES = {
         API + 'oneshot = true\ninputs = ["*.sql"]',
         "daemons.api.inputs[0] = '*.sql': no file in …",
     ),
+    "a built-in as another user": (
+        '[daemons.chroma]\nuser = "postgres"',
+        "daemons.chroma.user = 'postgres': a built-in daemon runs as the user of its supervisor; "
+        "remove it, or give it a command",
+    ),
     "a built-in as a oneshot": (
         "[daemons.chroma]\noneshot = true",
         "daemons.chroma.oneshot: a built-in daemon runs on; remove it, or give it a command",
@@ -291,7 +296,7 @@ WRONG_VALUES = {
         "remove it: there is no address that all programs could use",
     ),
     "an idle time of what is not shared": (
-        API + 'start = "on-demand"\nidle_stop_s = 5\nshare = false',
+        API + "idle_stop_s = 5\nshare = false",
         "daemons.api.idle_stop_s = 5: not allowed with share = false; remove it: each process ends with its client",
     ),
     "a data directory of what is not shared": (
@@ -325,6 +330,11 @@ WRONG_VALUES = {
         API + 'restart = "always"\nshare = false',
         "daemons.api.restart = 'always': not allowed with share = false and without a port; "
         "remove it: its client starts a new one",
+    ),
+    "another user of what speaks stdio": (
+        API + 'user = "nobody"\nshare = false',
+        "daemons.api.user = 'nobody': not allowed with share = false and without a port; "
+        "remove it: its socket is private to the user of the supervisor",
     ),
     "a built-in that is not shared": (
         "[daemons.chroma]\nshare = false",
@@ -377,6 +387,10 @@ WRONG_VALUES = {
     "negative duration in a table": (
         API + "stop = { grace_s = -0.5 }",
         "daemons.api.stop.grace_s = -0.5: out of range; use a number of seconds, more than 0",
+    ),
+    "negative idle time": (
+        API + 'start = "on-demand"\nidle_stop_s = -inf',
+        f"daemons.api.idle_stop_s = -inf: {NOT_FINITE}",
     ),
     "duration nan": (API + "start_grace_s = nan", f"daemons.api.start_grace_s = nan: {NOT_FINITE}"),
     "duration inf": (API + "restart = { window_s = inf }", f"daemons.api.restart.window_s = inf: {NOT_FINITE}"),
