@@ -121,7 +121,9 @@ class Keeper:
                 if time.monotonic() >= absent_until:
                     raise CannotReach(str(error)) from None
             except ControlError as error:
-                raise CannotReach(str(error)) from None
+                # A supervisor that is new does not know an instance until the lease on it is taken again.
+                if self.name == self._wanted or time.monotonic() >= absent_until:
+                    raise CannotReach(str(error)) from None
             else:
                 absent_until = time.monotonic() + ABSENT_S
                 daemon = needed.daemon

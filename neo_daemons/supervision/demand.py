@@ -173,7 +173,7 @@ class Demand:
         """Let the idle time of a daemon begin, go on, or end."""
         daemon = self._fleet.daemons.get(name)
         after_s = daemon.definition.idle_stop_s if daemon is not None and name in self._dependants else None
-        if daemon is None or after_s is None or _is_at_rest(daemon) or self.is_needed(name):
+        if daemon is None or after_s is None or _is_at_rest(daemon) or self._is_needed(name):
             self._forget(name)
         elif name not in self._countdowns:
             self._count_down(name, after_s, after_s)
@@ -185,9 +185,14 @@ class Demand:
         if name in self._countdowns:
             self._countdowns.pop(name).timer.cancel()
 
-    def is_needed(self, name: str) -> bool:
-        """Return whether a daemon must not be stopped for being idle."""
-        return bool(self._holders.get(name)) or self.is_inhibited(name) or any(self._standing_on(name))
+    def is_free(self, name: str) -> bool:
+        """Return whether nobody has a lease on a daemon."""
+        return not self._holders.get(name)
+
+    def _is_needed(self, name: str) -> bool:
+        daemon = self._fleet.daemons.get(name)
+        is_kept = self.is_inhibited(name) and (daemon is None or daemon.definition.instance_of is None)
+        return bool(self._holders.get(name)) or is_kept or any(self._standing_on(name))
 
     def _standing_on(self, name: str) -> Iterator[str]:
         """Iterate over the daemons that need this one because they run, or are about to."""
@@ -199,7 +204,7 @@ class Demand:
         self._forget(name)
         daemon = self._fleet.daemons.get(name)
         after_s = daemon.definition.idle_stop_s if daemon is not None else None
-        if daemon is None or after_s is None or _is_at_rest(daemon) or self.is_needed(name):
+        if daemon is None or after_s is None or _is_at_rest(daemon) or self._is_needed(name):
             return
         if name in self._fleet.changing:
             self._count_down(name, after_s, NOT_YET_S)

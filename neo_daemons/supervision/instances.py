@@ -169,7 +169,7 @@ class Instances:
         daemon = self._fleet.daemons.get(name)
         if daemon is None or daemon.definition.instance_of is None or name in self._fleet.changing:
             return False
-        return is_down(daemon) and not self._demand.is_needed(name) and not self._fleet.context.is_stopping()
+        return is_down(daemon) and self._demand.is_free(name) and not self._fleet.context.is_stopping()
 
     async def _remove(self, name: str) -> None:
         if self._is_over(name):  # still

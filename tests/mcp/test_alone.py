@@ -165,15 +165,19 @@ def test_an_instance_whose_shim_died_with_the_supervisor_is_ended_by_the_next(se
     gone(served)
 
 
-def test_a_server_that_died_with_the_supervisor_comes_back_for_its_client(project: Project) -> None:
+@pytest.mark.parametrize("orderly", [False, True])
+def test_a_server_that_ended_with_the_supervisor_comes_back_for_its_client(project: Project, orderly: bool) -> None:
     project.configure(notes=notes(share=False))
     project.serve()
 
     async def use() -> None:
         async with agent(project, "connect", "notes") as client:
             pid = await answer(client, "whoami")
-            project.kill_supervisor()
-            kill(pid)
+            if orderly:
+                await asyncio.to_thread(project.stop)
+            else:
+                project.kill_supervisor()
+                kill(pid)
             await asyncio.to_thread(project.serve)
             assert await answer(client, "whoami") == (await asyncio.to_thread(project.back, "notes-1", pid)).pid
 
@@ -299,6 +303,17 @@ def test_a_killed_agent_leaves_neither_shim_nor_server(served: Project) -> None:
         parent.send_signal(signal.SIGKILL)
     until(lambda: not is_alive(pid), "the end of the shim")
     gone(served)
+
+
+@pytest.mark.parametrize("script", ["raise SystemExit(3)", "import time; time.sleep(600)"])
+def test_an_instance_ends_with_its_client_also_while_recycling_is_inhibited(project: Project, script: str) -> None:
+    project.configure(cat=python(script))
+    project.serve()
+    with project.client.lease("test", inhibit="*"):
+        with shim(project) as one:
+            until(lambda: project.state.daemon_log("cat-1").exists(), "the start")
+            one.kill()
+        gone(project)
 
 
 def test_the_template_itself_never_runs(served: Project) -> None:
