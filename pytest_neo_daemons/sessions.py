@@ -291,7 +291,7 @@ class OwnSession(_LeasedSession):
         self._answered = False
         self._left = False
         os.register_at_fork(after_in_child=owned.release)  # a forked child must not hold our lock
-        self._keeper = Keeper(self.client, f"pytest, pid {Unpatched.getpid()}", self._lost, owner=True)
+        self._keeper = Keeper(self.client, "pytest", self._lost, owner=True)
 
     def need_supervisor(self) -> None:
         super().need_supervisor()
@@ -347,7 +347,7 @@ class JoinedSession(_LeasedSession):
 
     def __init__(self, state_dir: StateDir, names: Iterable[str], worker: str) -> None:
         super().__init__(state_dir, names)
-        self._keeper = Keeper(self.client, f"pytest worker {worker}, pid {Unpatched.getpid()}", lambda held: None)
+        self._keeper = Keeper(self.client, f"pytest worker {worker}", lambda held: None)
 
     def close(self) -> None:
         self._keeper.close()
@@ -360,7 +360,7 @@ class AttachedSession(Session):
 
     def __init__(self, state_dir: StateDir, names: Iterable[str]) -> None:
         super().__init__(state_dir, names)
-        self._keeper = Keeper(self.client, f"pytest, pid {Unpatched.getpid()}", lambda held: None, inhibit="*")
+        self._keeper = Keeper(self.client, "pytest", lambda held: None, inhibit="*")
 
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
         deadline = Unpatched.monotonic() + wait_s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -51,7 +50,7 @@ class Keeper:
 
     def _begin(self) -> None:
         try:
-            holder = f"mcp connect {self._wanted}, pid {os.getpid()}"
+            holder = f"mcp connect {self._wanted}"
             self.name = self._hold(self._client.state_dir, self._wanted, holder)
         except Exception as error:  # whatever it is, whoever waits for the lease must hear of it
             self._failure = str(error) or repr(error)
