@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from .simulation.demand_mutations import DEMAND_MUTATIONS
 from .simulation.mutations import MUTATIONS, Mutation
 from .simulation.scenario import live
 
@@ -27,7 +28,7 @@ def test_no_seed_breaks_an_invariant(batch: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+@pytest.mark.parametrize("mutation", [*MUTATIONS, *DEMAND_MUTATIONS], ids=lambda mutation: mutation.__name__)
 def test_a_broken_core_is_noticed(mutation: Mutation) -> None:
     with mutation():
         assert any(live(seed).violation is not None for seed in range(ENOUGH))
