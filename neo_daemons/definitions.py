@@ -186,6 +186,8 @@ class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Patterns of files, relative to the project. When one of them changes, the process runs old code."""
     oneshot: bool = False
     """Whether it runs once: it is done when its command has ended with exit code 0."""
+    user: Text | None = None
+    """The user that its processes run as; None: that of the supervisor."""
     inputs: tuple[str, ...] = ()
     """Patterns of files, relative to the project, that a oneshot works on. When one of them changes, it runs again."""
 
@@ -234,6 +236,17 @@ class Provision(Struct, frozen=True, kw_only=True):
     """The trial is quick."""
 
 
+class Account(Struct, frozen=True, kw_only=True):
+    """A user that a daemon is started as."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    """All groups of the user, by number."""
+    home: str
+
+
 class Launch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a definition is run on this machine, resolved from the catalog or from its own command."""
 
@@ -250,6 +263,8 @@ class Launch(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Files that a killed run leaves and that harm the next one; removed before a start."""
     files: dict[str, str] = {}
     """Files that are written before each start: path → content. Both may hold references."""
+    account: Account | None = None
+    """Whom its processes run as; None: as the supervisor does."""
     watched: dict[str, str] = {}
     """The files that a run depends on, relative to the project, with a digest of each."""
 
@@ -281,6 +296,8 @@ def fingerprint(definition: Definition, launch: Launch) -> str:
     )
     if launch.files or launch.watched:  # the fingerprints of other daemons stay as they were
         launched = (*launched, launch.files, launch.watched)
+    if launch.account is not None:
+        launched = (*launched, launch.account)
     if definition.oneshot:
         launched = (*launched, "oneshot")
     return hashlib.sha256(msgspec.json.encode(launched, order="sorted")).hexdigest()[:16]

@@ -87,6 +87,8 @@ class StateDir:
         self.daemons = path / "daemons"
         self.logs = path / "logs"
         self.data = path / "data"
+        self.open_data = Path(f"/var/tmp/neo-daemons-{os.geteuid()}-{path.name}")  # noqa: S108 - made private
+        """Where a session puts the data of daemons that run as another user: they may not enter `path`."""
 
     def command(self, words: str) -> str:
         """Return the command line that runs a command, such as ``up``, on this state directory."""

@@ -3,6 +3,7 @@ wait for it."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import Any
 
@@ -157,6 +158,72 @@ def test_a_run_that_is_killed_makes_an_earlier_success_void(project: Project) ->
     assert len(runs(project)) == 3
 
 
+def test_a_run_with_other_inputs_that_is_killed_makes_it_void_too(project: Project) -> None:
+    schema = project.root / "schema.sql"
+    schema.write_text("1")
+    project.configure(migrate=work(inputs=["*.sql"]))
+    project.serve()
+    project.reaches("migrate", "done")
+    project.stop()
+    schema.write_text("2")
+    (project.root / "wait").touch()
+    project.serve()
+    until(lambda: len(runs(project)) == 2 or None, "the second run")
+    running = project.reaches("migrate", "running")
+    project.kill_supervisor()
+    kill(running.pid)
+    (project.root / "wait").unlink()
+    schema.write_text("1")
+    project.serve()
+    project.reaches("migrate", "done")
+    assert len(runs(project)) == 3
+
+
+def test_a_state_directory_that_was_copied_does_not_say_that_it_is_done(project: Project) -> None:
+    project.configure(migrate=work())
+    project.serve()
+    project.reaches("migrate", "done")
+    project.stop()
+    shutil.copytree(project.state.path, project.root / "backup")
+    shutil.rmtree(project.state.path)
+    (project.root / "backup").rename(project.state.path)
+    project.serve()
+    project.reaches("migrate", "done")
+    assert len(runs(project)) == 2
+
+
+def test_a_hold_before_it_is_done_is_a_hold(project: Project) -> None:
+    (project.root / "wait").touch()
+    project.configure(migrate=work())
+    project.serve()
+    project.reaches("migrate", "running")
+    project.client.order("migrate", "hold")
+    project.client.order("migrate", "stop", wait_s=PATIENCE_S)
+    project.client.order("migrate", "hold", wait_s=PATIENCE_S)
+    project.stop()
+    (project.root / "wait").unlink()
+    project.serve()
+    project.reaches("migrate", "held")
+    project.client.order("migrate", "release")
+    project.reaches("migrate", "done")
+
+
+def test_what_it_requires_must_be_there_for_its_dependants_even_when_it_is_done(project: Project) -> None:
+    def configure(*, db: bool) -> None:
+        project.configure(db=toy(enabled=db), migrate=work(requires=["db"]), app=toy(requires=["migrate"]))
+
+    configure(db=True)
+    project.serve()
+    project.reaches("app", "ready")
+    project.stop()
+    configure(db=False)
+    project.serve()
+    project.reaches("migrate", "done")
+    assert (project.reaches("app", "unavailable").detail or "").startswith("requires db, which is stopped")
+    project.client.order("db", "start")
+    project.reaches("app", "ready")
+
+
 def test_a_stop_while_it_runs_is_no_success(project: Project) -> None:
     (project.root / "wait").touch()
     project.configure(migrate=work() | {"command": [sys.executable, "-c", TERM + WORK]})
@@ -244,6 +311,8 @@ def test_with_cascade_it_runs_again_for_each_run_of_what_it_works_on(project: Pr
     project.serve()
     until(lambda: len(runs(project)) == 3 or None, "the third run")
     project.reaches("seed", "done")
+    events = [event for event, _ in project.events("seed")]
+    assert events[-4:] == ["starting", "running", "exit", "done"], "it was done before the database was there"
 
 
 def test_on_demand_a_done_one_holds_nothing_itself_but_what_its_users_need(project: Project) -> None:
@@ -281,8 +350,6 @@ def test_a_damaged_record_is_moved_aside_and_it_runs_once_more(project: Project,
 
 
 def test_a_copied_project_does_its_own_work(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
-    import shutil
-
     project.configure(migrate=work())
     project.serve()
     project.reaches("migrate", "done")

@@ -30,6 +30,7 @@ from neo_daemons.supervision.platform import (
     Platform,
     Process,
     SpawnSpec,
+    programs,
 )
 from neo_daemons.supervision.platform.linux import LinuxPlatform
 from neo_daemons.supervision.platform.posix import PosixPlatform
@@ -464,3 +465,16 @@ def test_a_supervisor_works_alike_on_each_platform(platform: Platform, tmp_path:
     supervised(platform, tmp_path, adopt_and_stop)
     assert pids[0] == pids[1]
     assert not is_alive(pids[0])
+
+
+def test_a_directory_on_path_that_we_may_not_enter_counts_as_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell that su starts has the PATH of its caller."""
+    is_file = Path.is_file
+
+    def closed(path: Path) -> bool:
+        if str(path).startswith("/closed/"):
+            raise PermissionError(13, "Permission denied")
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    assert programs.find("sh", {"PATH": "/closed:/bin"}, "/") == "/bin/sh"

@@ -20,6 +20,8 @@ MODULES: Mapping[str, str] = {"chroma": "chroma", "bridge": "bridge", "mlx": "ml
 def resolve(definition: Definition, project: Project) -> Launch | CannotRun:
     """Return how to run `definition` on this machine, with digests of the files that a run depends on."""
     launch = _locate(definition, project)
+    if definition.user is not None and isinstance(launch, Launch):
+        launch = _as_user(launch, definition)
     if not definition.files or isinstance(launch, CannotRun):
         return launch
     from neo_daemons.watched import CannotWatch, digests
@@ -29,6 +31,17 @@ def resolve(definition: Definition, project: Project) -> Launch | CannotRun:
     except CannotWatch as error:
         key = "inputs" if definition.inputs else "watch"
         return CannotRun(reason=f"{key}: {error}", remedy=f"correct daemons.{definition.name}.{key}", missing=False)
+
+
+def _as_user(launch: Launch, definition: Definition) -> Launch | CannotRun:
+    """Return how to run it as the user that its definition names."""
+    from neo_daemons.accounts import account_of
+
+    account = account_of(definition)
+    if account is None or isinstance(account, CannotRun):
+        return account or launch
+    env = {"HOME": account.home, "USER": account.name, "LOGNAME": account.name}
+    return msgspec.structs.replace(launch, account=account, env={**env, **launch.env})
 
 
 def _locate(definition: Definition, project: Project) -> Launch | CannotRun:

@@ -199,7 +199,7 @@ def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: Reader) -> None:
     """Check that no required key is missing and no two keys contradict each other."""
-    for other in ("command", "port", "ports", "watch", "start"):
+    for other in ("command", "port", "ports", "watch", "start", "user"):
         if settings.external and own.get(other):
             reader.fault_of(
                 name, other, own[other], "not allowed for an external daemon", "remove it, or remove external"
@@ -220,6 +220,9 @@ def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: R
         reader.fault_of(name, "inputs", own["inputs"], "only a oneshot has inputs", remedy)
     if settings.oneshot and name in BUILTINS and not settings.command:
         reader.fault_of(name, "oneshot", UNSET, "a built-in daemon runs on", "remove it, or give it a command")
+    if settings.user is not None and name in BUILTINS and not settings.command and not settings.external:
+        problem = "a built-in daemon runs as the user of its supervisor"
+        reader.fault_of(name, "user", settings.user, problem, "remove it, or give it a command")
     if settings.port is not None and settings.ports:
         reader.fault_of(name, "port", settings.port, "port and ports are mutually exclusive", "keep one of the two")
 
@@ -266,6 +269,7 @@ def _definition(
         start=settings.start,
         idle_stop_s=_idle_stop_s(settings),
         watch=settings.watch,
+        user=settings.user,
         oneshot=settings.oneshot,
         inputs=settings.inputs,
     )

@@ -41,7 +41,8 @@ def isolate(definition: Definition, state: StateDir, environ: Mapping[str, str])
     ports = {
         name: Port() if builtin or f"ports.{name}" in referred else port for name, port in definition.ports.items()
     }
-    data_dir = str(state.data_dir(definition.name)) if definition.data_dir is not None else None
+    data = state.data if definition.user is None else state.open_data
+    data_dir = str(data / definition.name) if definition.data_dir is not None else None
     quiet = BUILTINS[definition.builtin].quiet if definition.builtin is not None and not definition.command else {}
     env = {name: value for name, value in quiet.items() if name not in environ} | definition.env
     return msgspec.structs.replace(definition, ports=ports, data_dir=data_dir, env=env)

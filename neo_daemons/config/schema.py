@@ -60,6 +60,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     start: StartRule = "always"
     idle_stop_s: SecondsOrZero | None = None
     watch: tuple[Text, ...] = ()
+    user: Text | None = None
     oneshot: bool = False
     inputs: tuple[Text, ...] = ()
 

@@ -172,4 +172,5 @@ def remove_files(state_dir: StateDir, platform: Platform) -> bool:
     if Ownership(platform, state_dir).held_locks():
         return False
     shutil.rmtree(state_dir.path, ignore_errors=True)
+    shutil.rmtree(state_dir.open_data, ignore_errors=True)
     return True

@@ -35,6 +35,7 @@ def replace(data_dir: Path, new: Path) -> Path | None:
     moment = f"{stamp()}-{os.urandom(2).hex()}"
     ready, before = _ready(data_dir, moment), _before(data_dir, moment)
     was_empty = not any(entries(data_dir))
+    _give(new, data_dir.stat())
     (new / RESTORED).touch()
     new.rename(ready)
     try:
@@ -53,6 +54,14 @@ def replace(data_dir: Path, new: Path) -> Path | None:
         shutil.rmtree(before, ignore_errors=True)
         return None
     return before
+
+
+def _give(new: Path, owner: os.stat_result) -> None:
+    """Give a tree to the owner of the data directory, which may be another user if we are root."""
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for path in (new, *(new / name for name, _ in entries(new))):
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def finish(data_dir: Path) -> None:

@@ -18,6 +18,7 @@ from neo_daemons.status import EventName
 
 from . import faults
 from .following import runs_below, what_changed
+from .other_user import Barred, check_way, give, open_place
 from .platform import ExitStatus, Lock, Mark, Process, SpawnSpec, Unverifiable
 from .ports import PortHeld
 from .provision import Runner
@@ -158,7 +159,10 @@ async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], Non
         raise StartRefused(str(error)) from None
     if slot.definition.oneshot:
         slot.done.forget()  # if this run is killed, it is not done
-    inherited = await _provide(slot, launch, progress)
+    try:
+        inherited = await _provide(slot, launch, progress)
+    except Barred as error:
+        raise StartRefused(str(error)) from None
     values = slot.values()
     for stale in launch.stale_files:
         Path(expand(stale, values)).unlink(missing_ok=True)
@@ -210,6 +214,9 @@ async def _provide(slot: Slot, launch: Launch, progress: Callable[[str | None], 
         cwd=definition.cwd,
         tried=context.tried,
     )
+    if launch.account is not None:
+        remedy = f"set daemons.{slot.name}.cwd to a directory that it may enter, or open that one with chmod o+x"
+        check_way(launch.account, "cwd", Path(definition.cwd), remedy)
     for provision in launch.provisions:
         await runner.provide(provision)
     if definition.data_dir is None:
@@ -219,6 +226,10 @@ async def _provide(slot: Slot, launch: Launch, progress: Callable[[str | None], 
         from neo_daemons.seeds import replacing  # rarely needed
 
         replacing.finish(data_dir)  # a restore that was killed: an empty directory must not hide its data
+    if launch.account is not None:
+        if data_dir.parent == context.state_dir.open_data:
+            open_place(data_dir.parent)
+        give(launch.account, data_dir)
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = slot.lock_data()
     if isinstance(lock, str):
@@ -257,8 +268,12 @@ def _spawn(
         )
         slot.pidfile.intend(record)
         locks = [lock.fileno() for lock in inherited]
+        spec = SpawnSpec(record.command, env, definition.cwd, output, locks, launch.account)
         try:
-            return slot.context.platform.spawn(SpawnSpec(record.command, env, definition.cwd, output, locks)), record
+            if launch.account is not None:
+                slot.context.ownership.expect(mark)
+                os.fchown(output, launch.account.uid, launch.account.gid)  # it may open /dev/stderr anew
+            return slot.context.platform.spawn(spec), record
         except OSError:
             slot.pidfile.clear()
             raise

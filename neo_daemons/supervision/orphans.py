@@ -54,7 +54,7 @@ def unsupervised(ownership: Ownership, platform: Platform, *, locked: bool = Fal
 
     seen: set[int] = set()
     own = {process.pid: process for process, _ in ownership.marked()}
-    for process, mark in platform.marked(lambda mark: True):
+    for process, mark in platform.marked(lambda mark: not mark.foreign or ownership.owns_mark(mark)):
         mine = own.pop(process.pid, None)
         if mine is not None:
             mine.close()

@@ -7,6 +7,8 @@ copied, moved, restored from a backup or mounted elsewhere while its daemons run
   environment.
 * Its mark names this directory by path, device and inode, or names a run that a record of this directory names. Device
   and inode alone prove nothing: a new directory anywhere may get the inode of a deleted one.
+* A mark in a process of another user proves only that its run is ours if its token is one of ours: that user could not
+  know it otherwise. Only root sees such processes.
 * Its mark names this path, and it holds its lock or its log open, which were at this path and have been deleted: then
   its own directory no longer exists, and no other directory can claim it.
 
@@ -36,6 +38,8 @@ class Ownership:
         """All directories seen at this path: more than one if it was deleted and recreated."""
         self._tokens: set[str] = set()
         """Tokens of the runs that records of this directory name."""
+        self._expected: dict[str, str] = {}
+        """Daemon of another user → the token of its latest run."""
         self.look_again()
 
     @property
@@ -78,13 +82,19 @@ class Ownership:
         """Return the mark for a process that is about to be started here."""
         return Mark(token, name, self.directory)
 
+    def expect(self, mark: Mark) -> None:
+        """Note the mark of a process that is about to be started here as another user."""
+        self._expected[mark.name] = mark.token
+
     def owns_mark(self, mark: Mark) -> bool:
         """Whether a mark by itself proves that its process belongs here."""
-        return mark.directory in self._directories or mark.token in self._tokens
+        if mark.token in self._tokens or mark.token == self._expected.get(mark.name):
+            return True
+        return not mark.foreign and mark.directory in self._directories
 
     def _owns_by_mark(self, pid: int, mark: Mark) -> bool:
-        if self.owns_mark(mark):
-            return True
+        if mark.foreign or self.owns_mark(mark):
+            return self.owns_mark(mark)
         # An earlier directory at this path: deleted, or moved away together with its daemons?
         files = (self.state_dir.daemon_lock(mark.name), self.state_dir.daemon_log(mark.name))
         return mark.state_dir == str(self.state_dir.path) and self._platform.keeps_deleted(pid, files)

@@ -23,7 +23,7 @@ from msgspec import Struct
 from neo_daemons.checks import http, tcp
 from neo_daemons.checks.files import read_number
 from neo_daemons.checks.reasons import REFUSED, lacking, reason
-from neo_daemons.definitions import AnyProbe, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
+from neo_daemons.definitions import Account, AnyProbe, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
 from neo_daemons.urls import redacted_within, url_host
 
 from . import faults
@@ -76,6 +76,8 @@ class Target(Struct):
     log_start: int
     """The position in the log where this run began."""
     memory: dict[Any, Any]
+    account: Account | None = None
+    """Whom commands run as; None: as we do."""
     heard: set[int | str] = set()
     """Ports and URLs that have accepted a connection during this run."""
     external: bool = False
@@ -196,7 +198,9 @@ class Prober:
 
         with tempfile.TemporaryFile() as output:
             try:
-                process = self._platform.spawn(SpawnSpec(probe.command, target.env, target.cwd, output.fileno()))
+                process = self._platform.spawn(
+                    SpawnSpec(probe.command, target.env, target.cwd, output.fileno(), (), target.account)
+                )
             except (OSError, ValueError) as error:
                 if lacking(error) is not None:
                     raise

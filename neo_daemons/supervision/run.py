@@ -152,7 +152,7 @@ class Run:
 
     def succeeded(self, status: ExitStatus) -> bool:
         """Whether it was to run once, and has done what it was to do."""
-        return self.slot.definition.oneshot and status.code == 0 and self.cause is Cause.EXIT
+        return self.slot.definition.oneshot and status.code == 0
 
     @property
     def age_s(self) -> float:
@@ -177,5 +177,6 @@ def make_target(slot: Slot, launch: Launch | None, log_start: int) -> Target:
     """Return the target for a daemon's probes, with its current ports and environment."""
     definition, context = slot.definition, slot.context
     mark = context.ownership.mark(context.token, slot.name)
+    account = launch.account if launch is not None else None
     env = slot.environment(launch.env if launch is not None else {}, mark)
-    return Target(definition.host, slot.ports.numbers, env, definition.cwd, slot.log, log_start, {})
+    return Target(definition.host, slot.ports.numbers, env, definition.cwd, slot.log, log_start, {}, account)

@@ -30,7 +30,7 @@ UNKNOWN_KEYS = {
         API + "x = 1",
         "daemons.api.x = 1: unknown key; remove it, or use one of: after, command, cwd, data_dir, enabled, env, "
         "exports, external, host, idle_stop_s, inputs, live, log, max_rss_bytes, max_runtime_s, oneshot, port, ports, "
-        "ready, requires, restart, start, start_grace_s, stop, url, watch",
+        "ready, requires, restart, start, start_grace_s, stop, url, user, watch",
     ),
     "of a built-in": ("[daemons.chroma]\nprot = 1", "daemons.chroma.prot = 1: unknown key; did you mean 'port'?"),
     "an option of a built-in": (
@@ -267,6 +267,11 @@ WRONG_VALUES = {
     "inputs that are missing": (
         API + 'oneshot = true\ninputs = ["*.sql"]',
         "daemons.api.inputs[0] = '*.sql': no file in …",
+    ),
+    "a built-in as another user": (
+        '[daemons.chroma]\nuser = "postgres"',
+        "daemons.chroma.user = 'postgres': a built-in daemon runs as the user of its supervisor; "
+        "remove it, or give it a command",
     ),
     "a built-in as a oneshot": (
         "[daemons.chroma]\noneshot = true",

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from neo_daemons.definitions import is_name
+from neo_daemons.definitions import Account, is_name
 from neo_daemons.records import Directory, Identity
 
 MARK_VARIABLE = "NEO_DAEMONS_MARK"
@@ -45,6 +45,9 @@ class Mark(Struct, frozen=True):
     name: str
     directory: Directory
     """The state directory."""
+    foreign: bool = False
+    """Whether the process belongs to another user. Only root sees those, and any user can write a mark: it proves
+    something only if its token is known, which that user could not guess."""
 
     @property
     def state_dir(self) -> str:
@@ -55,13 +58,13 @@ class Mark(Struct, frozen=True):
         return f"{self.token}:{self.name}:{self.directory.key}:{self.directory.path}"
 
     @classmethod
-    def parse(cls, text: str) -> Mark | None:
+    def parse(cls, text: str, *, foreign: bool = False) -> Mark | None:
         """Parse the value of the environment variable; None if it is not a mark."""
         # Any user can put one into the environment of their own process, so it is checked before it becomes a path.
         found = re.fullmatch(r"([0-9a-f]{32}):([^:]*):([0-9a-f]{1,16})\.([0-9a-f]{1,16}):(/.*)", text, re.DOTALL)
         if found is None or not is_name(found[2]):
             return None
-        return cls(found[1], found[2], Directory(found[5], int(found[3], 16), int(found[4], 16)))
+        return cls(found[1], found[2], Directory(found[5], int(found[3], 16), int(found[4], 16)), foreign)
 
 
 class SpawnSpec(Struct, frozen=True):
@@ -73,6 +76,8 @@ class SpawnSpec(Struct, frozen=True):
     output: int
     inherit: Sequence[int] = ()
     """More descriptors that the process inherits: locks that it then holds."""
+    account: Account | None = None
+    """Whom it runs as; None: as we do."""
 
 
 class PortHolder(Struct, frozen=True):

@@ -43,7 +43,8 @@ def take(path: Path, note: str = "") -> Lock | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Only the winner writes: the loser must not erase the note of the holder.
-        if note:
+        # A file with another name may be one that a user of this directory has linked here.
+        if note and os.fstat(descriptor).st_nlink == 1:
             os.truncate(descriptor, 0)
             os.pwrite(descriptor, note.encode(), 0)
     except OSError as error:

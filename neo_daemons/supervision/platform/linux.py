@@ -213,12 +213,13 @@ class LinuxPlatform(PosixPlatform):
         try:
             environ = procfs.environ(pid)
             start = 0 if environ.startswith(_MARKED) else environ.find(b"\0" + _MARKED) + 1
-            if not environ.startswith(_MARKED, start) or os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+            if not environ.startswith(_MARKED, start):
                 return None
+            foreign = os.stat(f"/proc/{pid}").st_uid != os.geteuid()
         except OSError:
             return None
         value = environ[start + len(_MARKED) :].partition(b"\0")[0]
-        return Mark.parse(os.fsdecode(value))
+        return Mark.parse(os.fsdecode(value), foreign=foreign)
 
     def file_changes(self) -> FileChanges | None:
         from .inotify import Inotify

@@ -236,7 +236,8 @@ class PosixPlatform:
 
         try:
             process = psutil.Process(pid)
-            return Mark.parse(process.environ().get(MARK_VARIABLE, "")) if process.uids().real == os.geteuid() else None
+            foreign = process.uids().real != os.geteuid()
+            return Mark.parse(process.environ().get(MARK_VARIABLE, ""), foreign=foreign)
         except (psutil.Error, OSError):
             return None
 

@@ -1,6 +1,6 @@
 """Explain why a program cannot be run: the system's error names the script even if its interpreter is missing.
 
-This reads files and runs nothing.
+This reads files and runs nothing. What we may not look at, such as a directory on ``PATH``, counts as missing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from neo_daemons.paths import holds
 
 FIRST_LINE = 256
 """Linux reads this many bytes of a script's first line: BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h."""
@@ -24,23 +26,23 @@ def find(program: str, env: Mapping[str, str], cwd: str) -> str | None:
         return path if os.path.lexists(path) else None
     directories = env.get("PATH", os.defpath).split(os.pathsep)
     paths = [os.path.join(cwd, directory, program) for directory in directories]
-    found = [path for path in paths if Path(path).is_file()]
+    found = [path for path in paths if holds(Path(path).is_file)]
     return next((path for path in found if os.access(path, os.X_OK)), found[0] if found else None)
 
 
 def fault(command: Sequence[str], env: Mapping[str, str], cwd: str) -> str | None:
     """Say why `command` cannot be run; None if no reason is found."""
     program = command[0]
-    if not Path(cwd).is_dir():
+    if not holds(Path(cwd).is_dir):
         return f"its working directory {cwd} does not exist"
     path = find(program, env, cwd)
     if path is None and "/" in program:
         return f"{os.path.join(cwd, program)} does not exist"
     if path is None:
         return f"{program} was not found on the daemon's PATH; install it, or use its full path in the command"
-    if not Path(path).exists():
+    if not holds(Path(path).exists):
         return f"{path} is a link to {os.path.realpath(path)}, which does not exist"
-    if Path(path).is_dir():
+    if holds(Path(path).is_dir):
         return f"{path} is a directory, not a program"
     if not os.access(path, os.X_OK):
         return f"{path} is not executable; fix: chmod +x {path}"
@@ -60,9 +62,9 @@ def script_fault(path: str, env: Mapping[str, str], cwd: str) -> str | None:
         return None
     remedy = "install it, or correct the script's first line"
     interpreter = os.path.join(cwd, words[0])
-    if not Path(interpreter).exists():
+    if not holds(Path(interpreter).exists):
         return f"{path}: its interpreter {words[0]} does not exist; {remedy}"
-    if Path(interpreter).is_dir() or not os.access(interpreter, os.X_OK):
+    if holds(Path(interpreter).is_dir) or not os.access(interpreter, os.X_OK):
         return f"{path}: its interpreter {words[0]} is not executable; {remedy}"
     if os.path.basename(words[0]) == "env":
         wanted = next((word for word in words[1:] if word != "-S"), None)

@@ -9,9 +9,9 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from typing import get_args
+from typing import Any, get_args
 
-from neo_daemons.definitions import SignalName
+from neo_daemons.definitions import Account, SignalName
 
 from . import programs
 from .contract import ExitStatus, SpawnSpec
@@ -73,6 +73,13 @@ def _inheritable(descriptors: Sequence[int]) -> Iterator[None]:
             os.set_inheritable(descriptor, False)
 
 
+def _as(account: Account | None) -> dict[str, Any]:
+    """Return the arguments of `subprocess.Popen` that start a process as another user."""
+    if account is None:
+        return {}
+    return {"user": account.uid, "group": account.gid, "extra_groups": account.groups}
+
+
 def spawn(spec: SpawnSpec, *, close_others: bool = True) -> subprocess.Popen[bytes]:
     """Start a process.
 
@@ -100,8 +107,11 @@ def spawn(spec: SpawnSpec, *, close_others: bool = True) -> subprocess.Popen[byt
                 stdout=spec.output,
                 stderr=spec.output,
                 start_new_session=True,
+                **_as(spec.account),
                 close_fds=close_others,
                 pass_fds=tuple(spec.inherit) if close_others else (),
             )
     except OSError as error:
+        if spec.account is not None and error.errno == errno.EACCES:
+            raise OSError(error.errno, f"{spec.command[0]}: {spec.account.name} may not run it") from None
         raise OSError(error.errno, programs.explain(error, spec.command, spec.env, spec.cwd)) from None
