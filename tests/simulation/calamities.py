@@ -18,7 +18,7 @@ from neo_daemons.supervision.slot import DATA_LOCK
 from neo_daemons.supervision.supervisor import Supervisor
 
 from .clients import Clients
-from .daemons import INTERVAL_S, flipped, references
+from .daemons import INTERVAL_S, are_connected, are_on_demand, flipped, references
 from .demand import DemandJudge
 from .expectations import Expectations
 from .incarnations import Killed, acting_as
@@ -58,9 +58,9 @@ class Calamities:
         self._expectations = expectations
         self._judges = judges
         self._kinds = [*CALAMITIES]
-        if any(one.start == "on-demand" for one in world.definitions):
+        if are_on_demand(world.definitions):
             self._kinds += ON_DEMAND
-        if any(one.cascades or references(one) for one in world.definitions):
+        if are_connected(world.definitions):
             self._kinds += CONNECTED
         self._clients = clients
         self._demand = demand

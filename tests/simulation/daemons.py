@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -88,6 +89,16 @@ def flipped(rng: random.Random, definition: Definition) -> Definition:
     if definition.start == "on-demand":
         return msgspec.structs.replace(definition, start="always", idle_stop_s=None)
     return msgspec.structs.replace(definition, start="on-demand", idle_stop_s=rng.choice(IDLE_STOPS_S))
+
+
+def are_on_demand(made: Sequence[Definition]) -> bool:
+    """Whether any of these daemons is on demand."""
+    return any(one.start == "on-demand" for one in made)
+
+
+def are_connected(made: Sequence[Definition]) -> bool:
+    """Whether any of these daemons stands on the port or the run of another one."""
+    return any(one.cascades or references(one) for one in made)
 
 
 def references(definition: Definition) -> list[str]:

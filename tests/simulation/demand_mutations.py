@@ -286,6 +286,8 @@ DEMAND_MUTATIONS = (
     a_need_knows_no_failure,
     a_need_starts_nothing,
     a_running_process_is_enough,
+)
+FOLLOWING_MUTATIONS = (
     values_are_not_compared,
     runs_are_not_compared,
     every_reference_cascades,
