@@ -30,7 +30,7 @@ def account_of(definition: Definition) -> Account | CannotRun | None:
     if us != 0:
         return CannotRun(
             reason=f"user = {name!r}: only root may start a program as another user, and this is {user_name(us)}",
-            remedy=f"run the supervisor as root or as {name}, or remove {key}",
+            remedy=f"run the supervisor as {'root' if found.pw_uid == 0 else f'root or as {name}'}, or remove {key}",
             missing=False,
         )
     groups = tuple(os.getgrouplist(name, found.pw_gid))

@@ -190,6 +190,20 @@ class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The user that its processes run as; None: that of the supervisor."""
     inputs: tuple[str, ...] = ()
     """Patterns of files, relative to the project, that a oneshot works on. When one of them changes, it runs again."""
+    share: bool = True
+    """False: a template. It never runs itself; each client of ``mcp connect`` gets an instance."""
+    instance_of: str | None = None
+    """The template that this daemon is an instance of. No key of a table."""
+
+    @property
+    def is_template(self) -> bool:
+        """Whether it runs only as instances, one for each client."""
+        return not self.share and self.instance_of is None
+
+    @property
+    def speaks_stdio(self) -> bool:
+        """Whether an instance talks to its client over standard input and output, because it has no port."""
+        return not self.share and not self.ports
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -300,4 +314,6 @@ def fingerprint(definition: Definition, launch: Launch) -> str:
         launched = (*launched, launch.account)
     if definition.oneshot:
         launched = (*launched, "oneshot")
+    if not definition.share:
+        launched = (*launched, "not shared")
     return hashlib.sha256(msgspec.json.encode(launched, order="sorted")).hexdigest()[:16]

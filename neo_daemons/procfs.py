@@ -5,6 +5,7 @@ If ``/proc`` is missing or unreadable, functions raise `ProcfsUnavailable`: the 
 
 from __future__ import annotations
 
+import errno
 import functools
 import ipaddress
 import os
@@ -44,6 +45,19 @@ def boot_id() -> str:
         return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
     except OSError as error:
         raise ProcfsUnavailable(f"this system does not report its boot id ({error.strerror})") from None
+
+
+def user(pid: int) -> int:
+    """Return the id of the real user of a process: of whoever started it, and wrote its environment. The owner of
+    ``/proc/PID`` is the effective user, which is root for a setuid program.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    for line in read_file(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[1])
+    raise OSError(errno.ESRCH, "no user in its status")
 
 
 @functools.cache

@@ -106,6 +106,11 @@ class StateDir:
         """Return the path of the file that the daemon's processes keep locked while any of them is running."""
         return self.daemons / f"{name}.lock"
 
+    def daemon_socket(self, name: str) -> Path:
+        """Return the path of the socket at which an instance that speaks stdio waits for its client. It may be too long
+        for an address: use it relative to its directory."""
+        return self.daemons / f"{name}.sock"
+
     def daemon_log(self, name: str) -> Path:
         """Return the path of the log, which takes the daemon's standard output and error."""
         return self.logs / f"{name}.log"

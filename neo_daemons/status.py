@@ -91,6 +91,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True, gc=False):
     """Who needs it now, the longest first."""
     idle_stop_at: Moment | None = None
     """When it will be stopped unless somebody needs it before; seconds since the epoch."""
+    user: str | None = None
+    """The user that it runs as, if its definition names one."""
 
 
 class Needed(Struct, frozen=True, kw_only=True):

@@ -312,7 +312,7 @@ def test_with_cascade_it_runs_again_for_each_run_of_what_it_works_on(project: Pr
     until(lambda: len(runs(project)) == 3 or None, "the third run")
     project.reaches("seed", "done")
     events = [event for event, _ in project.events("seed")]
-    assert events[-4:] == ["starting", "running", "exit", "done"], "it was done before the database was there"
+    assert events.count("done") == 4, "it was done before the database was there"
 
 
 def test_on_demand_a_done_one_holds_nothing_itself_but_what_its_users_need(project: Project) -> None:
@@ -323,8 +323,7 @@ def test_on_demand_a_done_one_holds_nothing_itself_but_what_its_users_need(proje
     project.reaches("db", "idle")  # it was started for the migration
     first = [event for event, _ in project.events("db")].count("starting")
     project.client.order("migrate", "stop", wait_s=PATIENCE_S)
-    project.client.order("migrate", "start", wait_s=PATIENCE_S)
-    assert project.reaches("migrate", "done").detail != ""
+    assert project.client.need("migrate", wait_s=PATIENCE_S).daemon.state == "done"
     assert [event for event, _ in project.events("db")].count("starting") == first
     with Client(project.state).lease("test", needs=["app"]):
         assert project.client.need("app", wait_s=PATIENCE_S).failure is None

@@ -183,6 +183,8 @@ def test_an_order_ends_the_wait_and_a_stop_stays(project: Project) -> None:
     assert (stopped.state, stopped.detail, stopped.waiting_for) == ("stopped", "stop requested by a user", None)
     project.client.order("other", "hold", wait_s=PATIENCE_S)
     assert project.daemon("other").state == "held"
+    project.client.order("db", "hold", wait_s=PATIENCE_S)  # it still cannot come, for another reason
+    project.client.order("db", "stop", wait_s=PATIENCE_S)
     project.client.order("db", "start", wait_s=PATIENCE_S)
     project.reaches("db", "ready")
     assert [project.daemon(name).state for name in ("app", "other")] == ["stopped", "held"]
@@ -199,6 +201,20 @@ def test_nothing_is_unavailable_while_a_reload_replaces_what_it_requires(project
     assert project.run("reload").returncode == 0
     project.reaches("app", "ready")
     assert "unavailable" not in [event for event, _ in project.events("app")]
+
+
+def test_nor_while_it_has_been_waiting_for_it(project: Project) -> None:
+    ready = {"type": "exec", "command": ["test", "-e", str(project.root / "ready")]}
+    project.configure(db=toy(ready=ready), app=toy(requires=["db"]))
+    project.serve()
+    project.reaches("db", "running")
+    project.reaches("app", "starting")
+    project.configure(db=toy(ready=ready, env={"A": "1"}), app=toy(requires=["db"]))
+    assert project.run("reload").returncode == 0
+    project.reaches("db", "running")
+    (project.root / "ready").touch()
+    project.reaches("app", "ready")
+    assert [event for event, _ in project.events("app")] == ["starting", "running", "ready"]
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -18,15 +19,24 @@ import pytest
 from neo_daemons import accounts
 from neo_daemons.definitions import Account, CannotRun, Definition
 from neo_daemons.records import Directory
+from neo_daemons.seeds import replacing
 from neo_daemons.supervision.platform import MARK_VARIABLE, Mark, current_platform
+from neo_daemons.supervision.slot import DATA_LOCK
 
 from .harness import FAST, PATIENCE_S, Project, is_alive, kill, until
 
 NOBODY = "nobody"
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may start a program as another user")
+# The stray has none of the locks, so only its mark tells whose it is.
 SCRIPT = """
 echo "$(id -un) $HOME $USER $(id -G)" > ${data_dir}/who
-setsid sleep 600 &
+{
+    for path in /proc/self/fd/*; do
+        number=${path##*/}
+        test $number -lt 3 || eval "exec $number>&-"
+    done
+    exec setsid sleep 600
+} &
 echo up > /dev/stderr
 exec sleep 600
 """
@@ -43,7 +53,7 @@ def place() -> Iterator[Path]:
 
 def theirs(place: Path, **settings: Any) -> dict[str, Any]:
     table = {
-        "command": ["sh", "-c", SCRIPT.replace("$", "$$").replace("$${data_dir}", "${data_dir}")],
+        "command": ["bash", "-c", SCRIPT.replace("$", "$$").replace("$${data_dir}", "${data_dir}")],
         "user": NOBODY,
         "cwd": "/",
         "data_dir": str(place / "data"),
@@ -66,7 +76,7 @@ def test_it_runs_as_that_user_and_nothing_of_it_is_left(project: Project, place:
     account = pwd.getpwnam(NOBODY)
     groups = " ".join(map(str, os.getgrouplist(NOBODY, account.pw_gid)))
     assert (place / "data/who").read_text() == f"{NOBODY} {account.pw_dir} {NOBODY} {groups}\n"
-    assert owner(f"/proc/{db.pid}") == NOBODY
+    assert (owner(f"/proc/{db.pid}"), db.user) == (NOBODY, NOBODY)
     assert (owner(place / "data"), stat.S_IMODE((place / "data").stat().st_mode)) == (NOBODY, 0o700)
     assert project.state.daemon_log("db").read_text() == "up\n"
     assert stat.S_IMODE(project.state.path.stat().st_mode) == 0o700
@@ -76,6 +86,42 @@ def test_it_runs_as_that_user_and_nothing_of_it_is_left(project: Project, place:
     assert project.run("stop", "db").returncode == 0
     assert project.left() == []
     assert not is_alive(again.pid or 0)
+
+
+@AS_ROOT
+@pytest.mark.parametrize("ends", ["stop", "reap"])
+def test_what_a_probe_leaves_behind_is_ended_with_its_daemon(project: Project, place: Path, ends: str) -> None:
+    # The second process of the probe is not below the daemon, and has none of its locks.
+    stay = "setsid sh -c 'echo $$$$ > ${data_dir}/pid; exec sleep 600' > /dev/null 2>&1 &"
+    probe = f"test -s ${{data_dir}}/pid || {{ {stay} until test -s ${{data_dir}}/pid; do sleep 0.01; done; }}"
+    project.configure(db=theirs(place, ready={"type": "exec", "command": ["sh", "-c", probe]}))
+    project.serve()
+    project.reaches("db", "ready")
+    stray = int((place / "data/pid").read_text())
+    assert owner(f"/proc/{stray}") == NOBODY
+    if ends == "reap":
+        project.kill_supervisor()
+    assert project.run(ends, *(["db"] if ends == "stop" else [])).returncode == 0
+    assert not is_alive(stray)
+
+
+@AS_ROOT
+def test_a_lock_that_its_user_has_made_a_pipe_stops_nobody(project: Project, place: Path) -> None:
+    """To read it would block the supervisor."""
+    project.configure(db=theirs(place))
+    project.serve()
+    project.reaches("db", "ready")
+    assert project.run("stop", "db").returncode == 0
+    pipe = place / "data" / DATA_LOCK
+    pipe.unlink()
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        project.client.order("db", "start")
+        assert "is in use by an unidentified process" in (project.reaches("db", "parked").detail or "")
+    finally:
+        os.close(held)
 
 
 @AS_ROOT
@@ -117,6 +163,36 @@ def test_what_is_restored_belongs_to_that_user_again(project: Project, place: Pa
     assert restored.returncode == 0, restored.stderr
     project.reaches("db", "ready")
     assert {owner(place / "data"), owner(place / "data/who")} == {NOBODY}
+
+
+@AS_ROOT
+def test_a_restored_tree_is_closed_to_its_user_until_all_of_it_has_been_given_away(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they could put a link where a file was, and be given what it names."""
+    data, new, outside = place / "data", place / "new", place / "outside"
+    data.mkdir()
+    account = pwd.getpwnam(NOBODY)
+    os.chown(data, account.pw_uid, account.pw_gid)
+    (new / "a/b").mkdir(parents=True)
+    new.chmod(0o700)
+    (new / "a/b/file").touch()
+    (new / "a/link").symlink_to(outside)
+    outside.touch()
+    owners = []
+    chown = os.chown
+
+    def spied(path: Any, uid: int, gid: int, **options: Any) -> None:
+        owners.append(owner(new))
+        chown(path, uid, gid, **options)
+
+    monkeypatch.setattr(os, "chown", spied)
+    replacing.replace(data, new)
+    assert set(owners) == {"root"}
+    given = [data, data / "a", data / "a/b", data / "a/b/file"]
+    assert {owner(path) for path in given} == {NOBODY}
+    assert (data / "a/link").lstat().st_uid == account.pw_uid
+    assert owner(outside) == "root"
 
 
 @AS_ROOT
@@ -170,7 +246,8 @@ def test_another_user_is_another_definition(project: Project, place: Path) -> No
 
 
 @AS_ROOT
-def test_a_mark_that_another_user_has_forged_proves_nothing(project: Project, place: Path) -> None:
+@pytest.mark.parametrize("mode", [0o755, 0o4755])
+def test_a_mark_that_another_user_has_forged_proves_nothing(project: Project, place: Path, mode: int) -> None:
     """Else any user could make root signal, or wait for, what they run."""
     project.configure(db=theirs(place))
     project.serve()
@@ -178,8 +255,11 @@ def test_a_mark_that_another_user_has_forged_proves_nothing(project: Project, pl
     here = Directory.of(project.state.path)
     assert here is not None
     account = pwd.getpwnam(NOBODY)
+    program = place / "sleep"
+    shutil.copyfile(shutil.which("sleep") or "", program)
+    program.chmod(mode)  # a setuid program is root's, but its environment comes from whoever starts it
     forged = subprocess.Popen(
-        ["sleep", "600"],
+        [str(program), "600"],
         env={MARK_VARIABLE: str(Mark("0" * 32, "db", here))},
         user=account.pw_uid,
         group=account.pw_gid,
@@ -193,7 +273,7 @@ def test_a_mark_that_another_user_has_forged_proves_nothing(project: Project, pl
         project.back("db", db.pid)
         assert project.run("stop", "db").returncode == 0
         project.stop()
-        assert "nothing to reap" in project.run("reap").stdout
+        assert f"pid {forged.pid} " not in project.run("reap").stdout  # nor of the projects of others
         assert str(forged.pid) not in project.run("doctor").stdout
         assert forged.poll() is None
     finally:
@@ -208,7 +288,7 @@ def test_without_the_right_to_do_so_it_says_what_to_do(monkeypatch: pytest.Monke
     found = accounts.account_of(Definition(name="db", user="root"))
     assert isinstance(found, CannotRun)
     assert found.reason == f"user = 'root': only root may start a program as another user, and this is {NOBODY}"
-    assert found.remedy == "run the supervisor as root or as root, or remove daemons.db.user"
+    assert found.remedy == "run the supervisor as root, or remove daemons.db.user"
 
 
 def test_the_way_is_judged_by_owner_group_and_others(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from neo_daemons.definitions import Definition, Launch, LogProbe
+from neo_daemons.definitions import Account, Definition, Launch, LogProbe
 from neo_daemons.records import Directory, Identity
 from neo_daemons.state_dir import StateDir
 from neo_daemons.supervision.machine import Event, State
@@ -31,12 +31,13 @@ from neo_daemons.supervision.platform import (
     Process,
     SpawnSpec,
     programs,
+    spawning,
 )
 from neo_daemons.supervision.platform.linux import LinuxPlatform
 from neo_daemons.supervision.platform.posix import PosixPlatform
 from neo_daemons.supervision.supervisor import Supervisor
 
-from .harness import TOY, Child, free_port, is_alive, until
+from .harness import PATIENCE_S, TOY, Child, free_port, is_alive, until
 
 
 @pytest.fixture(params=[LinuxPlatform, PosixPlatform], ids=["linux", "posix"])
@@ -478,3 +479,12 @@ def test_a_directory_on_path_that_we_may_not_enter_counts_as_empty(monkeypatch: 
 
     monkeypatch.setattr(Path, "is_file", closed)
     assert programs.find("sh", {"PATH": "/closed:/bin"}, "/") == "/bin/sh"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may start a program as another user")
+def test_a_process_has_the_user_and_all_groups_of_its_account(tmp_path: Path) -> None:
+    account = Account(name="x", uid=54321, gid=54322, groups=(54322, 54323), home="/")
+    with (tmp_path / "output").open("wb") as output:
+        command = ("sh", "-c", "id -u; id -g; id -G")
+        spawning.spawn(SpawnSpec(command, dict(os.environ), "/", output.fileno(), (), account)).wait(PATIENCE_S)
+    assert (tmp_path / "output").read_text().splitlines() == ["54321", "54322", "54322 54323"]

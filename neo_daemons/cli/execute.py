@@ -54,7 +54,7 @@ def _names(options: argparse.Namespace, configuration: Configuration) -> list[st
     for name in options.names:
         if name not in known:
             raise ConfigError(f"--with {name}: unknown daemon; configured daemons: {', '.join(sorted(known))}")
-    return [*dict.fromkeys(options.names)] or [name for name, one in known.items() if one.enabled]
+    return [*dict.fromkeys(options.names)] or [name for name, one in known.items() if one.enabled and one.share]
 
 
 def _run(client: Client, names: Sequence[str], words: Sequence[str]) -> int:

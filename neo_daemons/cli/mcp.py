@@ -23,8 +23,8 @@ def mcp(options: argparse.Namespace) -> int:
 
             from .use import Keeper
 
-            def hold(state: StateDir, daemon: str, holder: str) -> Keeper:
-                return Keeper(state, options.config, [daemon], holder)
+            def hold(state: StateDir, daemon: str, holder: str) -> str:
+                return Keeper(state, options.config, [daemon], holder, own=True).names[0]
 
             return connect(name, options.config, options.state_dir, hold)
         case _:

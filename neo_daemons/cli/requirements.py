@@ -15,8 +15,10 @@ def load_with_requirements(options: argparse.Namespace) -> Configuration:
         ConfigError: the configuration is wrong, or a required daemon is unknown.
     """
     configuration = load(options.config, state_dir=options.state_dir)
-    known = {definition.name for definition in configuration.definitions}
+    known = {definition.name: definition for definition in configuration.definitions}
     for name in options.require:
         if name not in known:
             raise ConfigError(f"--require {name}: unknown daemon; configured daemons: {', '.join(sorted(known))}")
+        if not known[name].share:
+            raise ConfigError(f"--require {name}: it has one process for each client (share = false); leave it out")
     return configuration

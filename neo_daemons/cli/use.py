@@ -73,14 +73,20 @@ def wait_until_ready(client: Client, names: Sequence[str], wait_s: float) -> lis
 class Keeper:
     """Holds a lease on daemons until it is closed, and takes it again if the supervisor is replaced.
 
+    Args:
+        own: use processes of its own of daemons that are not shared. `names` then has their names.
+
     Raises:
         ControlError: there is no supervisor, and none can be started.
     """
 
-    def __init__(self, state: StateDir, config: Path | None, names: Sequence[str], holder: str) -> None:
+    def __init__(
+        self, state: StateDir, config: Path | None, names: Sequence[str], holder: str, *, own: bool = False
+    ) -> None:
         self.client = Client(state, patience_s=REMADE_S)
+        self.names = tuple(names)
         self._config = config
-        self._names = tuple(names)
+        self._own = own
         self._holder = holder
         self._closed = threading.Event()
         self._stack = contextlib.ExitStack()
@@ -134,7 +140,9 @@ class Keeper:
             return True
 
     def _take(self) -> Lease:
-        return self._stack.enter_context(self.client.lease(self._holder, needs=self._names))
+        lease = self._stack.enter_context(self.client.lease(self._holder, needs=self.names, own=self._own))
+        self.names = lease.needs or self.names
+        return lease
 
     def _keep(self) -> None:
         while True:

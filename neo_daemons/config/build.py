@@ -22,6 +22,7 @@ from .builtins import BUILTINS, Builtin
 from .checks import check_places, check_probes, check_shared, check_url
 from .external import answers
 from .messages import closest, join
+from .not_shared import check_not_shared, check_templates
 from .path_resolver import PathResolver
 from .project import Project
 from .reader import Reader
@@ -86,6 +87,7 @@ def build(
                     whole[name] = definition
     connected = references.check(whole)
     check_shared(reader, sharing, tables)
+    check_templates(reader, connected)
     if not reader.faults:
         references.check_cycle(connected)
     return tuple(connected.values())
@@ -209,7 +211,7 @@ def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: R
         hint = f", or did you mean [{reader.prefix}daemons.{near}]?" if near else ""
         remedy = f'add one, e.g. command = ["python", "-m", "http.server"]{hint}'
         reader.fault_of(name, "command", UNSET, "missing", remedy)
-    if settings.idle_stop_s is not None and settings.start != "on-demand":
+    if settings.idle_stop_s is not None and settings.start != "on-demand" and settings.share:
         remedy = 'add start = "on-demand", or remove it'
         reader.fault_of(name, "idle_stop_s", settings.idle_stop_s, "only daemons on demand stop when idle", remedy)
     for key in NOT_OF_ONESHOTS if settings.oneshot else ():
@@ -220,6 +222,8 @@ def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: R
         reader.fault_of(name, "inputs", own["inputs"], "only a oneshot has inputs", remedy)
     if settings.oneshot and name in BUILTINS and not settings.command:
         reader.fault_of(name, "oneshot", UNSET, "a built-in daemon runs on", "remove it, or give it a command")
+    if not settings.share:
+        check_not_shared(reader, name, own, settings)
     if settings.user is not None and name in BUILTINS and not settings.command and not settings.external:
         problem = "a built-in daemon runs as the user of its supervisor"
         reader.fault_of(name, "user", settings.user, problem, "remove it, or give it a command")
@@ -266,12 +270,13 @@ def _definition(
         max_runtime_s=settings.max_runtime_s,
         max_rss_bytes=settings.max_rss_bytes,
         enabled=settings.enabled,
-        start=settings.start,
+        start=settings.start if settings.share else "on-demand",
         idle_stop_s=_idle_stop_s(settings),
         watch=settings.watch,
         user=settings.user,
         oneshot=settings.oneshot,
         inputs=settings.inputs,
+        share=settings.share,
     )
 
 

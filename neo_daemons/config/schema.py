@@ -63,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     user: Text | None = None
     oneshot: bool = False
     inputs: tuple[Text, ...] = ()
+    share: bool = True
 
 
 class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -48,12 +48,17 @@ class LeaseRequest(Struct, frozen=True, forbid_unknown_fields=True):
     inhibit: str | None = None
     needs: tuple[str, ...] = ()
     owner: bool = False
+    own: bool = False
+    """Of each daemon with ``share = false`` in `needs`, get a process of its own. A name such as ``notes-3``, which an
+    earlier supervisor has given, is got again."""
 
 
 class LeaseGranted(Struct, frozen=True):
     """First line of the answer: the lease is in force."""
 
     lease: int
+    needs: tuple[str, ...] = ()
+    """The names of the daemons that it keeps: those that were asked for, or the processes of its own."""
 
 
 class Need(Struct, frozen=True, forbid_unknown_fields=True):

@@ -114,16 +114,22 @@ class Client:
 
     @contextlib.contextmanager
     def lease(
-        self, holder: str, *, needs: Iterable[str] = (), inhibit: str | None = None, owner: bool = False
+        self,
+        holder: str,
+        *,
+        needs: Iterable[str] = (),
+        inhibit: str | None = None,
+        owner: bool = False,
+        own: bool = False,
     ) -> Iterator[Lease]:
         """Hold a lease within a ``with`` statement. See `api.LeaseRequest`."""
-        body = api.LeaseRequest(holder, inhibit, tuple(needs), owner)
+        body = api.LeaseRequest(holder, inhibit, tuple(needs), owner, own)
         with contextlib.closing(self._connect(ANSWER_S)) as connection:
             with self._translating():
                 answer = self._request(connection, "POST", "/leases", {}, body)
                 granted = msgspec.json.decode(next(answer.lines(), b""), type=api.LeaseGranted)
                 connection.settimeout(None)
-            yield Lease(granted.lease, connection)  # an error in the caller's block is the caller's own
+            yield Lease(granted.lease, connection, granted.needs)  # an error in the caller's block is the caller's own
 
     def need(self, name: str, *, wait_s: float = 0.0) -> Needed:
         """Start a daemon unless it is running, and wait up to `wait_s` seconds until it is ready or not available. A
@@ -263,8 +269,10 @@ class Lease:
     """A lease that this process holds. It lasts as long as the connection, which the kernel closes however the process
     exits."""
 
-    def __init__(self, number: int, connection: socket.socket) -> None:
+    def __init__(self, number: int, connection: socket.socket, needs: tuple[str, ...] = ()) -> None:
         self.number = number
+        self.needs = needs
+        """The names of the daemons that it keeps."""
         self._connection = connection
 
     def wait_until_lost(self) -> None:

@@ -128,8 +128,9 @@ class Handlers:
         wanted = await body(request, api.LeaseRequest)
         if wanted.inhibit not in (None, "*"):
             self._supervisor.daemon(str(wanted.inhibit))
+        instances = self._supervisor.needs.instances
         for name in wanted.needs:
-            self._supervisor.daemon(name)
+            instances.check_need(name, own=wanted.own)
         return self._leases.grant(request, wanted)
 
     # Of sessions only

@@ -31,18 +31,22 @@ class Leases:
         """
         number = next(self._numbers)
         self._controlled.lease_taken(number, owner=wanted.owner)
-        demand = self._controlled.supervisor.demand
+        demand, needs = self._controlled.supervisor.demand, wanted.needs
+        if wanted.own:
+            needs = tuple(map(self._controlled.supervisor.needs.instances.give, needs))
         if wanted.inhibit is not None:
             demand.inhibit(number, None if wanted.inhibit == "*" else wanted.inhibit)
-        demand.take(number, Holder(name=wanted.holder, pid=request.pid, since=time.time()), wanted.needs)
-        return Response(body=_held(request, number), media_type=LINES, done=functools.partial(self._drop, number))
+        demand.take(number, Holder(name=wanted.holder, pid=request.pid, since=time.time()), needs)
+        return Response(
+            body=_held(request, number, needs), media_type=LINES, done=functools.partial(self._drop, number)
+        )
 
     def _drop(self, number: int) -> None:
         self._controlled.supervisor.demand.give_up(number)
         self._controlled.lease_dropped(number)
 
 
-async def _held(request: Request, number: int) -> AsyncGenerator[bytes, None]:
+async def _held(request: Request, number: int, needs: tuple[str, ...]) -> AsyncGenerator[bytes, None]:
     """Yield one line, then wait until the client disconnects. The kernel reports that, however the client exits."""
-    yield msgspec.json.encode(api.LeaseGranted(number)) + b"\n"
+    yield msgspec.json.encode(api.LeaseGranted(number, needs)) + b"\n"
     await request.lost()

@@ -45,7 +45,7 @@ def project_observers(
     observers = {
         definition.name: _observer(definition, configuration)
         for definition in configuration.definitions
-        if definition.enabled and not definition.oneshot
+        if definition.enabled and not definition.oneshot and definition.share
     }
     for observer in observers.values():
         if observer.state is not None:

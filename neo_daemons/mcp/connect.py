@@ -19,6 +19,7 @@ from . import messages
 from .keeping import Hold, Keeper
 from .messages import Message, RequestId
 from .session import Session
+from .stdio import join
 from .streams import Lines, Output
 
 AT_ONCE = 256
@@ -35,6 +36,9 @@ def connect(name: str, file: Path | None, state_dir: Path | None, hold: Hold) ->
         hold: see `Keeper`.
     """
     keeper = Keeper(name, find_state_dir(state_dir, file=file), hold)
+    keeper.begin()
+    if keeper.speaks_stdio():
+        return join(keeper)
     asyncio.run(_Shim(keeper).run())
     return 0
 
@@ -56,7 +60,6 @@ class _Shim:
         self._output = Output(descriptor)
         self._session = Session(self._keeper, self._say)
         lines = Lines(sys.stdin.fileno())
-        self._keeper.begin()
         gone = asyncio.create_task(self._output.broken.wait())
         reading = asyncio.create_task(self._read(lines))
         await asyncio.wait({gone, reading}, return_when=asyncio.FIRST_COMPLETED)

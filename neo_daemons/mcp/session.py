@@ -132,7 +132,7 @@ class Session:
         """Return the server, once it is ready and knows the session."""
         async with self._lock:
             if self._server is None:
-                server = await in_threads.call(self._keeper.wait_ready)
+                server = await in_threads.call(self._keeper.wait_reachable)
                 if self._initialized is not None:
                     await self._begin_again(server)
                 self._generation += 1

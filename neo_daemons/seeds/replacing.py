@@ -35,8 +35,9 @@ def replace(data_dir: Path, new: Path) -> Path | None:
     moment = f"{stamp()}-{os.urandom(2).hex()}"
     ready, before = _ready(data_dir, moment), _before(data_dir, moment)
     was_empty = not any(entries(data_dir))
-    _give(new, data_dir.stat())
+    owner = data_dir.stat()
     (new / RESTORED).touch()
+    _give(new, owner)
     new.rename(ready)
     try:
         if not exchange(data_dir, ready):
@@ -60,8 +61,11 @@ def _give(new: Path, owner: os.stat_result) -> None:
     """Give a tree to the owner of the data directory, which may be another user if we are root."""
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
-    for path in (new, *(new / name for name, _ in entries(new))):
-        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    # By descriptor, and its top last: the owner could put links into what is theirs already, and get what those name.
+    for _, directories, names, descriptor in os.fwalk(new, topdown=False):
+        for name in (*directories, *names):
+            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=descriptor, follow_symlinks=False)
+    os.chown(new, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def finish(data_dir: Path) -> None:

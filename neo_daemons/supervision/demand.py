@@ -48,6 +48,8 @@ class Demand:
         """Those of the daemons that nobody needs."""
         self._states: dict[str, State] = {}
         """The states in which daemons were last seen."""
+        self.on_released: Callable[[str], None] = lambda name: None
+        """Called with the name of a daemon that the holder of a lease no longer needs."""
         self._dependants: dict[str, list[str]] = {}
         """Daemon → those that stand on it. Only daemons on demand are in it."""
         fleet.context.changed.listeners.append(self._changed)
@@ -78,6 +80,7 @@ class Demand:
             if not self._holders[name]:
                 del self._holders[name]
             self._review(name)
+            self.on_released(name)
         if lease in self.inhibitors:
             del self.inhibitors[lease]
             self._review_all()
@@ -115,7 +118,7 @@ class Demand:
     def start(self, daemon: SupervisedDaemon) -> None:
         """Start a daemon that is down, after those that it stands on; when a reload is changing it, afterwards."""
         fleet = self._fleet
-        if fleet.context.is_stopping():
+        if fleet.context.is_stopping() or daemon.definition.is_template:
             return
         if daemon.name in fleet.changing:
             fleet.changing[daemon.name] = True
@@ -185,8 +188,14 @@ class Demand:
         if name in self._countdowns:
             self._countdowns.pop(name).timer.cancel()
 
+    def is_free(self, name: str) -> bool:
+        """Return whether nobody has a lease on a daemon."""
+        return not self._holders.get(name)
+
     def _is_needed(self, name: str) -> bool:
-        return bool(self._holders.get(name)) or self.is_inhibited(name) or any(self._standing_on(name))
+        daemon = self._fleet.daemons.get(name)
+        is_kept = self.is_inhibited(name) and (daemon is None or daemon.definition.instance_of is None)
+        return bool(self._holders.get(name)) or is_kept or any(self._standing_on(name))
 
     def _standing_on(self, name: str) -> Iterator[str]:
         """Iterate over the daemons that need this one because they run, or are about to."""

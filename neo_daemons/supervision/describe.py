@@ -83,6 +83,7 @@ def status_of(
         rss_bytes=reading.rss_bytes if reading is not None else None,
         log_path=str(log.path),
         data_dir=definition.data_dir,
+        user=definition.user,
         last_exit=past.last_exit,
         detail=situation.detail,
         remedy=situation.remedy,

@@ -71,14 +71,19 @@ class Fleet:
             daemon.situation.detail = "not enabled in the configuration"
         elif daemon.definition.external:
             daemon.observe()
+        elif daemon.definition.is_template:
+            daemon.situation.detail = "one process for each client"
         elif by_hand or resume or daemon.definition.start == "always":
             daemon.order(Event.START)
 
     def sort(self, names: list[str]) -> None:
-        """Put the daemons into the order of these names."""
+        """Put the daemons into the order of these names; others, which were added meanwhile, come last."""
         ordered = {name: self.daemons[name] for name in names if name in self.daemons}
+        for name in ordered:
+            del self.daemons[name]
+        added = dict(self.daemons)
         self.daemons.clear()
-        self.daemons.update(ordered)
+        self.daemons.update(ordered | added)
 
 
 def is_down(daemon: SupervisedDaemon) -> bool:

@@ -118,7 +118,7 @@ def find_daemonized(run: Run, status: ExitStatus, *, was_starting: bool) -> Proc
         was_starting: the daemon was not ready yet.
     """
     slot, record = run.slot, run.slot.pidfile.record
-    if record is None or status.signal is not None or slot.definition.oneshot:
+    if record is None or status.signal is not None or slot.definition.oneshot or slot.definition.speaks_stdio:
         return None
     # The process that we followed may have been another fork of a launcher. It is not our child, so its exit code may
     # not be known yet.

@@ -13,6 +13,7 @@ from .daemon import SupervisedDaemon
 from .demand import Demand, stands_on
 from .describe import PATIENT_FAILURES, relevant_lines
 from .fleet import Fleet
+from .instances import Instances
 from .machine import SETTLING, Event, Refused, State
 
 SHOWN_LINES = 30
@@ -45,6 +46,7 @@ class Needs:
         self._status_of = status_of
         self._find = find
         self._gives_up = gives_up
+        self.instances = Instances(fleet, demand, find)
         self._failed: dict[str, Needed] = {}
         """Daemons that were given up and have not been ready since."""
         self._tries: dict[str, int] = {}

@@ -5,7 +5,7 @@ copied, moved, restored from a backup or mounted elsewhere while its daemons run
 
 * A process holds a lock on a file of this directory. The kernel reports this, whatever the process did to its
   environment.
-* Its mark names this directory by path, device and inode, or names a run that a record of this directory names. Device
+* Its mark names this directory by path, device and inode, or has a token that a record of this directory names. Device
   and inode alone prove nothing: a new directory anywhere may get the inode of a deleted one.
 * A mark in a process of another user proves only that its run is ours if its token is one of ours: that user could not
   know it otherwise. Only root sees such processes.
@@ -17,11 +17,12 @@ A record is valid only in the directory in which it was written.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from neo_daemons import locks, records
-from neo_daemons.records import DaemonRecord, DamagedRecord, Directory, DoneRecord
+from neo_daemons.records import DaemonRecord, DamagedRecord, Directory, DoneRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 
 from .census import Marks
@@ -37,7 +38,7 @@ class Ownership:
         self._directories: list[Directory] = []
         """All directories seen at this path: more than one if it was deleted and recreated."""
         self._tokens: set[str] = set()
-        """Tokens of the runs that records of this directory name."""
+        """Tokens that records of this directory name: of runs, and of the probes of a supervisor."""
         self._expected: dict[str, str] = {}
         """Daemon of another user → the token of its latest run."""
         self.look_again()
@@ -62,6 +63,10 @@ class Ownership:
             self._directories.append(here)
         for record in self._records():
             self._tokens.add(record.token)
+        with contextlib.suppress(DamagedRecord, OSError):
+            supervisor = records.read(self.state_dir.record, SupervisorRecord)
+            if supervisor is not None and self.counts(supervisor):
+                self._tokens.add(supervisor.token)
 
     def _records(self) -> Iterator[DaemonRecord]:
         for path in self.state_dir.daemons.glob("*.json"):
@@ -72,7 +77,7 @@ class Ownership:
             if record is not None and self.counts(record):
                 yield record
 
-    def counts(self, record: DaemonRecord | DoneRecord) -> bool:
+    def counts(self, record: DaemonRecord | DoneRecord | SupervisorRecord) -> bool:
         """Whether a record was written here; else it is a copy and does not apply here."""
         return record.directory is not None and any(record.directory.is_same(one) for one in self._directories)
 

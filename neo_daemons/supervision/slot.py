@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from neo_daemons.definitions import Definition, HttpProbe
+from neo_daemons.files import read_regular
 from neo_daemons.references import UnknownReference, expand, expand_all, of_daemon, own_values, split
 from neo_daemons.status import Cause, EventName
 from neo_daemons.urls import url_host
@@ -136,7 +137,7 @@ class Slot:
             self.data_lock = self.context.platform.lock(path, owner)
             if self.data_lock is None:
                 with contextlib.suppress(OSError):
-                    return path.read_text(errors="replace").strip()[:300]
+                    return read_regular(path, 300).decode(errors="replace").strip()  # its owner may make it a pipe
                 return "an unidentified process"
         return self.data_lock
 

@@ -30,6 +30,7 @@ from .context import Context
 from .daemon import SupervisedDaemon
 from .demand import Demand
 from .fleet import Fleet, is_down, stop_in_order
+from .instances import hosting, survivors_of
 from .intentions import Holds
 from .journal import Journal
 from .leftovers import Leftovers, Survivors, find_survivors, recorded
@@ -40,7 +41,6 @@ from .need import Needs
 from .ownership import Ownership
 from .platform import Platform, current_platform
 from .probes import Prober
-from .provenance import Way
 from .reload import carry_out, plan
 from .slot import Slot
 from .turns import Turns
@@ -49,10 +49,6 @@ from .upkeep import Upkeep
 PARALLEL = max(4, 2 * (os.cpu_count() or 1))
 """Maximum number of daemons that start at the same time."""
 EXPLAINED_EVENTS = 15
-CAME = {
-    Way.COPIED: (EventName.STATE_DIR_COPIED, "its daemons do not belong to this copy"),
-    Way.MOVED: (EventName.STATE_DIR_MOVED, "its daemons still belong to it"),
-}
 
 
 class UnknownDaemon(KeyError):
@@ -128,7 +124,7 @@ class Supervisor:
                 journal=Journal(state_dir.journal),
                 prober=prober or Prober(self.platform),
                 holds=Holds(state_dir, may_write=lambda: not self.upkeep.is_lost),
-                resolve=resolve,
+                resolve=hosting(resolve, state_dir),
                 values={"state_dir": str(state_dir.path), **(values or {})},
                 env=dict(os.environ if env is None else env),
                 gate=asyncio.Semaphore(parallel),
@@ -162,14 +158,12 @@ class Supervisor:
         self._fleet = fleet = Fleet(context, self._leftovers)
         journal = context.journal
         journal.add(EventName.SUPERVISOR_STARTED, pid=os.getpid(), detail=f"version {VERSION}")
-        if (origin := self.upkeep.provenance) is not None and origin.way in CAME:
-            event, what = CAME[origin.way]
-            detail = f"{self.state_dir.path} was {origin.way.value} from {origin.directory.path}; {what}"
-            journal.add(event, detail=detail)
+        self.upkeep.note_provenance(journal)
         fault = context.holds.load(definition.name for definition in self._definitions)
         if fault is not None:
             journal.add(EventName.RECORD_DAMAGED, detail=fault)
         survivors = find_survivors(context)
+        self._definitions += survivors_of(self._definitions, survivors, recorded(context))
         for definition in self._definitions:
             fleet.add(definition)
         keeping = asyncio.get_running_loop().create_task(self._log_keeper.keep())
@@ -182,6 +176,7 @@ class Supervisor:
         for daemon in self.daemons.values():
             survives = daemon.slot.pidfile.record is not None or (daemon.name in survivors and daemon.name not in ended)
             fleet.begin(daemon, resume=survives)
+        self.needs.instances.begin()
 
     def _find_leftovers(self, survivors: Survivors) -> Iterator[Slot]:
         """Find daemons that an earlier supervisor left and that are no longer configured to run."""
@@ -224,6 +219,7 @@ class Supervisor:
         self.stopping = True
         async with self._reloading:  # daemons that a reload is starting must be stopped too
             self.demand.close()
+            self.needs.instances.close()
             await self._stop(detach=detach)
 
     async def _stop(self, *, detach: bool) -> None:
@@ -308,6 +304,7 @@ class Supervisor:
         """
         daemon = self.daemon(name)
         self._refuse_if_stopping()
+        self.needs.instances.check_order(daemon, event)
         if name in self.fleet.changing:
             return self._order_later(daemon, event)
         daemon.order(event, f"{event} requested by a user", Cause.OPERATOR)
@@ -382,7 +379,7 @@ class Supervisor:
 
     async def plan(self, definitions: Iterable[Definition]) -> list[Change]:
         """Return what `reload` with these definitions would do."""
-        return await plan(self.fleet, definitions)
+        return await plan(self.fleet, self.needs.instances.kept_by(definitions))
 
     async def reload(self, definitions: Iterable[Definition], *, config: str | None = None) -> list[Change]:
         """Bring the daemons in line with new definitions, touching only what changed. Returns what was done; new
@@ -392,6 +389,7 @@ class Supervisor:
             self._refuse_if_stopping()
             self.config = config or self.config
             try:
-                return await carry_out(self.fleet, {one.name: one for one in definitions})
+                wanted = self.needs.instances.kept_by(definitions)
+                return await carry_out(self.fleet, {one.name: one for one in wanted})
             finally:
                 self.demand.look_again()

@@ -14,8 +14,13 @@ from .claim import AlreadyRunning, Claim
 from .journal import Journal
 from .platform import Platform
 from .presence import Presence, find_supervisor, presence
-from .provenance import Provenance, provenance
+from .provenance import Provenance, Way, provenance
 from .slot import Slot
+
+CAME = {
+    Way.COPIED: (EventName.STATE_DIR_COPIED, "its daemons do not belong to this copy"),
+    Way.MOVED: (EventName.STATE_DIR_MOVED, "its daemons still belong to it"),
+}
 
 
 class Upkeep:
@@ -91,6 +96,13 @@ class Upkeep:
             if first:
                 self.release()
             raise
+
+    def note_provenance(self, journal: Journal) -> None:
+        """Add an entry to the journal if the state directory was copied or moved."""
+        if (origin := self.provenance) is not None and origin.way in CAME:
+            event, what = CAME[origin.way]
+            detail = f"{self.state_dir.path} was {origin.way.value} from {origin.directory.path}; {what}"
+            journal.add(event, detail=detail)
 
     def keep(self, journal: Journal, on_remade: Callable[[], None]) -> None:
         """Recreate whatever is missing of the directory, the lock and the record.

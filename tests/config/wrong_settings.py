@@ -30,7 +30,7 @@ UNKNOWN_KEYS = {
         API + "x = 1",
         "daemons.api.x = 1: unknown key; remove it, or use one of: after, command, cwd, data_dir, enabled, env, "
         "exports, external, host, idle_stop_s, inputs, live, log, max_rss_bytes, max_runtime_s, oneshot, port, ports, "
-        "ready, requires, restart, start, start_grace_s, stop, url, user, watch",
+        "ready, requires, restart, share, start, start_grace_s, stop, url, user, watch",
     ),
     "of a built-in": ("[daemons.chroma]\nprot = 1", "daemons.chroma.prot = 1: unknown key; did you mean 'port'?"),
     "an option of a built-in": (
@@ -276,6 +276,89 @@ WRONG_VALUES = {
     "a built-in as a oneshot": (
         "[daemons.chroma]\noneshot = true",
         "daemons.chroma.oneshot: a built-in daemon runs on; remove it, or give it a command",
+    ),
+    "an external daemon that is not shared": (
+        '[daemons.api]\nexternal = "http://127.0.0.1:1"\nshare = false',
+        "daemons.api.external = 'http://127.0.0.1:1': not allowed with share = false; remove it, or remove share",
+    ),
+    "a oneshot that is not shared": (
+        API + "oneshot = true\nshare = false",
+        "daemons.api.oneshot = true: not allowed with share = false; remove it, or remove share",
+    ),
+    "watched files of what is not shared": (
+        API + 'watch = ["neo-daemons.toml"]\nshare = false',
+        "daemons.api.watch = ['neo-daemons.toml']: not allowed with share = false; "
+        "remove it: a restart would take the process away from its client",
+    ),
+    "exports of what is not shared": (
+        API + 'exports = { API = "x" }\nshare = false',
+        "daemons.api.exports = ***: not allowed with share = false; "
+        "remove it: there is no address that all programs could use",
+    ),
+    "an idle time of what is not shared": (
+        API + "idle_stop_s = 5\nshare = false",
+        "daemons.api.idle_stop_s = 5: not allowed with share = false; remove it: each process ends with its client",
+    ),
+    "a data directory of what is not shared": (
+        API + 'data_dir = "data"\nshare = false',
+        "daemons.api.data_dir = 'data': not allowed with share = false; "
+        "put a path into command: a data directory has one user at a time",
+    ),
+    "what is not shared, always": (
+        API + 'start = "always"\nshare = false',
+        "daemons.api.start = 'always': not allowed with share = false; remove it: clients start it",
+    ),
+    "a fixed port of what is not shared": (
+        API + "port = 80\nshare = false",
+        'daemons.api.port = 80: not allowed with share = false; use "auto": each process has its own',
+    ),
+    "a fixed port among those of what is not shared": (
+        API + 'ports = { http = "auto", admin = 80 }\nshare = false',
+        'daemons.api.ports.admin = 80: not allowed with share = false; use "auto": each process has its own',
+    ),
+    "a probe of what speaks stdio": (
+        API + 'ready = { type = "exec", command = ["true"] }\nshare = false',
+        "daemons.api.ready = {'type': 'exec', 'command': ['true']}: "
+        "not allowed with share = false and without a port; remove it, or add port",
+    ),
+    "a URL of what speaks stdio": (
+        API + 'url = "http://127.0.0.1:80"\nshare = false',
+        "daemons.api.url = 'http://127.0.0.1:80': not allowed with share = false and without a port; "
+        'add port = "auto"',
+    ),
+    "a restart rule of what speaks stdio": (
+        API + 'restart = "always"\nshare = false',
+        "daemons.api.restart = 'always': not allowed with share = false and without a port; "
+        "remove it: its client starts a new one",
+    ),
+    "another user of what speaks stdio": (
+        API + 'user = "nobody"\nshare = false',
+        "daemons.api.user = 'nobody': not allowed with share = false and without a port; "
+        "remove it: its socket is private to the user of the supervisor",
+    ),
+    "a built-in that is not shared": (
+        "[daemons.chroma]\nshare = false",
+        "daemons.chroma.share = false: a built-in daemon is shared; remove it, or give it a command",
+    ),
+    "a long name of what is not shared": (
+        f"[daemons.{'a' * 59}]\ncommand = ['x']\nshare = false",
+        f"daemons.{'a' * 59}.share = false: the daemon's name is too long for it; "
+        "use at most 58 characters: the name of each process is longer",
+    ),
+    "the name of a process": (
+        API + 'share = false\n[daemons.api-2]\ncommand = ["x"]',
+        "daemons.api-2: could be the name of a process of api, which has share = false; "
+        "choose another name, e.g. without the number",
+    ),
+    "what requires what is not shared": (
+        API + 'share = false\n[daemons.x]\ncommand = ["x"]\nrequires = ["api"]',
+        "daemons.x.requires = 'api': api has a process for each client (share = false), and none for other daemons; "
+        "remove it, or remove share there",
+    ),
+    "what refers to what is not shared": (
+        API + 'share = false\nport = "auto"\n[daemons.x]\ncommand = ["x", "${daemons.api.port}"]',
+        "daemons.x.after = 'api': api has a process for each client (share = false), and none for other daemons; "
+        "remove it, or remove share there",
     ),
     "restart word": (
         API + 'restart = "sometimes"',

@@ -215,7 +215,7 @@ class LinuxPlatform(PosixPlatform):
             start = 0 if environ.startswith(_MARKED) else environ.find(b"\0" + _MARKED) + 1
             if not environ.startswith(_MARKED, start):
                 return None
-            foreign = os.stat(f"/proc/{pid}").st_uid != os.geteuid()
+            foreign = procfs.user(pid) != os.geteuid()
         except OSError:
             return None
         value = environ[start + len(_MARKED) :].partition(b"\0")[0]
