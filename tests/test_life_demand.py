@@ -8,17 +8,22 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from neo_daemons.control.client import Client
-from neo_daemons.definitions import Definition, Launch
+from neo_daemons.definitions import Definition, Launch, LogProbe, Stop
 from neo_daemons.state_dir import StateDir
-from neo_daemons.supervision.machine import Refused, State
+from neo_daemons.status import Holder
+from neo_daemons.supervision.machine import Event, Refused, State
 from neo_daemons.supervision.supervisor import Supervisor
 
-from .harness import FAST, PATIENCE_S, Project, is_alive, kill, toy, until
+from .harness import FAST, PATIENCE_S, TOY, Project, is_alive, kill, toy, until
 
 SOON_S = 0.2
 """A short idle time."""
@@ -191,6 +196,110 @@ def test_nothing_is_started_while_the_supervisor_stops(tmp_path: Path) -> None:
             supervisor.release()
 
     assert asyncio.run(attempt()) is State.STOPPED
+
+
+@contextlib.asynccontextmanager
+async def supervised(tmp_path: Path, *definitions: Definition) -> AsyncIterator[Supervisor]:
+    """Supervise daemons in this process."""
+    supervisor = Supervisor(
+        definitions, state_dir=StateDir(tmp_path / "state"), resolve=lambda one: Launch(command=one.command)
+    )
+    await supervisor.start()
+    try:
+        yield supervisor
+    finally:
+        supervisor.hurry()
+        await supervisor.stop()
+        supervisor.release()
+
+
+def stubborn(path: Path, name: str, **settings: Any) -> Definition:
+    """A daemon that is stopped only after its grace period, because it ignores SIGTERM."""
+    ready = (LogProbe(pattern="quiet and ready"),)
+    return Definition(
+        name=name,
+        cwd=str(path),
+        command=(*TOY, "quiet", "ignore-term"),
+        ready=ready,
+        stop=Stop(grace_s=0.5),
+        **settings,
+    )
+
+
+HOLDER = Holder(name="the test", pid=None, since=0.0)
+
+
+def test_a_start_during_its_stop_begins_a_new_idle_time(tmp_path: Path) -> None:
+    """It once went on from when the stop had begun."""
+
+    async def live() -> None:
+        async with supervised(tmp_path, stubborn(tmp_path, "api", start="on-demand", idle_stop_s=300.0)) as supervisor:
+            api, demand = supervisor.daemon("api"), supervisor.demand
+            demand.start(api)
+            assert await api.wait_for(lambda daemon: daemon.ready, PATIENCE_S)
+            assert demand.stop_at("api") is not None
+            supervisor.order("api", Event.STOP)
+            assert api.state is State.STOPPING
+            assert demand.stop_at("api") is None
+            before = time.time()
+            supervisor.order("api", Event.START)
+            assert (demand.stop_at("api") or 0.0) >= before + 300.0
+
+    asyncio.run(live())
+
+
+def test_a_lease_that_is_taken_during_a_reload_starts_its_daemon(tmp_path: Path) -> None:
+    definition = Definition(
+        name="api", cwd=str(tmp_path), command=("sleep", "60"), start="on-demand", idle_stop_s=300.0
+    )
+
+    async def live() -> None:
+        async with supervised(tmp_path, definition) as supervisor:
+            reloading = asyncio.create_task(supervisor.reload([msgspec.structs.replace(definition, env={"X": "1"})]))
+            while "api" not in supervisor.fleet.changing:
+                assert not reloading.done()
+                await asyncio.sleep(0)
+            supervisor.demand.take(1, HOLDER, ["api"])
+            await reloading
+            assert await supervisor.daemon("api").wait_for(lambda daemon: daemon.ready, PATIENCE_S)
+
+    asyncio.run(live())
+
+
+def test_a_need_during_a_reload_is_not_lost_when_its_daemon_has_been_replaced_already(tmp_path: Path) -> None:
+    quick = Definition(name="quick", cwd=str(tmp_path), command=("sleep", "60"), start="on-demand", idle_stop_s=300.0)
+    slow = stubborn(tmp_path, "slow")
+
+    async def live() -> None:
+        async with supervised(tmp_path, quick, slow) as supervisor:
+            assert await supervisor.daemon("slow").wait_for(lambda daemon: daemon.ready, PATIENCE_S)
+            before = supervisor.daemon("quick")
+            new = [msgspec.structs.replace(one, env={"X": "1"}) for one in (quick, slow)]
+            reloading = asyncio.create_task(supervisor.reload(new))
+            while supervisor.daemon("quick") is before:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            assert supervisor.daemon("slow").state is State.STOPPING
+            supervisor.demand.take(1, HOLDER, ["quick"])
+            await reloading
+            assert await supervisor.daemon("quick").wait_for(lambda daemon: daemon.ready, PATIENCE_S)
+
+    asyncio.run(live())
+
+
+def test_what_is_being_stopped_for_being_idle_is_started_when_a_reload_makes_it_always_on(tmp_path: Path) -> None:
+    definition = stubborn(tmp_path, "api", start="on-demand", idle_stop_s=0.0)
+
+    async def live() -> None:
+        async with supervised(tmp_path, definition) as supervisor:
+            api = supervisor.daemon("api")
+            supervisor.demand.take(1, HOLDER, ["api"])
+            assert await api.wait_for(lambda daemon: daemon.ready, PATIENCE_S)
+            supervisor.demand.give_up(1)
+            assert await api.wait_for(lambda daemon: daemon.state is State.STOPPING, PATIENCE_S)
+            await supervisor.reload([msgspec.structs.replace(definition, start="always", idle_stop_s=None)])
+            assert await supervisor.daemon("api").wait_for(lambda daemon: daemon.ready, PATIENCE_S)
+
+    asyncio.run(live())
 
 
 @pytest.mark.parametrize(

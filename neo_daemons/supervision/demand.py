@@ -116,9 +116,12 @@ class Demand:
     # What follows
 
     def start(self, daemon: SupervisedDaemon) -> None:
-        """Start a daemon that is down, after those that it stands on."""
+        """Start a daemon that is down, after those that it stands on; when a reload is changing it, afterwards."""
         fleet = self._fleet
-        if fleet.context.is_stopping() or daemon.name in fleet.changing or daemon.definition.is_template:
+        if fleet.context.is_stopping() or daemon.definition.is_template:
+            return
+        if daemon.name in fleet.changing:
+            fleet.changing[daemon.name] = True
             return
         if daemon.state not in (State.STOPPED, State.STOPPING):
             return
@@ -173,7 +176,7 @@ class Demand:
         """Let the idle time of a daemon begin, go on, or end."""
         daemon = self._fleet.daemons.get(name)
         after_s = daemon.definition.idle_stop_s if daemon is not None and name in self._dependants else None
-        if daemon is None or after_s is None or _is_at_rest(daemon) or self._is_needed(name):
+        if daemon is None or after_s is None or _needs_no_stop(daemon) or self._is_needed(name):
             self._forget(name)
         elif name not in self._countdowns:
             self._count_down(name, after_s, after_s)
@@ -204,11 +207,11 @@ class Demand:
         self._forget(name)
         daemon = self._fleet.daemons.get(name)
         after_s = daemon.definition.idle_stop_s if daemon is not None else None
-        if daemon is None or after_s is None or _is_at_rest(daemon) or self._is_needed(name):
+        if daemon is None or after_s is None or _needs_no_stop(daemon) or self._is_needed(name):
             return
         if name in self._fleet.changing:
             self._count_down(name, after_s, NOT_YET_S)
-        elif daemon.state is not State.STOPPING:
+        else:
             daemon.order(Event.STOP, f"nobody needed it for {after_s:g} s", Cause.IDLE)
 
     def close(self) -> None:
@@ -219,8 +222,13 @@ class Demand:
 
 
 def _is_at_rest(daemon: SupervisedDaemon) -> bool:
-    """Return whether nothing of it runs, so that it needs nobody, and need not be stopped."""
+    """Return whether nothing of it runs, so that it needs nobody."""
     return is_down(daemon) or daemon.state is State.DONE
+
+
+def _needs_no_stop(daemon: SupervisedDaemon) -> bool:
+    """Return whether it is at rest, or will be. If it is ordered to start meanwhile, its idle time begins then."""
+    return _is_at_rest(daemon) or daemon.state is State.STOPPING
 
 
 def stands_on(definition: Definition, daemons: Mapping[str, SupervisedDaemon]) -> set[str]:

@@ -31,7 +31,7 @@ class Fleet:
         """The daemons by name, in the order of their definitions."""
         self.changing: dict[str, bool] = {}
         """Daemons that a reload is stopping or replacing, which cannot be started meanwhile → whether an operator has
-        ordered that they run afterwards."""
+        ordered, or somebody needs, that they run afterwards."""
         self._leftovers = leftovers
         self._slots = Slots()
 

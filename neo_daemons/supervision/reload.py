@@ -13,6 +13,9 @@ from .daemon import SupervisedDaemon
 from .fleet import Fleet, is_down, stop_in_order
 from .machine import Event, State
 
+DOWN = (State.STOPPED, State.STOPPING)
+"""States of a daemon that has been stopped, or is being stopped, and is not to be started again."""
+
 Resolve = Callable[[Definition], Launch | CannotRun]
 
 
@@ -53,7 +56,7 @@ def change(current: SupervisedDaemon | None, new: Definition, resolve: Resolve) 
     if old.enabled != new.enabled:
         action = "start" if new.enabled else "stop"
         return Change(name=new.name, action=action, reason=f"enabled = {str(new.enabled).lower()}")
-    if old.start != new.start == "always" and current.state is State.STOPPED:
+    if old.start != new.start == "always" and current.state in DOWN:
         return Change(name=new.name, action="start", reason="start = always")
     if current.state is State.UNAVAILABLE and current.situation.waiting_for is None:
         return Change(name=new.name, action="replace", reason="was unavailable; trying again")
@@ -103,7 +106,11 @@ async def carry_out(fleet: Fleet, new: Mapping[str, Definition]) -> list[Change]
     try:
         await _carry_out(fleet, changes, new)
     finally:
+        wanted = [name for name, is_wanted in fleet.changing.items() if is_wanted]
         fleet.changing = {}
+        for daemon in (fleet.daemons[name] for name in wanted if name in fleet.daemons):
+            if daemon.state in DOWN and not fleet.context.is_stopping():
+                fleet.begin(daemon, by_hand=True)
         for daemon in fleet.daemons.values():
             daemon.situation.notify()
     return changes
@@ -130,7 +137,7 @@ async def _carry_out(fleet: Fleet, changes: list[Change], new: Mapping[str, Defi
 async def _replace(fleet: Fleet, definition: Definition) -> None:
     old = fleet.daemons.get(definition.name)
     # Stopped by an operator, or by its restart rule; an external daemon is never ordered to stop.
-    down = old is not None and old.state in (State.STOPPED, State.STOPPING)
+    down = old is not None and old.state in DOWN
     wakes = old is not None and old.definition.start != definition.start == "always"
     held_down = old is not None and old.state is State.HELD
     disabled = old is not None and not old.definition.enabled
@@ -147,6 +154,7 @@ async def _replace(fleet: Fleet, definition: Definition) -> None:
         daemon.past.last_exit = old.past.last_exit
         daemon.slot.ports.settle(old.slot.ports.numbers)
     if by_hand or fleet.changing.get(definition.name):
+        fleet.changing[definition.name] = False
         fleet.begin(daemon, by_hand=not definition.external)
     elif held_down and not definition.external:
         daemon.order(Event.HOLD, "still on hold")

@@ -10,13 +10,16 @@ from pathlib import Path
 import msgspec
 
 from neo_daemons import records
+from neo_daemons.definitions import Definition
 from neo_daemons.records import DaemonRecord, DamagedRecord
 from neo_daemons.supervision.machine import Event, Refused
 from neo_daemons.supervision.platform import ExitStatus
 from neo_daemons.supervision.slot import DATA_LOCK
 from neo_daemons.supervision.supervisor import Supervisor
 
-from .daemons import INTERVAL_S
+from .clients import Clients
+from .daemons import INTERVAL_S, are_connected, are_on_demand, flipped, references
+from .demand import DemandJudge
 from .expectations import Expectations
 from .incarnations import Killed, acting_as
 from .judges import Judges
@@ -28,33 +31,46 @@ SAVED_S = 1.5
 ORDERED_S, RELOADED_S, FORGED_S = 10.0, 20.0, 90.0
 """Durations for which a daemon may be stopped after an order, a reload and the forgery of its record."""
 STRANGERS = 8
+FIXED_PORTS = set(range(10_000, 10_003))
 CALAMITIES = (
     "crash-and-order",
     *("crash",) * 4, *("exit",) * 3, "stop", "continue", "hang", "hiccup", "hiccup", "stray", "stray",
     "stranger", "stranger", "strangers-leave", *("kill-supervisor",) * 2, *("kill-at-an-effect",) * 4,
     "second-supervisor", *("order",) * 4, "disk-full", "disk-free", "disk-free", *("clock",) * 2, "reload", "recycle",
-    "power-cut", "forgery", *("lease",) * 2, "client-vanishes", *("rival",) * 2, *("rivals-leave",) * 2,
+    "power-cut", "forgery", *("inhibit",) * 2, "client-vanishes", *("rival",) * 2, *("rivals-leave",) * 2,
 )  # fmt: skip
+ON_DEMAND = ("lease",) * 4 + ("need",) * 2 + ("let-go",) * 4 + ("cut-off", "storm", "flip")
+"""Further calamities of a world in which something is on demand."""
+CONNECTED = ("theft",) * 2 + ("change-below",)
+"""Further calamities of a world in which something stands on another daemon's port or run."""
 ORDERS = (Event.START, Event.STOP, Event.RESTART, Event.HOLD, Event.RELEASE)
 
 
 class Calamities:
     """Causes random events, and notes what may follow from them."""
 
-    def __init__(self, world: World, expectations: Expectations, judges: Judges) -> None:
+    def __init__(
+        self, world: World, expectations: Expectations, judges: Judges, clients: Clients, demand: DemandJudge
+    ) -> None:
         self._world = world
         self._kernel = world.kernel
         self._rng = world.rng
         self._expectations = expectations
         self._judges = judges
-        self._leases: list[tuple[Supervisor, int]] = []
+        self._kinds = [*CALAMITIES]
+        if are_on_demand(world.definitions):
+            self._kinds += ON_DEMAND
+        if are_connected(world.definitions):
+            self._kinds += CONNECTED
+        self._clients = clients
+        self._demand = demand
 
     async def befall(self) -> None:
         """Cause one random event."""
         world, rng, kernel = self._world, self._rng, self._kernel
         daemons = kernel.living("daemon")
         target = rng.choice(daemons) if daemons else None
-        match rng.choice(CALAMITIES):
+        match rng.choice(self._kinds):
             case "crash" if target is not None:
                 kernel.exit(target, ExitStatus(signal="SIGKILL"))
             case "exit" if target is not None:
@@ -101,10 +117,24 @@ class Calamities:
                 world.cut_power()
             case "forgery" if target is not None:
                 self._forge(target)
+            case "inhibit":
+                self._clients.take(rng.choice((None, *self._names())), inhibits=True)
+            case "client-vanishes":
+                self._clients.let_go(inhibits=True)
             case "lease":
-                self._lease()
-            case "client-vanishes" if self._leases:
-                self._drop_lease()
+                self._clients.take(rng.choice(self._names()))
+            case "need":
+                self._clients.need(rng.choice(self._names()))
+            case "let-go":
+                self._clients.let_go(inhibits=False)
+            case "cut-off":
+                self._clients.cut_off()
+            case "storm":
+                await self._storm(rng.choice(self._names()))
+            case "change-below":
+                await self._change_below()
+            case "theft" if target is not None:
+                self._steal_port(target)
             case "rival":
                 self._rival()
             case "rivals-leave":
@@ -112,7 +142,9 @@ class Calamities:
             case "clock":
                 world.wall_offset_s += rng.choice((-86_400.0, -1.0, 3600.0, 400 * 86_400.0))
             case "reload":
-                self._reload()
+                self._reload(flip=False)
+            case "flip":
+                self._reload(flip=True)
             case _:
                 return
 
@@ -170,6 +202,30 @@ class Calamities:
         for proc in self._kernel.living("stranger"):
             self._kernel.exit(proc, ExitStatus(code=0))
 
+    def _steal_port(self, target: Proc) -> None:
+        """Let a daemon exit and a stranger take its port, so that it comes back on another one."""
+        ports = target.ports - FIXED_PORTS
+        self._kernel.exit(target, ExitStatus(signal="SIGKILL"))
+        if ports and len(self._kernel.living("stranger")) <= STRANGERS:
+            thief = self._kernel.make("stranger", "stranger")
+            thief.ports |= ports
+            self._world.trace("theft", thief, ports)
+
+    async def _change_below(self) -> None:
+        """Change what a daemon stands on while a client uses that daemon."""
+        rng = self._rng
+        below = {one.name: {*references(one), *one.cascades} for one in self._world.definitions}
+        names = [name for name, others in below.items() if others]
+        if not names:
+            return
+        name = rng.choice(names)
+        lease = self._clients.take(name, inhibits=True)
+        for proc in self._kernel.living("daemon"):
+            if proc.name in below[name]:
+                self._steal_port(proc)
+        await asyncio.sleep(rng.choice((1.5, 3.0)))
+        self._clients.give_up(lease)
+
     def _rival(self) -> None:
         definition = self._rng.choice(self._world.definitions)
         if definition.data_dir is not None:
@@ -181,18 +237,23 @@ class Calamities:
 
     # From clients and operators
 
-    def _lease(self) -> None:
-        made = self._world.serving
-        if made is not None:
-            number = len(self._world.log)
-            made.demand.inhibit(number, self._rng.choice((None, *made.daemons)))
-            self._leases.append((made, number))
-            self._world.trace("lease", made.demand.inhibitors[number])
+    def _names(self) -> list[str]:
+        return [definition.name for definition in self._world.definitions]
 
-    def _drop_lease(self) -> None:
-        made, number = self._leases.pop(self._rng.randrange(len(self._leases)))
-        made.demand.give_up(number)
-        self._world.trace("client-vanishes", number)
+    async def _storm(self, name: str) -> None:
+        """Let many clients come and go."""
+        rng, clients = self._rng, self._clients
+        for _ in range(rng.randint(4, 10)):
+            match rng.choice(("lease", "lease", "need", "let-go", "let-go", "let-go", "cut-off")):
+                case "lease":
+                    clients.take(name)
+                case "need":
+                    clients.need(name)
+                case "let-go":
+                    clients.let_go(inhibits=False)
+                case "cut-off":
+                    clients.cut_off()
+            await asyncio.sleep(rng.choice((0.0, 0.0, 0.001, 0.02, 0.3)))
 
     def _order(self, name: str, event: Event) -> None:
         """Give an order as an operator."""
@@ -201,7 +262,7 @@ class Calamities:
         if made is None or world.kill_in is not None:
             return
         world.trace("order", name, event)
-        self._judges.forgive_starts()
+        self._expectations.forgive_starts()
         # Dependants are not stopped with it, but may exit without it.
         self._expectations.license(name, self._kernel.now + ORDERED_S)
         with acting_as(world.owner(made)):
@@ -211,16 +272,29 @@ class Calamities:
                 return
         self._expectations.accepted(made, name, event, saved=not world.disk.full)
 
-    def _reload(self) -> None:
-        """Reload with a definition that requires a new process."""
+    def _reload(self, *, flip: bool) -> None:
+        """Reload with a definition that requires a new process, or (`flip`) one that starts by the other rule."""
         world = self._world
         made = world.serving
         if made is None:
             return
         number = self._rng.randrange(len(world.definitions))
         old = world.definitions[number]
-        world.definitions[number] = msgspec.structs.replace(old, env={"GENERATION": str(self._rng.random())})
-        self._expectations.license(old.name, self._kernel.now + RELOADED_S)
-        world.trace("reload", old.name)
-        self._judges.forgive_starts()
-        world.begin(made, made.reload(list(world.definitions)))
+        if flip:
+            world.definitions[number] = flipped(self._rng, old)
+            self._demand.flips.add(old.name)
+        else:
+            env = {**old.env, "GENERATION": str(self._rng.random())}
+            world.definitions[number] = msgspec.structs.replace(old, env=env)
+            self._expectations.license(old.name, self._kernel.now + RELOADED_S)
+        world.trace("flip" if flip else "reload", old.name)
+        self._expectations.forgive_starts()
+        world.begin(made, self._reloaded(made, list(world.definitions)))
+
+    async def _reloaded(self, made: Supervisor, definitions: list[Definition]) -> None:
+        self._demand.reloads += 1
+        try:
+            await made.reload(definitions)
+        finally:
+            if made is self._world.serving:
+                self._demand.reload_ended()

@@ -19,15 +19,24 @@ class Expectations:
         self.down: set[str] = set()
         """Daemons that an operator has stopped."""
         self.held: set[str] = set()
+        self.starts: dict[str, list[float]] = {}
+        """Daemon → when it was started, since it was last asked for."""
         self.held_saved = True
         """Whether the disk was able to take the holds."""
 
     def license(self, name: str, until: float) -> None:
         """Allow a stop of a daemon until then."""
-        self._licensed[name] = until
+        self._licensed[name] = max(until, self._licensed.get(name, until))
 
     def may_stop(self, name: str, now: float) -> bool:
         return now <= self._licensed.get(name, -1.0)
+
+    def forgive_starts(self, name: str | None = None) -> None:
+        """Count the starts of a daemon (None: of all) from the beginning, as the core does after a request."""
+        if name is None:
+            self.starts.clear()
+        else:
+            self.starts.pop(name, None)
 
     def off(self) -> set[str]:
         """Daemons that need not be up: those that are stopped or held, and those that require them."""

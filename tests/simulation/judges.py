@@ -17,7 +17,8 @@ from neo_daemons.supervision.machine import ALIVE, State
 from neo_daemons.supervision.run import Run
 from neo_daemons.supervision.supervisor import Supervisor
 
-from .daemons import FAILURES, GRACE_S, INTERVAL_S, LIMIT, MAX_RUNTIME_S, TIMEOUT_S, WINDOW_S
+from .daemons import FAILURES, GRACE_S, INTERVAL_S, LIMIT, TIMEOUT_S, WINDOW_S
+from .demand import DemandJudge
 from .expectations import Expectations, held_by
 from .incarnations import Killed
 from .kernel import Proc
@@ -34,21 +35,17 @@ NOTICED_S = 0.1
 class Judges:
     """See every spawn, signal and start of a supervisor; the scenario asks them for the rest."""
 
-    def __init__(self, world: World, expectations: Expectations) -> None:
+    def __init__(self, world: World, expectations: Expectations, demand: DemandJudge) -> None:
         self._world = world
         self._kernel = world.kernel
         self._expectations = expectations
-        self._spawns: dict[str, list[float]] = {}
+        self._demand = demand
         self._unnoticed: dict[Run, float] = {}
         """Run → the time of an exit that has had no consequence yet."""
         world.kernel.on_spawn = self._spawn
         world.kernel.on_signal = self._signal
         world.on_start = self._start
         world.on_failed_start = self._failed_start
-
-    def forgive_starts(self) -> None:
-        """Count the starts of daemons from the beginning, as the core does after a request."""
-        self._spawns.clear()
 
     # What the machine reports
 
@@ -60,8 +57,8 @@ class Judges:
         if proc.name in self._world.rivals:
             violated(f"I1: {proc.name} was started on a data directory that is in use")
         now = self._kernel.now
-        times = [at for at in self._spawns.get(proc.name, []) if at > now - WINDOW_S]
-        self._spawns[proc.name] = [*times, now]
+        times = [at for at in self._expectations.starts.get(proc.name, []) if at > now - WINDOW_S]
+        self._expectations.starts[proc.name] = [*times, now]
         if len(times) > 2 * LIMIT + 2:  # a stable run in between resets the count
             violated(f"limit: {proc.name} was started {len(times) + 1} times within {WINDOW_S:g} s")
 
@@ -76,8 +73,9 @@ class Judges:
             proc.termed_at = proc.termed_at if proc.termed_at is not None else now
         if signum == signal.SIGKILL and (proc.termed_at is None or now - proc.termed_at < GRACE_S - 0.001):
             violated(f"grace: {proc} was killed before its grace period of {GRACE_S:g} s")
-        unasked = not self._expectations.may_stop(proc.name, now) and proc.termed_at in (None, now)
-        if signum not in (signal.SIGTERM, signal.SIGKILL) or not unasked or not proc.ports or self._worn_out(proc):
+        asked = self._expectations.may_stop(proc.name, now) or self._demand.may_stop(proc.name)
+        unasked = not asked and proc.termed_at in (None, now)
+        if signum not in (signal.SIGTERM, signal.SIGKILL) or not unasked or not proc.ports:
             return
         silent_s = now - proc.answered_at
         just_up = now - proc.up_at <= LOOK_S  # a supervisor may have begun to sweep it before
@@ -86,22 +84,16 @@ class Judges:
         if not (proc.stopped or proc.hung) and now - proc.unwell_at > UNWELL_S:
             violated(f"I4: signal {signum} to {proc}, which is healthy, without a request")
 
-    def _worn_out(self, proc: Proc) -> bool:
-        """Whether it may be recycled."""
-        limits = [made.max_runtime_s for made in self._world.definitions if made.name == proc.name]
-        made = self._world.serving
-        inhibited = made is not None and bool({proc.name, None} & set(made.demand.inhibitors.values()))
-        return not inhibited and limits != [None] and self._kernel.now - proc.identity.start_time >= MAX_RUNTIME_S - 0.1
-
     def _start(self, made: Supervisor) -> None:
         expected = self._expectations
-        self.forgive_starts()
+        expected.forgive_starts()
         held = held_by(made)
         if expected.held_saved and held != expected.held:
             self._world.violated(f"a hold did not survive: {expected.held} became {held}")
         expected.held = held
         # The next supervisor starts what an operator stopped.
         expected.down.clear()
+        self._demand.begin(made)
 
     def _failed_start(self, error: Exception) -> None:
         # While the disk is full it says so, and releases the directory.
@@ -122,6 +114,7 @@ class Judges:
             if len(runs) > 1:
                 self._world.violated(f"I1: {len(runs)} runs of {name} at once")
         self._states()
+        self._demand.review()
         if len(self._world.living) > 1:
             self._world.violated("I1: two supervisors of one directory")
 
@@ -165,7 +158,7 @@ class Judges:
             return
         off = self._expectations.off()
         for daemon in made.daemons.values():
-            if daemon.name not in off and not daemon.ready:
+            if daemon.name not in off and not daemon.ready and self._demand.must_be_ready(daemon):
                 self._world.violated(f"I4: {daemon.name} is {daemon.state}, not ready ({daemon.situation.detail})")
         faults = [entry for entry in made.events(500) if entry.event == "internal-error"]
         if faults:

@@ -62,6 +62,13 @@ class Proc:
         self.forker: Proc | None = None
         """The process of the daemon that forked it; None if the supervisor spawned it."""
         self.mark: str | None = None
+        self.env: dict[str, str] = {}
+        self.number = 0
+        """Which run of its daemon it belongs to, from the first one of the world on."""
+        self.stands_on: dict[str, int] = {}
+        """Other daemon → the number of its latest run when this one began."""
+        self.told_port: int | None = None
+        """The port that its command names."""
         self.locks: set[Description] = set()
         self.ports: set[int] = set()
         self.behaviour = Behaviour()
@@ -107,6 +114,7 @@ class Kernel:
         self._locks: dict[str, Description] = {}
         self._inodes = FIRST_INODE
         self._boots = 1
+        self._runs: dict[str, int] = {}
         self.decide: Callable[[str, SpawnSpec], Behaviour] = lambda name, spec: Behaviour()
         self.on_signal: Callable[[Proc, int], None] = lambda proc, signum: None
         self.on_spawn: Callable[[Proc], None] = lambda proc: None
@@ -157,6 +165,9 @@ class Kernel:
         proc = self.make("daemon", name)
         proc.parent = parent
         proc.mark = spec.env.get(MARK_VARIABLE)
+        proc.env, proc.stands_on = dict(spec.env), dict(self._runs)
+        proc.number = self._runs[name] = self._runs.get(name, 0) + 1
+        proc.told_port = next(iter(_ports(spec)), None)
         proc.behaviour = self.decide(name, spec)
         for descriptor in spec.inherit:
             description = self.descriptions[descriptor]
@@ -186,7 +197,7 @@ class Kernel:
         self.exit(proc, ExitStatus(code=0))
 
     def _up(self, proc: Proc, spec: SpawnSpec) -> None:
-        wanted = {int(part[5:]) for part in spec.command if part.startswith("port=")}
+        wanted = _ports(spec)
         if any(wanted & other.ports for other in self.living()):
             self.exit(proc, ExitStatus(code=self.rng.choice((0, 1))))
             return
@@ -195,7 +206,8 @@ class Kernel:
 
     def fork(self, proc: Proc, kind: str, *, session: bool) -> Proc:
         child = self.make(kind, proc.name)
-        child.mark = proc.mark
+        child.mark, child.env, child.told_port = proc.mark, proc.env, proc.told_port
+        child.number, child.stands_on = proc.number, proc.stands_on
         child.forker = proc
         child.parent = proc.parent if proc.parent is not None and proc.parent.is_subreaper else None
         if not session:
@@ -290,3 +302,8 @@ class Kernel:
         for proc in list(self.table.values()):
             if proc.parent is incarnation and not proc.alive:
                 self.reap(proc)
+
+
+def _ports(spec: SpawnSpec) -> set[int]:
+    """Return the ports that a command names."""
+    return {int(part[5:]) for part in spec.command if part.startswith("port=")}

@@ -20,6 +20,8 @@ from unittest import mock
 from neo_daemons.supervision import census, claim
 
 from .calamities import Calamities
+from .clients import Clients
+from .demand import DemandJudge
 from .expectations import Expectations
 from .incarnations import Loop
 from .judges import Judges
@@ -40,8 +42,10 @@ class Scenario:
     def __init__(self, world: World) -> None:
         self._world = world
         self._expectations = Expectations(world.definitions)
-        self._judges = Judges(world, self._expectations)
-        self._calamities = Calamities(world, self._expectations, self._judges)
+        self._clients = Clients(world)
+        demand = DemandJudge(world, self._clients, self._expectations)
+        self._judges = Judges(world, self._expectations, demand)
+        self._calamities = Calamities(world, self._expectations, self._judges, self._clients, demand)
         self._ended = False
 
     def run(self) -> None:
@@ -89,12 +93,25 @@ class Scenario:
         world.let_rivals_go()
         if world.serving is None:
             await world.supervise()
-        if world.serving is not None:
-            world.serving.demand.inhibit(0, None)
+        self._users_in_the_calm()
         until = loop.time() + CALM_S
         while loop.time() < until and world.violation is None:
             await asyncio.sleep(1.0)
             self._judges.at_any_time()
+
+    def _users_in_the_calm(self) -> None:
+        """What is recycled for its age is not recycled at the end; some of what is on demand is used until then."""
+        rng, clients = self._world.rng, self._clients
+        if rng.random() < 0.5:
+            clients.let_all_go()
+        if rng.random() < 0.25:
+            clients.take(None, inhibits=True)
+            return
+        for definition in self._world.definitions:
+            if definition.max_runtime_s is not None:
+                clients.take(definition.name, inhibits=True)
+            elif rng.random() < 0.5:
+                clients.take(definition.name)
 
     async def _stop(self) -> None:
         world, made = self._world, self._world.serving
