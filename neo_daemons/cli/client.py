@@ -214,9 +214,7 @@ def _explain(found: Explanation) -> list[str]:
     if daemon.idle_stop_at is not None:
         lines.append(f"  stops for being idle: {_clock(daemon.idle_stop_at)}, unless it is needed before")
     if daemon.state == "idle":
-        lines.append(
-            "  starts when it is needed: by `exec` or `mcp connect`, a lease, another daemon, or `start`"
-        )
+        lines.append("  starts when it is needed: by `exec` or `mcp connect`, a lease, another daemon, or `start`")
     if found.next_try_s is not None:
         lines.append(f"  next try in {found.next_try_s:.1f} s")
     if found.failures:
