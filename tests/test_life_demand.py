@@ -158,6 +158,18 @@ def test_a_survivor_on_demand_is_adopted_and_stopped_when_idle(project: Project)
     assert not is_alive(pid)
 
 
+def test_one_that_died_with_its_supervisor_is_started_again_until_it_is_idle(project: Project) -> None:
+    project.configure(api=toy(start="on-demand", idle_stop_s=0.5), other=toy(**ON_DEMAND))
+    first = project.serve()
+    pid = project.client.need("api", wait_s=PATIENCE_S).daemon.pid
+    kill(first.pid)
+    kill(pid)
+    project.serve()
+    project.reaches("api", "idle")
+    assert [event for event, _ in project.events("api")].count("ready") == 2
+    assert "starting" not in [event for event, _ in project.events("other")]
+
+
 def test_a_reload_changes_whether_a_daemon_is_on_demand(project: Project) -> None:
     project.configure(api=toy(**ON_DEMAND))
     project.serve()

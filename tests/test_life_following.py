@@ -114,6 +114,17 @@ def test_a_cascade_follows_each_restart_once(project: Project) -> None:
     assert project.daemon("plain").pid == before["plain"]
 
 
+def test_a_cascade_follows_a_requirement_that_a_reload_has_replaced(project: Project) -> None:
+    project.configure(db=toy(), api=toy(requires=CASCADE))
+    project.serve()
+    before = {name: project.reaches(name, "ready").pid for name in ("db", "api")}
+    project.configure(db=toy(env={"A": "1"}), api=toy(requires=CASCADE))
+    assert project.run("reload").returncode == 0
+    project.back("db", before["db"])
+    project.back("api", before["api"])
+    assert recycled(project, "api") == ["db was restarted"]
+
+
 def test_an_adopted_daemon_cascades_from_what_died_meanwhile(project: Project) -> None:
     project.configure(db=toy(), api=toy(requires=["db"]))
     project.serve()

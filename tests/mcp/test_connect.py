@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from neo_daemons.status import DaemonStatus
 from neo_daemons.supervision.presence import Presence, presence
 from tests.harness import Project, is_alive, kill, until
 
@@ -227,6 +228,11 @@ def test_a_server_that_cannot_be_reached_is_one_clear_error(project: Project, ta
         assert one.wait(30) == 0
 
 
+def held_by_one(project: Project) -> DaemonStatus | None:
+    daemon = project.daemon("notes")
+    return daemon if len(daemon.holders) == 1 else None
+
+
 def test_the_server_is_started_for_its_first_agent_and_stopped_after_its_last(project: Project) -> None:
     project.configure(notes=notes(start="on-demand", idle_stop_s=0.1))
     project.serve()
@@ -237,7 +243,8 @@ def test_the_server_is_started_for_its_first_agent_and_stopped_after_its_last(pr
             pid = await answer(one, "whoami")
             async with agent(project, "connect", "notes") as other:
                 assert await answer(other, "whoami") == pid
-            await asyncio.sleep(0.3)  # longer than it may be idle
+            kept = await asyncio.to_thread(until, lambda: held_by_one(project), "the end of the other's lease")
+            assert kept.idle_stop_at is None
             assert await answer(one, "whoami") == pid
 
     asyncio.run(use())
