@@ -193,6 +193,16 @@ def test_an_order_ends_the_wait_and_a_stop_stays(project: Project) -> None:
     project.reaches("other", "ready")
 
 
+@pytest.mark.parametrize("db", [{"enabled": False}, {"ready": {"type": "exec", "command": ["false"]}}])
+def test_a_reload_that_requires_something_else_ends_the_wait(project: Project, db: Table) -> None:
+    project.configure(db=toy(**db), app=toy(requires=["db"]))
+    project.serve()
+    until(lambda: project.daemon("app").waiting_for, "a wait")
+    project.configure(db=toy(**db), app=toy())
+    assert project.run("reload").returncode == 0
+    assert project.reaches("app", "ready").waiting_for is None
+
+
 def test_nothing_is_unavailable_while_a_reload_replaces_what_it_requires(project: Project) -> None:
     project.configure(db=toy(), app=toy(requires=["db"]))
     project.serve()

@@ -25,7 +25,7 @@ from .past import Past, Span
 from .platform import ExitStatus, Process
 from .policy import Verdict, decide, revival_s
 from .provision import ProvisionFailed, doubt_all
-from .run import Run, make_target
+from .run import Run
 from .situation import Situation
 from .slot import Slot
 from .tree import SWEEP_GRACE_S
@@ -121,9 +121,7 @@ class SupervisedDaemon:
     def observe(self) -> None:
         """Begin to observe an external daemon."""
         if not self._probing.is_under_way:
-            target = make_target(self.slot, None, 0)
-            target.external = True
-            self._probing.begin(watching.observe(self.slot, target, self.watcher))
+            self._probing.begin(watching.observe(self.slot, self.watcher))
         self.following.settled()
 
     async def detach(self, *, finish: bool = True) -> None:
@@ -165,6 +163,8 @@ class SupervisedDaemon:
             if not definition.live and self.state is State.DEGRADED:
                 self.handle(Event.PASS, "no longer probed")
             self.following.settled()
+        elif self.situation.waiting_for is not None:  # for what it may no longer require
+            self.handle(Event.DUE) if self.state is State.UNAVAILABLE else self._act(Action.PREPARE)
 
     # The machine
 

@@ -16,7 +16,7 @@ from neo_daemons.status import Cause
 from . import log_lines
 from .policy import times
 from .probes import Answer, Result, Target
-from .run import Run
+from .run import Run, make_target
 from .slot import Slot
 from .watcher import Watcher
 
@@ -139,8 +139,10 @@ def _failures(number: int) -> str:
     return f"{number} consecutive failures" if number > 1 else "1 failure"
 
 
-async def observe(slot: Slot, target: Target, watcher: Watcher) -> None:
+async def observe(slot: Slot, watcher: Watcher) -> None:
     """Probe an external daemon and report, without acting on it."""
+    target = make_target(slot, None, 0)
+    target.external = True
     probes = slot.definition.live or slot.definition.ready
     interval_s = min((probe.interval_s for probe in probes), default=LIMITS_INTERVAL_S)
     while True:
