@@ -82,8 +82,8 @@ def done_since(slot: Slot, launch: Launch) -> str | None:
     record = slot.done.record if slot.definition.oneshot else None
     if record is None or record.fingerprint != fingerprint(slot.definition, launch) or what_changed(slot) is not None:
         return None
-    when = time.strftime("%Y-%m-%d at %H:%M:%S", time.localtime(record.at))
-    return f"done on {when}, and what it depends on has not changed"
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.at))
+    return f"since {when}; what it depends on has not changed"
 
 
 async def _follow_record(slot: Slot, record: DaemonRecord) -> Process | None:
