@@ -219,7 +219,7 @@ asyncio.run(Runner(current_platform(), dict(os.environ), output, Path("log"), pr
 
 
 def test_clients_that_hang_up_on_a_wait_leave_nothing_waiting(project: Project) -> None:
-    project.configure(web=toy(requires=["store"]), store=toy(enabled=False))
+    project.configure(web=toy(requires=["store"]), store=toy(ready={"type": "exec", "command": ["false"]}))
     project.serve()
     address = str(project.state.path / "control.sock")
     body = b'{"wait_s": 86400}'

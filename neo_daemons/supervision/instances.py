@@ -21,11 +21,12 @@ from neo_daemons.references import escape
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import Holder
 
-from . import faults, stdio_host
+from . import faults
 from .daemon import SupervisedDaemon
 from .demand import Demand
 from .fleet import Fleet, is_down
 from .machine import Event, Refused
+from .platform import stdio_host
 
 MAX_INSTANCES = 64
 """Of one template. More clients are refused: somebody starts them and does not end them."""
