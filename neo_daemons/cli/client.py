@@ -56,8 +56,8 @@ def _status(client: Client, options: argparse.Namespace) -> int:
 
 
 def _checked(status: Status) -> int:
-    """Return the exit code of ``status --check``: whether every enabled daemon is ready, or
-    idle: that one starts when it is needed."""
+    """Return the exit code of ``status --check``: whether every enabled daemon is ready, or idle, which starts when
+    it is needed."""
     missing = [f"{daemon.name} ({render.state(daemon)})" for daemon in status.daemons if _is_missing(daemon)]
     return complain(f"not ready: {', '.join(missing)}", FAILED) if missing else DONE
 
@@ -214,7 +214,7 @@ def _explain(found: Explanation) -> list[str]:
     if daemon.idle_stop_at is not None:
         lines.append(f"  stops for being idle: {_clock(daemon.idle_stop_at)}, unless it is needed before")
     if daemon.state == "idle":
-        lines.append("  starts when it is needed: by `exec` or `mcp connect`, a lease, another daemon, or `start`")
+        lines.append("  starts when it is needed, by `mcp connect` or a lease; a shared one also by `exec` or `start`")
     if found.next_try_s is not None:
         lines.append(f"  next try in {found.next_try_s:.1f} s")
     if found.failures:

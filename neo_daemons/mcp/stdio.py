@@ -71,7 +71,7 @@ def _connect(keeper: Keeper) -> socket.socket:
             connection.close()
             if time.monotonic() > deadline:
                 raise CannotReach(f"{keeper.name} does not take our standard input and output; see its log") from None
-        except BaseException:
+        except OSError:
             connection.close()
             raise
         else:
@@ -86,12 +86,10 @@ def _wait(connection: socket.socket) -> bool:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     poll.register(1, 0)  # reports the end of the reader
-    while True:
-        ready = {descriptor for descriptor, _ in poll.poll()}
-        if connection.fileno() in ready:
-            return True
-        poll.unregister(1)
-        return bool(poll.poll(GONE_S * 1000))
+    if any(descriptor == connection.fileno() for descriptor, _ in poll.poll()):
+        return True
+    poll.unregister(1)
+    return bool(poll.poll(GONE_S * 1000))
 
 
 def _tell_end(keeper: Keeper) -> int:
