@@ -143,7 +143,7 @@ def test_an_adopted_daemon_cascades_from_what_died_meanwhile(project: Project) -
     assert recycled(project, "api") == ["db was restarted"]
 
 
-def test_a_cascade_waits_while_tests_use_the_daemon_or_it_is_on_hold(project: Project) -> None:
+def test_a_cascade_waits_while_tests_use_the_daemon(project: Project) -> None:
     project.configure(db=toy(**DB), api=toy(requires=CASCADE))
     project.serve()
     db, api = (project.reaches(name, "ready").pid for name in ("db", "api"))
@@ -154,6 +154,24 @@ def test_a_cascade_waits_while_tests_use_the_daemon_or_it_is_on_hold(project: Pr
         assert recycled(project, "api") == ["db was restarted; not restarted while it is on hold or tests use it"]
         assert project.daemon("api").pid == api
     project.back("api", api)
+
+
+def test_a_daemon_on_hold_is_restarted_for_a_changed_port_when_it_is_released(project: Project) -> None:
+    def configure(port: int) -> None:
+        project.configure(db=toy(port=port), api=toy(env={"DB": "${daemons.db.port}"}))
+
+    configure(free_port())
+    project.serve()
+    api, db = project.reaches("api", "ready"), project.reaches("db", "ready")
+    project.client.order("api", "hold", wait_s=PATIENCE_S)
+    configure(free_port())
+    assert project.run("reload").returncode == 0
+    project.back("db", db.pid)
+    until(lambda: recycled(project, "api"), "the change")
+    assert "not restarted while it is on hold" in (recycled(project, "api")[0] or "")
+    assert project.daemon("api").pid == api.pid
+    project.client.order("api", "release", wait_s=PATIENCE_S)
+    project.back("api", api.pid)
 
 
 def test_a_requirement_is_a_name_or_a_table(project: Project) -> None:
