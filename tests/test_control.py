@@ -11,13 +11,15 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from neo_daemons.control import openapi
-from neo_daemons.control.address import MAX_PATH_BYTES, socket_path
+from neo_daemons.control.address import MAX_PATH_BYTES, bind, socket_path
 from neo_daemons.control.handlers import Handlers
 
 from .harness import Child, Project, toy, until
@@ -251,3 +253,42 @@ def test_nothing_is_imported_for_an_unused_entry_point() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n[]\n"
+
+
+def test_whoever_sees_the_socket_can_connect(tmp_path: Path) -> None:
+    """Also while a new supervisor replaces the socket of a dead one."""
+    path = tmp_path / "control.sock"
+    bind(path).close()
+    done = threading.Event()
+    refused: list[OSError] = []
+    answered = 0
+
+    def knock() -> None:
+        nonlocal answered
+        while not done.is_set():
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.setblocking(False)
+                try:
+                    with contextlib.suppress(BlockingIOError):  # nobody accepts: the queue is full
+                        connection.connect(str(path))
+                except OSError as error:
+                    refused.append(error)
+                else:
+                    answered += 1
+
+    with contextlib.ExitStack() as listening:
+        listening.enter_context(bind(path))
+        knocking = threading.Thread(target=knock)
+        knocking.start()
+        try:
+            for _ in range(100):
+                before = answered
+                listening.enter_context(bind(path))
+                while answered == before and not refused:
+                    time.sleep(0.001)
+        finally:
+            done.set()
+            knocking.join()
+    assert not refused
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["control.sock"]

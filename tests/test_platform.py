@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,8 @@ def test_a_group_is_signalled_as_a_whole(platform: Platform) -> None:
 
 
 def test_a_mark_leads_to_its_processes_and_to_no_others(platform: Platform) -> None:
-    mark = Mark("f" * 32, "api", Directory("/nowhere/at all:with colons", 1, 2))
+    token = uuid.uuid4().hex  # this test runs for each platform at the same time
+    mark = Mark(token, "api", Directory("/nowhere/at all:with colons", 1, 2))
     env = {**os.environ, MARK_VARIABLE: str(mark)}
     with Child(["sleep", "600"], env=env) as ours, Child(["sleep", "600"]) as other:
         try:

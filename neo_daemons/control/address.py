@@ -76,20 +76,23 @@ def _make_private(directory: Path) -> None:
 
 def bind(path: Path) -> socket.socket:
     """Return a listening socket at `path`, for this user only. The caller holds the state directory's lock, so an
-    existing socket belongs to a dead supervisor and is replaced.
+    existing socket belongs to a dead supervisor and is replaced. It appears there when it listens: whoever sees it can
+    connect.
 
     Raises:
         StateDirError: it cannot be created.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    unfinished = path.with_suffix(".new")  # no longer than the path, whose length is limited
     try:
-        path.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         mask = os.umask(0o177)
         try:
-            listener.bind(str(path))
+            listener.bind(str(unfinished))
         finally:
             os.umask(mask)
         listener.listen(128)
+        unfinished.replace(path)
     except OSError as error:
         listener.close()
         raise StateDirError(f"cannot create the control socket {path}: {error.strerror}") from None

@@ -423,8 +423,8 @@ def test_what_an_instance_requires_runs_as_long_as_it(project: Project) -> None:
         says(one, b"1")
         assert project.daemon("base").ready
         one.kill()
-    gone(project)
     until(lambda: project.daemon("base").state == "idle", "the end of what it required")
+    gone(project)
 
 
 def test_without_a_supervisor_there_is_one_as_long_as_there_are_clients(project: Project) -> None:
