@@ -259,10 +259,10 @@ def test_details_are_shown_below_a_narrow_table(project: Project) -> None:
 
     from rich.console import Console
 
-    from neo_daemons.cli import render
+    from neo_daemons.cli import display
 
     output = StringIO()
-    Console(file=output, width=80).print(render.table(project.client.status(), 80))
+    Console(file=output, width=80).print(display.table(project.client.status(), 80))
     lines = [line.rstrip() for line in output.getvalue().splitlines()]
     assert len(lines) == 3
     assert lines[2].startswith("api: ready after")

@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from neo_daemons.cli import render
+from neo_daemons.cli import display
 from neo_daemons.status import DaemonStatus, Status, SupervisorStatus
 from neo_daemons.supervision.meter import SPAN_S, CpuMeter
 
@@ -31,7 +31,7 @@ def daemon(name: str, **changes: object) -> DaemonStatus:
 def shown(width: int, *daemons: DaemonStatus) -> list[str]:
     supervisor = SupervisorStatus(pid=3, version="1", state_dir="/nowhere", started_at=0)
     output = io.StringIO()
-    Console(file=output, width=width).print(render.table(Status(supervisor=supervisor, daemons=daemons), width))
+    Console(file=output, width=width).print(display.table(Status(supervisor=supervisor, daemons=daemons), width))
     return [line.rstrip() for line in output.getvalue().splitlines()]
 
 

@@ -15,7 +15,7 @@ from neo_daemons.control.client import REMADE_S, Client, ControlError, Superviso
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus, Explanation, JournalEntry, Status
 
-from . import render
+from . import display
 from .codes import DONE, FAILED
 from .streams import complain
 
@@ -50,15 +50,15 @@ def _status(client: Client, options: argparse.Namespace) -> int:
     own = status.supervisor
     print(f"supervisor pid {own.pid}, version {own.version}, state in {own.state_dir}")
     if own.warning:
-        complain(render.clean(own.warning), FAILED)
-    render.show_table(status)
+        complain(display.clean(own.warning), FAILED)
+    display.show_table(status)
     return _checked(status) if options.check else DONE
 
 
 def _checked(status: Status) -> int:
     """Return the exit code of ``status --check``: whether every enabled daemon is ready, or idle, which starts when
     it is needed."""
-    missing = [f"{daemon.name} ({render.state(daemon)})" for daemon in status.daemons if _is_missing(daemon)]
+    missing = [f"{daemon.name} ({display.state(daemon)})" for daemon in status.daemons if _is_missing(daemon)]
     return complain(f"not ready: {', '.join(missing)}", FAILED) if missing else DONE
 
 
@@ -70,15 +70,17 @@ def _watch(client: Client, options: argparse.Namespace) -> int:
     if options.json or not sys.stdout.isatty():
         while True:
             status = client.status()
-            print(msgspec.json.encode(status).decode() if options.json else "\n".join(map(render.line, status.daemons)))
+            print(
+                msgspec.json.encode(status).decode() if options.json else "\n".join(map(display.line, status.daemons))
+            )
             sys.stdout.flush()
             time.sleep(WATCH_S)
     from rich.live import Live
 
-    console = render.console()
-    with Live(render.table(client.status(), console.width), console=console, auto_refresh=False) as live:
+    console = display.console()
+    with Live(display.table(client.status(), console.width), console=console, auto_refresh=False) as live:
         while True:
-            live.update(render.table(client.status(), console.width), refresh=True)
+            live.update(display.table(client.status(), console.width), refresh=True)
             time.sleep(WATCH_S)
 
 
@@ -94,11 +96,11 @@ def _order(client: Client, order: str, options: argparse.Namespace) -> int:
         except ControlError as error:
             code = complain(str(error), FAILED)
             continue
-        print(render.line(daemon), flush=True)
+        print(display.line(daemon), flush=True)
         if down.intersection(daemon.requires):
             for other in client.status().daemons:
                 if other.name in down.intersection(daemon.requires) and other.state not in DOWN:
-                    print(f"note: also started {other.name}, which {name} requires ({render.state(other)})")
+                    print(f"note: also started {other.name}, which {name} requires ({display.state(other)})")
         if options.wait and starts and not daemon.ready:
             code = FAILED
         if order in ("stop", "hold"):
@@ -151,7 +153,7 @@ def _text_writer() -> Callable[[str], None]:
     is_terminal = sys.stdout.isatty()
 
     def write(text: str) -> None:
-        sys.stdout.write(render.tame(text) if is_terminal else text)
+        sys.stdout.write(display.tame(text) if is_terminal else text)
         sys.stdout.flush()
 
     return write
@@ -159,7 +161,7 @@ def _text_writer() -> Callable[[str], None]:
 
 def _events(client: Client, state: StateDir, options: argparse.Namespace) -> int:
     def show(entry: JournalEntry) -> None:
-        text = msgspec.json.encode(entry).decode() if options.json else render.entry(entry)
+        text = msgspec.json.encode(entry).decode() if options.json else display.entry(entry)
         print(text, flush=options.follow)
 
     try:
@@ -197,20 +199,20 @@ def _why(client: Client, options: argparse.Namespace) -> int:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
         for line in _explain(found):
-            print(render.clean(line))
+            print(display.clean(line))
     return DONE
 
 
 def _explain(found: Explanation) -> list[str]:
     daemon = found.daemon
-    lines = [f"{daemon.name}: {render.state(daemon)} since {_clock(found.since)}"]
+    lines = [f"{daemon.name}: {display.state(daemon)} since {_clock(found.since)}"]
     if daemon.detail:
         lines.append(f"  detail: {daemon.detail}")
     if daemon.remedy:
         lines.append(f"  fix: {daemon.remedy}")
     if daemon.note:
         lines.append(f"  note: {daemon.note}")
-    lines += [f"  needed by: {render.holder(one)}, since {_clock(one.since)}" for one in daemon.holders]
+    lines += [f"  needed by: {display.holder(one)}, since {_clock(one.since)}" for one in daemon.holders]
     if daemon.idle_stop_at is not None:
         lines.append(f"  stops for being idle: {_clock(daemon.idle_stop_at)}, unless it is needed before")
     if daemon.state == "idle":
@@ -225,7 +227,7 @@ def _explain(found: Explanation) -> list[str]:
     writer = f" (from pid {found.log_pid}, which has exited)" if found.log_pid is not None else ""
     for title, items in (
         ("probes", found.probes),
-        ("events", [render.entry(event) for event in found.events]),
+        ("events", [display.entry(event) for event in found.events]),
         (f"last lines of {daemon.log_path}{writer}", found.log_tail or ("(the log is empty)",)),
     ):
         lines += [f"  {title}:", *(f"    {item}" for item in items)] if items else []

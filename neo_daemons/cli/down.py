@@ -13,7 +13,7 @@ from neo_daemons.supervision.platform import Process, current_platform
 from neo_daemons.supervision.presence import FoundSupervisor
 from neo_daemons.supervision.reaping import reap
 
-from . import render
+from . import display
 from .codes import DONE, FAILED, NO_SUPERVISOR
 from .streams import complain
 from .takeover import end, supervisor, wait_until_ended, wait_until_released
@@ -35,7 +35,7 @@ def down(options: argparse.Namespace) -> int:
     for orphan in reaped.ended:
         print(f"stopped {orphan.name}, pid {orphan.pid}, left behind by an earlier supervisor")
     if reaped.held:
-        return complain(render.STILL_HELD.format(", ".join(reaped.held), state.command("doctor")), FAILED)
+        return complain(display.STILL_HELD.format(", ".join(reaped.held), state.command("doctor")), FAILED)
     if found is None and not reaped.ended:
         print(f"no supervisor or daemon is running for {state.path}")
     return DONE

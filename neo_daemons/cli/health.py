@@ -14,7 +14,7 @@ from neo_daemons.health.project import observer_at, project_observers
 from neo_daemons.health.report import check_all
 from neo_daemons.urls import redacted
 
-from . import render
+from . import display
 from .streams import complain, drop_output
 
 CODES: dict[HealthStatus, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2, "unknown": 3}
@@ -42,7 +42,7 @@ def health(options: argparse.Namespace) -> int:
         seen = check_all(observers)
     code = CODES[seen.status]
     try:
-        print(seen.json() if options.json else "\n".join(render.clean(str(one)) for one in seen.daemons), flush=True)
+        print(seen.json() if options.json else "\n".join(display.clean(str(one)) for one in seen.daemons), flush=True)
     except BrokenPipeError:
         drop_output()
     except OSError as error:

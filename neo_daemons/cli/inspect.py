@@ -11,7 +11,7 @@ from neo_daemons.supervision import survey
 from neo_daemons.supervision.platform import current_platform
 from neo_daemons.supervision.reaping import reap as end_orphans
 
-from . import render
+from . import display
 from .codes import DONE, FAILED
 from .streams import complain
 
@@ -30,9 +30,9 @@ def doctor(options: argparse.Namespace) -> int:
 
 def _print(findings: list[survey.Finding]) -> int:
     for finding in findings:
-        print(render.clean(f"{finding.level:8} {finding.subject}: {finding.text}"))
+        print(display.clean(f"{finding.level:8} {finding.subject}: {finding.text}"))
         if finding.remedy:
-            print(render.clean(f"{'':8} → {finding.remedy}"))
+            print(display.clean(f"{'':8} → {finding.remedy}"))
     return FAILED if any(finding.level == "problem" for finding in findings) else DONE
 
 
@@ -41,12 +41,12 @@ def reap(options: argparse.Namespace) -> int:
     state = find_state_dir(options.state_dir, file=options.config)
     reaped = end_orphans(state, current_platform())
     for orphan in reaped.ended:
-        print(render.clean(f"stopped {orphan.name}, pid {orphan.pid} ({orphan.command})"))
+        print(display.clean(f"stopped {orphan.name}, pid {orphan.pid} ({orphan.command})"))
     for orphan in reaped.left:
         owner = f"belongs to {orphan.state_dir}"
-        print(render.clean(f"kept {orphan.name}, pid {orphan.pid} ({orphan.command}): {owner}"))
+        print(display.clean(f"kept {orphan.name}, pid {orphan.pid} ({orphan.command}): {owner}"))
     if reaped.held:
-        return complain(render.STILL_HELD.format(", ".join(reaped.held), state.command("doctor")), FAILED)
+        return complain(display.STILL_HELD.format(", ".join(reaped.held), state.command("doctor")), FAILED)
     if not reaped.ended and not reaped.left:
         print("nothing to reap")
     return DONE

@@ -20,7 +20,7 @@ from neo_daemons.supervision.daemon import SupervisedDaemon
 from neo_daemons.supervision.machine import State
 from neo_daemons.supervision.supervisor import Supervisor
 
-from . import render
+from . import display
 from .codes import ALREADY_RUNNING, DONE, REQUIRED
 from .requirements import load_with_requirements
 from .streams import complain
@@ -94,7 +94,7 @@ async def _require(orchestrator: AgentOrchestrator, name: str, missing: list[str
             one.name in supervisor.fleet.changing or _is_stopped_by_wish(supervisor, one) for one in on_the_way
         )
         if not in_hand and supervisor.is_settled(daemon):
-            missing.append(f"a required daemon cannot run: {render.line(supervisor.status_of(daemon))}")
+            missing.append(f"a required daemon cannot run: {display.line(supervisor.status_of(daemon))}")
             orchestrator.ask_to_stop()
             return
         await supervisor.changed.wait()
@@ -127,7 +127,7 @@ async def _show_lines(orchestrator: AgentOrchestrator) -> None:
     printer = Printer()
     printer.write([f"supervising {supervisor.state_dir.path} as pid {os.getpid()}{_reached(supervisor)}"])
     unprinted: list[str] = []
-    lines = render.Lines(unprinted.append)
+    lines = display.Lines(unprinted.append)
     changed = supervisor.changed.names()
     changed.update(dict.fromkeys(supervisor.daemons))
 
@@ -196,15 +196,15 @@ async def _show_table(orchestrator: AgentOrchestrator) -> None:
     from rich.live import Live
 
     supervisor = orchestrator.supervisor
-    console = render.console()
+    console = display.console()
     console.print(f"supervising {supervisor.state_dir.path}{_reached(supervisor)}; press Ctrl-C to stop", markup=False)
-    table = render.table(orchestrator.status(), console.width)
+    table = display.table(orchestrator.status(), console.width)
     # rich draws the latest table from its own thread, so that a blocked terminal does not block the supervisor.
     with Live(get_renderable=lambda: table, console=console, refresh_per_second=REFRESHES):
         try:
             while True:
                 await supervisor.changed.wait(REFRESH_S)
                 await asyncio.sleep(1 / REFRESHES)
-                table = render.table(orchestrator.status(), console.width)
+                table = display.table(orchestrator.status(), console.width)
         finally:
-            table = render.table(orchestrator.status(), console.width)
+            table = display.table(orchestrator.status(), console.width)

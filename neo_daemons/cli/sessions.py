@@ -8,7 +8,7 @@ import msgspec
 
 from neo_daemons.ephemeral.warm import WarmSession, end, warm_sessions
 
-from . import render
+from . import display
 from .codes import DONE, FAILED
 from .streams import complain
 
@@ -26,7 +26,7 @@ def sessions(options: argparse.Namespace) -> int:
             if why is not None:
                 code = complain(f"{session.name}: not ended: {why}", FAILED)
             else:
-                print(f"ended {session.name} ({render.clean(session.project or 'unknown project')})", flush=True)
+                print(f"ended {session.name} ({display.clean(session.project or 'unknown project')})", flush=True)
     else:
         code = DONE
         _show(found, as_json=options.json)
@@ -42,14 +42,14 @@ def _show(found: list[WarmSession], *, as_json: bool) -> None:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
         return
     for session in found:
-        print(f"{session.name}  {render.clean(session.project or 'unknown project')}")
-        kept = "kept" if session.keep_s is None else f"kept for {render.duration(session.keep_s)} after a run"
+        print(f"{session.name}  {display.clean(session.project or 'unknown project')}")
+        kept = "kept" if session.keep_s is None else f"kept for {display.duration(session.keep_s)} after a run"
         parts = [
             "in use by a run" if session.in_use else kept,
-            f"age {render.duration(session.age_s)}",
-            render.size(session.bytes),
+            f"age {display.duration(session.age_s)}",
+            display.size(session.bytes),
             f"daemons: {', '.join(session.daemons) or 'none'}",
         ]
         print(f"  {', '.join(parts)}")
         if session.replaced is not None:
-            print(render.clean(f"  started because an earlier one could not be used: {session.replaced}"))
+            print(display.clean(f"  started because an earlier one could not be used: {session.replaced}"))

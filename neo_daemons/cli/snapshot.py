@@ -21,7 +21,7 @@ from neo_daemons.state_dir import StateDir
 from neo_daemons.supervision.platform import current_platform
 from neo_daemons.supervision.slot import DATA_LOCK
 
-from . import render
+from . import display
 from .codes import DONE, FAILED
 from .streams import complain
 
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
                 return _snapshot(subject, options)
             return _restore(subject, options)
     except SeedError as error:
-        return complain(render.clean(str(error)), FAILED)
+        return complain(display.clean(str(error)), FAILED)
 
 
 def _find(options: argparse.Namespace, state: StateDir) -> Subject:
@@ -79,7 +79,7 @@ def _find(options: argparse.Namespace, state: StateDir) -> Subject:
     data_dir = _data_dir(name, daemon.data_dir, external=daemon.state == "external")
     # A restore may be just what a parked daemon needs.
     is_up = daemon.state not in DOWN or (daemon.state == "parked" and options.command == "restore")
-    return Subject(name, state, client, render.state(daemon), is_up, data_dir, daemon.version)
+    return Subject(name, state, client, display.state(daemon), is_up, data_dir, daemon.version)
 
 
 def _configured(options: argparse.Namespace, state: StateDir) -> Subject:
@@ -152,7 +152,7 @@ def _at_rest(subject: Subject, wait_s: float) -> Iterator[list[str]]:
     finally:
         if client is not None and subject.is_up:
             daemon = client.order(name, "start", wait_s=wait_s)
-            print(f"started {name}: {render.state(daemon)}", flush=True)
+            print(f"started {name}: {display.state(daemon)}", flush=True)
             if wait_s and not daemon.ready:
                 failed.append(f"{name} is not ready; see: {subject.state.command(f'why {name}')}")
 

@@ -10,7 +10,7 @@ from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import REMADE_S, Client
 from neo_daemons.status import Status
 
-from . import render
+from . import display
 from .background import connect, spawn
 from .codes import DONE, FAILED, REQUIRED
 from .requirements import load_with_requirements
@@ -60,7 +60,7 @@ def up(options: argparse.Namespace) -> int:
         return DONE
     required = [daemon for daemon in failed if daemon.name in options.require]
     for daemon in required or failed:
-        complain(render.line(daemon), FAILED)
+        complain(display.line(daemon), FAILED)
     return REQUIRED if required else FAILED
 
 
@@ -87,7 +87,7 @@ def _listens(url: str | None, wanted: Loopback) -> bool:
 
 def _wait(client: Client, timeout_s: float) -> Status:
     deadline = time.monotonic() + timeout_s
-    lines = render.Lines()
+    lines = display.Lines()
     while True:
         status = client.status()
         lines.show(status.daemons)

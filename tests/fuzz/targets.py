@@ -22,7 +22,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neo_daemons import Client, procfs, records, references, urls
-from neo_daemons.cli import render
+from neo_daemons.cli import display
 from neo_daemons.config import ConfigError, load
 from neo_daemons.control.address import Loopback
 from neo_daemons.control.client import ControlError
@@ -163,7 +163,7 @@ def journal_file(root: Path) -> Iterator[Fuzz]:
         made.close()
         assert journal.read(path)[0][-1].event == "running"
         for found in entries:
-            assert render.entry(found).isprintable(), repr(render.entry(found))
+            assert display.entry(found).isprintable(), repr(display.entry(found))
 
     yield fuzz
 
@@ -180,9 +180,9 @@ def log(root: Path) -> Iterator[Fuzz]:
         lines = DaemonLog(path, Log()).tail(5)
         assert len(lines) <= 5
         for text in (*lines, data.decode("utf-8", "replace")):
-            plain = COLOUR.sub("", render.tame(text))
+            plain = COLOUR.sub("", display.tame(text))
             assert all(c.isprintable() or c in "\n\t" for c in plain), repr(plain)
-            assert render.clean(text).replace("\t", "").isprintable()
+            assert display.clean(text).replace("\t", "").isprintable()
 
     yield fuzz
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from neo_daemons.cli import render
+from neo_daemons.cli import display
 from neo_daemons.status import DaemonStatus, Holder, Status, SupervisorStatus
 
 
@@ -38,7 +38,7 @@ def shown_table(url: str, width: int) -> str:
     daemon = ready(url)
     supervisor = SupervisorStatus(pid=3, version="1", state_dir="/nowhere", started_at=0)
     shown = io.StringIO()
-    Console(file=shown, width=width).print(render.table(Status(supervisor=supervisor, daemons=(daemon,)), width))
+    Console(file=shown, width=width).print(display.table(Status(supervisor=supervisor, daemons=(daemon,)), width))
     return shown.getvalue()
 
 
@@ -56,9 +56,9 @@ def test_the_table_shows_a_url_without_credentials(width: int) -> None:
 
 def test_remarks_say_who_needs_a_daemon_and_when_it_stops() -> None:
     first, second = Holder(name="claude", pid=812, since=0), Holder(name="remote", pid=None, since=1)
-    assert render.remarks(ready(holders=(first,))) == "needed by claude (pid 812)"
-    assert render.remarks(ready(holders=(second,))) == "needed by remote"
-    assert render.remarks(ready(holders=(first, second))) == "needed by claude (pid 812) and 1 other"
-    assert render.remarks(ready(holders=(first, second, second))) == "needed by claude (pid 812) and 2 others"
-    assert render.remarks(ready(idle_stop_at=time.time() + 240.5)) == "stops in 4m 0s unless needed"
-    assert render.remarks(ready(idle_stop_at=time.time() - 9)) == "stops in 0.0s unless needed"
+    assert display.remarks(ready(holders=(first,))) == "needed by claude (pid 812)"
+    assert display.remarks(ready(holders=(second,))) == "needed by remote"
+    assert display.remarks(ready(holders=(first, second))) == "needed by claude (pid 812) and 1 other"
+    assert display.remarks(ready(holders=(first, second, second))) == "needed by claude (pid 812) and 2 others"
+    assert display.remarks(ready(idle_stop_at=time.time() + 240.5)) == "stops in 4m 0s unless needed"
+    assert display.remarks(ready(idle_stop_at=time.time() - 9)) == "stops in 0.0s unless needed"
