@@ -140,6 +140,60 @@ class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     keep: Annotated[int, Meta(ge=0, le=100)] = 2
 
 
+Quantity = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]+(\.[0-9]+)?([KMGT]i|[kMGT])?\Z", description='use a number and a unit, e.g. "512Mi" or "10Gi"'
+    ),
+]
+"""A number of bytes, as Kubernetes writes it."""
+CpuQuantity = Annotated[
+    str, Meta(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]+)?)\Z", description='use cores, e.g. "2", or thousandths, e.g. "500m"')
+]
+
+
+class Secret(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A value that is kept elsewhere: the entry `key` of the secret `secret`."""
+
+    secret: Text
+    key: Text
+
+
+class Resources(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a container may use: processors, memory, and graphics processors."""
+
+    cpu: CpuQuantity | None = None
+    memory: Quantity | None = None
+    gpus: Count | None = None
+
+
+class Deploy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a daemon runs in a container: what its definition cannot say of a machine that is not this one."""
+
+    image: Text | None = None
+    server: Literal["vllm", "llama.cpp", "ollama"] | None = None
+    """The inference server that takes the place of mlx, which runs on macOS only."""
+    command: tuple[str, ...] | None = None
+    """Instead of the daemon's own; empty: that of the image."""
+    env: dict[str, str | Secret] = {}
+    port: PortNumber | None = None
+    ports: dict[str, PortNumber] = {}
+    data_dir: Annotated[str, Meta(pattern=r"^/[^:]*\Z", description="use an absolute path without a colon")] = "/data"
+    """Where its data is in the container."""
+    storage: Quantity | None = None
+    """The size of its data, at most."""
+    storage_class: Text | None = None
+    resources: Resources = Resources()
+    replicas: Count = 1
+    user: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    """The number of the user that its processes run as; None: that of the image."""
+    probe_with: Literal["sh", "bash", "curl", "wget", "python3", "neo-daemons"] | None = None
+    """The program of the image that probes use where the engine cannot ask by itself."""
+    ready: AnyProbe | tuple[AnyProbe, ...] | None = None
+    """Instead of the daemon's own."""
+    live: AnyProbe | tuple[AnyProbe, ...] | None = None
+
+
 StartRule = Literal["always", "on-demand"]
 """Whether a daemon is started with its supervisor, or when somebody needs it."""
 
@@ -194,6 +248,8 @@ class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """False: a template. It never runs itself; each client of ``mcp connect`` gets an instance."""
     instance_of: str | None = None
     """The template that this daemon is an instance of. No key of a table."""
+    deploy: Deploy | None = None
+    """How it runs in a container. The supervisor does not use it."""
 
     @property
     def is_template(self) -> bool:

@@ -201,7 +201,7 @@ def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def _check_keys(name: str, own: Mapping[str, Any], settings: Settings, reader: Reader) -> None:
     """Check that no required key is missing and no two keys contradict each other."""
-    for other in ("command", "port", "ports", "watch", "start", "user"):
+    for other in ("command", "port", "ports", "watch", "start", "user", "deploy"):
         if settings.external and own.get(other):
             reader.fault_of(
                 name, other, own[other], "not allowed for an external daemon", "remove it, or remove external"
@@ -277,6 +277,7 @@ def _definition(
         oneshot=settings.oneshot,
         inputs=settings.inputs,
         share=settings.share,
+        deploy=settings.deploy,
     )
 
 

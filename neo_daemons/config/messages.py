@@ -24,7 +24,13 @@ def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | No
 
 def may_be_secret(key: str) -> bool:
     """Return whether the value at `key` may be a secret. Terminals, CI logs and bug reports keep messages."""
-    return re.match(r"daemons\.[^.]+\.(?:env|exports|(?:ready|live)(?:\[\d+\])?\.(?:headers|json))\b", key) is not None
+    return (
+        re.match(
+            r"daemons\.[^.]+\.(?:env|exports|deploy\.env|(?:deploy\.)?(?:ready|live)(?:\[\d+\])?\.(?:headers|json))\b",
+            key,
+        )
+        is not None
+    )
 
 
 def mask(value: Any) -> str:
@@ -77,6 +83,9 @@ def wanted(kind: Any, key: str) -> str:
         if meta.le is not None:
             return f"{noun} from {meta.ge} to {meta.le}"
         return f"{noun}, {f'{meta.ge} or more' if meta.ge is not None else f'more than {meta.gt}'}"
+    described = next((meta.description for meta in get_args(members[0])[1:] if meta.description), None)
+    if described is not None:
+        return str(described).removeprefix("use ")
     return {str: "a string in quotes", bool: "true or false"}.get(bare, "a table")
 
 
@@ -86,7 +95,7 @@ def translate(message: str) -> str:
         return "is empty"
     if re.match("Expected `(int|float)` [<>]", message):
         return "out of range"
-    if message.startswith("Invalid"):
+    if message.startswith("Invalid") or "matching regex" in message:
         return INVALID
     words = {
         "object": "table",
@@ -96,7 +105,7 @@ def translate(message: str) -> str:
         "float": "number",
         "bool": "boolean",
     }
-    message = message.replace(" | null", "").replace("`", "")
+    message = message.replace(" | null", "").replace(" | ", " or ").replace("`", "")
     return re.sub(r"\b(?:object|array|str|int|float|bool)\b", lambda m: words[m[0]], message[0].lower() + message[1:])
 
 
@@ -111,6 +120,13 @@ REMEDIES = {
     "Settings.stop": 'use a table, e.g. { signal = "SIGINT", grace_s = 5 }',
     "Settings.log": "use a table, e.g. { max_bytes = 1000000, keep = 1 }",
     "Settings.restart": 'use "always", "on-failure", "never", or a table, e.g. { limit = 5, window_s = 600 }',
+    "Settings.deploy": 'use a table, e.g. { image = "ghcr.io/me/api:1.0" }',
+    "Deploy.command": 'use a list of strings, e.g. ["python3", "-m", "http.server"], or [] for what the image runs',
+    "Deploy.env": 'use strings and secrets, e.g. { MODE = "fast", TOKEN = { secret = "api", key = "token" } }',
+    "Deploy.ready": 'use a table, e.g. { type = "http", path = "/" }, or a list of such tables',
+    "Deploy.live": 'use a table, e.g. { type = "http", path = "/" }, or a list of such tables',
+    "Deploy.resources": 'use a table, e.g. { cpu = "500m", memory = "1Gi" }',
+    "Deploy.ports": "use a table of names and numbers, e.g. { http = 8000, admin = 8001 }",
     "Settings.external": 'use the URL of the daemon, e.g. "http://host:8000"',
     "HttpProbe.port": 'use the name of one of the daemon\'s ports, e.g. "main", or remove it',
     "TcpProbe.port": 'use the name of one of the daemon\'s ports, e.g. "main", or remove it',

@@ -129,6 +129,8 @@ class ReferenceChecker:
                         self._reasons.setdefault((name, to[0]), place)
                         if to[0] not in after:
                             after.append(to[0])
+        for place, text in texts(definition.deploy, "deploy"):
+            self.check_text(name, place, text, known)
         return msgspec.structs.replace(definition, after=tuple(after))
 
     def _check_named(self, definition: Definition) -> None:

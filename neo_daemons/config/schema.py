@@ -10,6 +10,7 @@ from neo_daemons.definitions import (
     AnyProbe,
     Bytes,
     Count,
+    Deploy,
     Log,
     PortNumber,
     Restart,
@@ -64,6 +65,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     oneshot: bool = False
     inputs: tuple[Text, ...] = ()
     share: bool = True
+    deploy: Deploy | None = None
 
 
 class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -28,9 +28,9 @@ UNKNOWN_KEYS = {
     "of a daemon": (API + "comand = 1", "daemons.api.comand = 1: unknown key; did you mean 'command'?"),
     "of a daemon, like none": (
         API + "x = 1",
-        "daemons.api.x = 1: unknown key; remove it, or use one of: after, command, cwd, data_dir, enabled, env, "
-        "exports, external, host, idle_stop_s, inputs, live, log, max_rss_bytes, max_runtime_s, oneshot, port, ports, "
-        "ready, requires, restart, share, start, start_grace_s, stop, url, user, watch",
+        "daemons.api.x = 1: unknown key; remove it, or use one of: after, command, cwd, data_dir, deploy, enabled, "
+        "env, exports, external, host, idle_stop_s, inputs, live, log, max_rss_bytes, max_runtime_s, oneshot, port, "
+        "ports, ready, requires, restart, share, start, start_grace_s, stop, url, user, watch",
     ),
     "of a built-in": ("[daemons.chroma]\nprot = 1", "daemons.chroma.prot = 1: unknown key; did you mean 'port'?"),
     "an option of a built-in": (
@@ -55,6 +55,10 @@ UNKNOWN_KEYS = {
         "daemons.api.live[1].path = '/': unknown key; "
         "remove it, or use one of: failures, interval_s, port, timeout_s, type",
     ),
+    "of deploy": (
+        API + 'deploy = { imag = "a:1" }',
+        "daemons.api.deploy.imag = 'a:1': unknown key; did you mean 'image'?",
+    ),
     "of restart": (
         API + "restart = { limits = 3 }",
         "daemons.api.restart.limits = 3: unknown key; did you mean 'limit'?",
@@ -77,6 +81,18 @@ UNKNOWN_KEYS = {
 
 
 WRONG_TYPES = {
+    "deploy": (
+        API + "deploy = 3",
+        'daemons.api.deploy = 3: expected table, got integer; use a table, e.g. { image = "ghcr.io/me/api:1.0" }',
+    ),
+    "a variable of deploy": (
+        API + "deploy = { env = { A = 3 } }",
+        "daemons.api.deploy.env.A = ***: expected string or table, got integer; put it in quotes",
+    ),
+    "a secret without its key": (
+        API + 'deploy = { env = { A = { secret = "s" } } }',
+        "daemons.api.deploy.env.A.key: missing; add it: a string in quotes",
+    ),
     "daemons": ("daemons = 3", "daemons = 3: expected table, got integer; add a table …, e.g. [daemons.chroma]"),
     "a daemon": (
         "daemons.chroma = 3",
@@ -116,7 +132,7 @@ WRONG_TYPES = {
     "enabled": (API + "enabled = 1", "daemons.api.enabled = 1: expected boolean, got integer; use true or false"),
     "ready": (
         API + 'ready = "http"',
-        f"daemons.api.ready = 'http': expected table | list, got string; {WRITE_PROBE}",
+        f"daemons.api.ready = 'http': expected table or list, got string; {WRITE_PROBE}",
     ),
     "a probe": (API + "ready = [3]", f"daemons.api.ready[0] = 3: expected table, got integer; {WRITE_PROBE}"),
     "a header": (
@@ -146,7 +162,10 @@ WRONG_TYPES = {
         API + "log = false",
         "daemons.api.log = false: expected table, got boolean; use a table, e.g. { max_bytes = 1000000, keep = 1 }",
     ),
-    "restart": (API + "restart = 3", f"daemons.api.restart = 3: expected string | table, got integer; {WRITE_RESTART}"),
+    "restart": (
+        API + "restart = 3",
+        f"daemons.api.restart = 3: expected string or table, got integer; {WRITE_RESTART}",
+    ),
     "a duration": (
         API + "start_grace_s = 1979-05-27",
         "daemons.api.start_grace_s = 1979-05-27: expected number, got date; use a number of seconds, more than 0",
@@ -164,6 +183,28 @@ WRONG_TYPES = {
 
 
 WRONG_VALUES = {
+    "storage with a space": (
+        API + 'deploy = { storage = "10 Gi" }',
+        'daemons.api.deploy.storage = \'10 Gi\': invalid value; expected a number and a unit, e.g. "512Mi" or "10Gi"',
+    ),
+    "processors in words": (
+        API + 'deploy = { resources = { cpu = "two" } }',
+        "daemons.api.deploy.resources.cpu = 'two': invalid value; "
+        'expected cores, e.g. "2", or thousandths, e.g. "500m"',
+    ),
+    "a relative directory of a container": (
+        API + 'deploy = { data_dir = "data" }',
+        "daemons.api.deploy.data_dir = 'data': invalid value; expected an absolute path without a colon",
+    ),
+    "a program that no probe uses": (
+        API + 'deploy = { probe_with = "zsh" }',
+        "daemons.api.deploy.probe_with = 'zsh': invalid value; "
+        'expected one of "sh", "bash", "curl", "wget", "python3" or "neo-daemons"',
+    ),
+    "a reference of deploy": (
+        API + 'deploy = { command = ["${prt}"] }',
+        "daemons.api.deploy.command[0] = '${prt}': unknown reference ${prt}; did you mean ${project}?",
+    ),
     "no daemon": (
         "[daemons]",
         "daemons = {}: defines no daemon; add a table, e.g. [daemons.chroma], or remove it",
