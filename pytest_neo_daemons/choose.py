@@ -22,8 +22,8 @@ from neo_daemons.watched import is_left_out
 from . import early, workers
 from .definitions import wrong_with
 from .guard import ENDING, frames
-from .options import Options, resolve
 from .sessions import AttachedSession, JoinedSession, OwnSession, Session
+from .settings import Options, resolve
 
 if TYPE_CHECKING:
     from neo_daemons.config.configuration import Configuration

@@ -20,12 +20,12 @@ from .incident_hooks import IncidentHooks
 from .incidents import JournalReader
 from .names import FIXTURES_OF_DAEMONS, MARKER, fixture_name, shared_fixture_name
 from .once import DIRECTORY, Once
-from .options import Options, resolve
 from .progress import Progress
 from .provider import PROVIDER, Provider
 from .reports.options import resolve_reports
 from .selection import Selection, parameters
 from .sessions import OwnSession, Session, Unavailable
+from .settings import Options, resolve
 from .summary import Summary
 from .watch import Watcher
 
