@@ -134,7 +134,9 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
 
 def _load(config: pytest.Config, options: Options, state_dir: StateDir) -> tuple[Configuration, dict[str, Definition]]:
     with installed_modules():
-        import platformdirs  # noqa: F401 - `load` imports it
+        import tomllib  # noqa: F401 - `load` imports it, and the next one
+
+        import platformdirs  # noqa: F401
 
         from neo_daemons.config.checks import check_order
         from neo_daemons.config.configuration import load

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from neo_daemons.unpatched import Unpatched, read_at
 
-ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
-"""Control sequences of ECMA-48: CSI, OSC, and the short ones."""
+ESCAPE = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])"
+"""Control sequences of ECMA-48: CSI, OSC, and the short ones. Most runs need it never, so it is not compiled here."""
 MAX_SLICE_BYTES = 65_536
 MAX_SLICE_LINES = 200
 HEAD_BYTES = 16_384
@@ -137,5 +137,5 @@ def printable_lines(data: bytes) -> list[str]:
 
 
 def _printable(line: str) -> str:
-    line = ESCAPE.sub("", line)
+    line = re.sub(ESCAPE, "", line)
     return "".join(character if character.isprintable() or character == "\t" else "�" for character in line)
