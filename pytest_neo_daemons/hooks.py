@@ -14,7 +14,7 @@ from neo_daemons.state_dir import StateDirError
 
 from . import asynchronous, fixtures, workers
 from .choose import choose
-from .guard import HookFailures, guarded
+from .guard import HookFailures, guarded, note
 from .handles import Daemon
 from .incident_hooks import IncidentHooks
 from .incidents import JournalReader
@@ -253,8 +253,15 @@ class RunHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        self._provider.repair(item)
+        hook = "pytest_runtest_teardown"
+        try:
+            self._provider.repair(item)
+        except BaseException as error:
+            note(self, hook, error, (item,))
         try:
             return (yield)
         finally:
-            self._provider.end_test()
+            try:
+                self._provider.end_test()
+            except BaseException as error:
+                note(self, hook, error, (item,))
