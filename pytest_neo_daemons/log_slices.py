@@ -6,7 +6,8 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from neo_daemons.unpatched import Unpatched, read_at
 
@@ -18,7 +19,7 @@ HEAD_BYTES = 16_384
 """How much of the beginning of a log is compared with what a restarted daemon writes."""
 
 
-class Slice(NamedTuple):
+class Slice(Struct, frozen=True):
     """The end of what a daemon wrote during a test."""
 
     daemon: str
@@ -41,7 +42,7 @@ def _counted(lines: int) -> str:
     return f"{lines} {'line' if lines == 1 else 'lines'}"
 
 
-class Cut(NamedTuple):
+class Cut(Struct, frozen=True):
     """What was cut out of a log."""
 
     slice: Slice | None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from neo_daemons.urls import redacted
 
@@ -16,7 +17,7 @@ from .options import flag, place_of
 LONGEST_S = 7 * 86400.0
 
 
-class Options(NamedTuple):
+class Options(Struct, frozen=True):
     """The options that the user passed or configured."""
 
     config: Path | None
