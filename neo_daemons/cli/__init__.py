@@ -107,6 +107,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
             from .sessions import sessions
 
             return sessions
+        case "render":
+            from .render import run as render
+
+            return render
         case "mcp":
             from .mcp import mcp
 
