@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from neo_daemons.definitions import AnyProbe, ExecProbe, HttpProbe, LogProbe, TcpProbe
-
 from neo_daemons.render import probing
 from neo_daemons.render.probing import CannotAsk
 from neo_daemons.render.stack import Faults
 from neo_daemons.render.workload import Workload
 from neo_daemons.render.yaml_text import comments
+
 from .names import Object, literal
 
 STARTUP_PROBES = 60
