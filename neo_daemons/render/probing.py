@@ -88,7 +88,8 @@ def _http(workload: Workload, probe: HttpProbe, program: str) -> tuple[str, ...]
             if builtin is None and (probe.method != "GET" or probe.headers or probe.status or probe.body is not None):
                 raise CannotAsk("neo-daemons health asks whether a URL answers, no more", _use("python3"))
             base = f"http://{LOOPBACK}:{port_of(workload, probe)}" if builtin is not None else url
-            return ("neo-daemons", "health", workload.name, "--url", base)
+            asked = shlex.join(["neo-daemons", "health", workload.name, "--url", base])
+            return ("sh", "-c", f"{asked}; [ $? -le 1 ]")  # degraded is alive
     raise CannotAsk(f"{program} cannot send requests", _use("python3", "bash"))
 
 

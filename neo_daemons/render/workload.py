@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from neo_daemons.definitions import AnyProbe, Definition, Deploy, HttpProbe, Secret
 from neo_daemons.references import UnknownReference, expand, expand_all, of_daemon, own_values, split, texts
-from neo_daemons.urls import host_and_port, is_url
+from neo_daemons.urls import host_and_port, is_url, redacted
 
 from .image import Image
 from .images import image_of
@@ -92,8 +92,12 @@ def plan(stack: Stack, faults: Faults) -> Plan:
         elif definition.is_template:
             notes.append(f"{name} is left out: it has a process for each client (share = false)")
         elif definition.external:
-            notes.append(f"{name} is external: it is used where it is, at {definition.external}")
+            notes.append(f"{name} is external: it is used where it is, at {redacted(definition.external)}")
             external[name] = definition
+            if redacted(definition.external) != definition.external and definition.exports:
+                problem = "holds a password, which would be written into files"
+                remedy = "remove exports, and give their values to who needs them in deploy.env, as secrets"
+                faults.add(name, "external", problem, remedy)
         elif image := image_of(definition, faults):
             images[name] = image
     outside = {
