@@ -1,4 +1,4 @@
-"""A launchd agent, or daemon, for the supervisor of a project: a property list as launchd.plist(5) describes it."""
+"""A launchd agent for the supervisor of a project: a property list as launchd.plist(5) describes it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,5 @@ def render(installation: Installation) -> dict[str, str]:
     }
     if installation.env:
         content["EnvironmentVariables"] = dict(installation.env)
-    if installation.account is not None:
-        content["UserName"] = installation.account
     data = plistlib.dumps(content)
     return {f"{installation.name}.plist": data.replace(DOCTYPE, DOCTYPE + f"<!-- {HEADER} -->\n".encode(), 1).decode()}

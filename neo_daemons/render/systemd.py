@@ -5,12 +5,15 @@ The words of a command are quoted as systemd.syntax(7) and systemd.service(5) sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from neo_daemons.state_dir import DEFAULT_NAME
 
 from .installation import HEADER, Installation
 
+PLAIN = re.compile(r"[A-Za-z0-9_./:,+=@-]+")
+"""Words that mean the same without quotes."""
 UNQUOTABLE = frozenset("'\"\\")
 """systemd refuses a program whose path has one of these (string_is_safe in its source), however it is quoted."""
 
@@ -80,7 +83,9 @@ def _command(words: list[str]) -> str:
 
 
 def _quote(text: str) -> str:
-    """Quote a word of a command, an assignment or a list of paths."""
+    """Quote a word of a command, an assignment or a list of paths, if it needs that."""
+    if PLAIN.fullmatch(text):
+        return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{_specifiers(escaped)}"'
 

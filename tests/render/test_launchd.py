@@ -90,12 +90,10 @@ def test_every_value_reaches_launchd_unchanged(
     assert found["StandardOutPath"] == found["StandardErrorPath"] == f"{state_dir}/supervisor.log"
 
 
-@pytest.mark.parametrize("account", [None, "me"])
 @pytest.mark.parametrize("env", [{}, {"A": "1"}])
-def test_only_documented_keys_with_values_of_their_types(account: str | None, env: dict[str, str]) -> None:
-    found = content(installation(account=account, env=env, system=account is not None))
+def test_only_documented_keys_with_values_of_their_types(env: dict[str, str]) -> None:
+    found = content(installation(env=env))
     assert faults(found) == []
-    assert found.get("UserName") == account
     assert found.get("EnvironmentVariables", {}) == env
 
 
