@@ -360,9 +360,9 @@ def test_another_configuration_file_and_state_directory(project: Project, system
     ],
 )
 def test_where_the_units_of_a_user_are(environ: dict[str, str], place: str) -> None:
-    found = services.find("n", system=False, environ={"HOME": "/home/me", **environ}, platform="linux")
+    found = services.find("n", machine=False, environ={"HOME": "/home/me", **environ}, platform="linux")
     assert found.path == Path(place) / "n.service"
-    assert services.find("n", system=True, environ={}, platform="linux").path == Path("/etc/systemd/system/n.service")
+    assert services.find("n", machine=True, environ={}, platform="linux").path == Path("/etc/systemd/system/n.service")
 
 
 @pytest.mark.parametrize("home", ["", "relative", None])
@@ -370,7 +370,7 @@ def test_a_home_that_is_no_path_is_asked_of_the_system(home: str | None, monkeyp
     import pwd
 
     environ = {} if home is None else {"HOME": home}
-    found = services.find("n", system=False, environ=environ, platform="linux")
+    found = services.find("n", machine=False, environ=environ, platform="linux")
     assert found.path.is_relative_to(pwd.getpwuid(os.getuid()).pw_dir)
 
     def nobody(uid: int) -> pwd.struct_passwd:
@@ -378,7 +378,7 @@ def test_a_home_that_is_no_path_is_asked_of_the_system(home: str | None, monkeyp
 
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     with pytest.raises(CannotInstall, match="no home directory"):
-        services.find("n", system=False, environ=environ, platform="linux")
+        services.find("n", machine=False, environ=environ, platform="linux")
 
 
 def test_a_place_that_cannot_be_written_is_named(project: Project, systemd: Systemd) -> None:

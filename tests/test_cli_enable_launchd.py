@@ -6,7 +6,6 @@ import os
 import plistlib
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -67,7 +66,7 @@ class Launchd:
 
 
 @pytest.fixture
-def launchd(project: Project) -> Iterator[Launchd]:
+def launchd(project: Project) -> Launchd:
     project.configure(api=toy("quiet"))
     return Launchd(project)
 

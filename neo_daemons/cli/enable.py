@@ -86,7 +86,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 def _enable(options: argparse.Namespace) -> int:
     configuration = load(options.config, state_dir=options.state_dir)
     installation = _installation(configuration, options)
-    service = services.find(installation.name, system=options.system, environ=os.environ)
+    service = services.find(installation.name, machine=options.machine, environ=os.environ)
     (text,) = service.render(installation).values()
     old = _read(service)
     plan = Plan(
@@ -97,7 +97,7 @@ def _enable(options: argparse.Namespace) -> int:
         is_current=old == text and _succeeds(service.is_loaded),
         found=supervisor(configuration.state),
     )
-    if plan.replaces and options.system and _owner(configuration) != os.geteuid():
+    if plan.replaces and options.machine and _owner(configuration) != os.geteuid():
         raise CannotInstall(
             f"supervisor {plan.found} of another user is running; have it leave its daemons to the new one first: "
             f"`{plan.state.command('down --detach')}`"
@@ -167,7 +167,7 @@ def _installation(configuration: Configuration, options: argparse.Namespace) -> 
             raise CannotInstall(f"--env {name}: not a name that a service's definition can hold")
     if not sys.executable:
         raise CannotInstall("Python does not know where its interpreter is; run it by its full path")
-    owner = _owner(configuration) if options.system else 0
+    owner = _owner(configuration) if options.machine else 0
     return Installation(
         name=name_of(configuration.state.path),
         root=str(configuration.project.root),
@@ -175,7 +175,7 @@ def _installation(configuration: Configuration, options: argparse.Namespace) -> 
         interpreter=sys.executable,
         config=str(configuration.source) if options.config is not None else None,
         env={name: os.environ[name] for name in (*CARRIED, *options.env) if os.environ.get(name) is not None},
-        system=options.system,
+        machine=options.machine,
         account=_account(owner) if owner else None,
     )
 
@@ -276,20 +276,20 @@ def _write(plan: Plan, options: argparse.Namespace) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Variables may be secrets. The system's systemd tells them to everybody, and warns of private files.
-        write_whole(path, plan.text.encode(), sync=True, mode=0o644 if options.system else 0o600)
+        write_whole(path, plan.text.encode(), sync=True, mode=0o644 if options.machine else 0o600)
     except OSError as error:
         raise _refused(f"cannot write {path}", error, options) from None
     print(f"wrote {path}")
 
 
 def _refused(what: str, error: OSError, options: argparse.Namespace) -> CannotInstall:
-    remedy = "; run this as root" if options.system and isinstance(error, PermissionError) else ""
+    remedy = "; run this as root" if options.machine and isinstance(error, PermissionError) else ""
     return CannotInstall(f"{what}: {error.strerror}{remedy}")
 
 
 def _disable(options: argparse.Namespace) -> int:
     state = find_state_dir(options.state_dir, file=options.config)
-    service = services.find(name_of(state.path), system=options.system, environ=os.environ)
+    service = services.find(name_of(state.path), machine=options.machine, environ=os.environ)
     text = _read(service)
     remains = [path for path in (*service.links, service.path) if os.path.lexists(path)]
     if not remains:

@@ -284,6 +284,7 @@ def _enable(command: _Parser) -> None:
 def _disable(command: _Parser) -> None:
     command.add_argument(
         "--system",
+        dest="machine",
         action="store_true",
         help="for the whole machine, as the user that owns the project (needs root; default: for you alone)",
     )

@@ -52,27 +52,27 @@ class Service(Struct, frozen=True, kw_only=True):
     """What the user should know of what has been installed."""
 
 
-def find(name: str, *, system: bool, environ: Mapping[str, str], platform: str = sys.platform) -> Service:
-    """Return the service of a name, for this user or for the system.
+def find(name: str, *, machine: bool, environ: Mapping[str, str], platform: str = sys.platform) -> Service:
+    """Return the service of a name, for this user or for the whole machine.
 
     Raises:
         CannotInstall: the place of its file is unknown.
     """
     if platform != "darwin":
-        return _systemd(name, SYSTEM_UNITS if system else _user_units(environ), system=system)
-    if system:
+        return _systemd(name, SYSTEM_UNITS if machine else _user_units(environ), machine=machine)
+    if machine:
         raise CannotInstall("--system needs systemd; leave it out, and launchd starts the supervisor when you log in")
     return _launchd(name, _home(environ) / "Library/LaunchAgents")
 
 
-def _systemd(name: str, directory: Path, *, system: bool) -> Service:
+def _systemd(name: str, directory: Path, *, machine: bool) -> Service:
     unit = f"{name}.service"
-    control = ("systemctl",) if system else ("systemctl", "--user")
+    control = ("systemctl",) if machine else ("systemctl", "--user")
     return Service(
         manager="systemd",
         render=systemd.render,
         path=directory / unit,
-        links=(directory / f"{systemd.target(system=system)}.wants" / unit,),
+        links=(directory / f"{systemd.target(machine=machine)}.wants" / unit,),
         is_loaded=(*control, "is-active", "--quiet", unit),
         load=((*control, "daemon-reload"), (*control, "enable", unit)),
         unload=(*control, "disable", "--now", unit),
@@ -81,7 +81,7 @@ def _systemd(name: str, directory: Path, *, system: bool) -> Service:
         has_failed=(*control, "is-failed", "--quiet", unit),
         forget=(*control, "reset-failed", unit),
         removed=((*control, "daemon-reload"),),
-        remark=None if system or _lingers() else LINGER,
+        remark=None if machine or _lingers() else LINGER,
     )
 
 

@@ -39,10 +39,10 @@ class Installation(Struct, frozen=True, kw_only=True):
     """The configuration file; None: the supervisor finds it from `root`."""
     env: Mapping[str, str] = {}
     """The variables that a service manager would not set by itself."""
-    system: bool = False
+    machine: bool = False
     """Whether it starts with the machine rather than with the user's session."""
     account: str | None = None
-    """With `system`, the user that it runs as; None: root."""
+    """With `machine`, the user that it runs as; None: root."""
 
     def __post_init__(self) -> None:
         given = {

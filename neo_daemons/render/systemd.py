@@ -25,7 +25,7 @@ def render(installation: Installation) -> dict[str, str]:
 
 
 def _lines(installation: Installation, name: str) -> Iterable[str]:
-    of = "" if installation.system else "--user "
+    of = "" if installation.machine else "--user "
     yield f"# {HEADER}"
     yield f"# To change it, use `systemctl {of}edit {name}`: this file is written anew by `enable`."
     yield ""
@@ -33,7 +33,7 @@ def _lines(installation: Installation, name: str) -> Iterable[str]:
     yield f"Description=Supervisor of the daemons in {_specifiers(installation.root)} (neo-daemons)"
     if installation.state_dir != f"{installation.root.rstrip('/')}/{DEFAULT_NAME}":
         yield f"RequiresMountsFor={_quote(installation.state_dir)}"
-    if installation.system:
+    if installation.machine:
         yield "# The first start may have to fetch something."
         yield "Wants=network-online.target"
         yield "After=network-online.target"
@@ -65,12 +65,12 @@ def _lines(installation: Installation, name: str) -> Iterable[str]:
     yield "OOMPolicy=continue"
     yield ""
     yield "[Install]"
-    yield f"WantedBy={target(system=installation.system)}"
+    yield f"WantedBy={target(machine=installation.machine)}"
 
 
-def target(*, system: bool) -> str:
+def target(*, machine: bool) -> str:
     """Return the target that starts the unit."""
-    return "multi-user.target" if system else "default.target"
+    return "multi-user.target" if machine else "default.target"
 
 
 def _command(words: list[str]) -> str:

@@ -187,7 +187,7 @@ def test_systemd_finds_the_interpreter_whatever_its_path(tmp_path: Path, name: s
 @pytest.mark.parametrize("system", [True, False])
 def test_systemd_finds_no_fault(tmp_path: Path, options: tuple[str, ...], *, system: bool) -> None:
     account = "root" if system else None
-    assert verify(tmp_path, [unit(installation(system=system, account=account))], *options) == ""
+    assert verify(tmp_path, [unit(installation(machine=system, account=account))], *options) == ""
 
 
 @needs_systemd
@@ -200,7 +200,7 @@ def test_systemd_finds_no_fault(tmp_path: Path, options: tuple[str, ...], *, sys
         ("RestartPreventExitStatus=2 4 5", "RestartPreventExitStatus=2 4 many"),
         ("WorkingDirectory=/srv", "WorkingDirectory=srv"),
         ("[Service]", "[Servce]"),
-        ('"--state-dir" "', '"--state-dir" '),
+        ("--state-dir /srv", '--state-dir "/srv'),
         ("OOMPolicy=continue", "OOMPolicy=go on"),
     ],
 )
@@ -214,11 +214,11 @@ def test_the_unit_is_the_same_each_time_and_bears_our_mark() -> None:
     one = installation(env={"B": "2", "A": "1"})
     assert unit(one) == unit(installation(env={"A": "1", "B": "2"}))
     assert HEADER in unit(one).split("\n")[0]
-    assert assigned(unit(one), "Environment") == ['"A=1"', '"B=2"']
+    assert assigned(unit(one), "Environment") == ["A=1", "B=2"]
 
 
 def test_what_depends_on_user_or_system() -> None:
-    user, system = unit(installation()), unit(installation(system=True, account="me"))
+    user, system = unit(installation()), unit(installation(machine=True, account="me"))
     assert assigned(user, "WantedBy") == ["default.target"]
     assert assigned(user, "User") == assigned(user, "After") == []  # a user's systemd knows no network.target
     assert assigned(system, "WantedBy") == ["multi-user.target"]
