@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from neo_daemons.cli import services
+from neo_daemons.cli import enable, services
 from neo_daemons.cli.services import CannotInstall
 from neo_daemons.render.installation import HEADER, name_of
 
@@ -36,8 +36,9 @@ class Systemd:
         self.units = self.home / ".config/systemd/user"
         self.name = f"{name_of(project.state.path)}.service"
         self.unit = self.units / self.name
+        for name in {"XDG_CONFIG_HOME", *enable.CARRIED} - {"NEO_DAEMONS_REGISTRY"}:
+            project.env.pop(name, None)
         project.env |= {"HOME": str(self.home), "PATH": f"{self.place}:{os.environ['PATH']}"}
-        project.env.pop("XDG_CONFIG_HOME", None)
         self.fail()
 
     def fail(self, **orders: str) -> None:
@@ -323,6 +324,13 @@ def test_the_supervisor_has_what_the_shell_has(project: Project, systemd: System
     done = project.run("enable", "--yes", "--env", "FLAVOUR")
     assert (done.returncode, done.stderr) == (0, "")
     assert project.daemon("api").ready
+
+
+def test_where_programs_and_data_are_is_carried_and_nothing_else(project: Project, systemd: Systemd) -> None:
+    project.env |= {"NEO_HOME": "/neo", "HF_HOME": "/models", "NEO_DAEMONS_CACHE_DIR": "/cache", "SECRET": "key"}
+    shown = project.run("enable", "--dry-run").stdout
+    names = {line.split("=")[1].strip('"') for line in shown.splitlines() if line.strip().startswith("Environment=")}
+    assert names == {"PATH", "NEO_HOME", "HF_HOME", "NEO_DAEMONS_CACHE_DIR", "NEO_DAEMONS_REGISTRY"}
 
 
 @pytest.mark.parametrize(("value", "message"), [(None, "this variable is not set"), ("two\nlines", "cannot hold")])

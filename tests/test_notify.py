@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -10,13 +11,19 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from neo_daemons.definitions import Definition
 from neo_daemons.environment import OF_SERVICE_MANAGER, inherited
-from neo_daemons.service_manager import MORE_TIME_S, ServiceManager
+from neo_daemons.service_manager import MORE_TIME_S, REPORT_S, START_S, ServiceManager
+from neo_daemons.supervision.broadcast import Changes
+from neo_daemons.supervision.machine import State
 
 from .harness import FAST, PATIENCE_S, Project, toy, until
+from .virtual import VirtualLoop
 
 BROKEN = "[daemons.api]\nport = 3\n"
 
@@ -222,6 +229,30 @@ def test_a_service_manager_that_is_behind_holds_up_nothing_and_misses_nothing(
     project.reaches("api", "ready")
     assert project.client.status().supervisor.warning is None
     assert listener.until("READY")["STATUS"] == "ready: 1"
+
+
+def test_a_daemon_that_never_has_an_outcome_does_not_delay_readiness_for_good(listener: Listener) -> None:
+    daemon = SimpleNamespace(
+        name="api",
+        ready=False,
+        state=State.RUNNING,
+        situation=SimpleNamespace(detail=None),
+        definition=Definition(name="api"),
+    )
+    supervisor: Any = SimpleNamespace(daemons={"api": daemon}, is_settled=lambda daemon: False, changed=Changes())
+
+    async def serve() -> None:
+        manager = ServiceManager(listener.name)
+        manager.begin(supervisor)
+        await asyncio.sleep(START_S - 1.0)
+        assert not any("READY" in message for message in listener.rest())
+        assert "EXTEND_TIMEOUT_USEC" in listener.heard[-1]
+        await asyncio.sleep(2 * REPORT_S)
+        await manager.end()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(serve())
+    assert {"READY": "1"} in listener.rest()
 
 
 @pytest.mark.parametrize(

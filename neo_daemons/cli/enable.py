@@ -14,6 +14,7 @@ import sys
 
 from msgspec import Struct
 
+from neo_daemons.catalog.mlx import HUB_VARIABLES
 from neo_daemons.config.configuration import load
 from neo_daemons.config.errors import ConfigError
 from neo_daemons.config.locate import find_state_dir
@@ -31,8 +32,8 @@ from .services import CannotInstall, Command, Service
 from .streams import complain
 from .takeover import supervisor, take_over, wait_until_ended
 
-CARRIED = ("PATH", "PYTHONPATH", CACHE_VARIABLE, REGISTRY_VARIABLE)
-"""Variables that a supervisor needs as this shell has them."""
+CARRIED = ("PATH", "PYTHONPATH", "NEO_HOME", CACHE_VARIABLE, REGISTRY_VARIABLE, *HUB_VARIABLES)
+"""Variables by which a supervisor finds programs, modules and data: it needs them as this shell has them."""
 GIVEN = ("HOME", "USER", "LOGNAME", "SHELL", "LANG", "XDG_RUNTIME_DIR")
 """Variables that a service manager sets by itself."""
 EXIT_S = 10.0
@@ -174,7 +175,7 @@ def _installation(configuration: Configuration, options: argparse.Namespace) -> 
         state_dir=str(configuration.state.path),
         interpreter=sys.executable,
         config=str(configuration.source) if options.config is not None else None,
-        env={name: os.environ[name] for name in (*CARRIED, *options.env) if os.environ.get(name) is not None},
+        env={name: os.environ[name] for name in set(CARRIED) - set(GIVEN) | set(options.env) if name in os.environ},
         machine=options.machine,
         account=_account(owner) if owner else None,
     )

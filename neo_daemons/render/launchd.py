@@ -33,6 +33,6 @@ def render(installation: Installation) -> dict[str, str]:
         "StandardErrorPath": log,
     }
     if installation.env:
-        content["EnvironmentVariables"] = dict(installation.env)
+        content["EnvironmentVariables"] = dict(sorted(installation.env.items()))
     data = plistlib.dumps(content)
     return {f"{installation.name}.plist": data.replace(DOCTYPE, DOCTYPE + f"<!-- {HEADER} -->\n".encode(), 1).decode()}
