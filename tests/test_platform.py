@@ -41,7 +41,11 @@ from neo_daemons.supervision.supervisor import Supervisor
 from .harness import PATIENCE_S, TOY, Child, free_port, is_alive, until
 
 
-@pytest.fixture(params=[LinuxPlatform, PosixPlatform], ids=["linux", "posix"])
+def without_pidfds() -> Platform:
+    return LinuxPlatform(pidfds=False)
+
+
+@pytest.fixture(params=[LinuxPlatform, without_pidfds, PosixPlatform], ids=["linux", "without-pidfds", "posix"])
 def platform(request: pytest.FixtureRequest) -> Platform:
     made: Platform = request.param()
     return made
