@@ -389,10 +389,10 @@ def test_a_home_that_is_no_path_is_asked_of_the_system(home: str | None, monkeyp
         services.find("n", machine=False, environ=environ, platform="linux")
 
 
-def test_a_place_that_cannot_be_written_is_named(project: Project, systemd: Systemd) -> None:
-    project.env["XDG_CONFIG_HOME"] = str(project.root / "neo-daemons.toml")  # root may write anywhere else
+@pytest.mark.parametrize(("place", "message"), [("neo-daemons.toml", "cannot read"), ("/proc/nowhere", "cannot write")])
+def test_a_place_that_cannot_be_used_is_named(project: Project, systemd: Systemd, place: str, message: str) -> None:
+    project.env["XDG_CONFIG_HOME"] = str(project.root / place)
     done = project.run("enable", "--yes")
     assert done.returncode == 1
-    assert "cannot read" in done.stderr or "cannot write" in done.stderr
-    assert str(project.root / "neo-daemons.toml") in done.stderr
+    assert f"{message} {project.root / place}/systemd/user/{systemd.name}: " in done.stderr
     assert systemd.calls() == []
