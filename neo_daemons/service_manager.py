@@ -109,8 +109,15 @@ class ServiceManager:
             if self._phase is Phase.RELOADING and not self._reloads:
                 self._enter(Phase.READY)
 
-    def stopping(self) -> None:
-        """Tell that the supervisor is stopping."""
+    def stopping(self, *, well: bool) -> None:
+        """Tell that the supervisor is stopping.
+
+        Args:
+            well: by request, so that it exits with 0. If it has not been ready yet, it is called so now: systemd takes
+                an end before that for a failure, and starts the service again.
+        """
+        if well and self._phase is Phase.STARTING:
+            self._enter(Phase.READY)
         self._enter(Phase.STOPPING)
 
     def _enter(self, phase: Phase) -> None:

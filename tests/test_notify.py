@@ -109,6 +109,26 @@ def test_a_daemon_that_cannot_become_ready_does_not_delay_readiness_for_good(
     assert "broken" in listener.until("READY")["STATUS"]
 
 
+def test_a_stop_by_request_is_no_failure_even_before_readiness(project: Project, listener: Listener) -> None:
+    project.configure(slow=toy(ready={"type": "file", "path": "/nowhere"}))
+    project.serve()
+    assert project.run("down").returncode == 0
+    listener.rest()
+    told = [line for message in listener.heard for line in message if line in ("READY", "STOPPING")]
+    assert told == ["READY", "STOPPING"]  # systemd would start again what exits before it was ready
+
+
+def test_a_supervisor_that_fails_is_never_called_ready(project: Project, listener: Listener) -> None:
+    project.configure(
+        api=toy(restart={"when": "never"}, command=["false"]), slow=toy(ready={"type": "file", "path": "/nowhere"})
+    )
+    supervisor = project.serve("--require", "api", wait=False)
+    assert supervisor.wait(PATIENCE_S) == 5
+    listener.rest()
+    assert "STOPPING" in listener.heard[-1]
+    assert not any("READY" in message for message in listener.heard)
+
+
 def test_a_supervisor_without_anything_to_start_is_ready(project: Project, listener: Listener) -> None:
     project.configure(lazy=toy(start="on-demand"), off=toy(enabled=False))
     project.serve()

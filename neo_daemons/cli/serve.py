@@ -55,6 +55,8 @@ class _Service(AgentOrchestrator):
     """A supervisor that reports to the service manager, if there is one, what happens to it."""
 
     manager: ServiceManager
+    missing: list[str]
+    """Why daemons of ``--require`` cannot run."""
 
     async def reload(self, *, dry_run: bool = False) -> list[Change]:
         if dry_run:
@@ -64,19 +66,19 @@ class _Service(AgentOrchestrator):
 
     def ask_to_stop(self, *, detach: bool = False) -> None:
         super().ask_to_stop(detach=detach)
-        self.manager.stopping()
+        self.manager.stopping(well=self.lost is None and not self.missing)
 
 
 async def _serve(configuration: Configuration, options: argparse.Namespace, manager: ServiceManager) -> int:
     orchestrator = _Service(
         configuration, config_file=options.config, listen=options.listen, on_demand=options.until_unused
     )
-    orchestrator.manager = manager
+    missing: list[str] = []
+    orchestrator.manager, orchestrator.missing = manager, missing
     if options.until_unused:
         orchestrator.supervisor.ends_unused = True
         orchestrator.life = Life(owner_lives=False, keep_s=0.0, end=orchestrator.ask_to_stop)
     tasks: list[asyncio.Task[None]] = []
-    missing: list[str] = []
 
     def started() -> None:
         for after_s in (0.0, FROZEN_S):
