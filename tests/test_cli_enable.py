@@ -17,7 +17,7 @@ from neo_daemons.cli import enable, services
 from neo_daemons.cli.services import CannotInstall
 from neo_daemons.render.installation import HEADER, name_of
 
-from .harness import PATIENCE_S, PROGRAMS, Project, is_alive, toy
+from .harness import PATIENCE_S, PROGRAMS, Project, in_namespace, is_alive, toy
 
 
 class Systemd:
@@ -305,6 +305,37 @@ def test_disable_needs_no_valid_configuration(project: Project, systemd: Systemd
     (project.root / "neo-daemons.toml").write_text("[daemons.api]\nport = 3\n")
     assert project.run("disable", "--yes").returncode == 0
     assert not systemd.unit.exists()
+
+
+@pytest.mark.skipif(not services.SYSTEM_UNITS.is_dir(), reason="a directory of another is put over it")
+def test_a_unit_of_the_machine(project: Project, systemd: Systemd) -> None:
+    place = project.root / "machine"
+    place.mkdir()
+    prefix = in_namespace(f"mount --bind {place} /etc/systemd/system")
+    systemd.fail(daemon_reload="System has not been booted with systemd")
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*prefix, sys.executable, "-m", "neo_daemons", command, "--system", "--yes"],
+            cwd=project.root,
+            env=project.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+    done = run("enable")
+    assert done.returncode == 1
+    assert f"still to be run: systemctl daemon-reload && systemctl enable {systemd.name}" in done.stderr
+    assert systemd.calls() == [["daemon-reload"]]
+    unit = place / systemd.name
+    assert unit.stat().st_mode & 0o777 == 0o644
+    assert "WantedBy=multi-user.target" in unit.read_text()
+    assert "User=" not in unit.read_text()  # root owns the project, in that namespace
+    assert run("disable").returncode == 0
+    assert list(place.iterdir()) == []
 
 
 def test_a_broken_configuration_is_not_installed(project: Project, systemd: Systemd) -> None:
