@@ -58,6 +58,10 @@ class LinuxPlatform(PosixPlatform):
         self._ticks = os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def name(self) -> str:
+        return "linux" if self._has_pidfds else "linux-without-pidfds"
+
     @staticmethod
     def lack_of_pidfds() -> str | None:
         """Return why there are no pidfds; None if there are. Containers may refuse one of the two calls."""
@@ -151,7 +155,7 @@ class LinuxPlatform(PosixPlatform):
             raise ProcessLookupError(errno.ESRCH, f"no process {pid}")
         return Identity(boot_id=procfs.boot_id(), start_time=float(stat[19]), inode=inode)
 
-    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
+    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process] | None:
         wanted = f"{lock}{procfs.DELETED}"
         try:
             file = os.stat(lock)
@@ -204,7 +208,7 @@ class LinuxPlatform(PosixPlatform):
         except OSError:
             return None
 
-    def _claim(self, pid: int, is_ours: Callable[[], bool]) -> Process | None:
+    def _claim(self, pid: int, is_ours: Callable[[], object]) -> Process | None:
         try:
             process = self._open(pid)
         except Unverifiable:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     import asyncio
 
 ON_LINUX: bool = sys.platform == "linux"
+SECOND_LOOK_S = 0.02
+"""Far longer than anybody takes to ask whether a lock is held."""
 POLL_S = 0.1
 """Seconds between two checks for the exit of a process that no event reports."""
 
@@ -183,8 +185,22 @@ def identity_of(pid: int) -> Identity | None:
         return None
 
 
+def _descriptors(pid: int, path: str) -> frozenset[int]:
+    """Return the descriptors of a file that a process has open; none if they are hidden."""
+    import psutil
+
+    try:
+        return frozenset(file.fd for file in psutil.Process(pid).open_files() if file.path == path)
+    except (psutil.Error, OSError):
+        return frozenset()
+
+
 class PosixPlatform:
     """See `contract.Platform`."""
+
+    @property
+    def name(self) -> str:
+        return "posix"
 
     def __init__(self) -> None:
         self._children: weakref.WeakSet[PosixProcess] = weakref.WeakSet()
@@ -248,8 +264,17 @@ class PosixPlatform:
     def orphans(self) -> Sequence[int] | None:
         return None
 
-    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
-        return []
+    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process] | None:
+        """See `contract.Platform`. psutil shows who has the file open, not who holds the lock. Others than its holders
+        open it for a moment, to ask whether it is held; so only who has it open in two looks is meant."""
+        if deleted:
+            return None
+        path = os.path.realpath(lock)
+        first = {pid: found for pid in self.pids() if (found := _descriptors(pid, path))}
+        if first:
+            time.sleep(SECOND_LOOK_S)
+        opened = (self._claim(pid, lambda p=pid, f=found: f & _descriptors(p, path)) for pid, found in first.items())  # type: ignore[misc]
+        return [process for process in opened if process is not None]
 
     def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
         return False
@@ -257,7 +282,7 @@ class PosixPlatform:
     def oom_kills(self) -> int | None:
         return None
 
-    def _claim(self, pid: int, is_ours: Callable[[], bool]) -> Process | None:
+    def _claim(self, pid: int, is_ours: Callable[[], object]) -> Process | None:
         """Open `pid`, if `is_ours` still holds after it was opened."""
         identity = identity_of(pid)
         return PosixProcess(pid, identity, None) if identity is not None and is_ours() else None
