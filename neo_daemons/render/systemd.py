@@ -10,16 +10,21 @@ from collections.abc import Iterable
 
 from neo_daemons.state_dir import DEFAULT_NAME
 
-from .installation import HEADER, Installation
+from .installation import HEADER, Installation, NotExpressible
 
 PLAIN = re.compile(r"[A-Za-z0-9_./:,+=@-]+")
 """Words that mean the same without quotes."""
 UNQUOTABLE = frozenset("'\"\\")
-"""systemd refuses a program whose path has one of these (string_is_safe in its source), however it is quoted."""
+"""systemd refuses a program whose path has one of these (string_is_safe in its source), however it is quoted. env(1)
+runs it, unless it takes the path for an assignment."""
 
 
 def render(installation: Installation) -> dict[str, str]:
-    """Return the unit: file name → text."""
+    """Return the unit: file name → text.
+
+    Raises:
+        NotExpressible: systemd cannot run the interpreter.
+    """
     name = f"{installation.name}.service"
     return {name: "\n".join(_lines(installation, name)) + "\n"}
 
@@ -75,7 +80,9 @@ def target(*, machine: bool) -> str:
 
 def _command(words: list[str]) -> str:
     if UNQUOTABLE & set(words[0]):
-        words = ["/bin/sh", "-c", 'exec "$0" "$@"', *words]
+        if "=" in words[0]:
+            raise NotExpressible(f"systemd cannot run {words[0]!r}; use a path without quotes and backslashes")
+        words = ["/usr/bin/env", *words]
     program, *arguments = words
     # With the colon, systemd replaces no $NAME. It would do so even in the program's name for itself (argv[0]), by
     # which Python finds its environment, and there is no other way to prevent that.

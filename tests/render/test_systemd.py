@@ -32,6 +32,7 @@ AWKWARD = [
     "end ",
     "-x",
     "ü",
+    "a=b",
     "日",
     ";",
     "@a",
@@ -99,9 +100,9 @@ def command(value: str) -> list[str]:
     program, *arguments = words(value)
     assert program.startswith(":"), "variables are replaced"
     assert not set(program) & set("'\"\\"), "systemd refuses such a program"
-    if arguments[:1] == ["-c"]:
-        assert (program, arguments[1]) == (":/bin/sh", 'exec "$0" "$@"')
-        return arguments[2:]
+    if program == ":/usr/bin/env" and arguments[:1] != ["-P"]:
+        assert "=" not in arguments[0], "an assignment"
+        return arguments
     return [program[1:], *arguments]
 
 
@@ -146,6 +147,10 @@ def test_the_commands_reach_python_unchanged(
     root: str, state_dir: str, config: str | None, interpreter: str, value: str
 ) -> None:
     one = installation(root=root, state_dir=state_dir, config=config, interpreter=interpreter, env={"A": value})
+    if "=" in interpreter and set(interpreter) & set("'\"\\"):
+        with pytest.raises(NotExpressible, match="without quotes"):
+            unit(one)
+        return
     text = unit(one)
     for key, verb in (("ExecStart", "serve"), ("ExecReload", "reload")):
         (found,) = assigned(text, key)
@@ -180,6 +185,12 @@ def test_systemd_finds_the_interpreter_whatever_its_path(tmp_path: Path, name: s
         assert f"Command {interpreter} is not executable" in verify(tmp_path, [text])
     interpreter.symlink_to(PYTHON)
     assert verify(tmp_path, [text]) == ""
+
+
+@pytest.mark.parametrize("path", ["/a=b/it's/python", "/a=b/c\\d/python", '/a="b"/python'])
+def test_an_interpreter_that_neither_systemd_nor_env_can_run_is_refused(path: str) -> None:
+    with pytest.raises(NotExpressible, match="without quotes and backslashes"):
+        unit(installation(interpreter=path))
 
 
 @needs_systemd
