@@ -270,6 +270,28 @@ def _mcp(command: _Parser) -> None:
     )
 
 
+def _enable(command: _Parser) -> None:
+    _disable(command)
+    command.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a variable of this shell that the supervisor gets too (repeatable); its value is written into the file",
+    )
+
+
+def _disable(command: _Parser) -> None:
+    command.add_argument(
+        "--system",
+        dest="machine",
+        action="store_true",
+        help="for the whole machine, as the user that owns the project (needs root; default: for you alone)",
+    )
+    command.add_argument("--dry-run", action="store_true", help="show what would be done without doing it")
+    command.add_argument("--yes", action="store_true", help="do not ask")
+
+
 def _wait(command: _Parser, default: float, text: str) -> None:
     command.add_argument("--wait", type=_seconds, default=default, metavar="SECONDS", help=text)
 
@@ -303,6 +325,8 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
         "stop processes that an earlier supervisor left behind; list those whose ownership is unproven",
         _no_more,
     ),
+    "enable": ("have systemd or launchd start the supervisor and keep it up; asks before it does", _enable),
+    "disable": ("undo `enable`: stop the supervisor and remove the service", _disable),
     "sessions": ("list the test sessions that `pytest --neo-daemons-keep` keeps warm, or end them", _sessions),
 }
 """Name → what it does, and the function that adds its options."""
