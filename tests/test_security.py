@@ -354,8 +354,8 @@ def test_a_secret_is_not_quoted_by_an_error(tmp_path: Path, line: str) -> None:
 
 
 def test_there_is_no_shell_anywhere() -> None:
-    """No call names a shell, and none lets one interpret a string. `env` has a format of that name; and what is rendered
-    runs nothing here: containers have shells."""
+    """No call names a shell, and none lets one interpret a string. `env` has a format of that name, and what is
+    rendered, for containers that have shells, runs nothing here."""
     here = Path(http_server.__file__).parents[1]
     rendered = {here / "definitions.py", *(here / "render").rglob("*.py")}
     for path in {*here.rglob("*.py"), *(here.parent / "pytest_neo_daemons").rglob("*.py")} - rendered:

@@ -236,9 +236,10 @@ def _exec(command: _Parser) -> None:
 def _render(command: _Parser) -> None:
     command.add_argument(
         "target",
-        choices=("compose", "kubernetes"),
+        choices=("compose", "kubernetes", "systemd", "launchd"),
         metavar="TARGET",
-        help="compose: Docker Compose; kubernetes: manifests with a kustomization",
+        help="compose: Docker Compose; kubernetes: manifests with a kustomization; systemd: a unit for the supervisor; "
+        "launchd: an agent for it",
     )
     command.add_argument(
         "-o", dest="output", type=_directory, metavar="DIR", help="directory to write to (default: standard output)"
@@ -313,7 +314,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "env": ("print the environment variables by which programs find the daemons", _env),
     "mcp": ("serve MCP to an agent over standard input and output: this project's daemons, or one of them", _mcp),
     "exec": ("run a command while the daemons that it uses are running, with their variables", _exec),
-    "render": ("write files with which another engine runs the daemons, each in a container", _render),
+    "render": ("write files with which another engine runs the daemons, or the supervisor", _render),
     "reload": ("reload the configuration and restart only the daemons that changed", _reload),
     "snapshot": ("write the data of a daemon into one file; the daemon is stopped while it is copied", _snapshot),
     "restore": ("replace the data of a daemon by that of a snapshot; the old data is set aside", _restore),

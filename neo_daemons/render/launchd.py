@@ -15,9 +15,9 @@ EXIT_S = 300
 DOCTYPE = b'"http://www.apple.com/DTDs/PropertyList-1.0.dtd">\n'
 
 
-def render(installation: Installation) -> dict[str, str]:
-    """Return the property list: file name → text. The directory of its log, the state directory, must exist when it is
-    loaded."""
+def render(installation: Installation, head: str = HEADER) -> dict[str, str]:
+    """Return the property list: file name → text, which begins with the comment `head`. The directory of its log, the
+    state directory, must exist when it is loaded."""
     log = f"{installation.state_dir}/supervisor.log"
     content: dict[str, Any] = {
         "Label": installation.name,
@@ -35,4 +35,4 @@ def render(installation: Installation) -> dict[str, str]:
     if installation.env:
         content["EnvironmentVariables"] = dict(sorted(installation.env.items()))
     data = plistlib.dumps(content)
-    return {f"{installation.name}.plist": data.replace(DOCTYPE, DOCTYPE + f"<!-- {HEADER} -->\n".encode(), 1).decode()}
+    return {f"{installation.name}.plist": data.replace(DOCTYPE, DOCTYPE + f"<!-- {head} -->\n".encode(), 1).decode()}

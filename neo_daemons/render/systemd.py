@@ -19,20 +19,20 @@ UNQUOTABLE = frozenset("'\"\\")
 runs it, unless it takes the path for an assignment."""
 
 
-def render(installation: Installation) -> dict[str, str]:
-    """Return the unit: file name → text.
+def render(installation: Installation, head: str = HEADER) -> dict[str, str]:
+    """Return the unit: file name → text, which begins with the comment `head`.
 
     Raises:
         NotExpressible: systemd cannot run the interpreter.
     """
     name = f"{installation.name}.service"
-    return {name: "\n".join(_lines(installation, name)) + "\n"}
+    return {name: "\n".join(_lines(installation, name, head)) + "\n"}
 
 
-def _lines(installation: Installation, name: str) -> Iterable[str]:
+def _lines(installation: Installation, name: str, head: str) -> Iterable[str]:
     of = "" if installation.machine else "--user "
-    yield f"# {HEADER}"
-    yield f"# To change it, use `systemctl {of}edit {name}`: this file is written anew by `enable`."
+    yield f"# {head}"
+    yield f"# To change it, use `systemctl {of}edit {name}`: this file is written anew."
     yield ""
     yield "[Unit]"
     yield f"Description=Supervisor of the daemons in {_specifiers(installation.root)} (neo-daemons)"
