@@ -51,6 +51,7 @@ def _render(options: argparse.Namespace, configuration: Configuration) -> Mappin
         return render_service(options.target, installation)
     stack = Stack(
         name=root.name,
+        root=str(root),
         definitions=configuration.definitions,
         source=str(configuration.source or "built-in defaults"),
         prefix=key_prefix(configuration.source),

@@ -10,6 +10,7 @@ from typing import Any
 
 from neo_daemons.definitions import AnyProbe, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
 
+from .quantities import seconds
 from .workload import LOOPBACK, Workload
 
 NOT_PORTABLE = re.compile(r"\\[A-Za-z0-9]|\(\?|[*+?}]\?")
@@ -115,7 +116,7 @@ def _sent(probe: HttpProbe) -> tuple[dict[str, str], str | None]:
 
 def _http_by_curl(url: str, probe: HttpProbe) -> tuple[str, ...]:
     headers, data = _sent(probe)
-    words = ["curl", "-sS", "-m", f"{probe.timeout_s:g}"]
+    words = ["curl", "-sS", "-m", f"{seconds(probe.timeout_s)}"]
     if probe.method == "HEAD":
         words.append("-I")
     elif probe.method != "GET":
@@ -181,7 +182,8 @@ def _http_by_python(url: str, probe: HttpProbe) -> tuple[str, ...]:
         "import re, sys, urllib.request as u",
         # It neither follows redirections, nor takes a status for a failure, nor uses a proxy.
         "o = u.OpenerDirector(); o.add_handler(u.HTTPHandler()); o.add_handler(u.HTTPSHandler())",
-        f"r = o.open(u.Request({', '.join(map(repr, request))}, method={probe.method!r}), timeout={probe.timeout_s:g})",
+        f"q = u.Request({', '.join(map(repr, request))}, method={probe.method!r})",
+        f"r = o.open(q, timeout={seconds(probe.timeout_s)})",
         f"sys.exit(not ({passes}))",
     ]
     return ("python3", "-c", "; ".join(script))
@@ -191,7 +193,11 @@ def _tcp(port: int, timeout_s: float, program: str) -> tuple[str, ...]:
     if program == "bash":
         return ("bash", "-c", f"exec 3<>/dev/tcp/{LOOPBACK}/{port}")
     if program == "python3":
-        return ("python3", "-c", f"import socket; socket.create_connection(({LOOPBACK!r}, {port}), {timeout_s:g})")
+        return (
+            "python3",
+            "-c",
+            f"import socket; socket.create_connection(({LOOPBACK!r}, {port}), {seconds(timeout_s)})",
+        )
     raise CannotAsk(f"{program} cannot open connections", _use("python3", "bash"))
 
 
@@ -200,7 +206,7 @@ def _file(probe: FileProbe, program: str) -> tuple[str, ...]:
         raise CannotAsk("a position in a database cannot be asked by one command", "set it to what can be asked")
     if program == "python3":
         age = f"time.time() - os.path.getmtime({probe.path!r})"
-        return ("python3", "-c", f"import os, sys, time; sys.exit({age} > {probe.within_s:g})")
+        return ("python3", "-c", f"import os, sys, time; sys.exit({age} > {seconds(probe.within_s)})")
     if program in SHELLS:
         path = shlex.quote(probe.path)
         return ("sh", "-c", f"[ $(( $(date +%s) - $(stat -c %Y {path}) )) -le {round(probe.within_s)} ]")

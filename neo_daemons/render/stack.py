@@ -14,6 +14,8 @@ class Stack(Struct, frozen=True, kw_only=True):
     name: str
     """The project's: it becomes part of names."""
     definitions: tuple[Definition, ...]
+    root: str
+    """The project's directory on this machine."""
     source: str
     """The configuration file, for messages."""
     prefix: str = ""
@@ -25,6 +27,8 @@ class Faults:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
+        self.root = stack.root
+        """The project's directory on this machine."""
         self._found: list[str] = []
 
     def __len__(self) -> int:

@@ -21,6 +21,7 @@ from .stack import Faults, Stack
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - of a container, whose engine decides who can reach it
 LOOPBACK = "127.0.0.1"
+OF_THIS_MACHINE = "is of this machine, and means nothing in a container"
 Until = Literal["ready", "started", "done"]
 T = TypeVar("T")
 
@@ -164,15 +165,19 @@ class _Texts:
         self._name = name
         self._values = {**others, **own}
         self._faults = faults
+        self._root = faults.root
 
     def one(self, key: str, text: str, instead: str | None = None) -> str:
         """Return the string at a key of the daemon. `instead` is the key that can take its place, for the error."""
+        remedy = f"set daemons.{self._name}.{instead}" if instead else "remove it"
         try:
-            return expand(_without_brackets(text), self._values)
+            found = expand(_without_brackets(text), self._values)
         except UnknownReference as error:
-            remedy = f"set daemons.{self._name}.{instead}" if instead else f"remove ${{{error.name}}}"
             self._faults.add(self._name, key, f"${{{error.name}}} {_why_unknown(error.name)}", remedy)
             return ""
+        if found == self._root or found.startswith(f"{self._root}/"):
+            self._faults.add(self._name, key, f"{found} {OF_THIS_MACHINE}", remedy)
+        return found
 
     def each(self, key: str, table: Mapping[str, str], instead: str | None = None) -> dict[str, str]:
         """Return a table with each of its strings expanded."""
@@ -195,7 +200,7 @@ class _Texts:
 def _why_unknown(reference: str) -> str:
     other = split(reference)
     if other is None:
-        return "is of this machine, and means nothing in a container"
+        return OF_THIS_MACHINE
     return "is a path in another container" if other[1] in ("data_dir", "log_path") else "is not rendered"
 
 

@@ -87,7 +87,12 @@ def stack(text: str = PROJECT) -> Stack:
         file = Path(directory) / "neo-daemons.toml"
         file.write_text(text)
         configuration = load(file, observing=True)
-    return Stack(name="Acme 2", definitions=configuration.definitions, source="neo-daemons.toml")
+    return Stack(
+        name="Acme 2",
+        root=str(configuration.project.root),
+        definitions=configuration.definitions,
+        source="neo-daemons.toml",
+    )
 
 
 def renew() -> None:

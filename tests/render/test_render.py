@@ -81,6 +81,11 @@ REFUSED = {
         "daemons.api.env.A: ${env.HOME} is of this machine, and means nothing in a container; "
         "set daemons.api.deploy.env.A",
     ),
+    "a file of the project": (
+        API + 'live = { type = "file", path = "beat" }\n' + IMAGE + 'probe_with = "sh"',
+        "kubernetes",
+        "daemons.api.live[0].path: ",
+    ),
     "another's directory": (
         API + 'env = { A = "${daemons.chroma.data_dir}" }\n' + IMAGE + '[daemons.chroma]\ndeploy = { storage = "1Gi" }',
         "kubernetes",
