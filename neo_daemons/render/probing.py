@@ -116,7 +116,7 @@ def _sent(probe: HttpProbe) -> tuple[dict[str, str], str | None]:
 
 def _http_by_curl(url: str, probe: HttpProbe) -> tuple[str, ...]:
     headers, data = _sent(probe)
-    words = ["curl", "-sS", "-m", f"{seconds(probe.timeout_s)}"]
+    words = ["curl", "-sS", "-m", seconds(probe.timeout_s)]
     if probe.method == "HEAD":
         words.append("-I")
     elif probe.method != "GET":
@@ -125,6 +125,7 @@ def _http_by_curl(url: str, probe: HttpProbe) -> tuple[str, ...]:
         words += ["-H", f"{key}: {value}"]
     if data is not None:
         words += ["--data", data]
+    passing = ("-f", "-L", "--max-redirs", "0")  # fails for every status but 2xx
     if probe.status and probe.body is not None:
         raise CannotAsk("curl tells the status or the body, not both", _use("python3", "bash"))
     if probe.status:
@@ -132,8 +133,8 @@ def _http_by_curl(url: str, probe: HttpProbe) -> tuple[str, ...]:
         wanted = "|".join(map(str, probe.status))
         return ("sh", "-c", f'case "$({asked})" in {wanted}) ;; *) exit 1 ;; esac')
     if probe.body is not None:
-        return ("sh", "-c", f"{shlex.join([*words, '-f', url])} | grep -Eq -e {shlex.quote(_body(probe))}")
-    return (*words, "-f", "-o", "/dev/null", url)
+        return ("sh", "-c", f"{shlex.join([*words, *passing, url])} | grep -Eq -e {shlex.quote(_body(probe))}")
+    return (*words, *passing, "-o", "/dev/null", url)
 
 
 def _http_by_wget(url: str, probe: HttpProbe) -> tuple[str, ...]:
