@@ -19,9 +19,9 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neo_daemons import addresses, procfs
 from neo_daemons.records import Identity
@@ -335,23 +335,35 @@ class PosixPlatform:
         return False
 
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
-        import psutil
-
         try:
-            connections = psutil.net_connections(kind="tcp")
             wanted = resolve_local(host) if host is not None else None
-        except (psutil.AccessDenied, OSError):  # macOS without root; a name that does not resolve
+        except OSError:  # the name does not resolve
             return None
         found: dict[int, int | None] = {}
-        for connection in connections:
-            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr[1] == port:
-                rank = addresses.rank(addresses.parse(connection.laddr[0]), wanted) if wanted is not None else 0
-                if rank is not None:
-                    found.setdefault(rank, connection.pid)
+        for pid, address in self._listeners(port):
+            rank = addresses.rank(addresses.parse(address), wanted) if wanted is not None else 0
+            if rank is not None:
+                found.setdefault(rank, pid)
         if not found:
             return None
         pid = found[min(found)]
         return PortHolder(pid, (self.describe(pid) or "?") if pid else "?")
+
+    def _listeners(self, port: int) -> Iterator[tuple[int | None, str]]:
+        """Yield who is seen to listen on a port, and the address. macOS shows all of them to root only, and to others
+        what their own processes have."""
+        import psutil
+
+        seen: list[tuple[int | None, Any]] = []
+        try:
+            seen += [(found.pid, found) for found in psutil.net_connections(kind="tcp")]
+        except psutil.AccessDenied:
+            for pid in self.pids():
+                with contextlib.suppress(psutil.Error):
+                    seen += [(pid, found) for found in psutil.Process(pid).net_connections(kind="tcp")]
+        for holder, found in seen:
+            if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr[1] == port:
+                yield holder, found.laddr[0]
 
     def file_changes(self) -> FileChanges | None:
         return None
