@@ -35,7 +35,7 @@ AGAIN_S = 0.5
 MAX_DEATHS = 5
 """The number of consecutive supervisors that may die without ever answering."""
 REACHED_AGAIN_S = 60.0
-"""How long to keep trying to restore a tunnel that has worked before."""
+"""How long to wait for a daemon of an engine that has been ready before."""
 NOT_OURS = "it belongs to an attached supervisor, and tests must not disturb it; run without --neo-daemons-attach"
 
 
@@ -127,7 +127,7 @@ class _LeasedSession(Session):
     def __init__(self, state_dir: StateDir, names: Iterable[str]) -> None:
         super().__init__(state_dir, names)
         self._reached: set[str] = set()
-        """Tunnels that have worked and have not been given up."""
+        """Daemons of an engine that have been ready and have not been given up."""
 
     def need_supervisor(self) -> None:
         self._keeper.wait(RECOVERY_S)
@@ -138,19 +138,21 @@ class _LeasedSession(Session):
             why = f"{not_available(name)} from {self.deployed.engine}: {unreachable.why}"
             raise Unavailable(why, missing=unreachable.skips)
         end = Unpatched.monotonic() + wait_s
-        give_up = min(end, Unpatched.monotonic() + REACHED_AGAIN_S)
+        give_up = Unpatched.monotonic() + REACHED_AGAIN_S
         while True:
             try:
                 daemon = self._need(name, end)
             except Unavailable:
-                # The supervisor gives a daemon up soon, but a tunnel fails as long as its cluster cannot be reached.
-                if name not in self._reached or Unpatched.monotonic() >= give_up:
+                # The supervisor gives up sooner if a cluster cannot be reached for a while, or restarts a daemon.
+                if Unpatched.monotonic() >= give_up:
                     self._reached.discard(name)
+                if name not in self._reached or Unpatched.monotonic() >= end:
                     raise
                 Unpatched.sleep(AGAIN_S)
-                self.ask(functools.partial(Client.order, name=name, order="start"))
+                if name in self.deployed.tunnels:
+                    self.ask(functools.partial(Client.order, name=name, order="start"))
             else:
-                if daemon.ready and name in self.deployed.tunnels:
+                if daemon.ready and name in self.deployed:
                     self._reached.add(name)
                 return daemon
 

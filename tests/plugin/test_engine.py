@@ -73,6 +73,34 @@ AWAY = """
     def test_next(api):
         assert get(api.url) == 200
 """
+SETTING_UP = """
+    import pathlib, pytest
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(item):
+        pathlib.Path(f"setting-up-{item.name}").touch()
+"""
+BACK = """
+    import pathlib, time
+    from helpers import get
+    from neo_daemons import Client
+
+    def test_away(api, neo_daemons):
+        pathlib.Path("in-test").touch()
+        while Client(neo_daemons.state_dir).status().daemon("api").ready:
+            time.sleep(0.02)
+
+    def test_next(api):
+        assert get(api.url) == 200
+"""
+INSIDE = """
+    def test_http(api):
+        pass
+
+    def test_tcp(neo_daemons):
+        daemon = neo_daemons["socket"]
+        assert (daemon.url, daemon.host, daemon.port) == ("tcp://socket.staging.svc:9000", "socket.staging.svc", 9000)
+"""
 LONG = """
     import pathlib, pytest, time
 
@@ -253,6 +281,25 @@ def test_compose_tells_where_a_port_is_published(inner: Inner, cluster: Cluster,
     assert "api, run by Docker Compose" in outcome.text
 
 
+def test_tests_wait_for_a_daemon_that_compose_restarts(inner: Inner, cluster: Cluster) -> None:
+    port = free_port()
+    cluster.install("docker", DOCKER.format(says=f"print('127.0.0.1:{port}')"))
+    inner.configure(api=api(inner))
+    inner.write("helpers.py", HTTP)
+    inner.write("conftest.py", SETTING_UP)
+    inner.write("test_back.py", BACK)
+    with Child([*TOY, f"port={port}"]) as process:
+        until(lambda: accepts(port), "the toy's port")
+        run = inner.popen("--neo-daemons-engine=compose")
+        inner.reaches("in-test")
+        process.kill()
+    inner.reaches("setting-up-test_next")
+    with Child([*TOY, f"port={port}"]) as process:
+        outcome = inner.end(run)
+        process.kill()
+    assert outcome.counts() == {"passed": 2}, outcome.text
+
+
 def test_a_port_that_compose_does_not_publish_is_an_error_that_says_how(inner: Inner, cluster: Cluster) -> None:
     cluster.install("docker", DOCKER.format(says="sys.exit('no port 8000/tcp for container x: <nil>')"))
     inner.configure(api=api(inner))
@@ -310,6 +357,17 @@ def test_inside_of_a_cluster_daemons_are_where_its_dns_says(tmp_path: Path) -> N
         live=(HttpProbe(url="http://my-api.staging.svc:9001", path="/live", interval_s=1.0),),
     )
     assert deployed.tunnels == frozenset()
+
+
+def test_inside_of_a_cluster_what_does_not_answer_is_an_error(inner: Inner) -> None:
+    inner.env["KUBERNETES_SERVICE_HOST"] = "10.0.0.1"
+    socket = inner.toy(deploy={"port": 9000}, ready={"type": "tcp"})
+    inner.configure(api=api(inner), socket=socket)
+    inner.write("test_use.py", INSIDE)
+    outcome = inner.run("--neo-daemons-engine=kubernetes=staging")
+    assert results(outcome) == {"test_http": "error", "test_tcp": "passed"}, outcome.text
+    assert "http://api.staging.svc:8000 is not usable" in messages(outcome)["test_http"]
+    assert "run by Kubernetes (namespace staging)" in outcome.text
 
 
 @pytest.mark.parametrize(
