@@ -109,7 +109,10 @@ def _kubernetes(
         else:
             found.definitions[name] = reach.tunnel(definition, numbers, namespace, str(root))
         found.places[name] = f"service/{service}:{next(iter(numbers.values()))}"
-    where = f"namespace {namespace}" if namespace is not None else "the namespace of the current context"
+    if namespace is not None:
+        where = f"namespace {namespace}"
+    else:
+        where = "the namespace of this pod" if inside else "the namespace of the current context"
     return found.deployed(f"Kubernetes ({where})", frozenset() if inside or not has_kubectl else frozenset(found.ports))
 
 
