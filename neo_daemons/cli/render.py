@@ -8,25 +8,26 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from neo_daemons.config.configuration import load
+from neo_daemons.config.configuration import Configuration, load
 from neo_daemons.config.source import key_prefix
-from neo_daemons.render import MARK, render
+from neo_daemons.render import MARK, SERVICE_MANAGERS, render, render_service
+from neo_daemons.render.installation import Installation, NotExpressible, name_of
 from neo_daemons.render.stack import Stack
 
 from .codes import DONE, FAILED
 from .streams import complain
 
+HEAD = 1024
+"""Our mark is within so many characters."""
+
 
 def run(options: argparse.Namespace) -> int:
     """Render for one engine: print the files, write them, or compare them with those that are there."""
     configuration = load(options.config, state_dir=options.state_dir, observing=True)
-    stack = Stack(
-        name=configuration.project.root.name,
-        definitions=configuration.definitions,
-        source=str(configuration.source or "built-in defaults"),
-        prefix=key_prefix(configuration.source),
-    )
-    files = render(options.target, stack)
+    try:
+        files = _render(options, configuration)
+    except NotExpressible as error:
+        return complain(str(error), FAILED)
     if options.output is None:
         if options.check:
             return complain("--check needs the directory to compare with: add -o DIR", FAILED)
@@ -35,6 +36,27 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         return _compare(files, options.output)
     return _write(files, options.output)
+
+
+def _render(options: argparse.Namespace, configuration: Configuration) -> Mapping[str, str]:
+    root, state = configuration.project.root, configuration.state.path
+    if options.target in SERVICE_MANAGERS:
+        installation = Installation(
+            name=name_of(state),
+            root=str(root),
+            state_dir=str(state),
+            interpreter=sys.executable,
+            config=str(options.config.resolve()) if options.config is not None else None,
+        )
+        return render_service(options.target, installation)
+    stack = Stack(
+        name=root.name,
+        root=str(root),
+        definitions=configuration.definitions,
+        source=str(configuration.source or "built-in defaults"),
+        prefix=key_prefix(configuration.source),
+    )
+    return render(options.target, stack)
 
 
 def _print(files: Mapping[str, str]) -> None:
@@ -94,7 +116,7 @@ def _read(path: Path) -> str | None:
 
 def _is_foreign(path: Path) -> bool:
     found = _read(path)
-    return found is not None and MARK not in found.partition("\n")[0]
+    return found is not None and MARK not in found[:HEAD]
 
 
 def _stale(files: Mapping[str, str], directory: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from neo_daemons.definitions import Definition, LogProbe, Secret
 
 from . import probing
 from .probing import CannotAsk
-from .quantities import cores, in_bytes
+from .quantities import cores, in_bytes, seconds
 from .stack import Faults
 from .workload import Need, Plan, Workload
 from .yaml_text import Comment, comments, document
@@ -89,7 +89,7 @@ def _service(plan: Plan, workload: Workload, faults: Faults) -> dict[str | Comme
     )
     if definition.stop.signal != "SIGTERM":
         service["stop_signal"] = definition.stop.signal
-    service["stop_grace_period"] = f"{definition.stop.grace_s:g}s"
+    service["stop_grace_period"] = f"{seconds(definition.stop.grace_s)}s"
     service |= _limits(definition, workload)
     service["logging"] = {
         "driver": "json-file",
@@ -151,10 +151,10 @@ def _healthcheck(workload: Workload, faults: Faults) -> dict[str, Any] | None:
     regular = (*workload.live, *probes)
     return {
         "test": ["CMD", *(_escape(word) for word in command)],
-        "interval": f"{min((probe.interval_s for probe in regular), default=10.0):g}s",
-        "timeout": f"{sum(probe.timeout_s for probe in asked) or 5.0:g}s",
+        "interval": f"{seconds(min((probe.interval_s for probe in regular), default=10.0))}s",
+        "timeout": f"{seconds(sum(probe.timeout_s for probe in asked) or 5.0)}s",
         "retries": max((probe.failures for probe in regular), default=3),
-        "start_period": f"{workload.start_grace_s:g}s",
+        "start_period": f"{seconds(workload.start_grace_s)}s",
         "start_interval": f"{START_INTERVAL_S}s",
     }
 
@@ -193,7 +193,7 @@ def _notes(workload: Workload) -> list[str]:
     if any(isinstance(probe, LogProbe) for probe in workload.ready):
         notes.append("not rendered: a probe of its log, which Compose does not read")
     if definition.max_runtime_s is not None:
-        notes.append(f"not rendered: max_runtime_s = {definition.max_runtime_s:g}")
+        notes.append(f"not rendered: max_runtime_s = {seconds(definition.max_runtime_s)}")
     if definition.start == "on-demand":
         notes.append("it is on demand elsewhere; here it always runs")
     if definition.watch or definition.inputs:

@@ -116,10 +116,10 @@ def _ports(definition: Definition, deploy: Deploy, faults: Faults) -> dict[str, 
         if number is None:
             key = "deploy.port" if len(definition.ports) == 1 else f"deploy.ports.{name}"
             faults.add(definition.name, key, 'missing: "auto" is chosen on this machine', "set it, e.g. to 8000")
-        found[name] = number or 1
+        found[name] = number or 0
     used: dict[int, str] = {}
     for name, number in found.items():
-        if used.setdefault(number, name) != name and number != 1:
+        if number and used.setdefault(number, name) != name:
             faults.add(definition.name, f"deploy.ports.{name}", f"{number} is also {used[number]}", "use another")
     return found
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from neo_daemons.definitions import AnyProbe, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
 
+from .quantities import seconds
 from .workload import LOOPBACK, Workload
 
 NOT_PORTABLE = re.compile(r"\\[A-Za-z0-9]|\(\?|[*+?}]\?")
@@ -88,7 +89,8 @@ def _http(workload: Workload, probe: HttpProbe, program: str) -> tuple[str, ...]
             if builtin is None and (probe.method != "GET" or probe.headers or probe.status or probe.body is not None):
                 raise CannotAsk("neo-daemons health asks whether a URL answers, no more", _use("python3"))
             base = f"http://{LOOPBACK}:{port_of(workload, probe)}" if builtin is not None else url
-            return ("neo-daemons", "health", workload.name, "--url", base)
+            asked = shlex.join(["neo-daemons", "health", workload.name, "--url", base])
+            return ("sh", "-c", f"{asked}; [ $? -le 1 ]")  # degraded is alive
     raise CannotAsk(f"{program} cannot send requests", _use("python3", "bash"))
 
 
@@ -114,7 +116,7 @@ def _sent(probe: HttpProbe) -> tuple[dict[str, str], str | None]:
 
 def _http_by_curl(url: str, probe: HttpProbe) -> tuple[str, ...]:
     headers, data = _sent(probe)
-    words = ["curl", "-sS", "-m", f"{probe.timeout_s:g}"]
+    words = ["curl", "-sS", "-m", seconds(probe.timeout_s)]
     if probe.method == "HEAD":
         words.append("-I")
     elif probe.method != "GET":
@@ -123,6 +125,7 @@ def _http_by_curl(url: str, probe: HttpProbe) -> tuple[str, ...]:
         words += ["-H", f"{key}: {value}"]
     if data is not None:
         words += ["--data", data]
+    passing = ("-f", "-L", "--max-redirs", "0")  # fails for every status but 2xx
     if probe.status and probe.body is not None:
         raise CannotAsk("curl tells the status or the body, not both", _use("python3", "bash"))
     if probe.status:
@@ -130,8 +133,8 @@ def _http_by_curl(url: str, probe: HttpProbe) -> tuple[str, ...]:
         wanted = "|".join(map(str, probe.status))
         return ("sh", "-c", f'case "$({asked})" in {wanted}) ;; *) exit 1 ;; esac')
     if probe.body is not None:
-        return ("sh", "-c", f"{shlex.join([*words, '-f', url])} | grep -Eq -e {shlex.quote(_body(probe))}")
-    return (*words, "-f", "-o", "/dev/null", url)
+        return ("sh", "-c", f"{shlex.join([*words, *passing, url])} | grep -Eq -e {shlex.quote(_body(probe))}")
+    return (*words, *passing, "-o", "/dev/null", url)
 
 
 def _http_by_wget(url: str, probe: HttpProbe) -> tuple[str, ...]:
@@ -180,7 +183,8 @@ def _http_by_python(url: str, probe: HttpProbe) -> tuple[str, ...]:
         "import re, sys, urllib.request as u",
         # It neither follows redirections, nor takes a status for a failure, nor uses a proxy.
         "o = u.OpenerDirector(); o.add_handler(u.HTTPHandler()); o.add_handler(u.HTTPSHandler())",
-        f"r = o.open(u.Request({', '.join(map(repr, request))}, method={probe.method!r}), timeout={probe.timeout_s:g})",
+        f"q = u.Request({', '.join(map(repr, request))}, method={probe.method!r})",
+        f"r = o.open(q, timeout={seconds(probe.timeout_s)})",
         f"sys.exit(not ({passes}))",
     ]
     return ("python3", "-c", "; ".join(script))
@@ -190,7 +194,11 @@ def _tcp(port: int, timeout_s: float, program: str) -> tuple[str, ...]:
     if program == "bash":
         return ("bash", "-c", f"exec 3<>/dev/tcp/{LOOPBACK}/{port}")
     if program == "python3":
-        return ("python3", "-c", f"import socket; socket.create_connection(({LOOPBACK!r}, {port}), {timeout_s:g})")
+        return (
+            "python3",
+            "-c",
+            f"import socket; socket.create_connection(({LOOPBACK!r}, {port}), {seconds(timeout_s)})",
+        )
     raise CannotAsk(f"{program} cannot open connections", _use("python3", "bash"))
 
 
@@ -199,7 +207,7 @@ def _file(probe: FileProbe, program: str) -> tuple[str, ...]:
         raise CannotAsk("a position in a database cannot be asked by one command", "set it to what can be asked")
     if program == "python3":
         age = f"time.time() - os.path.getmtime({probe.path!r})"
-        return ("python3", "-c", f"import os, sys, time; sys.exit({age} > {probe.within_s:g})")
+        return ("python3", "-c", f"import os, sys, time; sys.exit({age} > {seconds(probe.within_s)})")
     if program in SHELLS:
         path = shlex.quote(probe.path)
         return ("sh", "-c", f"[ $(( $(date +%s) - $(stat -c %Y {path}) )) -le {round(probe.within_s)} ]")

@@ -1,4 +1,4 @@
-"""Quantities as Kubernetes writes them: ``512Mi``, ``500m``."""
+"""Quantities: ``512Mi`` and ``500m`` as Kubernetes writes them, and seconds without an exponent."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ UNITS = {
     **{f"{letter}i": 1024 ** (power + 1) for power, letter in enumerate("KMGT")},
     **{letter: 1000 ** (power + 1) for power, letter in enumerate("kMGT")},
 }
+
+
+def seconds(number: float) -> str:
+    """Return a number of seconds as every program reads it: never ``1e+06``. Less than a millisecond is one."""
+    return f"{max(number, 0.001):.3f}".rstrip("0").rstrip(".")
 
 
 def in_bytes(quantity: str) -> int:

@@ -14,6 +14,8 @@ class Stack(Struct, frozen=True, kw_only=True):
     name: str
     """The project's: it becomes part of names."""
     definitions: tuple[Definition, ...]
+    root: str
+    """The project's directory on this machine."""
     source: str
     """The configuration file, for messages."""
     prefix: str = ""
@@ -25,6 +27,8 @@ class Faults:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
+        self.root = stack.root
+        """The project's directory on this machine."""
         self._found: list[str] = []
 
     def __len__(self) -> int:
@@ -33,6 +37,7 @@ class Faults:
     def add(self, name: str, key: str, problem: str, remedy: str) -> None:
         """Add the error at a key of a daemon."""
         place = f"daemons.{name}.{key}" if key else f"daemons.{name}"
+        remedy = remedy.replace("set daemons.", f"set {self._stack.prefix}daemons.")
         self._found.append(f"{self._stack.source}: {self._stack.prefix}{place}: {problem}; {remedy}")
 
     def raise_all(self) -> None:

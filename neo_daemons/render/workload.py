@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from neo_daemons.definitions import AnyProbe, Definition, Deploy, HttpProbe, Secret
 from neo_daemons.references import UnknownReference, expand, expand_all, of_daemon, own_values, split, texts
-from neo_daemons.urls import host_and_port, is_url
+from neo_daemons.urls import host_and_port, is_url, redacted
 
 from .image import Image
 from .images import image_of
@@ -21,6 +21,7 @@ from .stack import Faults, Stack
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - of a container, whose engine decides who can reach it
 LOOPBACK = "127.0.0.1"
+OF_THIS_MACHINE = "is of this machine, and means nothing in a container"
 Until = Literal["ready", "started", "done"]
 T = TypeVar("T")
 
@@ -92,8 +93,12 @@ def plan(stack: Stack, faults: Faults) -> Plan:
         elif definition.is_template:
             notes.append(f"{name} is left out: it has a process for each client (share = false)")
         elif definition.external:
-            notes.append(f"{name} is external: it is used where it is, at {definition.external}")
+            notes.append(f"{name} is external: it is used where it is, at {redacted(definition.external)}")
             external[name] = definition
+            if redacted(definition.external) != definition.external and definition.exports:
+                problem = "holds a password, which would be written into files"
+                remedy = "remove exports, and give their values to who needs them in deploy.env, as secrets"
+                faults.add(name, "external", problem, remedy)
         elif image := image_of(definition, faults):
             images[name] = image
     outside = {
@@ -160,15 +165,19 @@ class _Texts:
         self._name = name
         self._values = {**others, **own}
         self._faults = faults
+        self._root = faults.root
 
     def one(self, key: str, text: str, instead: str | None = None) -> str:
         """Return the string at a key of the daemon. `instead` is the key that can take its place, for the error."""
+        remedy = f"set daemons.{self._name}.{instead}" if instead else "remove it"
         try:
-            return expand(_without_brackets(text), self._values)
+            found = expand(_without_brackets(text), self._values)
         except UnknownReference as error:
-            remedy = f"set daemons.{self._name}.{instead}" if instead else f"remove ${{{error.name}}}"
             self._faults.add(self._name, key, f"${{{error.name}}} {_why_unknown(error.name)}", remedy)
             return ""
+        if found == self._root or found.startswith(f"{self._root}/"):
+            self._faults.add(self._name, key, f"{found} {OF_THIS_MACHINE}", remedy)
+        return found
 
     def each(self, key: str, table: Mapping[str, str], instead: str | None = None) -> dict[str, str]:
         """Return a table with each of its strings expanded."""
@@ -191,7 +200,7 @@ class _Texts:
 def _why_unknown(reference: str) -> str:
     other = split(reference)
     if other is None:
-        return "is of this machine, and means nothing in a container"
+        return OF_THIS_MACHINE
     return "is a path in another container" if other[1] in ("data_dir", "log_path") else "is not rendered"
 
 

@@ -31,15 +31,19 @@ def comments(*lines: str) -> dict[str | Comment, None]:
 
 def document(value: Mapping[str, Any], *head: str) -> str:
     """Return a document, after a comment of several lines."""
-    lines = [f"# {line}".rstrip() for line in head]
+    lines = [_comment(line) for line in head]
     return "\n".join([*lines, *_mapping(value, "")]) + "\n"
+
+
+def _comment(text: str) -> str:
+    return f"# {''.join(c if c.isprintable() else ' ' for c in text)}".rstrip()
 
 
 def _mapping(value: Mapping[str, Any], indent: str) -> list[str]:
     lines = []
     for key, item in value.items():
         if isinstance(key, Comment):
-            lines.append(f"{indent}# {key}".rstrip())
+            lines.append(f"{indent}{_comment(key)}")
         else:
             lines += _entry(f"{indent}{scalar(key)}:", item, indent)
     return lines
@@ -48,29 +52,33 @@ def _mapping(value: Mapping[str, Any], indent: str) -> list[str]:
 def _entry(start: str, item: Any, indent: str) -> list[str]:
     if isinstance(item, Mapping) and any(not isinstance(key, Comment) for key in item):
         return [start, *_mapping(item, indent + "  ")]
-    if isinstance(item, Mapping):
-        return [*_mapping(item, indent), f"{start} {{}}"]
-    if isinstance(item, list | tuple):
-        flow = (
-            f"[{', '.join(map(scalar, item))}]"
-            if not any(isinstance(one, Mapping | list | tuple) for one in item)
-            else None
-        )
-        if flow is not None and len(start) + len(flow) < WIDTH:
-            return [f"{start} {flow}"]
-        return [start, *_sequence(item, indent + "  ")]
-    return [f"{start} {scalar(item)}"]
+    if isinstance(item, list | tuple) and item:
+        line = f"{start} {_flow(item)}"
+        if len(line) > WIDTH or any(isinstance(one, Mapping | list | tuple) for one in item):
+            return [start, *_sequence(item, indent + "  ")]
+        return [line]
+    return [f"{start} {_flow(item)}"]
 
 
 def _sequence(value: list[Any] | tuple[Any, ...], indent: str) -> list[str]:
     lines = []
     for item in value:
-        if isinstance(item, Mapping):
+        if isinstance(item, Mapping) and item:
             first, *rest = _mapping(item, indent + "  ")
             lines += [f"{indent}- {first.lstrip()}", *rest]
         else:
-            lines.append(f"{indent}- {scalar(item)}")
+            lines.append(f"{indent}- {_flow(item)}")
     return lines
+
+
+def _flow(value: Any) -> str:
+    """Return a value in one line."""
+    if isinstance(value, Mapping):
+        items = [f"{scalar(key)}: {_flow(item)}" for key, item in value.items() if not isinstance(key, Comment)]
+        return f"{{{', '.join(items)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_flow, value))}]"
+    return scalar(value)
 
 
 def scalar(value: Any) -> str:

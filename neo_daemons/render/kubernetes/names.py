@@ -53,4 +53,4 @@ def port_name(name: str) -> str:
 
 def literal(text: str) -> str:
     """Return a string in which Kubernetes replaces nothing: it knows ``$(NAME)``, and ``$$`` for a dollar sign."""
-    return re.sub(r"\$(?=[($])", "$$$$", text)
+    return re.sub(r"\$(?=[($])", "$$", text)

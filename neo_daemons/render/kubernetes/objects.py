@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from neo_daemons.definitions import LogProbe, Secret
+from neo_daemons.render.quantities import seconds
 from neo_daemons.render.stack import Faults
 from neo_daemons.render.workload import Plan, Workload
 from neo_daemons.render.yaml_text import comments
@@ -196,7 +197,7 @@ def _notes(workload: Workload) -> list[str]:
     if definition.restart.when != "always":
         notes.append(f'not rendered: restart = "{definition.restart.when}"; its pods are always restarted')
     if definition.max_runtime_s is not None:
-        notes.append(f"not rendered: max_runtime_s = {definition.max_runtime_s:g}")
+        notes.append(f"not rendered: max_runtime_s = {seconds(definition.max_runtime_s)}")
     if definition.cascades:
         notes.append(f"not rendered: it is not restarted with {', '.join(definition.cascades)}")
     if definition.start == "on-demand":
