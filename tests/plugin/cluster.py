@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 from tests.harness import is_alive
@@ -59,15 +58,20 @@ class Cluster:
         """The processes of kubectl that are running."""
         return [pid for pid in self.starts() if is_alive(pid)]
 
-    def cut(self) -> bool:
-        """Kill the tunnel that is running. Return whether there was one."""
-        found = self.tunnels()
-        for pid in found:
+    def kill(self) -> None:
+        """Kill what is running."""
+        self._signal(signal.SIGKILL)
+
+    def lose(self) -> None:
+        """Let what is running lose its connection and exit."""
+        self._signal(signal.SIGUSR1)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self.tunnels():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return bool(found)
+                os.kill(pid, number)
 
     def hang(self) -> None:
         """Let what is running accept connections and forward nothing more."""
         for pid in self.tunnels():
-            (Path(self.directory) / f"hang-{pid}").touch()
+            (self.directory / f"hang-{pid}").touch()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import random
 import subprocess
 import time
@@ -17,7 +19,7 @@ from .inner import LIVE, Inner, results
 pytestmark = [pytest.mark.real, pytest.mark.long]
 
 TESTS = 60
-CUTS = 6
+BREAKS = {"kill": 6, "lose": 6, "hang": 2}
 
 
 def flights(inner: Inner) -> list[tuple[str, float, float]]:
@@ -31,7 +33,7 @@ def has_gone_on(inner: Inner, run: subprocess.Popen[str], done: int) -> bool:
     return run.poll() is not None or len(flights(inner)) > done + 4
 
 
-@pytest.mark.parametrize("how", ["cut", "hang"])
+@pytest.mark.parametrize("how", ["kill", "lose", "hang"])
 def test_only_tests_in_flight_are_lost_with_a_tunnel(inner: Inner, project: Project, how: str) -> None:
     inner.configure(chroma={"live": {"path": "/api/v2/heartbeat", **LIVE}})
     cluster = Cluster(inner)
@@ -42,19 +44,19 @@ def test_only_tests_in_flight_are_lost_with_a_tunnel(inner: Inner, project: Proj
     inner.copy("through_tunnel.py", "test_small.py")
     run = inner.popen("--neo-daemons-engine=kubernetes", "-n", "2")
     breaks: list[float] = []
-    while len(breaks) < (CUTS if how == "cut" else 2) and run.poll() is None:
+    while len(breaks) < BREAKS[how] and run.poll() is None:
         until(functools.partial(has_gone_on, inner, run, len(flights(inner))), "tests through a new tunnel")
         time.sleep(random.uniform(0, 0.2))
         if cluster.tunnels():
             breaks.append(time.time())
-            cluster.cut() if how == "cut" else cluster.hang()
+            getattr(cluster, how)()
     outcome = inner.end(run)
     found = results(outcome)
     assert len(found) == TESTS, outcome.text
     lost = {name for name, result in found.items() if result != "passed"}
     times = {name: (began, ended) for name, began, ended in flights(inner)}
     # A test that begins after a break and before it is noticed, within milliseconds, is in flight as well.
-    broken = list(zip(breaks, cluster.started_at()[1:], strict=True))
+    broken = list(itertools.zip_longest(breaks, cluster.started_at()[1:], fillvalue=math.inf))
     in_flight = {
         name for name, (began, ended) in times.items() if any(began <= new and old <= ended for old, new in broken)
     }

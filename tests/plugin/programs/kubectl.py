@@ -1,7 +1,7 @@
 """A kubectl for tests that knows `port-forward` only, and forwards to ports of this machine.
 
 Its cluster is the directory FAKE_CLUSTER. `cluster.json` there holds `services`: namespace → service → port → port on
-this machine; and perhaps `lives_s`: the shortest and the longest life of a tunnel, `ignores_term`, and `unreachable`.
+this machine; and perhaps `ignores_term` and `unreachable`. SIGUSR1 makes it lose its connection.
 Each start appends its pid and the time to the file `starts`. When the file `hang-PID` appears, that process
 goes on to accept connections, and forwards nothing more.
 """
@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -77,6 +76,7 @@ def main() -> None:
     settings = json.loads((CLUSTER / "cluster.json").read_text())
     if settings.get("unreachable"):
         fail("The connection to the server localhost:8080 was refused - did you specify the right host or port?")
+    signal.signal(signal.SIGUSR1, lambda *_: fail("error: lost connection to pod"))
     if settings.get("ignores_term"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ports = settings["services"].get(arguments.namespace, {}).get(arguments.target)
@@ -94,9 +94,6 @@ def main() -> None:
         listener.listen(128)
         print(f"Forwarding from 127.0.0.1:{local} -> {remote}", flush=True)
         threading.Thread(target=forward, args=(listener, local, ports[remote]), daemon=True).start()
-    if "lives_s" in settings:
-        time.sleep(random.uniform(*settings["lives_s"]))
-        fail("error: lost connection to pod")
     while True:
         signal.pause()
 
