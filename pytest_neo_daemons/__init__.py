@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .incidents import Incident
     from .once import OnceFailed
     from .seeds import Seed, seed
-    from .sessions import Unavailable
+    from .unavailable import Unavailable
 
 __all__ = [
     "BridgeGraph",
@@ -50,7 +50,7 @@ _PUBLIC = {
     "Seed": "seeds",
     "seed": "seeds",
     "ProductionFenceError": "fence.wall",
-    "Unavailable": "sessions",
+    "Unavailable": "unavailable",
 }
 
 

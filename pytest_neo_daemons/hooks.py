@@ -24,9 +24,10 @@ from .progress import Progress
 from .provider import PROVIDER, Provider
 from .reports.options import resolve_reports
 from .selection import Selection, parameters
-from .sessions import OwnSession, Session, Unavailable
+from .sessions import OwnSession, Session
 from .settings import Options, resolve
 from .summary import Summary
+from .unavailable import Unavailable
 from .watch import Watcher
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def activate(config: pytest.Config) -> Session | None:
     session = choice.session
     if session is not None:
         session.skips_missing = options.skip_missing
-    journal = JournalReader(session.state_dir.journal, choice.journal_from) if session is not None else None
+    journal: JournalReader | None = None
+    if session is not None:
+        journal = JournalReader(session.state_dir.journal, choice.journal_from, session.deployed.tunnels)
     selection = Selection(choice.names, config)
     # Each hook is in only one of these, except `pytest_sessionfinish`, where the one registered last runs first.
     summary = Summary(config, choice, journal, hook_failures)
@@ -189,6 +192,7 @@ class RunHooks:
             attached=not self._session.ours,
             journal_from=self._journal.start,
             external=self._session.external,
+            deployed=self._session.deployed,
         )
         workers.send_session(node, session)
         self._nodes.add(node)

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-IMPLYING = ("--neo-daemons-keep", "--neo-daemons-attach", "--neo-daemons-url")
+IMPLYING = ("--neo-daemons-keep", "--neo-daemons-attach", "--neo-daemons-url", "--neo-daemons-engine")
 """Options that enable the plugin without ``--neo-daemons``."""
 FLAG = "--neo-daemons"
 REPORT = "--neo-daemons-report"
@@ -69,6 +69,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="use an external daemon at this URL; it is only probed, never started or stopped (repeatable)",
     )
     group.addoption(
+        "--neo-daemons-engine",
+        metavar="ENGINE",
+        default=None,
+        help="use the daemons that an engine runs: kubernetes, kubernetes=NAMESPACE or compose; the run never starts, "
+        "changes or stops them",
+    )
+    group.addoption(
         REPORT,
         metavar="FILE",
         default=None,
@@ -85,6 +92,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("neo_daemons_config", "same as --neo-daemons-config; relative to this file", default="")
     parser.addini("neo_daemons_keep", "same as --neo-daemons-keep", default="")
     parser.addini("neo_daemons_attach", "same as --neo-daemons-attach; relative to this file", default="")
+    parser.addini("neo_daemons_engine", "same as --neo-daemons-engine", default="")
     parser.addini("neo_daemons_url", "same as --neo-daemons-url, one per line", type="linelist", default=[])
     parser.addini(
         "neo_daemons_required",

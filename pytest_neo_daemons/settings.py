@@ -15,6 +15,9 @@ from .config_files import ini_directory, stated_configuration
 from .options import flag, place_of
 
 LONGEST_S = 7 * 86400.0
+ENGINES = ("kubernetes", "compose")
+NAMESPACE = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+"""A name as Kubernetes allows it: RFC 1123, section 2.1."""
 
 
 class Options(Struct, frozen=True):
@@ -34,6 +37,10 @@ class Options(Struct, frozen=True):
     """Where `attach` is stated, for messages."""
     urls_place: str = "--neo-daemons-url"
     """Where `urls` are stated, for messages."""
+    engine: str | None = None
+    """What runs the daemons, one of `ENGINES`; None: the run has daemons of its own."""
+    namespace: str | None = None
+    """That of Kubernetes; None: the one that is used by default."""
 
 
 def resolve(config: pytest.Config) -> Options:
@@ -58,6 +65,13 @@ def resolve(config: pytest.Config) -> Options:
         raise pytest.UsageError(
             f"{keep_place} and {attach_place} are mutually exclusive; an attached supervisor keeps its daemons anyway"
         )
+    engine, namespace, engine_place = _engine(config)
+    if engine is not None and attach is not None:
+        raise pytest.UsageError(
+            f"{engine_place} and {attach_place} are mutually exclusive; an attached supervisor has its own daemons"
+        )
+    if engine is not None and config.getoption("--neo-daemons-keep") is not None:
+        raise pytest.UsageError(f"{keep_place} and {engine_place} are mutually exclusive; there is nothing to keep")
     named = [_url(text, urls_place) for text in urls]
     for name, _ in named:
         if len({url for other, url in named if other == name}) > 1:
@@ -65,7 +79,7 @@ def resolve(config: pytest.Config) -> Options:
     flag(config, "neo_daemons_required")
     return Options(
         config=stated_configuration(config),
-        keep_s=_duration_s(keep, keep_place) if keep else 0.0,
+        keep_s=_duration_s(keep, keep_place) if keep and engine is None else 0.0,
         attach=attach,
         urls=tuple(named),
         export_env=flag(config, "neo_daemons_export_env"),
@@ -73,7 +87,28 @@ def resolve(config: pytest.Config) -> Options:
         skip_missing=_word(config, "neo_daemons_unavailable", "fail", "skip") == "skip",
         attach_place=attach_place,
         urls_place=urls_place,
+        engine=engine,
+        namespace=namespace,
     )
+
+
+def _engine(config: pytest.Config) -> tuple[str | None, str | None, str]:
+    """Return the engine whose daemons the run uses, its namespace, and how messages name its place."""
+    stated, place = _stated(config, "engine")
+    if not stated:
+        return None, None, place
+    name, separator, namespace = str(stated).strip().partition("=")
+    if name not in ENGINES:
+        raise pytest.UsageError(
+            f"{place} {stated!r:.80}: unknown engine; use kubernetes, kubernetes=NAMESPACE or compose"
+        )
+    if separator and name != "kubernetes":
+        raise pytest.UsageError(f"{place} {stated!r:.80}: only kubernetes has namespaces; use {name}")
+    if separator and re.fullmatch(NAMESPACE, namespace) is None:
+        raise pytest.UsageError(
+            f"{place} {stated!r:.80}: not the name of a namespace; use lower case letters, digits and dashes"
+        )
+    return name, namespace or None, place
 
 
 def _word(config: pytest.Config, setting: str, *words: str) -> str:
