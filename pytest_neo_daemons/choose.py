@@ -23,8 +23,8 @@ from . import early, workers
 from .definitions import wrong_with
 from .deployed import NOTHING
 from .guard import ENDING, frames
-from .options import Options, resolve
 from .sessions import AttachedSession, JoinedSession, OwnSession, Session
+from .settings import Options, resolve
 
 if TYPE_CHECKING:
     from neo_daemons.config.configuration import Configuration
@@ -135,7 +135,9 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
 
 def _load(config: pytest.Config, options: Options, state_dir: StateDir) -> tuple[Configuration, dict[str, Definition]]:
     with installed_modules():
-        import platformdirs  # noqa: F401 - `load` imports it
+        import tomllib  # noqa: F401 - `load` imports it, and the next one
+
+        import platformdirs  # noqa: F401
 
         from neo_daemons.config.checks import check_order
         from neo_daemons.config.configuration import load

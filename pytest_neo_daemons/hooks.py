@@ -14,18 +14,18 @@ from neo_daemons.state_dir import StateDirError
 
 from . import asynchronous, fixtures, workers
 from .choose import choose
-from .guard import HookFailures, guarded
+from .guard import HookFailures, guarded, note
 from .handles import Daemon
 from .incident_hooks import IncidentHooks
 from .incidents import JournalReader
 from .names import FIXTURES_OF_DAEMONS, MARKER, fixture_name, shared_fixture_name
 from .once import DIRECTORY, Once
-from .options import Options, resolve
 from .progress import Progress
 from .provider import PROVIDER, Provider
 from .reports.options import resolve_reports
 from .selection import Selection, parameters
 from .sessions import OwnSession, Session
+from .settings import Options, resolve
 from .summary import Summary
 from .unavailable import Unavailable
 from .watch import Watcher
@@ -257,8 +257,15 @@ class RunHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        self._provider.repair(item)
+        hook = "pytest_runtest_teardown"
+        try:
+            self._provider.repair(item)
+        except BaseException as error:
+            note(self, hook, error, (item,))
         try:
             return (yield)
         finally:
-            self._provider.end_test()
+            try:
+                self._provider.end_test()
+            except BaseException as error:
+                note(self, hook, error, (item,))
