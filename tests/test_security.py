@@ -27,7 +27,7 @@ from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.supervision.slot import DATA_LOCK
 
-from .harness import PATIENCE_S, Child, Project, is_alive, toy, until
+from .harness import PATIENCE_S, Child, Project, is_alive, kill, toy, until
 from .strays import children, descriptors
 
 SECRET = "hunter2-and-a-half"
@@ -322,7 +322,7 @@ def test_a_secret_of_a_daemons_environment_is_told_to_the_daemon_alone(project: 
     )]  # fmt: skip
     project.configure(api=toy(env={"API_KEY": SECRET + "!"}))
     said += [project.run("reload", "--dry-run"), project.run("reload")]
-    os.kill(project.daemon("api").pid or 0, 9)
+    kill(project.reaches("api", "ready").pid)
     project.stop()
     for outcome in said:
         assert SECRET not in outcome.stdout + outcome.stderr, outcome.args
