@@ -25,6 +25,8 @@ from neo_daemons.supervision.supervisor import Supervisor
 
 from .harness import FAST, PATIENCE_S, TOY, Project, is_alive, kill, toy, until
 
+pytestmark = pytest.mark.long
+
 SOON_S = 0.2
 """A short idle time."""
 ON_DEMAND = {"start": "on-demand", "idle_stop_s": SOON_S}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import signal
 import socket
@@ -163,6 +164,7 @@ def test_an_unread_stdout_does_not_block_the_supervisor(project: Project) -> Non
     fast = {"base_s": 0.001, "ceiling_s": 0.001, "jitter": 0.0, "limit": 100_000}
     project.configure(noisy=toy("exit=1", "write=" + "x" * 150, restart=fast), api=toy())
     reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     command = [sys.executable, "-m", "neo_daemons", "serve"]
     with (
         open(reading, "rb"),
@@ -171,8 +173,8 @@ def test_an_unread_stdout_does_not_block_the_supervisor(project: Project) -> Non
     ):
         output.close()
         until(lambda: project.state.record.exists() and (project.state.path / "control.sock").exists(), "the socket")
-        # 64 KB fill the pipe; each line is of 200 bytes or more.
-        until(lambda: project.daemon("noisy").restarts > 400, "400 lines")
+        # 4 KB fill the pipe; each line is of 200 bytes or more.
+        until(lambda: project.daemon("noisy").restarts > 40, "40 lines")
         first = project.reaches("api", "ready")
         os.kill(first.pid or 0, signal.SIGKILL)
         project.back("api", first.pid)

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
 
-WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "xprocess", "randomly", "random_order")
+WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "fakefs", "xprocess", "randomly", "random_order")
 """Plugins that no inner run needs: they take longer to load than it does to run, or change the order of its tests."""
 SHOWN = ("CI", "BUILD_NUMBER", "COLUMNS", "FORCE_COLOR", "GITHUB_STEP_SUMMARY", "PY_COLORS", "RUST_LOG")
 """Variables by which pytest or daemons show more, or otherwise."""
