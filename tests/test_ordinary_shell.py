@@ -144,7 +144,7 @@ def pairs() -> Iterator[Any]:
             yield pytest.param(name, command, marks=[] if usual else pytest.mark.matrix)
 
 
-@pytest.mark.parametrize(("name", "command"), pairs())
+@pytest.mark.parametrize(("name", "command"), [*pairs()])
 def test_what_is_needed_and_missing_is_said_in_one_line(project: Project, name: str, command: str) -> None:
     project.configure(web=toy())
     shell, expected = REFUSED[name]

@@ -22,7 +22,7 @@ import pytest
 
 from neo_daemons.config import ConfigError, find_state_dir, load
 from neo_daemons.control import http_server
-from neo_daemons.control.address import Loopback
+from neo_daemons.control.address import Loopback, socket_path
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.supervision.slot import DATA_LOCK
@@ -56,7 +56,7 @@ def test_all_that_a_supervisor_writes_is_for_its_user_only(project: Project) -> 
         os.umask(before)
     project.reaches("api", "ready")
     assert stat.S_IMODE(project.state.path.stat().st_mode) == 0o700
-    for path in (project.state.token, project.state.path / "control.sock", project.state.journal):
+    for path in (project.state.token, socket_path(project.state.path), project.state.journal):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 

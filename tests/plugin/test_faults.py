@@ -49,8 +49,8 @@ USUAL = {
     "SIGTERM": "alone",
     "SIGKILL of the controller": "worksteal",
 }
-"""Fault → the mode in which every run of the suite has it: each fault, and each mode. The environment ``matrix`` has the
-other pairs, and ``oldest`` those without workers."""
+"""Fault → the mode in which every run of the suite has it, so that each mode has some. The environment ``matrix`` has
+the other pairs, and ``oldest`` those without workers."""
 ENDED_BY_XDIST = {
     # That is the SIGKILL of the controller, below.
     ("SIGKILL of a worker", "alone"),
