@@ -133,6 +133,22 @@ def test_commands_do_not_miss_what_they_do_not_need(project: Project, name: str)
         raise
 
 
+@pytest.mark.parametrize("command", ["reap", "down"])
+def test_the_daemons_of_other_projects_cost_no_descriptors(project: Project, command: str) -> None:
+    """With as many of them as descriptors, no daemon could be stopped."""
+    other = Project(project.root / "other")
+    other.root.mkdir()
+    other.configure(**{f"sleeper-{number}": {"command": ["sleep", "600"]} for number in range(24)})
+    try:
+        other.serve()
+        until(lambda: len(other.left()) == 24, "the daemons of the other project")
+        done = WORKING["few-descriptors"].run(project, command)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(other.left()) == 24
+    finally:
+        assert other.close() == []
+
+
 COMMANDS = ("up", "serve", "status", "doctor", "down", "reap", "logs web", "why web", "reload")
 
 
