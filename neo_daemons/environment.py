@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 PREFIX = "env."
 """The prefix of references to environment variables."""
+OF_SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+"""Variables by which systemd has its own child report to it: sd_notify(3), sd_watchdog_enabled(3)."""
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
@@ -16,9 +18,11 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
     ``PATH`` begins with the programs of this interpreter's environment, activated or not, so that ``python`` and
     ``uvicorn`` are the ones that the tests import. Python daemons write their output immediately instead of buffering
-    it: ``PYTHONUNBUFFERED=1``, unless `environ` has that variable.
+    it: ``PYTHONUNBUFFERED=1``, unless `environ` has that variable. A daemon does not report to the service manager of
+    its supervisor.
     """
-    return {"PYTHONUNBUFFERED": "1", **environ, "PATH": search_path(environ.get("PATH"))}
+    kept = {name: value for name, value in environ.items() if name not in OF_SERVICE_MANAGER}
+    return {"PYTHONUNBUFFERED": "1", **kept, "PATH": search_path(environ.get("PATH"))}
 
 
 def search_path(path: str | None) -> str:

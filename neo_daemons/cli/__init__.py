@@ -103,10 +103,18 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
             from .execute import execute
 
             return execute
+        case "enable" | "disable":
+            from . import enable as installing
+
+            return installing.enable if name == "enable" else installing.disable
         case "sessions":
             from .sessions import sessions
 
             return sessions
+        case "render":
+            from .render import run as render
+
+            return render
         case "mcp":
             from .mcp import mcp
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from neo_daemons import interpreter
 from neo_daemons.control.client import Client, ControlError, Unreachable
+from neo_daemons.environment import OF_SERVICE_MANAGER
 from neo_daemons.state_dir import StateDir
 from neo_daemons.supervision.platform import MARK_VARIABLE, Process, SpawnSpec, current_platform
 from neo_daemons.supervision.presence import FoundSupervisor, Presence, presence
@@ -28,7 +29,8 @@ def spawn(state: StateDir, config: Path | None, *arguments: str) -> Process:
     command = interpreter.command("neo_daemons", "serve", "--state-dir", str(state.path))
     if config is not None:
         command += ["--config", str(config.resolve())]
-    env = {name: value for name, value in os.environ.items() if name != MARK_VARIABLE}
+    # It is not the service that a service manager may have started.
+    env = {name: value for name, value in os.environ.items() if name not in (MARK_VARIABLE, *OF_SERVICE_MANAGER)}
     output = _open_log(state)
     try:
         return current_platform().spawn(SpawnSpec([*command, *arguments], env, str(Path.cwd()), output))

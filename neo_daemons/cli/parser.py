@@ -233,6 +233,22 @@ def _exec(command: _Parser) -> None:
     command.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
 
 
+def _render(command: _Parser) -> None:
+    command.add_argument(
+        "target",
+        choices=("compose", "kubernetes", "systemd", "launchd"),
+        metavar="TARGET",
+        help="compose: Docker Compose; kubernetes: manifests with a kustomization; systemd: a unit for the supervisor; "
+        "launchd: an agent for it",
+    )
+    command.add_argument(
+        "-o", dest="output", type=_directory, metavar="DIR", help="directory to write to (default: standard output)"
+    )
+    command.add_argument(
+        "--check", action="store_true", help="write nothing; fail if the files in DIR differ from the definitions"
+    )
+
+
 def _sessions(command: _Parser) -> None:
     command.add_argument("names", nargs="*", metavar="NAME", help="name of a session (default: all)")
     what = command.add_mutually_exclusive_group()
@@ -253,6 +269,28 @@ def _mcp(command: _Parser) -> None:
         help="pass messages between standard input and output and the daemon NAME, an MCP server over HTTP, and keep "
         "it running meanwhile",
     )
+
+
+def _enable(command: _Parser) -> None:
+    _disable(command)
+    command.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a variable of this shell that the supervisor gets too (repeatable); its value is written into the file",
+    )
+
+
+def _disable(command: _Parser) -> None:
+    command.add_argument(
+        "--system",
+        dest="machine",
+        action="store_true",
+        help="for the whole machine, as the user that owns the project (needs root; default: for you alone)",
+    )
+    command.add_argument("--dry-run", action="store_true", help="show what would be done without doing it")
+    command.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _wait(command: _Parser, default: float, text: str) -> None:
@@ -276,6 +314,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "env": ("print the environment variables by which programs find the daemons", _env),
     "mcp": ("serve MCP to an agent over standard input and output: this project's daemons, or one of them", _mcp),
     "exec": ("run a command while the daemons that it uses are running, with their variables", _exec),
+    "render": ("write files with which another engine runs the daemons, or the supervisor", _render),
     "reload": ("reload the configuration and restart only the daemons that changed", _reload),
     "snapshot": ("write the data of a daemon into one file; the daemon is stopped while it is copied", _snapshot),
     "restore": ("replace the data of a daemon by that of a snapshot; the old data is set aside", _restore),
@@ -287,6 +326,8 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
         "stop processes that an earlier supervisor left behind; list those whose ownership is unproven",
         _no_more,
     ),
+    "enable": ("have systemd or launchd start the supervisor and keep it up; asks before it does", _enable),
+    "disable": ("undo `enable`: stop the supervisor and remove the service", _disable),
     "sessions": ("list the test sessions that `pytest --neo-daemons-keep` keeps warm, or end them", _sessions),
 }
 """Name → what it does, and the function that adds its options."""

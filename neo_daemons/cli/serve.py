@@ -13,7 +13,8 @@ import threading
 from neo_daemons.config.configuration import Configuration
 from neo_daemons.life import Life
 from neo_daemons.orchestrator import AgentOrchestrator
-from neo_daemons.status import Cause
+from neo_daemons.service_manager import ServiceManager
+from neo_daemons.status import Cause, Change
 from neo_daemons.supervision import faults
 from neo_daemons.supervision.claim import AlreadyRunning
 from neo_daemons.supervision.daemon import SupervisedDaemon
@@ -39,29 +40,50 @@ hold up everything for 50 ms with a thousand daemons."""
 
 def serve(options: argparse.Namespace) -> int:
     """Run the supervisor until a signal or a request stops it."""
+    manager = ServiceManager.take(os.environ)
     configuration = load_with_requirements(options)
     if options.takeover or (not options.until_unused and ends_unused(configuration.state)):
         take_over(configuration.state, options.listen)
     faults.write_to_stderr()
     try:
-        return asyncio.run(_serve(configuration, options))
+        return asyncio.run(_serve(configuration, options, manager))
     except AlreadyRunning as error:
         return complain(str(error), ALREADY_RUNNING)
 
 
-async def _serve(configuration: Configuration, options: argparse.Namespace) -> int:
-    orchestrator = AgentOrchestrator(
+class _Service(AgentOrchestrator):
+    """A supervisor that reports to the service manager, if there is one, what happens to it."""
+
+    manager: ServiceManager
+    missing: list[str]
+    """Why daemons of ``--require`` cannot run."""
+
+    async def reload(self, *, dry_run: bool = False) -> list[Change]:
+        if dry_run:
+            return await super().reload(dry_run=True)
+        with self.manager.reloading():
+            return await super().reload()
+
+    def ask_to_stop(self, *, detach: bool = False) -> None:
+        super().ask_to_stop(detach=detach)
+        self.manager.stopping(well=self.lost is None and not self.missing)
+
+
+async def _serve(configuration: Configuration, options: argparse.Namespace, manager: ServiceManager) -> int:
+    orchestrator = _Service(
         configuration, config_file=options.config, listen=options.listen, on_demand=options.until_unused
     )
+    missing: list[str] = []
+    orchestrator.manager, orchestrator.missing = manager, missing
     if options.until_unused:
         orchestrator.supervisor.ends_unused = True
         orchestrator.life = Life(owner_lives=False, keep_s=0.0, end=orchestrator.ask_to_stop)
     tasks: list[asyncio.Task[None]] = []
-    missing: list[str] = []
 
     def started() -> None:
         for after_s in (0.0, FROZEN_S):
             asyncio.get_running_loop().call_later(after_s, gc.freeze)
+        manager.begin(orchestrator.supervisor)
         tasks.append(faults.reported(asyncio.create_task(_show(orchestrator)), "showing the daemons"))
         for daemon in map(orchestrator.supervisor.daemon, options.require):
             if daemon.definition.enabled and daemon.definition.start == "on-demand":
@@ -75,6 +97,7 @@ async def _serve(configuration: Configuration, options: argparse.Namespace) -> i
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await manager.end()
     for message in missing:
         complain(message, REQUIRED)
     return REQUIRED if missing else DONE

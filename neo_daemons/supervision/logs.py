@@ -24,6 +24,8 @@ from .broadcast import Broadcast
 FALLOC_FL_COLLAPSE_RANGE = 0x08
 """fallocate(2), include/uapi/linux/falloc.h."""
 CHUNK = 1 << 16
+COPIED = 1 << 20
+"""Bytes that are copied at a time when a log is rotated."""
 LOST = "was deleted or moved, and its daemon still writes to the old file"
 BLOCK_BYTES = 512
 """The unit of st_blocks."""
@@ -262,8 +264,10 @@ class DaemonLog:
         try:
             with temporary.open("wb") as target:
                 offset, end = start, start + length
-                while offset < end and (sent := os.sendfile(target.fileno(), descriptor, offset, end - offset)):
-                    offset += sent
+                # Not by sendfile, which writes to no files on macOS.
+                while offset < end and (piece := os.pread(descriptor, min(COPIED, end - offset), offset)):
+                    target.write(piece)
+                    offset += len(piece)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

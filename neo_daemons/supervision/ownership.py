@@ -26,7 +26,7 @@ from neo_daemons.records import DaemonRecord, DamagedRecord, Directory, DoneReco
 from neo_daemons.state_dir import StateDir
 
 from .census import Marks
-from .platform import Mark, NotOurs, Platform, Process
+from .platform import Mark, NotOurs, Platform, Process, Unverifiable
 
 
 class Ownership:
@@ -125,7 +125,11 @@ class Ownership:
         return [process for process in found if process is not None]
 
     def lock_holders(self, name: str) -> list[Process]:
-        """Return the running processes that hold the lock of a daemon. The caller closes them."""
+        """Return the running processes that are seen to hold the lock of a daemon. The caller closes them. Where the
+        system does not tell, `is_lock_free` still says whether there is one."""
+        return self._lock_holders(name) or []
+
+    def _lock_holders(self, name: str) -> list[Process] | None:
         return self._platform.lock_holders(self.state_dir.daemon_lock(name)) if self.is_here() else []
 
     def is_lock_free(self, name: str) -> bool:
@@ -155,11 +159,18 @@ class Ownership:
         return sorted(found, key=lambda process: process.pid)
 
     def owns(self, pid: int, name: str) -> bool:
-        """Whether a process belongs to a daemon of this directory."""
+        """Whether a process is seen to belong to a daemon of this directory."""
+        return self._owns(pid, name) is True
+
+    def _owns(self, pid: int, name: str) -> bool | None:
+        """Return whether a process belongs to a daemon of this directory; None if it has no mark, and the system does
+        not tell who holds the lock that it may have inherited."""
         mark = self._platform.mark_of(pid)
         if mark is not None:
             return mark.name == name and self._owns_by_mark(pid, mark)
-        holders = self.lock_holders(name)
+        holders = self._lock_holders(name)
+        if holders is None:
+            return False if self.is_lock_free(name) else None
         for holder in holders:
             holder.close()
         return any(holder.pid == pid for holder in holders)
@@ -193,9 +204,15 @@ class Ownership:
         mark = platform.mark_of(record.pid)
         # A program may overwrite its environment; then the lock that it inherited proves it. That some process holds
         # the lock is not enough: it may be the daemon itself, and the recorded pid wrong.
-        if (mark is not None and mark.token == record.token) or self.owns(record.pid, record.name):
+        owned = True if mark is not None and mark.token == record.token else self._owns(record.pid, record.name)
+        if owned:
             return process, None
         process.close()
+        if owned is None:
+            raise Unverifiable(
+                f"pid {record.pid}: its environment shows no mark, and this system does not tell who holds "
+                f"{self.state_dir.daemon_lock(record.name)}, which is held"
+            )
         description = platform.describe(record.pid)
         return None, f"recorded pid {record.pid} ({description}) does not carry the daemon's mark"
 

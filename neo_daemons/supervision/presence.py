@@ -124,7 +124,7 @@ def _find(state_dir: StateDir, seen: Presence, platform: Platform | None) -> Fou
             return FoundSupervisor(state_dir, process, record, None)
         fault = fault or f"names pid {record.pid}, which has exited"
     is_held = seen is Presence.RUNNING
-    holders = platform.lock_holders(state_dir.lock, deleted=not is_held)
+    holders = platform.lock_holders(state_dir.lock, deleted=not is_held) or []
     if not is_held and not holders:
         return None
     for other in holders[1:]:

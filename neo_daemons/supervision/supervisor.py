@@ -336,6 +336,7 @@ class Supervisor:
         holds, journal = self.context.holds, self.journal
         return Status(
             supervisor=SupervisorStatus(
+                platform=self.context.platform.name,
                 pid=os.getpid(),
                 version=VERSION,
                 state_dir=str(self.state_dir.path),

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from neo_daemons import records
 from neo_daemons.definitions import CannotRun, Definition, Launch, Log
+from neo_daemons.locks import is_held
 from neo_daemons.records import DaemonRecord, DamagedRecord
 from neo_daemons.references import escape, expand, names
 from neo_daemons.state_dir import StateDir
@@ -20,7 +21,7 @@ from neo_daemons.urls import redacted
 from .logs import LOST, DaemonLog
 from .orphans import orphans
 from .ownership import Ownership
-from .platform import Platform, Unverifiable, programs
+from .platform import Platform, Unverifiable, platform_choice, programs
 from .ports import UNIDENTIFIED
 from .presence import FoundSupervisor, find_supervisor
 from .provenance import Way, provenance
@@ -58,7 +59,7 @@ def survey(
     own = supervisor.process.pid if supervisor is not None and supervisor.process is not None else None
     if supervisor is not None:
         supervisor.close()
-    findings = [_supervisor(state_dir, supervisor), *_directory(state_dir)]
+    findings = [_supervisor(state_dir, supervisor), *_platform(), *_directory(state_dir)]
     for definition in definitions:
         findings += _installed(definition, resolve, values, env, platform)
         findings += _ports(definition, ownership, platform)
@@ -91,6 +92,14 @@ def _supervisor(state_dir: StateDir, supervisor: FoundSupervisor | None) -> Find
         remedy = f"`{state_dir.command('up')}` starts one, which adopts any daemons that are still running"
         return Finding(level="note", subject="supervisor", text=text, remedy=remedy)
     return Finding(level="ok", subject="supervisor", text=f"none is running for {state_dir.path}")
+
+
+def _platform() -> list[Finding]:
+    name, why = platform_choice()
+    if why is None:
+        return []
+    text = f"processes are seen by the fallback {name} ({why}): the exit of an adopted one is seen up to 0.1 s late"
+    return [Finding(level="note", subject="platform", text=text)]
 
 
 def _directory(state_dir: StateDir) -> list[Finding]:
@@ -189,7 +198,11 @@ def _data(
 ) -> list[Finding]:
     if definition.data_dir is None:
         return []
-    name, found = definition.name, platform.lock_holders(Path(definition.data_dir) / DATA_LOCK)
+    name, lock = definition.name, Path(definition.data_dir) / DATA_LOCK
+    found = platform.lock_holders(lock)
+    if found is None:
+        text = f"{definition.data_dir} is {'in use; this system does not tell by whom' if is_held(lock) else 'free'}"
+        return [Finding(level="ok", subject=name, text=text)]
     pids = [process.pid for process in found]
     for process in found:
         process.close()

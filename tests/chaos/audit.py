@@ -123,7 +123,7 @@ def orphans(state_dir: Path) -> list[str]:
         found[process.pid] = f"orphan of {mark.name}: pid {process.pid} ({platform.describe(process.pid)})"
         process.close()
     for path in locks(state_dir):
-        for process in platform.lock_holders(path):
+        for process in platform.lock_holders(path) or ():
             text = f"orphan with {path.relative_to(state_dir)}: pid {process.pid} ({platform.describe(process.pid)})"
             found.setdefault(process.pid, text)
             process.close()

@@ -173,6 +173,10 @@ class FileChanges(Protocol):
 class Platform(Protocol):
     """What the core uses of the operating system."""
 
+    @property
+    def name(self) -> str:
+        """What this implementation is called: a word of `PLATFORMS`."""
+
     def boot_id(self) -> str:
         """The id of this boot. No process of another boot is running."""
 
@@ -216,9 +220,9 @@ class Platform(Protocol):
         """The mark in the environment of `pid`; None if there is none, or it cannot be read, or the process belongs to
         another user."""
 
-    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
+    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process] | None:
         """Open the running processes, except this one, that hold the lock on the file at this path. With `deleted`, the
-        file is one that was at this path and has been deleted. Returns [] if the system does not show them."""
+        file is one that was at this path and has been deleted. Returns None if the system does not tell."""
 
     def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
         """Whether a process that sees the same file systems as we do has one of these files open after its deletion.

@@ -12,8 +12,9 @@ SIGNALLED = 128
 """A shell's exit code for a command that was killed by a signal is this plus the signal's number."""
 
 
-def run(command: Sequence[str], env: Mapping[str, str]) -> int:
-    """Run a command with our terminal and standard streams, and return its exit code as a shell would.
+def run(command: Sequence[str], env: Mapping[str, str], *, quiet: bool = False) -> int:
+    """Run a command with our terminal and standard streams, and return its exit code as a shell would. With `quiet`,
+    only the exit code matters: it reads and writes nothing.
 
     It is in our process group, so what the terminal sends (Ctrl-C, Ctrl-Z) reaches it without us; signals that are sent
     to this process alone are passed on. Other threads must block them, as those of `threads.start` do.
@@ -21,10 +22,16 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> int:
     Raises:
         OSError: it cannot be started.
     """
+    stream = subprocess.DEVNULL if quiet else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
     try:
         process = subprocess.Popen(
-            command, env=env, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            command,
+            env=env,
+            stdin=stream,
+            stdout=stream,
+            stderr=stream,
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before),
         )
         while process.poll() is None:
             signum, sender = _next_signal()

@@ -1,4 +1,8 @@
-"""Linux: pidfds report an exit at once, identify a process reliably, and send signals to no other process."""
+"""Linux: pidfds report an exit at once, identify a process reliably, and send signals to no other process.
+
+A kernel before 5.3 has none, and a container may refuse them. Then processes are known by their numbers, as on any
+POSIX system, and everything else is as usual.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from neo_daemons.records import Identity
 from . import spawning
 from .contract import MARK_VARIABLE, FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
 from .pidfd import PidfdProcess, has_ended
-from .posix import PosixPlatform, resolve_local
+from .posix import PosixPlatform, PosixProcess, identity_of, resolve_local
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,7 +46,9 @@ def _shares_our_mounts(pid: int) -> bool:
 class LinuxPlatform(PosixPlatform):
     """See `contract.Platform`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pidfds: bool = True) -> None:
+        super().__init__()
+        self._has_pidfds = pidfds
         self._spawned: set[int] = set()
         """The pids of the children that we spawned and watch. No other process can have them."""
         self._is_alone = False
@@ -52,14 +58,26 @@ class LinuxPlatform(PosixPlatform):
         self._ticks = os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def name(self) -> str:
+        return "linux" if self._has_pidfds else "linux-without-pidfds"
+
     @staticmethod
-    def is_supported() -> bool:
-        """Whether this kernel has pidfds (5.3), and this Python was built to use them."""
+    def lack_of_pidfds() -> str | None:
+        """Return why there are no pidfds; None if there are. Containers may refuse one of the two calls."""
+        if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
+            return "this Python was built without pidfds"
         try:
-            os.close(os.pidfd_open(os.getpid()))
-        except (OSError, AttributeError):
-            return False
-        return True
+            pidfd = os.pidfd_open(os.getpid())
+        except OSError as error:
+            return f"pidfd_open: {error.strerror}"
+        try:
+            signal.pidfd_send_signal(pidfd, 0)
+        except OSError as error:
+            return f"pidfd_send_signal: {error.strerror}"
+        finally:
+            os.close(pidfd)
+        return None
 
     @functools.cached_property
     def _anonymous_device(self) -> int:
@@ -78,6 +96,8 @@ class LinuxPlatform(PosixPlatform):
         return max(time.clock_gettime(time.CLOCK_BOOTTIME) - identity.start_time / self._ticks, 0.0)
 
     def own_identity(self) -> Identity:
+        if not self._has_pidfds:
+            return super().own_identity()
         pidfd = os.pidfd_open(os.getpid())
         try:
             return self._identity(os.getpid(), pidfd)
@@ -86,6 +106,9 @@ class LinuxPlatform(PosixPlatform):
 
     def spawn(self, spec: SpawnSpec) -> Process:
         popen = spawning.spawn(spec, close_others=not self._is_alone)
+        if not self._has_pidfds:
+            self._spawned.add(popen.pid)
+            return self._child(popen, self._spawned.discard)
         # An unreaped child keeps its pid, so this cannot open another process.
         pidfd = os.pidfd_open(popen.pid)
         self._spawned.add(popen.pid)
@@ -100,7 +123,13 @@ class LinuxPlatform(PosixPlatform):
             raise NotOurs(f"pid {pid} is another process now ({self.describe(pid)})")
         return process
 
-    def _open(self, pid: int) -> PidfdProcess | None:
+    def _open(self, pid: int) -> Process | None:
+        if not self._has_pidfds:
+            try:
+                found = identity_of(pid)
+            except procfs.ProcfsUnavailable as error:
+                raise Unverifiable(str(error)) from None
+            return PosixProcess(pid, found, None) if found is not None else None
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
@@ -126,7 +155,7 @@ class LinuxPlatform(PosixPlatform):
             raise ProcessLookupError(errno.ESRCH, f"no process {pid}")
         return Identity(boot_id=procfs.boot_id(), start_time=float(stat[19]), inode=inode)
 
-    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
+    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process] | None:
         wanted = f"{lock}{procfs.DELETED}"
         try:
             file = os.stat(lock)
@@ -179,7 +208,7 @@ class LinuxPlatform(PosixPlatform):
         except OSError:
             return None
 
-    def _claim(self, pid: int, is_ours: Callable[[], bool]) -> Process | None:
+    def _claim(self, pid: int, is_ours: Callable[[], object]) -> Process | None:
         try:
             process = self._open(pid)
         except Unverifiable:
@@ -282,6 +311,7 @@ class LinuxPlatform(PosixPlatform):
     def _reap_orphans(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reap the processes that were re-parented to us, after those that we spawned: their pidfds report them in the
         same turn of the loop."""
+        self._look_at_children()
         loop.call_soon(self._reap_other_orphans, loop)
 
     def _reap_other_orphans(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -18,7 +18,7 @@ from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from .contract import ExitStatus, Process
-from .spawning import disown, exit_status
+from .spawning import disown, exit_status, exit_status_of_zombie
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,8 +31,6 @@ PIDFD_INFO = struct.Struct("=QQIIIIIIIIIIIi")
 """struct pidfd_info in its first, 64-byte version: mask, cgroupid, pid, tgid, ppid, eight ids, exit_code."""
 PIDFD_GET_INFO = (3 << 30) | (PIDFD_INFO.size << 16) | (0xFF << 8) | 11
 """_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)."""
-EXIT_CODE = 49
-"""Position of the exit code among the fields of /proc/PID/stat that follow the name; see proc_pid_stat(5)."""
 TRACED_POLL_S = 0.05
 REAPED_SOON_S = (0.0005, 0.001, 0.002)
 REAPED_LATE_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
@@ -56,19 +54,6 @@ def exit_status_of_adopted(pidfd: int) -> ExitStatus | None:
         return None  # no such ioctl, or it has not been reaped
     mask, *_, code = PIDFD_INFO.unpack(buffer)
     return exit_status(os.waitstatus_to_exitcode(code)) if mask & PIDFD_INFO_EXIT else None
-
-
-def exit_status_of_zombie(pid: int, identity: Identity) -> ExitStatus | None:
-    """Return how a process exited that is not our child and that its parent has not reaped yet. None if that is not
-    known: code 0 may also mean that we may not know it."""
-    try:
-        stat = procfs.stat(pid)
-    except OSError:  # no descriptor is left, or /proc is hidden
-        return None
-    if stat is None or stat[0] != "Z" or float(stat[19]) != identity.start_time or len(stat) <= EXIT_CODE:
-        return None
-    code = int(stat[EXIT_CODE])
-    return exit_status(os.waitstatus_to_exitcode(code)) if code else None
 
 
 def _ask_until_reaped(

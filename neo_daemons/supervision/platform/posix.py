@@ -1,7 +1,8 @@
 """Any POSIX system, by psutil: the last resort where there is no pidfd, and the base of the Linux platform.
 
-It polls for exits, and proves a process's identity right before each signal, which leaves a gap between check and kill.
-`linux` closes both gaps. macOS needs a kqueue watcher here; this was never run there.
+It polls for the exits of processes that are not its children, and proves their identity right before each signal, which
+leaves a gap between check and kill. `linux` closes both gaps. macOS needs a kqueue watcher here; this was never run
+there.
 
 The functions that need psutil or asyncio import them: on Linux, a client that starts a supervisor needs neither, and
 loading them takes longer than all else that it does.
@@ -12,14 +13,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import socket
 import subprocess
+import sys
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neo_daemons import addresses
+from neo_daemons import addresses, procfs
 from neo_daemons.records import Identity
 
 from . import file_lock, spawning
@@ -40,17 +44,34 @@ from .contract import (
 if TYPE_CHECKING:
     import asyncio
 
+ON_LINUX: bool = sys.platform == "linux"
+SECOND_LOOK_S = 0.02
+"""Far longer than anybody takes to ask whether a lock is held."""
 POLL_S = 0.1
 """Seconds between two checks for the exit of a process that no event reports."""
 
 
 class PosixProcess(Process):
-    """A process known to psutil; `popen` is set for a child."""
+    """A process that is known by its number; `popen` is set for a child.
 
-    def __init__(self, pid: int, identity: Identity, popen: subprocess.Popen[bytes] | None) -> None:
+    A child that has exited is reaped when this is closed: until then no other process and no other group has its
+    number.
+
+    Args:
+        on_closed: called with the pid when this is closed.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        identity: Identity,
+        popen: subprocess.Popen[bytes] | None,
+        on_closed: Callable[[int], None] = lambda pid: None,
+    ) -> None:
         self.pid = pid
         self.identity = identity
         self._popen = popen
+        self._on_closed = on_closed
         self._timer: asyncio.TimerHandle | None = None
         self._on_exit: Callable[[ExitStatus], None] | None = None
 
@@ -61,36 +82,37 @@ class PosixProcess(Process):
 
         self._on_exit = on_exit
         # Not at once: the caller must first store what it watches.
-        self._timer = asyncio.get_running_loop().call_later(0, self._poll)
+        self._timer = asyncio.get_running_loop().call_later(0, self.look)
 
-    def _poll(self) -> None:
+    def look(self) -> None:
+        """Report the exit of the process if it has exited, and look again later if not."""
         import asyncio
 
         import psutil
 
-        self._timer = None
+        if self._on_exit is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         try:
             status = self._ended()
-        except psutil.Error:  # it cannot be read now, and unknown is not dead
+        except (psutil.Error, procfs.ProcfsUnavailable):  # it cannot be read now, and unknown is not dead
             status = None
         if status is None:
-            self._timer = asyncio.get_running_loop().call_later(POLL_S, self._poll)
+            self._timer = asyncio.get_running_loop().call_later(POLL_S, self.look)
         else:
-            self._deliver(status)
-
-    def _deliver(self, status: ExitStatus) -> None:
-        on_exit, self._on_exit = self._on_exit, None
-        if on_exit is not None:
+            on_exit, self._on_exit = self._on_exit, None
             on_exit(status)
 
     def _ended(self) -> ExitStatus | None:
+        """Return how the process exited; None if it has not."""
         if self._popen is not None:
-            code = self._popen.poll()
-            return None if code is None else spawning.exit_status(code)
-        return None if self._proven() else ExitStatus()
+            return spawning.ended(self._popen)
+        return None if self._proven() else spawning.exit_status_of_zombie(self.pid, self.identity) or ExitStatus()
 
     def _proven(self) -> bool:
-        identity = identity_by_psutil(self.pid)
+        identity = identity_of(self.pid)
         return identity is not None and identity.matches(self.identity)
 
     def is_alive(self) -> bool:
@@ -104,12 +126,7 @@ class PosixProcess(Process):
         return False
 
     def signal(self, signum: int) -> bool:
-        if self._popen is not None:
-            if self._popen.poll() is not None:
-                return False
-            self._popen.send_signal(signum)
-            return True
-        if not self._proven():
+        if not self.is_alive():
             return False
         try:
             os.kill(self.pid, signum)
@@ -119,15 +136,15 @@ class PosixProcess(Process):
 
     def signal_group(self, signum: int) -> bool:
         # The id of an empty group can be given to a new process. So a group is signalled by number only while its
-        # leader is alive.
-        alive = self._popen.poll() is None if self._popen is not None else self._proven()
-        if not alive:
+        # leader keeps that number: while it runs or, if it is our child, until it is reaped.
+        if not (self._popen is not None and self._popen.returncode is None) and not self.is_alive():
             return False
         try:
             os.killpg(self.pid, signum)
-        except (ProcessLookupError, PermissionError) as error:
-            # macOS answers EPERM for a group of zombies.
-            return isinstance(error, PermissionError) and self.signal(signum)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # macOS: also for a group of zombies
+            return self.signal(signum)
         return True
 
     def close(self) -> None:
@@ -137,6 +154,7 @@ class PosixProcess(Process):
             self._timer = None
         if self._popen is not None:
             spawning.disown(self._popen)
+        self._on_closed(self.pid)
 
 
 def resolve_local(host: str) -> addresses.Address:
@@ -145,8 +163,16 @@ def resolve_local(host: str) -> addresses.Address:
     return addresses.parse(str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0]))
 
 
-def identity_by_psutil(pid: int) -> Identity | None:
-    """Return the identity of a running process; None if it is gone or a zombie."""
+def identity_of(pid: int) -> Identity | None:
+    """Return the identity of a running process; None if it is gone or a zombie.
+
+    On Linux it is that which observers see, in ticks since the boot: psutil's moments move with the clock.
+
+    Raises:
+        psutil.AccessDenied, procfs.ProcfsUnavailable: it cannot be read.
+    """
+    if ON_LINUX:
+        return procfs.identify(pid)
     import psutil
 
     try:
@@ -159,32 +185,59 @@ def identity_by_psutil(pid: int) -> Identity | None:
         return None
 
 
+def _descriptors(pid: int, path: str) -> frozenset[int]:
+    """Return the descriptors of a file that a process has open; none if they are hidden."""
+    import psutil
+
+    try:
+        return frozenset(file.fd for file in psutil.Process(pid).open_files() if file.path == path)
+    except (psutil.Error, OSError):
+        return frozenset()
+
+
 class PosixPlatform:
     """See `contract.Platform`."""
 
+    @property
+    def name(self) -> str:
+        return "posix"
+
+    def __init__(self) -> None:
+        self._children: weakref.WeakSet[PosixProcess] = weakref.WeakSet()
+
     def boot_id(self) -> str:
         # psutil's start times are absolute, so no boot id is needed.
-        return ""
+        return procfs.boot_id() if ON_LINUX else ""
 
     def age_s(self, identity: Identity) -> float:
+        if ON_LINUX:
+            return max(time.clock_gettime(time.CLOCK_BOOTTIME) - identity.start_time / os.sysconf("SC_CLK_TCK"), 0.0)
         return max(time.time() - identity.start_time, 0.0)
 
     def own_identity(self) -> Identity:
-        identity = identity_by_psutil(os.getpid())
+        identity = identity_of(os.getpid())
         assert identity is not None
         return identity
 
     def spawn(self, spec: SpawnSpec) -> Process:
-        popen = spawning.spawn(spec)
-        identity = identity_by_psutil(popen.pid) or Identity(boot_id="", start_time=0.0)
-        return PosixProcess(popen.pid, identity, popen)
+        return self._child(spawning.spawn(spec))
+
+    def _child(self, popen: subprocess.Popen[bytes], on_closed: Callable[[int], None] = lambda pid: None) -> Process:
+        identity = identity_of(popen.pid) or Identity(boot_id=self.boot_id(), start_time=0.0)
+        process = PosixProcess(popen.pid, identity, popen, on_closed)
+        self._children.add(process)
+        return process
+
+    def _look_at_children(self) -> None:
+        for process in list(self._children):
+            process.look()
 
     def open(self, pid: int, identity: Identity) -> Process | None:
         import psutil
 
         try:
-            found = identity_by_psutil(pid)
-        except psutil.AccessDenied as error:
+            found = identity_of(pid)
+        except (psutil.AccessDenied, procfs.ProcfsUnavailable) as error:
             raise Unverifiable(f"pid {pid}: its identity cannot be read ({error})") from None
         if found is None:
             return None
@@ -211,8 +264,17 @@ class PosixPlatform:
     def orphans(self) -> Sequence[int] | None:
         return None
 
-    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process]:
-        return []
+    def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process] | None:
+        """See `contract.Platform`. psutil shows who has the file open, not who holds the lock. Others than its holders
+        open it for a moment, to ask whether it is held; so only who has it open in two looks is meant."""
+        if deleted:
+            return None
+        path = os.path.realpath(lock)
+        first = {pid: found for pid in self.pids() if (found := _descriptors(pid, path))}
+        if first:
+            time.sleep(SECOND_LOOK_S)
+        opened = (self._claim(pid, lambda p=pid, f=found: f & _descriptors(p, path)) for pid, found in first.items())  # type: ignore[misc]
+        return [process for process in opened if process is not None]
 
     def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
         return False
@@ -220,9 +282,9 @@ class PosixPlatform:
     def oom_kills(self) -> int | None:
         return None
 
-    def _claim(self, pid: int, is_ours: Callable[[], bool]) -> Process | None:
+    def _claim(self, pid: int, is_ours: Callable[[], object]) -> Process | None:
         """Open `pid`, if `is_ours` still holds after it was opened."""
-        identity = identity_by_psutil(pid)
+        identity = identity_of(pid)
         return PosixProcess(pid, identity, None) if identity is not None and is_ours() else None
 
     def pids(self) -> Sequence[int]:
@@ -297,12 +359,19 @@ class PosixPlatform:
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         import psutil
 
-        result = {}
-        for pid in pids:
+        wanted = list(pids)
+        children: dict[int, list[psutil.Process]] = {}
+        for process in psutil.process_iter() if wanted else ():  # one look for all of them
             with contextlib.suppress(psutil.Error):
-                main = psutil.Process(pid)
+                children.setdefault(process.ppid(), []).append(process)
+        result = {}
+        for pid in wanted:
+            with contextlib.suppress(psutil.Error):
+                queue = [psutil.Process(pid)]
                 cpu_s, rss_bytes = 0.0, 0
-                for process in (main, *main.children(recursive=True)):
+                while queue:
+                    process = queue.pop()
+                    queue += children.get(process.pid, ())
                     with contextlib.suppress(psutil.Error), process.oneshot():
                         times = process.cpu_times()
                         cpu_s += times.user + times.system
@@ -324,4 +393,8 @@ class PosixPlatform:
         return text if len(text) <= 120 else text[:117] + "..."
 
     def become_subreaper(self) -> bool:
+        import asyncio
+
+        # No subreaper, but the exits of our own children are reported at once.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._look_at_children)
         return False

@@ -16,6 +16,13 @@ from neo_daemons.paths import holds
 FIRST_LINE = 256
 """Linux reads this many bytes of a script's first line: BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h."""
 ELF = b"\x7fELF"
+LACKING = {
+    errno.EMFILE: "the supervisor has reached its limit; raise it (ulimit -n) and start the supervisor again",
+    errno.ENFILE: "the machine has reached its limit (fs.file-max)",
+    errno.EAGAIN: "a limit of processes is reached, of the user (ulimit -u) or of the container (pids.max)",
+    errno.ENOMEM: "the machine has no memory for another process",
+}
+"""What is not the program's fault."""
 
 
 def find(program: str, env: Mapping[str, str], cwd: str) -> str | None:
@@ -76,6 +83,8 @@ def script_fault(path: str, env: Mapping[str, str], cwd: str) -> str | None:
 
 def explain(error: OSError, command: Sequence[str], env: Mapping[str, str], cwd: str) -> str:
     """Explain in one self-contained line why the system refused to run `command`."""
+    if error.errno in LACKING:
+        return f"{os.strerror(error.errno)}: {LACKING[error.errno]}"
     seen = fault(command, env, cwd)
     if seen is not None:
         return seen

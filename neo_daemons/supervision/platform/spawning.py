@@ -11,13 +11,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
+from neo_daemons import procfs
 from neo_daemons.definitions import Account, SignalName
+from neo_daemons.records import Identity
 
 from . import programs
 from .contract import ExitStatus, SpawnSpec
 
 STDERR = 2
 STOP_SIGNALS = tuple(getattr(signal, name) for name in get_args(SignalName) if name != "SIGKILL")
+EXIT_CODE = 49
+"""Position of the exit code among the fields of /proc/PID/stat that follow the name; see proc_pid_stat(5)."""
 _disowned: list[subprocess.Popen[bytes]] = []
 """Children that keep running without a `Process`."""
 
@@ -30,6 +34,34 @@ def exit_status(returncode: int) -> ExitStatus:
         return ExitStatus(signal=signal.Signals(-returncode).name)
     except ValueError:
         return ExitStatus(signal=f"signal {-returncode}")
+
+
+def exit_status_of_zombie(pid: int, identity: Identity) -> ExitStatus | None:
+    """Return how a process exited that is not our child and that its parent has not reaped yet. None if that is not
+    known: code 0 may also mean that we may not know it."""
+    try:
+        stat = procfs.stat(pid)
+    except OSError:  # no descriptor is left, or /proc is hidden
+        return None
+    if stat is None or stat[0] != "Z" or float(stat[19]) != identity.start_time or len(stat) <= EXIT_CODE:
+        return None
+    code = int(stat[EXIT_CODE])
+    return exit_status(os.waitstatus_to_exitcode(code)) if code else None
+
+
+def ended(popen: subprocess.Popen[bytes]) -> ExitStatus | None:
+    """Return how a child exited, without reaping it where the system allows that; None if it has not exited."""
+    if popen.returncode is not None or not hasattr(os, "waitid"):  # macOS has it from Python 3.13 on
+        code = popen.poll()
+        return None if code is None else exit_status(code)
+    try:
+        found = os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # somebody else has reaped it
+        code = popen.poll()
+        return None if code is None else exit_status(code)
+    if found is None:
+        return None
+    return exit_status(found.si_status if found.si_code == os.CLD_EXITED else -found.si_status)
 
 
 def disown(popen: subprocess.Popen[bytes]) -> None:

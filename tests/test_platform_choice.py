@@ -1,0 +1,70 @@
+"""Which implementation of the platform a machine gets, and a supervisor where the kernel refuses pidfds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+
+import pytest
+
+from neo_daemons.supervision.platform import PLATFORM_VARIABLE, platform_choice
+from neo_daemons.supervision.platform.linux import LinuxPlatform
+
+from .harness import PROGRAMS, Project, toy
+
+SEND_SIGNAL, OPEN = 424, 434
+"""pidfd_send_signal and pidfd_open, include/uapi/asm-generic/unistd.h; the same on all machines but Alpha."""
+
+
+def test_this_machine_has_pidfds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PLATFORM_VARIABLE, raising=False)
+    assert platform_choice() == ("linux", None)
+
+
+@pytest.mark.parametrize(
+    ("calls", "refused"),
+    [(str(OPEN), "pidfd_open"), (str(SEND_SIGNAL), "pidfd_send_signal"), (f"{OPEN},{SEND_SIGNAL}", "pidfd_open")],
+    ids=["open", "send a signal", "both"],
+)
+def test_a_container_that_refuses_pidfds_is_supervised(project: Project, calls: str, refused: str) -> None:
+    """Only one call was tried: with the other refused, no daemon could be signalled, and `down` never ended."""
+    project.env.pop(PLATFORM_VARIABLE, None)
+    deny = (sys.executable, str(PROGRAMS / "seccomp_deny.py"), str(errno.EPERM), calls)
+    project.configure(api=toy(), base={"command": ["sleep", "600"]})
+    project.serve(prefix=deny)
+    first = project.reaches("api", "ready")
+    assert project.client.status().supervisor.platform == "linux-without-pidfds"
+    os.kill(first.pid or 0, signal.SIGKILL)
+    again = project.back("api", first.pid)
+    assert "killed by SIGKILL" in str(project.events("api"))
+    project.kill_supervisor()
+    project.serve(prefix=deny)
+    assert project.reaches("api", "ready").pid == again.pid, "adopted"
+    said = project.run("doctor", prefix=deny).stdout
+    assert f"linux-without-pidfds ({refused}: Operation not permitted)" in said
+    assert "orphan" not in said
+    assert project.run("down", prefix=deny).returncode == 0
+
+
+def test_the_choice_can_be_forced_and_an_unknown_one_is_one_line(project: Project) -> None:
+    project.env[PLATFORM_VARIABLE] = "posix"
+    project.configure(api=toy())
+    project.serve()
+    assert project.client.status().supervisor.platform == "posix"
+    assert "posix (NEO_DAEMONS_PLATFORM says so)" in project.run("doctor").stdout
+    project.env[PLATFORM_VARIABLE] = "vms"
+    for command in ("serve", "doctor", "reap"):
+        said = project.run(command)
+        assert said.returncode == 1
+        assert said.stderr == (
+            "neo-daemons: NEO_DAEMONS_PLATFORM=vms: unknown; unset it, or use linux, linux-without-pidfds, posix\n"
+        )
+    project.env[PLATFORM_VARIABLE] = ""
+
+
+def test_a_pidfd_of_our_own_is_closed_after_the_look() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    assert LinuxPlatform.lack_of_pidfds() is None
+    assert len(os.listdir("/proc/self/fd")) == before
