@@ -112,6 +112,8 @@ def test_the_socket_hears_no_other_user_even_where_the_directory_lets_him_in(pro
         if stat.S_IMODE(directory.stat().st_mode) & 0o011 != 0o011:
             directory.chmod(0o755)
     sock = project.state.path / "control.sock"
+    if socket_path(project.state.path) != sock:
+        pytest.skip("the path of pytest's directory is too long for a socket")
     sock.chmod(0o666)
     attempt = (
         "import socket, sys\n"
