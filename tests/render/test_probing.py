@@ -26,6 +26,8 @@ from neo_daemons.render.workload import Workload
 from tests.harness import free_port
 from tests.test_probes import check, target
 
+pytestmark = pytest.mark.long
+
 PROGRAMS = [name for name in ("python3", "bash", "sh", "curl", "wget", "neo-daemons") if shutil.which(name)]
 """Those that this machine has; python3, bash and sh are required."""
 
