@@ -19,6 +19,7 @@ from neo_daemons.render import TARGETS, render
 from neo_daemons.render.yaml_text import document
 
 from .project import stack
+from .rules import broken
 from .test_checkers import compose, validate
 
 pytestmark = pytest.mark.real
@@ -176,10 +177,11 @@ def test_a_configuration_is_rendered_or_refused_with_its_key(daemons: dict[str, 
         return
     assert files == render(target, given)
     if target == "kubernetes":
-        for path, text in files.items():
-            for one in yaml.safe_load_all(text):
-                if path != "kustomization.yaml":
-                    validate(one, "1.34")
+        texts = [text for path, text in files.items() if path != "kustomization.yaml"]
+        everything = [one for text in texts for one in yaml.safe_load_all(text)]
+        for one in everything:
+            validate(one, "1.34")
+        assert broken(everything) == []
         return
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "compose.yaml"
