@@ -1,4 +1,7 @@
-"""A portable supervisor for the daemons that AI agents need. See `AgentOrchestrator` and `Client`."""
+"""A portable supervisor for the daemons that AI agents need. See `AgentOrchestrator` and `Client`.
+
+PYTEST_DONT_REWRITE: see `pytest_neo_daemons`.
+"""
 
 from .version import VERSION
 

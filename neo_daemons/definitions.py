@@ -4,8 +4,7 @@ Nothing here does I/O. Configurations and the catalog produce `Definition` objec
 them. The field names are the keys of a ``[daemons.NAME]`` table in ``neo-daemons.toml``.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: msgspec would compile each annotation anew in each process.
 import re
 from typing import Annotated, Any, Literal
 

@@ -4,14 +4,13 @@ This uses no locks and no processes, because observers read records too. An inva
 nothing is guessed.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: msgspec would compile each annotation anew in each process.
 import errno
 import os
 import stat
 import time
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -41,7 +40,7 @@ class Identity(Struct, frozen=True):
     inode: int | None = None
     """The inode of the process's pidfd, if the kernel makes it unique (Linux ≥ 6.9)."""
 
-    def matches(self, other: Identity) -> bool:
+    def matches(self, other: Self) -> bool:
         """Return whether both are the same process."""
         if self.boot_id != other.boot_id:
             return False
@@ -58,7 +57,7 @@ class Directory(Struct, frozen=True):
     inode: int
 
     @classmethod
-    def of(cls, path: Path) -> Directory | None:
+    def of(cls, path: Path) -> Self | None:
         """Return the directory that is at `path` now; None if there is none, or it is not accessible."""
         try:
             found = Unpatched.stat(str(path))
@@ -67,7 +66,7 @@ class Directory(Struct, frozen=True):
         return cls(str(path), found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
 
     @classmethod
-    def behind(cls, descriptor: int, path: Path) -> Directory:
+    def behind(cls, descriptor: int, path: Path) -> Self:
         """Return the directory that a descriptor refers to, with the path `path`.
 
         Raises:
@@ -81,7 +80,7 @@ class Directory(Struct, frozen=True):
         """The device and inode as ``device.inode`` in hexadecimal digits."""
         return f"{self.device:x}.{self.inode:x}"
 
-    def is_same(self, other: Directory) -> bool:
+    def is_same(self, other: Self) -> bool:
         """Return whether both are the same directory, even if it was moved or mounted elsewhere."""
         return (self.device, self.inode) == (other.device, other.inode)
 

@@ -3,8 +3,7 @@
 Fields are only ever added.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: msgspec would compile each annotation anew in each process.
 from enum import StrEnum
 from typing import Annotated
 

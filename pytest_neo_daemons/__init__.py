@@ -3,10 +3,14 @@
 This package exports the decorator `seed`; `Daemon`, `Daemons`, `BridgeGraph`, `ChromaDatabase`, `ChromaDatabases`,
 `Incident` and `Seed` for annotations; and the exceptions `FaultRefused`, `OnceFailed`, `ProductionFenceError` and
 `Unavailable`.
+
+PYTEST_DONT_REWRITE: see `_Unrewritten`.
 """
 
 from __future__ import annotations
 
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from .incidents import Incident
     from .once import OnceFailed
     from .seeds import Seed, seed
-    from .sessions import Unavailable
+    from .unavailable import Unavailable
 
 __all__ = [
     "BridgeGraph",
@@ -46,7 +50,7 @@ _PUBLIC = {
     "Seed": "seeds",
     "seed": "seeds",
     "ProductionFenceError": "fence.wall",
-    "Unavailable": "sessions",
+    "Unavailable": "unavailable",
 }
 
 
@@ -57,3 +61,18 @@ def __getattr__(name: str) -> Any:
 
         return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Unrewritten:
+    """Finds our modules before pytest does, which would rewrite their assertions. Whether it has done so already, it
+    finds out at each import in each run, by reading and hashing the source: longer than the rest of the import takes.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        ours = name.partition(".")[0] in ("pytest_neo_daemons", "neo_daemons")
+        return PathFinder.find_spec(name, path, target) if ours else None
+
+
+if "pytest" in sys.modules:
+    sys.meta_path.insert(0, _Unrewritten)

@@ -12,7 +12,7 @@ from typing import Any
 from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE, EDGES, LOG_FILE, NODES, POLL_S
 from neo_daemons.unpatched import Unpatched
 
-from .sessions import says_all
+from .unavailable import says_all
 
 __tracebackhide__ = says_all
 DELIVERY_S = 10 * POLL_S

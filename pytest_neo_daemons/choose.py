@@ -21,9 +21,10 @@ from neo_daemons.watched import is_left_out
 
 from . import early, workers
 from .definitions import wrong_with
+from .deployed import NOTHING
 from .guard import ENDING, frames
-from .options import Options, resolve
 from .sessions import AttachedSession, JoinedSession, OwnSession, Session
+from .settings import Options, resolve
 
 if TYPE_CHECKING:
     from neo_daemons.config.configuration import Configuration
@@ -84,7 +85,7 @@ def choose(config: pytest.Config, options: Options) -> Choice:
             return Choice(shared.names, attached, shared.journal_from)
         if shared.is_reachable:
             joined = JoinedSession(state_dir, shared.names, worker)
-            joined.external = shared.external
+            joined.external, joined.deployed = shared.external, shared.deployed
             return Choice(shared.names, joined, shared.journal_from)
     if any(config.getoption(name, False) for name in LOOKING):
         return Choice(tuple(_load(config, options, NOWHERE)[1]))
@@ -134,14 +135,19 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
 
 def _load(config: pytest.Config, options: Options, state_dir: StateDir) -> tuple[Configuration, dict[str, Definition]]:
     with installed_modules():
-        import platformdirs  # noqa: F401 - `load` imports it
+        import tomllib  # noqa: F401 - `load` imports it, and the next one
+
+        import platformdirs  # noqa: F401
 
         from neo_daemons.config.checks import check_order
         from neo_daemons.config.configuration import load
         from neo_daemons.config.errors import ConfigError
         from neo_daemons.config.external import external
 
-    configuration = load(options.config, state_dir=state_dir.path, directory=config.rootpath, isolated=True)
+    is_ours = options.engine is None
+    configuration = load(
+        options.config, state_dir=state_dir.path, directory=config.rootpath, isolated=is_ours, observing=not is_ours
+    )
     definitions = {definition.name: definition for definition in configuration.definitions}
     try:
         definitions |= {name: external(name, url) for name, url in options.urls}
@@ -210,12 +216,18 @@ def _own(config: pytest.Config, options: Options) -> OwnSession:
     owned = own(config.rootpath, options.config, warm=options.keep_s > 0, standby=standby)
     try:
         configuration, definitions = _load(config, options, owned.state_dir)
+        names, deployed = tuple(definitions), NOTHING
+        if options.engine is not None:
+            from .engine import deploy
+
+            definitions, deployed = deploy(options.engine, options.namespace, definitions, configuration.project.root)
         configuration = msgspec.structs.replace(configuration, definitions=tuple(definitions.values()))
         found = owned.begin(configuration, keep_s=options.keep_s)
     except BaseException:
         owned.abandon()
         raise
-    session = OwnSession(owned, definitions, found=found)
+    session = OwnSession(owned, names, found=found)
+    session.deployed = deployed
     session.external = tuple(one.external for one in definitions.values() if one.external)
     session.not_reused = owned.not_reused
     root = configuration.project.root

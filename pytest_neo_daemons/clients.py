@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import ssl
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 TENANT = "default_tenant"
@@ -53,8 +54,11 @@ def make_http(base_url: str) -> httpx.Client:
 
 
 def _verification(url: str) -> ssl.SSLContext | bool:
-    # Creating a TLS context takes 18 ms, and most daemons do not use TLS.
-    return ssl.create_default_context() if is_secure(url) else False
+    if not is_secure(url):  # to create a TLS context takes 18 ms, to import `ssl` 6 ms
+        return False
+    import ssl
+
+    return ssl.create_default_context()
 
 
 def is_secure(url: str) -> bool:

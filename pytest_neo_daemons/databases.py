@@ -13,7 +13,7 @@ import pytest
 from neo_daemons.unpatched import Unpatched
 
 from . import clients
-from .sessions import suppress_unavailable
+from .unavailable import suppress_unavailable
 
 if TYPE_CHECKING:
     from types import TracebackType

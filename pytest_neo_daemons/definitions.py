@@ -12,7 +12,8 @@ from neo_daemons.control.client import ControlError
 from neo_daemons.definitions import Definition
 
 from .names import definition_fixture_name, fixture_name
-from .sessions import Session, Unavailable
+from .sessions import Session
+from .unavailable import Unavailable
 
 T = TypeVar("T")
 

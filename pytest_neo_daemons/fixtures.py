@@ -14,7 +14,7 @@ from neo_daemons.interpreter import installed_modules
 
 from . import clients, databases, definitions, seeds
 from .databases import ChromaDatabases
-from .handles import NOT_OURS, Daemon, Daemons
+from .handles import Daemon, Daemons
 from .names import BUILTINS, definition_fixture_name, fixture_name, seed_fixture_name, shared_fixture_name
 from .provider import provider_of
 from .seeds import Seed
@@ -76,8 +76,9 @@ def _definition(name: str, daemon: str) -> Any:
     def fixture(request: pytest.FixtureRequest) -> Definition | None:
         """Return the daemon's definition. Override this fixture to change the daemon for all tests that use it."""
         session = provider_of(request).session
-        if not session.ours:
-            pytest.fail(f"cannot change the definition of {daemon}: {NOT_OURS}", pytrace=False)
+        why = session.refusal(daemon)
+        if why is not None:
+            pytest.fail(f"cannot change the definition of {daemon}: {why}", pytrace=False)
         return definitions.read(session, daemon)
 
     return fixture

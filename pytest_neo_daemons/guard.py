@@ -25,9 +25,9 @@ PASSED_ON: dict[str, tuple[type[BaseException], ...]] = {
     "pytest_runtest_teardown": OUTCOMES,
 }
 """Other exceptions that these hooks may raise, because pytest reports them. From other hooks they would end the run."""
-UNGUARDED = frozenset({"pytest_fixture_setup", "pytest_runtest_makereport"})
-"""An error while a fixture is set up is an error of the test. What is called three times for each test calls `note`
-itself: to guard a generator takes longer than most calls."""
+UNGUARDED = frozenset({"pytest_fixture_setup", "pytest_runtest_makereport", "pytest_runtest_teardown"})
+"""An error while a fixture is set up is an error of the test. The wrappers that are called for each test call `note`
+themselves: to guard a generator takes longer than most calls."""
 LATE = frozenset({"pytest_terminal_summary", "pytest_unconfigure"})
 """Hooks that run too late for the summary to show their failures."""
 C = TypeVar("C", bound=type)

@@ -14,13 +14,13 @@ from neo_daemons.control.client import ControlError
 from neo_daemons.urls import host_and_port, redacted
 
 from .once import Once
-from .sessions import FOREVER_S, Session, Unavailable, says_all
+from .sessions import FOREVER_S, Session
+from .unavailable import Unavailable, says_all
 
 if TYPE_CHECKING:
     from neo_daemons.status import DaemonStatus
 
 ORDER_S = 600.0
-NOT_OURS = "it belongs to an attached supervisor, and tests must not disturb it; run without --neo-daemons-attach"
 
 
 class FaultRefused(Exception):
@@ -124,7 +124,7 @@ class Daemon:
     @property
     def external(self) -> bool:
         """Whether it is external: neo-daemons did not start it and does not control it."""
-        return self._status.state == "external"
+        return self._status.state == "external" or self.name in self._session.deployed
 
     @property
     def skips_missing(self) -> bool:
@@ -134,7 +134,7 @@ class Daemon:
     @property
     def pid(self) -> int | None:
         """Its current pid; None if it is not running or is external."""
-        return self._now().pid
+        return self._now().pid if self.name not in self._session.deployed else None
 
     @property
     def state(self) -> str:
@@ -217,8 +217,8 @@ class Daemon:
         self.wait_ready()
 
     def _fault(self, what: str) -> None:
-        why = self._refusal()
-        if self.external:
+        why = self._session.deployed.refusal(self.name) or self._refusal()
+        if self.external and self.name not in self._session.deployed:
             why = "it is external: neo-daemons does not control it"
         if why is not None:
             raise FaultRefused(f"cannot {what} {self.name}: {why}")

@@ -14,19 +14,20 @@ from neo_daemons.state_dir import StateDirError
 
 from . import asynchronous, fixtures, workers
 from .choose import choose
-from .guard import HookFailures, guarded
+from .guard import HookFailures, guarded, note
 from .handles import Daemon
 from .incident_hooks import IncidentHooks
 from .incidents import JournalReader
 from .names import FIXTURES_OF_DAEMONS, MARKER, fixture_name, shared_fixture_name
 from .once import DIRECTORY, Once
-from .options import Options, resolve
 from .progress import Progress
 from .provider import PROVIDER, Provider
 from .reports.options import resolve_reports
 from .selection import Selection, parameters
-from .sessions import OwnSession, Session, Unavailable
+from .sessions import OwnSession, Session
+from .settings import Options, resolve
 from .summary import Summary
+from .unavailable import Unavailable
 from .watch import Watcher
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def activate(config: pytest.Config) -> Session | None:
     session = choice.session
     if session is not None:
         session.skips_missing = options.skip_missing
-    journal = JournalReader(session.state_dir.journal, choice.journal_from) if session is not None else None
+    journal: JournalReader | None = None
+    if session is not None:
+        journal = JournalReader(session.state_dir.journal, choice.journal_from, session.deployed.tunnels)
     selection = Selection(choice.names, config)
     # Each hook is in only one of these, except `pytest_sessionfinish`, where the one registered last runs first.
     summary = Summary(config, choice, journal, hook_failures)
@@ -189,6 +192,7 @@ class RunHooks:
             attached=not self._session.ours,
             journal_from=self._journal.start,
             external=self._session.external,
+            deployed=self._session.deployed,
         )
         workers.send_session(node, session)
         self._nodes.add(node)
@@ -253,8 +257,15 @@ class RunHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        self._provider.repair(item)
+        hook = "pytest_runtest_teardown"
+        try:
+            self._provider.repair(item)
+        except BaseException as error:
+            note(self, hook, error, (item,))
         try:
             return (yield)
         finally:
-            self._provider.end_test()
+            try:
+                self._provider.end_test()
+            except BaseException as error:
+                note(self, hook, error, (item,))

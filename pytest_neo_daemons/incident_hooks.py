@@ -17,7 +17,7 @@ from .incidents import Incident
 from .log_slices import Slice
 from .provider import Provider
 from .selection import Selection
-from .sessions import not_available, suppress_unavailable
+from .unavailable import not_available, suppress_unavailable
 from .watch import WATCH, Watch, Watcher
 
 WIDER = (
@@ -90,7 +90,8 @@ class IncidentHooks:
             for incident in incidents:
                 if not watch.is_news(incident.beginning):
                     continue
-                blame = "" if incident.asked_for else "\nThe daemon, not the test, may have caused this failure."
+                culprit = "tunnel" if incident.is_tunnel else "daemon"
+                blame = "" if incident.asked_for else f"\nThe {culprit}, not the test, may have caused this failure."
                 reporting.add_section(report, reporting.TITLE, f"{incident}{blame}")
             if status is not None:
                 self._add_what_is_down(concerning, report, status, watch)

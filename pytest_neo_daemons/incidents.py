@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
@@ -30,6 +30,8 @@ class Incident(Struct, kw_only=True):
     """How it ended: ``killed by SIGKILL``, or what its probes reported."""
     asked_for: bool
     """Whether a test requested it with a fault."""
+    is_tunnel: bool = False
+    """Whether this was the tunnel to a daemon that an engine runs."""
     back_after_s: float | None = None
     """Seconds until it was ready again; None until then."""
 
@@ -38,7 +40,8 @@ class Incident(Struct, kw_only=True):
         """The part of the text that is known from the start. It identifies the incident."""
         clock = time.strftime("%H:%M:%S", time.localtime(self.at))
         asked = " (requested by a test)" if self.asked_for else ""
-        return f"{self.daemon} died at {clock}.{int(self.at % 1 * 1000):03}{asked}: {self.what}"
+        died = f"the tunnel to {self.daemon} broke" if self.is_tunnel else f"{self.daemon} died"
+        return f"{died} at {clock}.{int(self.at % 1 * 1000):03}{asked}: {self.what}"
 
     def __str__(self) -> str:
         back = "not back yet" if self.back_after_s is None else f"back after {self.back_after_s:.2f} s"
@@ -51,9 +54,11 @@ class JournalReader:
     Args:
         path: the journal.
         start: the byte to begin at; None: at its end.
+        tunnels: daemons of which only tunnels are here.
     """
 
-    def __init__(self, path: Path, start: int | None = None) -> None:
+    def __init__(self, path: Path, start: int | None = None, tunnels: Collection[str] = ()) -> None:
+        self._tunnels = tunnels
         self.incidents: list[Incident] = []
         self.starts: dict[str, int] = {}
         """How often each daemon was started since this reader began."""
@@ -118,6 +123,7 @@ class JournalReader:
     def _begin(self, name: str, entry: JournalEntry) -> None:
         if name not in self._open:
             what = entry.detail or "exited"
-            incident = Incident(daemon=name, at=entry.at, what=what, asked_for=name in self._asked)
+            is_tunnel, asked_for = name in self._tunnels, name in self._asked
+            incident = Incident(daemon=name, at=entry.at, what=what, asked_for=asked_for, is_tunnel=is_tunnel)
             self.incidents.append(incident)
             self._open[name] = incident

@@ -14,8 +14,9 @@ from neo_daemons.definitions import Definition, Port
 from neo_daemons.unpatched import Unpatched
 
 from .definitions import define
-from .handles import NOT_OURS, Daemon, begin
-from .sessions import Session, suppress_unavailable
+from .handles import Daemon, begin
+from .sessions import NOT_OURS, Session
+from .unavailable import suppress_unavailable
 
 PREFIX = 40
 """The number of characters of a daemon's name with which the name of an instance begins."""
@@ -54,8 +55,9 @@ class Isolation:
 
         The test fails, without a traceback, if the instance is not available.
         """
-        if not self._session.ours or definition is None:
-            pytest.fail(f"new_daemon({handle.name!r}) is not possible: {NOT_OURS}", pytrace=False)
+        why = self._session.refusal(handle.name)
+        if why is not None or definition is None:
+            pytest.fail(f"new_daemon({handle.name!r}) is not possible: {why or NOT_OURS}", pytrace=False)
         name = definition.name
         if definition.external:
             pytest.fail(f"{name} cannot be isolated because it is external", pytrace=False)

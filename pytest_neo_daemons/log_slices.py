@@ -6,19 +6,20 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from neo_daemons.unpatched import Unpatched, read_at
 
-ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
-"""Control sequences of ECMA-48: CSI, OSC, and the short ones."""
+ESCAPE = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])"
+"""Control sequences of ECMA-48: CSI, OSC, and the short ones. Most runs need it never, so it is not compiled here."""
 MAX_SLICE_BYTES = 65_536
 MAX_SLICE_LINES = 200
 HEAD_BYTES = 16_384
 """How much of the beginning of a log is compared with what a restarted daemon writes."""
 
 
-class Slice(NamedTuple):
+class Slice(Struct, frozen=True):
     """The end of what a daemon wrote during a test."""
 
     daemon: str
@@ -41,7 +42,7 @@ def _counted(lines: int) -> str:
     return f"{lines} {'line' if lines == 1 else 'lines'}"
 
 
-class Cut(NamedTuple):
+class Cut(Struct, frozen=True):
     """What was cut out of a log."""
 
     slice: Slice | None
@@ -137,5 +138,5 @@ def printable_lines(data: bytes) -> list[str]:
 
 
 def _printable(line: str) -> str:
-    line = ESCAPE.sub("", line)
+    line = re.sub(ESCAPE, "", line)
     return "".join(character if character.isprintable() or character == "\t" else "�" for character in line)

@@ -35,6 +35,7 @@ class _Off:
     def __init__(self, config: pytest.Config, required: bool) -> None:
         self._config = config
         self._required = required
+        self._fixture = _skipping(required)
         self._known: set[str] = set()
 
     def skip(self, *fixtures: str, daemons: Iterable[str]) -> None:
@@ -44,7 +45,7 @@ class _Off:
         if new:
             made = types.ModuleType(f"pytest_neo_daemons.off_{len(self._known)}")
             for name in new:
-                setattr(made, name, _skipping(name, self._required))
+                setattr(made, name, self._fixture)
             self._known |= new
             self._config.pluginmanager.register(made)
 
@@ -60,8 +61,10 @@ class _Off:
             _refuse(self._required)
 
 
-def _skipping(name: str, required: bool) -> Any:
-    @pytest.fixture(name=name, scope="session")
+def _skipping(required: bool) -> Any:
+    """Return a fixture that skips its test, whatever its name."""
+
+    @pytest.fixture(scope="session")
     def fixture() -> None:
         """Needs --neo-daemons; run `pytest --neo-daemons --fixtures` for its description."""
         _refuse(required)

@@ -1,17 +1,15 @@
-"""Adds the command-line options and ini settings to pytest's, and reads them once into a frozen object."""
+"""Adds the command-line options and ini settings to pytest's, and decides whether the plugin is enabled.
+
+`settings` reads the rest of them. A run without daemons does not import it.
+"""
 
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from .config_files import ini_directory, stated_configuration
-
-IMPLYING = ("--neo-daemons-keep", "--neo-daemons-attach", "--neo-daemons-url")
+IMPLYING = ("--neo-daemons-keep", "--neo-daemons-attach", "--neo-daemons-url", "--neo-daemons-engine")
 """Options that enable the plugin without ``--neo-daemons``."""
 FLAG = "--neo-daemons"
 REPORT = "--neo-daemons-report"
@@ -36,26 +34,6 @@ UNNEEDED = frozenset(
     ]
 )
 """Options with which a run starts no supervisor, or probably finds one that was kept warm."""
-LONGEST_S = 7 * 86400.0
-
-
-class Options(NamedTuple):  # a dataclass would cost every run, even one without daemons, four times as much
-    """The options that the user passed or configured."""
-
-    config: Path | None
-    keep_s: float
-    attach: str | None
-    """State directory of a running supervisor; "" means the project's; None: start our own session."""
-    urls: tuple[tuple[str, str], ...]
-    export_env: bool
-    skip_missing: bool
-    """Skip tests whose daemon is not installed, instead of failing them."""
-    seeds: tuple[int, float] = (0, 0.0)
-    """How many bytes of sealed seeds are kept, and for how many seconds after their last use."""
-    attach_place: str = "--neo-daemons-attach"
-    """Where `attach` is stated, for messages."""
-    urls_place: str = "--neo-daemons-url"
-    """Where `urls` are stated, for messages."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -91,6 +69,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="use an external daemon at this URL; it is only probed, never started or stopped (repeatable)",
     )
     group.addoption(
+        "--neo-daemons-engine",
+        metavar="ENGINE",
+        default=None,
+        help="use the daemons that an engine runs: kubernetes, kubernetes=NAMESPACE or compose; the run never starts, "
+        "changes or stops them",
+    )
+    group.addoption(
         REPORT,
         metavar="FILE",
         default=None,
@@ -107,6 +92,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("neo_daemons_config", "same as --neo-daemons-config; relative to this file", default="")
     parser.addini("neo_daemons_keep", "same as --neo-daemons-keep", default="")
     parser.addini("neo_daemons_attach", "same as --neo-daemons-attach; relative to this file", default="")
+    parser.addini("neo_daemons_engine", "same as --neo-daemons-engine", default="")
     parser.addini("neo_daemons_url", "same as --neo-daemons-url, one per line", type="linelist", default=[])
     parser.addini(
         "neo_daemons_required",
@@ -210,46 +196,6 @@ def will_need_supervisor(config: pytest.Config) -> bool:
     return not elsewhere and not in_worker and UNNEEDED.isdisjoint(word.partition("=")[0] for word in arguments)
 
 
-def resolve(config: pytest.Config) -> Options:
-    """Read the options.
-
-    Raises:
-        pytest.UsageError: an option is invalid.
-    """
-    attach = config.getoption("--neo-daemons-attach")
-    attach_place = "--neo-daemons-attach"
-    if attach is None and config.getini("neo_daemons_attach"):
-        attach = str(ini_directory(config) / config.getini("neo_daemons_attach"))
-        attach_place = place_of(config, "neo_daemons_attach")
-    urls, urls_place = _stated(config, "url")
-    keep, keep_place = _stated(config, "keep")
-    if attach is not None and urls:
-        raise pytest.UsageError(
-            f"{urls_place} and {attach_place} are mutually exclusive; define the external daemon in the "
-            "configuration of the attached supervisor"
-        )
-    if attach is not None and config.getoption("--neo-daemons-keep") is not None:
-        raise pytest.UsageError(
-            f"{keep_place} and {attach_place} are mutually exclusive; an attached supervisor keeps its daemons anyway"
-        )
-    named = [_url(text, urls_place) for text in urls]
-    for name, _ in named:
-        if len({url for other, url in named if other == name}) > 1:
-            raise pytest.UsageError(f"{urls_place} {name}: given with different URLs; pass one URL per daemon")
-    flag(config, "neo_daemons_required")
-    return Options(
-        config=stated_configuration(config),
-        keep_s=_duration_s(keep, keep_place) if keep else 0.0,
-        attach=attach,
-        urls=tuple(named),
-        export_env=flag(config, "neo_daemons_export_env"),
-        seeds=(int(_number(config, "max_bytes", "kMGT")), _number(config, "max_days") * 86_400.0),
-        skip_missing=_word(config, "neo_daemons_unavailable", "fail", "skip") == "skip",
-        attach_place=attach_place,
-        urls_place=urls_place,
-    )
-
-
 def flag(config: pytest.Config, setting: str) -> bool:
     """Return the value of an ini setting that is true or false.
 
@@ -262,57 +208,8 @@ def flag(config: pytest.Config, setting: str) -> bool:
         raise pytest.UsageError(f"{place_of(config, setting)} {error}; use true or false") from None
 
 
-def _word(config: pytest.Config, setting: str, *words: str) -> str:
-    """Return the value of an ini setting that is one of these words."""
-    value = str(config.getini(setting))
-    if value not in words:
-        raise pytest.UsageError(f"{place_of(config, setting)} {value!r:.80}: unknown value; use {' or '.join(words)}")
-    return value
-
-
-def _stated(config: pytest.Config, name: str) -> tuple[Any, str]:
-    """Return the value of an option, or else that of its ini setting, and how messages name its place."""
-    option, setting = f"--neo-daemons-{name}", f"neo_daemons_{name}"
-    value = config.getoption(option)
-    if value == "":
-        raise pytest.UsageError(f"{option}: empty value")
-    return (value, option) if value is not None else (config.getini(setting), place_of(config, setting))
-
-
 def place_of(config: pytest.Config, setting: str) -> str:
     """Return how messages name an ini setting, up to its value."""
     overrides = [text.partition("=")[0].strip() for text in config.getoption("override_ini") or ()]
     file = f"{config.inipath}: " if config.inipath is not None else ""
     return f"{'-o ' if setting in overrides else file}{setting} ="
-
-
-def _number(config: pytest.Config, name: str, units: str = "") -> float:
-    setting = f"neo_daemons_seeds_{name}"
-    text = str(config.getini(setting)).strip()
-    match = re.fullmatch(rf"(\d{{1,15}})([{units}]?)" if units else r"(\d{1,15})()", text)
-    if match is None:
-        unit = ", or with k, M, G or T, e.g. 500M" if units else ""
-        raise pytest.UsageError(f"{place_of(config, setting)} {text:.80}: use a whole number{unit}")
-    return int(match[1]) * 1000.0 ** (units.index(match[2]) + 1 if match[2] else 0)
-
-
-def _duration_s(text: str, place: str) -> float:
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
-    if match is None or not any(match.groups()):
-        raise pytest.UsageError(
-            f"{place} {text:.80}: invalid duration; use seconds, or h, m and s, e.g. 90s, 10m or 1h30m"
-        )
-    hours, minutes, seconds = (float(group or 0) for group in match.groups())
-    duration_s = 3600.0 * hours + 60.0 * minutes + seconds
-    if duration_s > LONGEST_S:
-        raise pytest.UsageError(f"{place} {text:.80}: longer than a week; use neo-daemons up and --neo-daemons-attach")
-    return duration_s
-
-
-def _url(text: str, place: str) -> tuple[str, str]:
-    name, separator, url = text.partition("=")
-    if not separator or not name or not url:
-        from neo_daemons.urls import redacted  # a run without daemons must not import it
-
-        raise pytest.UsageError(f"{place} {redacted(text)}: expected NAME=URL, e.g. chroma=http://host:8000")
-    return name.strip(), url.strip()

@@ -1,6 +1,8 @@
 """The plugin that pytest loads: options, hook specifications, and fixtures that skip.
 
 Everything else is loaded with ``--neo-daemons``. Without it, only this module and its top-level imports are imported.
+
+PYTEST_DONT_REWRITE: see `pytest_neo_daemons`.
 """
 
 from __future__ import annotations

@@ -16,13 +16,14 @@ import pytest
 from neo_daemons.definitions import Definition
 
 from . import definitions
-from .handles import NOT_OURS, Daemon, Daemons, begin
+from .handles import Daemon, Daemons, begin
 from .isolation import Isolation
 from .names import definition_fixture_name, fixture_name, shared_fixture_name
 from .once import Once
 from .seeds import Seed, stated
 from .selection import Selection
-from .sessions import Session, suppress_unavailable
+from .sessions import Session
+from .unavailable import suppress_unavailable
 from .watch import WATCH, Watcher
 from .workers import run_id
 
@@ -103,7 +104,9 @@ class Provider:
         fixture = fixture_name(name)
         if fixture is None:
             return None
-        if self.session.ours:
+        if name in self.session.deployed.unreachable:
+            return None  # `obtain` says why
+        if self.session.refusal(name) is None:
             self._unavailable.add(name)
             definitions.read(self.session, name)  # unlike this, the fixture would fail for the rest of the run
             self._unavailable.discard(name)
@@ -170,15 +173,17 @@ class Provider:
         return any(handle is daemon for handle in self.isolation.handles)
 
     def _change(self, name: str, definition: Definition) -> None:
-        if not self.session.ours:
-            pytest.fail(f"cannot change the definition of {name}: {NOT_OURS}", pytrace=False)
+        why = self.session.refusal(name)
+        if why is not None:
+            pytest.fail(f"cannot change the definition of {name}: {why}", pytrace=False)
         definitions.define(self.session, definition)
 
     # For handles
 
     def _refusal(self, name: str) -> str | None:
-        if not self.session.ours:
-            return NOT_OURS
+        why = self.session.refusal(name)
+        if why is not None:
+            return why
         return PARALLEL.format(name=name) if self._parallel else None
 
     def _export(self, daemon: Daemon) -> None:

@@ -22,11 +22,12 @@ from neo_daemons.seeds.store import KEY_DIGITS, Held, Limits, Store
 from neo_daemons.unpatched import Unpatched
 
 from . import clients
-from .handles import NOT_OURS, ORDER_S, Daemon
+from .handles import ORDER_S, Daemon
 from .isolation import Isolation
 from .once import Once, OnceFailed
 from .seeds import Seed
-from .sessions import Session, Unavailable, not_available
+from .sessions import NOT_OURS, Session
+from .unavailable import Unavailable, not_available
 
 if TYPE_CHECKING:
     from neo_daemons.config.project import Project
@@ -65,8 +66,9 @@ class Seeding:
 
     def prepared(self, seed: Seed, definition: Definition | None) -> Prepared:
         """Return a seed that is sealed, after building it if necessary. The test fails if it cannot be built."""
-        if not self._session.ours or definition is None:
-            pytest.fail(f"cannot clone the seed {seed.name}: {NOT_OURS}", pytrace=False)
+        why = self._session.refusal(seed.daemon)
+        if why is not None or definition is None:
+            pytest.fail(f"cannot clone the seed {seed.name}: {why or NOT_OURS}", pytrace=False)
         if definition.external:
             pytest.fail(
                 f"{definition.name} is external, so it cannot start on the seed {seed.name}; "

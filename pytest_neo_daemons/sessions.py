@@ -7,16 +7,18 @@ import contextlib
 import copy
 import functools
 import os
-import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from neo_daemons import threads
-from neo_daemons.control.client import Client, ControlError, Lease, Unreachable
+from neo_daemons.control.client import Client, ControlError, Unreachable
 from neo_daemons.definitions import Definition
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus
 from neo_daemons.unpatched import Unpatched
+
+from .deployed import NOTHING
+from .keeper import Keeper
+from .unavailable import Unavailable, not_available, says_all
 
 if TYPE_CHECKING:
     from neo_daemons.ephemeral.launch import Owned
@@ -27,146 +29,17 @@ FOREVER_S = 86_400.0 * 365
 """The supervisor enforces the start timeout in a daemon's definition, so the plugin needs none of its own."""
 RECOVERY_S = 30.0
 """How long to wait for the replacement of a killed supervisor; it takes a fraction of this."""
-TRY_AGAIN_S = 5.0
-"""How long to keep trying to start another supervisor."""
 ASK_AGAIN_S = 15.0
 POLL_S = 0.02
+AGAIN_S = 0.5
 MAX_DEATHS = 5
 """The number of consecutive supervisors that may die without ever answering."""
-CLOSE_S = 5.0
-
-
-class Unavailable(Exception):
-    """A daemon or the supervisor is not available; ``str()`` says why, with the end of the log.
-
-    Args:
-        missing: a program is not installed, that of the daemon or of one that it waits for.
-    """
-
-    def __init__(self, why: str, *, missing: bool = False) -> None:
-        self.missing = missing
-        super().__init__(why)
-
-
-def says_all(error: Any) -> bool:
-    """Return whether pytest leaves our own frames out of the traceback of an error, because its message says all.
-
-    Args:
-        error: the `pytest.ExceptionInfo`.
-    """
-    return bool(error.errisinstance((Unavailable, ControlError, TimeoutError, LookupError)))
+REACHED_AGAIN_S = 60.0
+"""How long to wait for a daemon of an engine that has been ready before."""
+NOT_OURS = "it belongs to an attached supervisor, and tests must not disturb it; run without --neo-daemons-attach"
 
 
 __tracebackhide__ = says_all
-
-
-def not_available(name: str) -> str:
-    """Return how every message about an unavailable daemon begins; reports are searched for it."""
-    return f"{name} is not available"
-
-
-def suppress_unavailable() -> contextlib.suppress:
-    """Ignore an unavailable daemon at the end of a test or a run: its next use reports it."""
-    return contextlib.suppress(Unavailable, ControlError)
-
-
-class Keeper:
-    """Holds a lease in a background thread, and takes a new one when the supervisor has been replaced.
-
-    Args:
-        lost: called repeatedly in that thread while there is no lease, with whether there has been one since the
-            previous call; may raise `Unavailable`.
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        holder: str,
-        lost: Callable[[bool], None],
-        *,
-        owner: bool = False,
-        inhibit: str | None = None,
-    ) -> None:
-        self._client = client
-        self.holder = holder
-        self._lost = lost
-        self._owner = owner
-        self._inhibit = inhibit
-        self._closing = threading.Event()
-        self._lease: Lease | None = None
-        self._changed = threading.Condition()
-        self.fault: str | None = None
-        self._thread = threads.start(self._keep, "neo-daemons lease")
-        # The child of a fork must not hold its parent's lease.
-        os.register_at_fork(after_in_child=self._forget)
-
-    def _keep(self) -> None:
-        failing_since: float | None = None
-        while not self._closing.is_set():
-            held = False
-            try:
-                with self._client.lease(self.holder, owner=self._owner, inhibit=self._inhibit) as lease:
-                    self._set(lease)
-                    held = True
-                    if not self._closing.is_set():
-                        lease.wait_until_lost()
-            except ControlError:
-                pass
-            self._set(None)
-            if self._closing.is_set():
-                return
-            try:
-                self._lost(held)
-                failing_since = None
-            except Exception as error:
-                # Any error: a test may have patched whatever this needs, and will end soon.
-                now = Unpatched.monotonic()
-                failing_since = now if failing_since is None else failing_since
-                if not isinstance(error, Unavailable) and now - failing_since < TRY_AGAIN_S:
-                    Unpatched.sleep(POLL_S)
-                    continue
-                with self._changed:
-                    self.fault = f"the supervisor died and could not be restarted: {error}"
-                    self._changed.notify_all()
-                return
-            Unpatched.sleep(POLL_S)
-
-    def _set(self, lease: Lease | None) -> None:
-        with self._changed:
-            self._lease = lease
-            if lease is not None:
-                self.fault = None
-            self._changed.notify_all()
-
-    def _forget(self) -> None:
-        if self._lease is not None:
-            self._lease.forget()
-
-    @property
-    def has_lease(self) -> bool:
-        """Whether there is a lease now."""
-        return self._lease is not None
-
-    def wait(self, timeout_s: float) -> None:
-        """Wait until there is a lease. After one timeout, later calls fail immediately.
-
-        Raises:
-            Unavailable: there is no lease, and there will be none.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._lease is not None or self.fault is not None, timeout_s)
-            if self._lease is None:
-                self.fault = self.fault or f"no response from the supervisor for {timeout_s:g} s"
-                raise Unavailable(self.fault)
-
-    def close(self) -> bool:
-        """Give up the lease. Return False if there was none."""
-        self._closing.set()
-        lease = self._lease
-        if lease is not None:
-            lease.give_up()
-        self._thread.join(CLOSE_S)
-        return lease is not None
 
 
 class Session(abc.ABC):
@@ -185,6 +58,8 @@ class Session(abc.ABC):
         """The names of the daemons."""
         self.external: tuple[str, ...] = ()
         """The URLs of the external ones."""
+        self.deployed = NOTHING
+        """Those that an engine runs."""
 
     @abc.abstractmethod
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
@@ -193,6 +68,10 @@ class Session(abc.ABC):
         Raises:
             Unavailable: it is not available.
         """
+
+    def refusal(self, name: str) -> str | None:
+        """Return why tests must not disturb or change this daemon; None if it belongs to the run."""
+        return self.deployed.refusal(name)
 
     @abc.abstractmethod
     def need_supervisor(self) -> None:
@@ -245,11 +124,39 @@ class _LeasedSession(Session):
     _keeper: Keeper
     _definitions: dict[str, Definition] | None = None
 
+    def __init__(self, state_dir: StateDir, names: Iterable[str]) -> None:
+        super().__init__(state_dir, names)
+        self._reached: set[str] = set()
+        """Daemons of an engine that have been ready and have not been given up."""
+
     def need_supervisor(self) -> None:
         self._keeper.wait(RECOVERY_S)
 
     def need(self, name: str, wait_s: float = FOREVER_S) -> DaemonStatus:
+        unreachable = self.deployed.unreachable.get(name)
+        if unreachable is not None:
+            why = f"{not_available(name)} from {self.deployed.engine}: {unreachable.why}"
+            raise Unavailable(why, missing=unreachable.skips)
         end = Unpatched.monotonic() + wait_s
+        give_up = Unpatched.monotonic() + REACHED_AGAIN_S
+        while True:
+            try:
+                daemon = self._need(name, end)
+            except Unavailable:
+                # The supervisor gives up sooner if a cluster cannot be reached for a while, or restarts a daemon.
+                if Unpatched.monotonic() >= give_up:
+                    self._reached.discard(name)
+                if name not in self._reached or Unpatched.monotonic() >= end:
+                    raise
+                Unpatched.sleep(AGAIN_S)
+                if name in self.deployed.tunnels:
+                    self.ask(functools.partial(Client.order, name=name, order="start"))
+            else:
+                if daemon.ready and name in self.deployed:
+                    self._reached.add(name)
+                return daemon
+
+    def _need(self, name: str, end: float) -> DaemonStatus:
         while True:
             # In pieces, to notice a supervisor that hangs.
             piece_s = max(min(end - Unpatched.monotonic(), ASK_AGAIN_S), 0.0)
@@ -300,6 +207,7 @@ class OwnSession(_LeasedSession):
             self._set_up = True
 
     def begin(self, names: tuple[str, ...]) -> None:
+        names = tuple(name for name in names if name not in self.deployed.unreachable)
         with self._owned.wanting(names) if not self._keeper.has_lease else contextlib.nullcontext():
             super().begin(names)
 
@@ -391,6 +299,9 @@ class AttachedSession(Session):
 
     def definition(self, name: str) -> Definition | None:
         return None
+
+    def refusal(self, name: str) -> str | None:
+        return NOT_OURS
 
     def close(self) -> None:
         self._keeper.close()

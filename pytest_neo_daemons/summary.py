@@ -17,7 +17,8 @@ from .dependencies import describe, not_up, with_needs
 from .guard import HookFailures, guarded
 from .incidents import JournalReader
 from .reporting import PROPERTY, TITLE
-from .sessions import OwnSession, suppress_unavailable
+from .sessions import OwnSession, Session
+from .unavailable import suppress_unavailable
 
 WARM = "kept warm by an earlier run"
 OLD_CODE = (
@@ -59,6 +60,8 @@ class Summary:
         if not self._session.ours:
             down = "".join(f"; {line}" for line in not_up(self._names, self._session.client.status()))
             return f"neo-daemons: {names}, attached to the supervisor of {self._session.state_dir.path}{down}"
+        if self._session.deployed.engine:
+            return f"neo-daemons: {names}, run by {self._session.deployed.engine}"
         remark = _warmth(self._session) if isinstance(self._session, OwnSession) else None
         return f"neo-daemons: {names}, started on demand{f'; {remark}' if remark else ''}"
 
@@ -111,7 +114,7 @@ class Summary:
         journal, session = self._journal, self._session
         if journal is None or session is None:
             return
-        yield from self._daemons(journal, ours=session.ours)
+        yield from self._daemons(journal, session)
         for incident in journal.incidents:
             if not incident.asked_for:
                 during = ", ".join(self._tests_hit.get(incident.beginning, ())) or "no test"
@@ -125,14 +128,14 @@ class Summary:
         yield from (f"reaped: {what}" for what in journal.reaped)
         yield from (f"{what}: {detail}" for what, detail in journal.faults.items())
 
-    def _daemons(self, journal: JournalReader, *, ours: bool) -> Iterable[str]:
+    def _daemons(self, journal: JournalReader, session: Session) -> Iterable[str]:
         """Yield a line for each daemon that was used, then one for each unused daemon that these need."""
         shown, daemons = [], self._final or []
         for daemon in daemons:
             starts = journal.starts.get(daemon.name, 0)
             if daemon.name in self._names and (starts or daemon.ready):
                 shown.append(daemon.name)
-                yield _line(daemon, starts, ours=ours)
+                yield _line(daemon, starts, session)
         final = {daemon.name: daemon for daemon in daemons}
         needs = {name: (*daemon.requires, *daemon.after) for name, daemon in final.items()}
         for name, needed_by in with_needs(shown, needs).items():
@@ -149,14 +152,21 @@ def _warmth(session: OwnSession) -> str | None:
     return f"{WARM}; {OLD_CODE.format(', '.join(session.unwatched))}" if session.unwatched else WARM
 
 
-def _line(daemon: DaemonStatus, starts: int, *, ours: bool) -> str:
+def _line(daemon: DaemonStatus, starts: int, session: Session) -> str:
     parts = [daemon.name, redacted(daemon.url or "no port")]
+    if daemon.name in session.deployed:
+        parts += [session.deployed.places[daemon.name], f"of {session.deployed.engine}"]
+        if daemon.name in session.deployed.tunnels and starts > 1:
+            parts.append(f"tunnel restarted {_times(starts - 1)}")
+        if not daemon.ready:
+            parts.append(f"{daemon.state}: {daemon.detail}")
+        return "  ".join(parts)
     parts.append(f"pid {daemon.pid}" if daemon.pid is not None else daemon.state)
     if not daemon.ready and daemon.state not in ("idle", "stopped", "external"):
         parts.append(f"{daemon.state}: {daemon.detail}")
     if daemon.state == "external":
         parts.append("observed only")
-    elif not ours:
+    elif not session.ours:
         parts.append("attached")
     elif not starts:
         parts.append("reused")

@@ -15,6 +15,8 @@ from msgspec import Struct
 
 from neo_daemons import procfs
 
+from .deployed import NOTHING, Deployed
+
 KEY = "neo_daemons"
 MAIN = "main"
 """The name of a process that is not a worker."""
@@ -34,6 +36,7 @@ class SharedSession(Struct, frozen=True, kw_only=True):
     """The byte at which the run begins in the journal."""
     external: tuple[str, ...] = ()
     """The URLs of external daemons."""
+    deployed: Deployed = NOTHING
 
     @property
     def is_reachable(self) -> bool:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import sys
+from typing import NoReturn
 
+import psutil
 import pytest
 
 from neo_daemons.supervision.platform import PLATFORM_VARIABLE, platform_choice
 from neo_daemons.supervision.platform.linux import LinuxPlatform
+from neo_daemons.supervision.platform.posix import PosixPlatform
 
-from .harness import PROGRAMS, Project, toy
+from .harness import PROGRAMS, Child, Project, toy
 
 SEND_SIGNAL, OPEN = 424, 434
 """pidfd_send_signal and pidfd_open, include/uapi/asm-generic/unistd.h; the same on all machines but Alpha."""
@@ -68,3 +72,23 @@ def test_a_pidfd_of_our_own_is_closed_after_the_look() -> None:
     before = len(os.listdir("/proc/self/fd"))
     assert LinuxPlatform.lack_of_pidfds() is None
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_without_root_s_view_the_holder_of_a_port_is_found_among_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS: the table of all connections is for root, and each process shows its own to its user."""
+
+    def refused(kind: str) -> NoReturn:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil, "net_connections", refused)
+    script = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True)"
+    with Child([sys.executable, "-IS", "-c", f"{script}; time.sleep(600)"], stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            port = int(child.stdout.readline())
+            holder = PosixPlatform().port_holder(port, "127.0.0.1")
+            assert holder is not None
+            assert holder.pid == child.pid
+        finally:
+            child.kill()
+    assert PosixPlatform().port_holder(port, "127.0.0.1") is None

@@ -32,7 +32,8 @@ def command_parser(given: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser of the command line. Its result has the parser of the command as `parser`.
 
     Args:
-        given: what will be parsed. Only the commands in it get their options: that takes argparse milliseconds.
+        given: what will be parsed. If it begins with a command, only that one is known: for all of them, argparse needs
+            milliseconds.
     """
     parser = _Parser(
         prog="neo-daemons",
@@ -44,8 +45,9 @@ def command_parser(given: Sequence[str]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"neo-daemons {VERSION}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (text, add_options) in COMMANDS.items():
+    commands = parser.add_subparsers(prog=parser.prog, dest="command", metavar="COMMAND", required=True)
+    for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
+        text, add_options = COMMANDS[name]
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.set_defaults(parser=command)
         if name in given:

@@ -1,7 +1,6 @@
 """The types of the control API's requests and answers that are not in `neo_daemons.status`."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: msgspec would compile each annotation anew in each process.
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct

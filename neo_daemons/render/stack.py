@@ -37,6 +37,7 @@ class Faults:
     def add(self, name: str, key: str, problem: str, remedy: str) -> None:
         """Add the error at a key of a daemon."""
         place = f"daemons.{name}.{key}" if key else f"daemons.{name}"
+        remedy = remedy.replace("set daemons.", f"set {self._stack.prefix}daemons.")
         self._found.append(f"{self._stack.source}: {self._stack.prefix}{place}: {problem}; {remedy}")
 
     def raise_all(self) -> None:

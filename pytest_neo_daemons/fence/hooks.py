@@ -140,7 +140,8 @@ class Fence:
 
     def _take_new(self) -> list[str]:
         """Return what was refused since the last call."""
-        self._new += self._equipment.hits()
+        if self._equipment.is_on:
+            self._new += self._equipment.hits()
         if not self._new:
             return []
         new, self._new = [*dict.fromkeys(text for text in self._new if text not in self._elsewhere)], []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from msgspec import Struct
 
 from ..options import ARTIFACTS, LOG_LINES, REPORT, place_of
 
@@ -18,7 +18,7 @@ SHOWING_LOGS = ("all", "log")
 their titles, and this is how pytest itself chooses the sections that it shows."""
 
 
-class ReportOptions(NamedTuple):
+class ReportOptions(Struct, frozen=True):
     """What the user wants reported."""
 
     log_lines: int

@@ -11,7 +11,8 @@ from neo_daemons.definitions import Definition
 from neo_daemons.status import DaemonStatus
 
 from .. import log_slices
-from ..sessions import Session, suppress_unavailable
+from ..sessions import Session
+from ..unavailable import suppress_unavailable
 
 MAX_LOG_BYTES = 1_000_000
 """Of one log: its end."""

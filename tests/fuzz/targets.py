@@ -32,7 +32,7 @@ from neo_daemons.state_dir import StateDir
 from neo_daemons.status import EventName
 from neo_daemons.supervision import journal
 from neo_daemons.supervision.logs import DaemonLog
-from pytest_neo_daemons import options
+from pytest_neo_daemons import settings
 from tests.harness import Project, toy
 
 Fuzz = Callable[[], None]
@@ -199,7 +199,7 @@ def text(root: Path) -> Iterator[Fuzz]:
     def fuzz(text: str) -> None:
         TRIED["text"] += 1
         with contextlib.suppress(pytest.UsageError):
-            assert 0 <= options._duration_s(text, "--neo-daemons-keep") <= options.LONGEST_S
+            assert 0 <= settings._duration_s(text, "--neo-daemons-keep") <= settings.LONGEST_S
         with contextlib.suppress(ValueError):
             assert 0 <= Loopback.parse(text).port <= 65535
         if urls.is_url(text):

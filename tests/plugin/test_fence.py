@@ -757,6 +757,30 @@ def test_a_directory_of_a_run_in_another_container_stays(tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_processes_are_refused_is_told_although_a_test_has_closed_our_descriptor(tmp_path: Path) -> None:
+    equipment, other = Equipment(), tmp_path / "other"
+    other.touch()
+    try:
+        equipment.equip(Plan({}, (), {}))
+        assert equipment.hits() == []
+        equipment.add("one")
+        assert equipment.hits() == ["one"]
+        assert equipment.hits() == []
+        os.close(equipment._descriptor)
+        equipment.add("two")
+        assert equipment.hits() == ["two"]
+        number, taken = equipment._descriptor, os.open(other, os.O_RDONLY)
+        os.truncate(other, len("one\ntwo\n"))  # as large as what was read
+        os.dup2(taken, number)
+        equipment.add("three")
+        assert equipment.hits() == ["three"]
+    finally:
+        equipment.close()
+    assert os.path.sameopenfile(number, taken), "it was the test's own"
+    for descriptor in {number, taken}:
+        os.close(descriptor)
+
+
 def test_modules_that_python_children_import_are_few(tmp_path: Path) -> None:
     equipment = Equipment()
     equipment.equip(Plan({}, (), {}))

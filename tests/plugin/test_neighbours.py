@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import sys
 from pathlib import Path
 
@@ -110,6 +111,31 @@ def test_the_plugin_imports_no_private_module_of_pytest() -> None:
             names += [str(node.value)] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
             private += [f"{path.name}: {name}" for name in names if name.partition(".")[0] == "_pytest"]
     assert private == []
+
+
+def test_pytest_rewrites_none_of_our_modules_and_warns_of_none(inner: Inner) -> None:
+    inner.configure(api=inner.toy())
+    inner.write(
+        "conftest.py",
+        """
+        import json, pathlib, pytest, sys
+
+        pytest.register_assert_rewrite("neo_daemons", "pytest_neo_daemons")
+
+        def pytest_unconfigure():
+            ours = [m for m in sys.modules if m.partition(".")[0] in ("neo_daemons", "pytest_neo_daemons")]
+            rewritten = [m for m in ours if type(sys.modules[m].__spec__.loader).__module__.startswith("_pytest")]
+            pathlib.Path("seen").write_text(json.dumps([len(ours), rewritten]))
+        """,
+    )
+    inner.write("test_api.py", "def test_api(api):\n    assert api.pid == 0\n")
+    outcome = inner.run("-W", "error")
+    assert outcome.counts() == {"failed": 1}, outcome.text
+    assert "where" in outcome.text  # the project's own assertions are rewritten
+    assert "PytestAssertRewriteWarning" not in outcome.text
+    count, rewritten = json.loads((inner.root / "seen").read_text())
+    assert count > 20
+    assert rewritten == ["pytest_neo_daemons"], "only the package, which finds the others"
 
 
 def test_the_threads_of_the_plugin_leave_signals_to_the_tests(inner: Inner) -> None:

@@ -20,7 +20,8 @@ from neo_daemons.control.client import Client, ControlError
 from neo_daemons.definitions import Definition, Port
 from neo_daemons.ephemeral.launch import own
 from neo_daemons.state_dir import StateDir
-from pytest_neo_daemons.sessions import RECOVERY_S, JoinedSession, OwnSession, Unavailable
+from pytest_neo_daemons.sessions import RECOVERY_S, JoinedSession, OwnSession
+from pytest_neo_daemons.unavailable import Unavailable
 from tests.harness import is_alive, until
 
 from .inner import HTTP, Inner

@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 
+from neo_daemons.render import TARGETS
+
 from .project import EXPECTED
 from .rules import broken as broken_rules
 
 pytestmark = pytest.mark.real
+EXAMPLE = Path(__file__).parents[2] / "examples" / "downstream"
 BIN = Path(sys.executable).parent
 VERSIONS = ("1.29", "1.34")
 """Of Kubernetes; the claim that one pod at a time can use is stable from 1.29 on."""
@@ -46,15 +49,15 @@ def compose(path: Path, **secrets: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env={**os.environ, **secrets}, capture_output=True, text=True, check=False)
 
 
-def objects() -> list[dict[str, Any]]:
-    """All objects that are rendered for Kubernetes."""
-    files = sorted((EXPECTED / "kubernetes").glob("*.yaml"))
+def objects(directory: Path = EXPECTED / "kubernetes") -> list[dict[str, Any]]:
+    """All objects in the files that are rendered for Kubernetes."""
+    files = sorted(directory.glob("*.yaml"))
     return [one for path in files if path.name != "kustomization.yaml" for one in documents(path)]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_kubernetes_accepts_each_object(version: str) -> None:
-    for one in objects():
+    for one in (*objects(), *objects(EXAMPLE / "deploy" / "kubernetes")):
         validate(one, version)
     kinds = {"ConfigMap", "Service", "StatefulSet", "Deployment", "Job", "ServiceAccount", "Role", "RoleBinding"}
     assert {one["kind"] for one in objects()} == kinds
@@ -65,6 +68,18 @@ def test_kubectl_builds_the_kustomization() -> None:
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     assert built.stdout.count("\nkind: ") == len(objects())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_example_is_up_to_date(target: str) -> None:
+    command = [sys.executable, "-m", "neo_daemons", "render", target, "-o", f"deploy/{target}", "--check"]
+    checked = subprocess.run(command, cwd=EXAMPLE, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_compose_accepts_the_example() -> None:
+    said = compose(EXAMPLE / "deploy" / "compose" / "compose.yaml")
+    assert (said.returncode, said.stderr) == (0, "")
 
 
 def test_compose_accepts_the_file() -> None:

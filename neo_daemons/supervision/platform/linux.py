@@ -23,7 +23,8 @@ from neo_daemons.records import Identity
 from . import spawning
 from .contract import MARK_VARIABLE, FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
 from .pidfd import PidfdProcess, has_ended
-from .posix import PosixPlatform, PosixProcess, identity_of, resolve_local
+from .polled import PolledProcess, identity_of
+from .posix import PosixPlatform, resolve_local
 
 if TYPE_CHECKING:
     import asyncio
@@ -129,7 +130,7 @@ class LinuxPlatform(PosixPlatform):
                 found = identity_of(pid)
             except procfs.ProcfsUnavailable as error:
                 raise Unverifiable(str(error)) from None
-            return PosixProcess(pid, found, None) if found is not None else None
+            return PolledProcess(pid, found, None) if found is not None else None
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:

@@ -1,8 +1,6 @@
 """Any POSIX system, by psutil: the last resort where there is no pidfd, and the base of the Linux platform.
 
-It polls for the exits of processes that are not its children, and proves their identity right before each signal, which
-leaves a gap between check and kill. `linux` closes both gaps. macOS needs a kqueue watcher here; this was never run
-there.
+macOS needs a kqueue watcher here; this was never run there.
 
 The functions that need psutil or asyncio import them: on Linux, a client that starts a supervisor needs neither, and
 loading them takes longer than all else that it does.
@@ -16,12 +14,11 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from neo_daemons import addresses, procfs
 from neo_daemons.records import Identity
@@ -29,7 +26,6 @@ from neo_daemons.records import Identity
 from . import file_lock, spawning
 from .contract import (
     MARK_VARIABLE,
-    ExitStatus,
     FileChanges,
     Lock,
     Mark,
@@ -40,149 +36,16 @@ from .contract import (
     Unverifiable,
     Usage,
 )
+from .polled import ON_LINUX, PolledProcess, identity_of
 
-if TYPE_CHECKING:
-    import asyncio
-
-ON_LINUX: bool = sys.platform == "linux"
 SECOND_LOOK_S = 0.02
 """Far longer than anybody takes to ask whether a lock is held."""
-POLL_S = 0.1
-"""Seconds between two checks for the exit of a process that no event reports."""
-
-
-class PosixProcess(Process):
-    """A process that is known by its number; `popen` is set for a child.
-
-    A child that has exited is reaped when this is closed: until then no other process and no other group has its
-    number.
-
-    Args:
-        on_closed: called with the pid when this is closed.
-    """
-
-    def __init__(
-        self,
-        pid: int,
-        identity: Identity,
-        popen: subprocess.Popen[bytes] | None,
-        on_closed: Callable[[int], None] = lambda pid: None,
-    ) -> None:
-        self.pid = pid
-        self.identity = identity
-        self._popen = popen
-        self._on_closed = on_closed
-        self._timer: asyncio.TimerHandle | None = None
-        self._on_exit: Callable[[ExitStatus], None] | None = None
-
-    def watch(
-        self, on_exit: Callable[[ExitStatus], None], on_learned: Callable[[ExitStatus], None] | None = None
-    ) -> None:
-        import asyncio
-
-        self._on_exit = on_exit
-        # Not at once: the caller must first store what it watches.
-        self._timer = asyncio.get_running_loop().call_later(0, self.look)
-
-    def look(self) -> None:
-        """Report the exit of the process if it has exited, and look again later if not."""
-        import asyncio
-
-        import psutil
-
-        if self._on_exit is None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        try:
-            status = self._ended()
-        except (psutil.Error, procfs.ProcfsUnavailable):  # it cannot be read now, and unknown is not dead
-            status = None
-        if status is None:
-            self._timer = asyncio.get_running_loop().call_later(POLL_S, self.look)
-        else:
-            on_exit, self._on_exit = self._on_exit, None
-            on_exit(status)
-
-    def _ended(self) -> ExitStatus | None:
-        """Return how the process exited; None if it has not."""
-        if self._popen is not None:
-            return spawning.ended(self._popen)
-        return None if self._proven() else spawning.exit_status_of_zombie(self.pid, self.identity) or ExitStatus()
-
-    def _proven(self) -> bool:
-        identity = identity_of(self.pid)
-        return identity is not None and identity.matches(self.identity)
-
-    def is_alive(self) -> bool:
-        return self._ended() is None
-
-    def is_stopped(self) -> bool:
-        import psutil
-
-        with contextlib.suppress(psutil.Error):
-            return self.is_alive() and psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
-        return False
-
-    def signal(self, signum: int) -> bool:
-        if not self.is_alive():
-            return False
-        try:
-            os.kill(self.pid, signum)
-        except ProcessLookupError:
-            return False
-        return True
-
-    def signal_group(self, signum: int) -> bool:
-        # The id of an empty group can be given to a new process. So a group is signalled by number only while its
-        # leader keeps that number: while it runs or, if it is our child, until it is reaped.
-        if not (self._popen is not None and self._popen.returncode is None) and not self.is_alive():
-            return False
-        try:
-            os.killpg(self.pid, signum)
-        except ProcessLookupError:
-            return False
-        except PermissionError:  # macOS: also for a group of zombies
-            return self.signal(signum)
-        return True
-
-    def close(self) -> None:
-        self._on_exit = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._popen is not None:
-            spawning.disown(self._popen)
-        self._on_closed(self.pid)
 
 
 def resolve_local(host: str) -> addresses.Address:
     """Resolve a host as `PosixPlatform._bind` does."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return addresses.parse(str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0]))
-
-
-def identity_of(pid: int) -> Identity | None:
-    """Return the identity of a running process; None if it is gone or a zombie.
-
-    On Linux it is that which observers see, in ticks since the boot: psutil's moments move with the clock.
-
-    Raises:
-        psutil.AccessDenied, procfs.ProcfsUnavailable: it cannot be read.
-    """
-    if ON_LINUX:
-        return procfs.identify(pid)
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        with process.oneshot():
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return None
-            return Identity(boot_id="", start_time=process.create_time())
-    except psutil.NoSuchProcess:
-        return None
 
 
 def _descriptors(pid: int, path: str) -> frozenset[int]:
@@ -203,7 +66,7 @@ class PosixPlatform:
         return "posix"
 
     def __init__(self) -> None:
-        self._children: weakref.WeakSet[PosixProcess] = weakref.WeakSet()
+        self._children: weakref.WeakSet[PolledProcess] = weakref.WeakSet()
 
     def boot_id(self) -> str:
         # psutil's start times are absolute, so no boot id is needed.
@@ -224,7 +87,7 @@ class PosixPlatform:
 
     def _child(self, popen: subprocess.Popen[bytes], on_closed: Callable[[int], None] = lambda pid: None) -> Process:
         identity = identity_of(popen.pid) or Identity(boot_id=self.boot_id(), start_time=0.0)
-        process = PosixProcess(popen.pid, identity, popen, on_closed)
+        process = PolledProcess(popen.pid, identity, popen, on_closed)
         self._children.add(process)
         return process
 
@@ -243,7 +106,7 @@ class PosixPlatform:
             return None
         if not found.matches(identity):
             raise NotOurs(f"pid {pid} is another process now ({self.describe(pid)})")
-        return PosixProcess(pid, found, None)
+        return PolledProcess(pid, found, None)
 
     def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
         found = []
@@ -285,7 +148,7 @@ class PosixPlatform:
     def _claim(self, pid: int, is_ours: Callable[[], object]) -> Process | None:
         """Open `pid`, if `is_ours` still holds after it was opened."""
         identity = identity_of(pid)
-        return PosixProcess(pid, identity, None) if identity is not None and is_ours() else None
+        return PolledProcess(pid, identity, None) if identity is not None and is_ours() else None
 
     def pids(self) -> Sequence[int]:
         import psutil
@@ -335,23 +198,35 @@ class PosixPlatform:
         return False
 
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
-        import psutil
-
         try:
-            connections = psutil.net_connections(kind="tcp")
             wanted = resolve_local(host) if host is not None else None
-        except (psutil.AccessDenied, OSError):  # macOS without root; a name that does not resolve
+        except OSError:  # the name does not resolve
             return None
         found: dict[int, int | None] = {}
-        for connection in connections:
-            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr[1] == port:
-                rank = addresses.rank(addresses.parse(connection.laddr[0]), wanted) if wanted is not None else 0
-                if rank is not None:
-                    found.setdefault(rank, connection.pid)
+        for pid, address in self._listeners(port):
+            rank = addresses.rank(addresses.parse(address), wanted) if wanted is not None else 0
+            if rank is not None:
+                found.setdefault(rank, pid)
         if not found:
             return None
         pid = found[min(found)]
         return PortHolder(pid, (self.describe(pid) or "?") if pid else "?")
+
+    def _listeners(self, port: int) -> Iterator[tuple[int | None, str]]:
+        """Yield who is seen to listen on a port, and the address. macOS shows all of them to root only, and to others
+        what their own processes have."""
+        import psutil
+
+        seen: list[tuple[int | None, Any]] = []
+        try:
+            seen += [(found.pid, found) for found in psutil.net_connections(kind="tcp")]
+        except psutil.AccessDenied:
+            for pid in self.pids():
+                with contextlib.suppress(psutil.Error):
+                    seen += [(pid, found) for found in psutil.Process(pid).net_connections(kind="tcp")]
+        for holder, found in seen:
+            if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr[1] == port:
+                yield holder, found.laddr[0]
 
     def file_changes(self) -> FileChanges | None:
         return None
