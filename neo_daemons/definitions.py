@@ -154,8 +154,16 @@ CpuQuantity = Annotated[
 class Secret(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A value that is kept elsewhere: the entry `key` of the secret `secret`."""
 
-    secret: Text
-    key: Text
+    secret: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z",
+            description="use a string of lower case letters, digits, - and .",
+        ),
+    ]
+    key: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9._-]{1,253}\Z", description="use a string of letters, digits, -, _ and .")
+    ]
 
 
 class Resources(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from neo_daemons.definitions import Definition, LogProbe, Secret
@@ -20,6 +21,10 @@ CONDITIONS = {
     "done": "service_completed_successfully",
 }
 RESTART = {"always": "unless-stopped", "on-failure": "on-failure", "never": "no"}
+LONGEST_S = 2**31 - 1
+"""The longest time, in seconds: those of Compose end with 292 years."""
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""Names of the variables that Compose replaces."""
 START_INTERVAL_S = 1
 """How often a container that starts is asked."""
 HEAD = (
@@ -65,7 +70,7 @@ def _service(plan: Plan, workload: Workload, faults: Faults) -> dict[str | Comme
         service["command"] = [_escape(word) for word in workload.arguments]
     if deploy.user is not None:
         service["user"] = str(deploy.user)
-    environment = _environment(plan, workload)
+    environment = _environment(plan, workload, faults)
     if environment:
         service["environment"] = environment
     if image.ports:
@@ -89,7 +94,7 @@ def _service(plan: Plan, workload: Workload, faults: Faults) -> dict[str | Comme
     )
     if definition.stop.signal != "SIGTERM":
         service["stop_signal"] = definition.stop.signal
-    service["stop_grace_period"] = f"{seconds(definition.stop.grace_s)}s"
+    service["stop_grace_period"] = _duration(definition.stop.grace_s)
     service |= _limits(definition, workload)
     service["logging"] = {
         "driver": "json-file",
@@ -98,17 +103,25 @@ def _service(plan: Plan, workload: Workload, faults: Faults) -> dict[str | Comme
     return service
 
 
+def _duration(number: float) -> str:
+    """Return a number of seconds as Compose reads it."""
+    return f"{seconds(min(number, LONGEST_S))}s"
+
+
 def _escape(text: str) -> str:
     """Return a string in which Compose replaces nothing."""
     return text.replace("$", "$$")
 
 
-def _environment(plan: Plan, workload: Workload) -> dict[str, Any]:
+def _environment(plan: Plan, workload: Workload, faults: Faults) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for exports in plan.exports_for(workload).values():
         found |= {name: _escape(value) for name, value in exports.items()}
     for name, value in workload.env.items():
         if isinstance(value, Secret):
+            if not VARIABLE.fullmatch(name):
+                problem, remedy = "Compose reads no variable of this name", "use letters, digits and _"
+                faults.add(workload.name, f"deploy.env.{name}", problem, remedy)
             said = f"the key {value.key} of the secret {value.secret}; set it in the environment or in .env"
             found[name] = f"${{{name}:?{said}}}"
         else:
@@ -151,10 +164,10 @@ def _healthcheck(workload: Workload, faults: Faults) -> dict[str, Any] | None:
     regular = (*workload.live, *probes)
     return {
         "test": ["CMD", *(_escape(word) for word in command)],
-        "interval": f"{seconds(min((probe.interval_s for probe in regular), default=10.0))}s",
-        "timeout": f"{seconds(sum(probe.timeout_s for probe in asked) or 5.0)}s",
+        "interval": _duration(min((probe.interval_s for probe in regular), default=10.0)),
+        "timeout": _duration(sum(probe.timeout_s for probe in asked) or 5.0),
         "retries": max((probe.failures for probe in regular), default=3),
-        "start_period": f"{seconds(workload.start_grace_s)}s",
+        "start_period": _duration(workload.start_grace_s),
         "start_interval": f"{START_INTERVAL_S}s",
     }
 

@@ -87,6 +87,8 @@ def image_of(definition: Definition, faults: Faults) -> Image | None:
     command = deploy.command if deploy.command is not None else definition.command
     if not command and deploy.command is None:
         faults.add(definition.name, "deploy.command", "missing", "set it, or [] for what the image runs")
+    if deploy.storage is not None and definition.data_dir is None:
+        faults.add(definition.name, "deploy.storage", "the daemon has no data", "remove it, or add data_dir")
     return Image(
         name=deploy.image,
         entrypoint=command or None,

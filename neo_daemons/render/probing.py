@@ -7,14 +7,21 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from neo_daemons.definitions import AnyProbe, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
 
 from .quantities import seconds
 from .workload import LOOPBACK, Workload
 
-NOT_PORTABLE = re.compile(r"\\[A-Za-z0-9]|\(\?|[*+?}]\?")
-"""What Python's regular expressions have and those of POSIX do not."""
+NOT_PORTABLE = re.compile(r"\\[A-Za-z0-9]|\(\?|[*+?}][?+]|\{,|(?<!\\)(?<!\[)[\^$]|\[[^\]]*\\")
+"""What Python's regular expressions have and those of POSIX do not; ends of a text are ends of a line to grep."""
+BRACE = re.compile(r"\\.|\[\^?\]?[^\]]*\]|\{[0-9]+(?:,[0-9]*)?\}|(\{)", re.DOTALL)
+"""Its group is a brace that repeats nothing: POSIX does not allow it, and JSON begins with it."""
+MAX_BODY = 1_000_000
+"""Maximum number of bytes of a response that a body condition reads, as in the supervisor."""
+KEPT = "!#$%&'()*+,/:;=?@[]~"
+"""What is not escaped in a URL: it has a meaning there, or is escaped already."""
 SHELLS = ("sh", "bash", "curl", "wget")
 """Programs beside which every image has a shell."""
 
@@ -52,8 +59,15 @@ def port_of(workload: Workload, probe: HttpProbe | TcpProbe) -> int:
 
 
 def url_of(workload: Workload, probe: HttpProbe) -> str:
-    """Return the URL that a probe asks."""
-    return probe.url if probe.url is not None else f"http://{LOOPBACK}:{port_of(workload, probe)}{probe.path}"
+    """Return the URL that a probe asks: the one that the supervisor asks."""
+    if probe.url is None:
+        return f"http://{LOOPBACK}:{port_of(workload, probe)}{path_of(probe)}"
+    return quote(probe.url if probe.path == "/" else probe.url.rstrip("/") + probe.path, safe=KEPT)
+
+
+def path_of(probe: HttpProbe) -> str:
+    """Return the path that a probe asks, as it is sent."""
+    return quote(probe.path.partition("#")[0], safe=KEPT)
 
 
 def _command(workload: Workload, probe: AnyProbe) -> tuple[str, ...]:
@@ -64,6 +78,12 @@ def _command(workload: Workload, probe: AnyProbe) -> tuple[str, ...]:
         raise CannotAsk("engines do not read logs", 'set it to what can be asked, e.g. { type = "http", path = "/" }')
     if program is None:
         raise CannotAsk("needs a program of the image", 'set daemons.{name}.deploy.probe_with, e.g. to "python3"')
+    if program == "neo-daemons":
+        if isinstance(probe, HttpProbe) and workload.definition.builtin == "chroma" and not _replaced(workload):
+            base = f"http://{LOOPBACK}:{port_of(workload, probe)}"
+            asked = shlex.join(["neo-daemons", "health", workload.name, "--url", base])
+            return ("sh", "-c", f"{asked}; [ $? -le 1 ]")  # degraded is alive
+        program = "python3"  # which it runs on
     match probe:
         case HttpProbe():
             return _http(workload, probe, program)
@@ -84,13 +104,6 @@ def _http(workload: Workload, probe: HttpProbe, program: str) -> tuple[str, ...]
             return _http_by_wget(url, probe)
         case "bash":
             return _http_by_bash(workload, probe)
-        case "neo-daemons":
-            builtin = workload.definition.builtin if not workload.definition.command else None
-            if builtin is None and (probe.method != "GET" or probe.headers or probe.status or probe.body is not None):
-                raise CannotAsk("neo-daemons health asks whether a URL answers, no more", _use("python3"))
-            base = f"http://{LOOPBACK}:{port_of(workload, probe)}" if builtin is not None else url
-            asked = shlex.join(["neo-daemons", "health", workload.name, "--url", base])
-            return ("sh", "-c", f"{asked}; [ $? -le 1 ]")  # degraded is alive
     raise CannotAsk(f"{program} cannot send requests", _use("python3", "bash"))
 
 
@@ -104,7 +117,7 @@ def _body(probe: HttpProbe) -> str:
     assert probe.body is not None
     if NOT_PORTABLE.search(probe.body):
         raise CannotAsk(f"only Python knows the regular expression {probe.body!r}", _use("python3"))
-    return probe.body
+    return BRACE.sub(lambda match: "\\{" if match[1] else match[0], probe.body)
 
 
 def _sent(probe: HttpProbe) -> tuple[dict[str, str], str | None]:
@@ -114,62 +127,80 @@ def _sent(probe: HttpProbe) -> tuple[dict[str, str], str | None]:
     return {"Content-Type": "application/json", **probe.headers}, json.dumps(probe.json)
 
 
+def _status(probe: HttpProbe) -> str:
+    """Return the pattern of a status that passes, as shells know it."""
+    return "|".join(map(str, probe.status)) or "2??"
+
+
 def _http_by_curl(url: str, probe: HttpProbe) -> tuple[str, ...]:
     headers, data = _sent(probe)
-    words = ["curl", "-sS", "-m", seconds(probe.timeout_s)]
+    if probe.method == "HEAD" and data is not None:
+        raise CannotAsk("curl cannot ask that", _use("python3", "bash"))
+    words = ["curl", "-gsS", "--noproxy", "*", "-m", seconds(probe.timeout_s)]
+    if url.startswith("https:"):
+        words.append("-k")
     if probe.method == "HEAD":
         words.append("-I")
-    elif probe.method != "GET":
+    elif probe.method != "GET" or data is not None:
         words += ["-X", probe.method]
     for key, value in headers.items():
-        words += ["-H", f"{key}: {value}"]
+        words += ["-H", f"{key}: {value}" if value else f"{key};"]
     if data is not None:
         words += ["--data", data]
-    passing = ("-f", "-L", "--max-redirs", "0")  # fails for every status but 2xx
-    if probe.status and probe.body is not None:
-        raise CannotAsk("curl tells the status or the body, not both", _use("python3", "bash"))
-    if probe.status:
+    # curl's own -f takes a redirection for a success.
+    if probe.body is None:
         asked = shlex.join([*words, "-o", "/dev/null", "-w", "%{http_code}", url])
-        wanted = "|".join(map(str, probe.status))
-        return ("sh", "-c", f'case "$({asked})" in {wanted}) ;; *) exit 1 ;; esac')
-    if probe.body is not None:
-        return ("sh", "-c", f"{shlex.join([*words, *passing, url])} | grep -Eq -e {shlex.quote(_body(probe))}")
-    return (*words, *passing, "-o", "/dev/null", url)
+        return ("sh", "-c", f'case "$({asked})" in {_status(probe)}) ;; *) exit 1 ;; esac')
+    asked = shlex.join([*words, "-w", " %{http_code}", url])
+    steps = [
+        f"answer=$({asked}) || exit",
+        f'case "${{answer##* }}" in {_status(probe)}) ;; *) exit 1 ;; esac',
+        f'printf %s "${{answer% *}}" | grep -Eq -e {shlex.quote(_body(probe))}',
+    ]
+    return ("sh", "-c", "; ".join(steps))
 
 
 def _http_by_wget(url: str, probe: HttpProbe) -> tuple[str, ...]:
     headers, data = _sent(probe)
-    if probe.status or probe.method == "HEAD" or (probe.method == "POST" and data is None):
+    if probe.status or (probe.method, data is None) not in (("GET", True), ("POST", False)):
         raise CannotAsk("wget cannot ask that", _use("python3", "bash"))
-    words = ["wget", "-q", "-T", f"{max(1, round(probe.timeout_s))}", "-O", "-"]
+    # Those of GNU and of BusyBox know these; neither can be told by both not to follow a redirection.
+    words = ["wget", "-q", "-t", "1", "-T", f"{max(1, round(probe.timeout_s))}", "-O", "-"]
+    if url.startswith("https:"):
+        words.append("--no-check-certificate")
     words += [f"--header={key}: {value}" for key, value in headers.items()]
     if data is not None:
         words.append(f"--post-data={data}")
+    direct, asked = "unset http_proxy https_proxy", shlex.join([*words, url])
     if probe.body is None:
-        return ("sh", "-c", f"{shlex.join([*words, url])} > /dev/null")
-    return ("sh", "-c", f"{shlex.join([*words, url])} | grep -Eq -e {shlex.quote(_body(probe))}")
+        return ("sh", "-c", f"{direct}; {asked} > /dev/null")
+    compared = f'printf %s "$answer" | grep -Eq -e {shlex.quote(_body(probe))}'
+    return ("sh", "-c", f"{direct}; answer=$({asked}) || exit; {compared}")
 
 
 def _http_by_bash(workload: Workload, probe: HttpProbe) -> tuple[str, ...]:
     if probe.url is not None:
         raise CannotAsk("bash asks the ports of the daemon only", _use("python3", "curl"))
     headers, data = _sent(probe)
-    lines = [f"{probe.method} {probe.path} HTTP/1.0", "Host: localhost"]
+    lines = [f"{probe.method} {path_of(probe)} HTTP/1.0"]
+    if "host" not in map(str.lower, headers):
+        lines.append("Host: localhost")
     lines += [f"{key}: {value}" for key, value in headers.items()]
     if data is not None:
         lines.append(f"Content-Length: {len(data.encode())}")
     request = "".join(f"{line}\r\n" for line in [*lines, ""]) + (data or "")
     quoted = "$'" + re.sub(r"[\\'\r\n]", lambda m: {"\r": "\\r", "\n": "\\n"}.get(m[0], f"\\{m[0]}"), request) + "'"
-    status = "|".join(map(str, probe.status)) or "2??"
     steps = [
         f"exec 3<>/dev/tcp/{LOOPBACK}/{port_of(workload, probe)}",
         f"printf %s {quoted} >&3",
-        "read -r _ status _ <&3",
-        f"[[ $status == @({status}) ]]",
+        r"IFS=$' \r' read -r _ status _ <&3",
+        f"[[ $status == @({_status(probe)}) ]]",
     ]
     if probe.body is not None:
-        steps.append(f"{{ read -r -d '' answer <&3 || true; }} && pattern={shlex.quote(_body(probe))}")
-        steps.append("[[ $answer =~ $pattern ]]")
+        steps += [
+            f"{{ read -r -d '' answer <&3 || true; }} && pattern={shlex.quote(_body(probe))}",
+            r"[[ ${answer#*$'\r\n\r\n'} =~ $pattern ]]",
+        ]
     return ("bash", "-c", " && ".join(steps))
 
 
@@ -178,11 +209,13 @@ def _http_by_python(url: str, probe: HttpProbe) -> tuple[str, ...]:
     request: list[Any] = [url, data.encode() if data is not None else None, headers]
     passes = f"r.status in {probe.status}" if probe.status else "200 <= r.status < 300"
     if probe.body is not None:
-        passes += f" and re.search({probe.body!r}, r.read().decode(errors='replace'))"
+        passes += f" and re.search({probe.body!r}, r.read({MAX_BODY}).decode(errors='replace'))"
+    secure = url.startswith("https:")
     script = [
-        "import re, sys, urllib.request as u",
-        # It neither follows redirections, nor takes a status for a failure, nor uses a proxy.
-        "o = u.OpenerDirector(); o.add_handler(u.HTTPHandler()); o.add_handler(u.HTTPSHandler())",
+        f"import re, sys{', ssl' if secure else ''}, urllib.request as u",
+        # It neither follows redirections, nor takes a status for a failure, nor uses a proxy, nor verifies.
+        "o = u.OpenerDirector(); o.add_handler(u.HTTP"
+        + ("SHandler(context=ssl._create_unverified_context()))" if secure else "Handler())"),
         f"q = u.Request({', '.join(map(repr, request))}, method={probe.method!r})",
         f"r = o.open(q, timeout={seconds(probe.timeout_s)})",
         f"sys.exit(not ({passes}))",

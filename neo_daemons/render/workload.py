@@ -137,7 +137,10 @@ def _values(definition: Definition, image: Image, host: str) -> dict[str, str]:
 def _external_values(definition: Definition) -> dict[str, str]:
     url = definition.external or ""
     host, port = host_and_port(url) if is_url(url) else ("", 0)
-    return {"name": definition.name, "url": url, "host": host, "port": str(port)}
+    values = {"name": definition.name, "url": url, "host": host, "port": str(port)}
+    if redacted(url) != url:
+        del values["url"]  # nothing that is rendered holds its password
+    return values
 
 
 def _without_brackets(text: str) -> str:
@@ -216,6 +219,8 @@ def _workload(
     inside = _Texts(name, {**_values(definition, image, ANY_ADDRESS), **url}, outside, faults)
     asked = _Texts(name, _values(definition, image, LOOPBACK), outside, faults)
     seen = _Texts(name, outside[name], outside, faults)
+    if definition.oneshot and deploy.replicas > 1:
+        faults.add(name, "deploy.replicas", "it runs once", "remove it")
     command_key = "deploy.command" if deploy.command is not None else "command"
     stated = {key: text for key, text in {**image.env, **definition.env}.items() if key not in deploy.env}
     env: dict[str, str | Secret] = dict(inside.each("env", stated, "deploy.env"))

@@ -91,7 +91,16 @@ WRONG_TYPES = {
     ),
     "a secret without its key": (
         API + 'deploy = { env = { A = { secret = "s" } } }',
-        "daemons.api.deploy.env.A.key: missing; add it: a string in quotes",
+        "daemons.api.deploy.env.A.key: missing; add it: a string of letters, digits, -, _ and .",
+    ),
+    "a secret's name": (
+        API + 'deploy = { env = { A = { secret = "My_Secret", key = "k" } } }',
+        "daemons.api.deploy.env.A.secret = '***': invalid value; "
+        "expected a string of lower case letters, digits, - and .",
+    ),
+    "a secret's key": (
+        API + 'deploy = { env = { A = { secret = "s", key = "a/b" } } }',
+        "daemons.api.deploy.env.A.key = '***': invalid value; expected a string of letters, digits, -, _ and .",
     ),
     "daemons": ("daemons = 3", "daemons = 3: expected table, got integer; add a table …, e.g. [daemons.chroma]"),
     "a daemon": (

@@ -19,6 +19,7 @@ import pytest
 from neo_daemons.render import TARGETS
 
 from .project import EXPECTED
+from .rules import broken as broken_rules
 
 pytestmark = pytest.mark.real
 EXAMPLE = Path(__file__).parents[2] / "examples" / "downstream"
@@ -178,3 +179,54 @@ def test_compose_refuses_a_broken_service(broken: Break, tmp_path: Path) -> None
     said = compose(tmp_path / "compose.yaml", TOKEN="x")
     assert said.returncode != 0
     assert said.stderr
+
+
+BROKEN_RULES: dict[str, tuple[str, str, Break]] = {
+    "requires: an account that is not there": ("api", "Deployment", put(*POD, "serviceAccountName", value="nobody")),
+    "requires: two containers of one name": ("api", "Deployment", put(*POD, "initContainers", 0, "name", value="api")),
+    "ready: a probe without a question": ("api", "Deployment", drop(*CONTAINER, "readinessProbe", "httpGet")),
+    "start_grace_s: 0 tries": ("api", "Deployment", put(*CONTAINER, "startupProbe", "failureThreshold", value=0)),
+    "live: a negative interval": ("api", "Deployment", put(*CONTAINER, "livenessProbe", "periodSeconds", value=-5)),
+    "live: an interval of ages": ("api", "Deployment", put(*CONTAINER, "livenessProbe", "periodSeconds", value=10**12)),
+    "live: two questions": ("api", "Deployment", put(*CONTAINER, "livenessProbe", "tcpSocket", value={"port": 1})),
+    "restart: an unknown word": ("migrate", "Job", put(*POD, "restartPolicy", value="Sometimes")),
+    "restart: a job that always is": ("migrate", "Job", put(*POD, "restartPolicy", value="Always")),
+    "stop: a negative grace": ("api", "Deployment", put(*POD, "terminationGracePeriodSeconds", value=-1)),
+    "stop: a hook without a handler": ("api", "Deployment", put(*CONTAINER, "lifecycle", "preStop", value={})),
+    "data_dir: an unknown mode": ("chroma", "StatefulSet", put(*CLAIM, "accessModes", value=["ReadOnce"])),
+    "data_dir: a claim of nothing": (
+        "chroma",
+        "StatefulSet",
+        put(*CLAIM, "resources", "requests", "storage", value="0"),
+    ),
+    "data_dir: a service that is not there": ("chroma", "StatefulSet", put("spec", "serviceName", value="nobody")),
+    "data_dir: a mount of nothing": ("chroma", "StatefulSet", put(*CONTAINER, "volumeMounts", 0, "name", value="x")),
+    "exports: a key with a blank": ("chroma", "ConfigMap", put("data", "A B", value="x")),
+    "exports: of nobody": ("api", "Deployment", put(*CONTAINER, "envFrom", 0, "configMapRef", "name", value="x")),
+    "limits: with a unit of Compose": (
+        "api",
+        "Deployment",
+        put(*CONTAINER, "resources", "limits", "memory", value="5g"),
+    ),
+    "ports: a long name": ("chroma", "Service", put("spec", "ports", 0, "name", value="a-name-too-long-")),
+    "labels: other pods": ("api", "Deployment", put("spec", "selector", "matchLabels", value={"app": "x"})),
+    "secrets: a name with a capital": (
+        "api",
+        "Deployment",
+        put(*CONTAINER, "env", 3, "valueFrom", "secretKeyRef", "name", value="Api"),
+    ),
+}
+
+
+def test_no_rule_beyond_the_schemas_is_broken() -> None:
+    assert broken_rules(objects()) == []
+
+
+@pytest.mark.parametrize(("name", "kind", "broken"), BROKEN_RULES.values(), ids=BROKEN_RULES)
+def test_the_rules_beyond_the_schemas_see_a_broken_object(name: str, kind: str, broken: Break) -> None:
+    everything = objects()
+    # The name of the object is that of its file, or begins so.
+    (changed,) = (one for one in everything if one["kind"] == kind and one["metadata"]["name"].split("-")[0] == name)
+    broken(changed)
+    validate(changed, VERSIONS[-1])  # the schema does not see it
+    assert len(broken_rules(everything)) == 1

@@ -19,6 +19,7 @@ from neo_daemons.render import TARGETS, render
 from neo_daemons.render.yaml_text import document
 
 from .project import stack
+from .rules import broken
 from .test_checkers import compose, validate
 
 pytestmark = pytest.mark.real
@@ -47,13 +48,12 @@ TEXT = st.one_of(
     st.sampled_from([*YAML_WORDS, *ODD]),
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12),
 )
-ODD_NAMES = ["no", "a" * 53, "kustomization", "x-"]
 NAMES = st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True) | st.sampled_from(
     ["no", "a" * 53, "kustomization", "x-"]
 )
-VARIABLES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,5}", fullmatch=True)
-SECONDS = st.floats(0.01, 1e6) | st.integers(1, 10**9)
-FEW = st.integers(1, 1000)
+VARIABLES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,5}", fullmatch=True) | st.sampled_from(["no", "a-b", "é", "1", "x}"])
+SECONDS = st.floats(0.01, 1e6) | st.integers(1, 10**9) | st.just(1e15)
+FEW = st.integers(1, 1000) | st.just(10**12)
 
 
 def literal(text: str) -> str:
@@ -65,7 +65,6 @@ def pace() -> dict[str, st.SearchStrategy[Any]]:
     return {"interval_s": SECONDS, "timeout_s": SECONDS, "failures": FEW}
 
 
-PATHS = st.sampled_from(["${data_dir}/a b", "/run/b'", "beat"])
 PROBES = st.one_of(
     st.fixed_dictionaries({"type": st.just("tcp")}, optional=pace()),
     st.fixed_dictionaries({"type": st.just("exec"), "command": st.lists(TEXT.map(literal), min_size=1, max_size=3)}),
@@ -85,8 +84,6 @@ PROBES = st.one_of(
         },
     ),
 )
-SECRETS = st.fixed_dictionaries({"secret": st.just("s-1"), "key": st.just("k.2")})
-SIGNALS = st.sampled_from(["SIGINT", "SIGKILL", "SIGTERM"])
 DEPLOY = st.fixed_dictionaries(
     {"image": st.sampled_from(["api:1", "ghcr.io/a/b@sha256:0123", "localhost:5000/x"])},
     optional={
@@ -180,10 +177,11 @@ def test_a_configuration_is_rendered_or_refused_with_its_key(daemons: dict[str, 
         return
     assert files == render(target, given)
     if target == "kubernetes":
-        for path, text in files.items():
-            for one in yaml.safe_load_all(text):
-                if path != "kustomization.yaml":
-                    validate(one, "1.34")
+        texts = [text for path, text in files.items() if path != "kustomization.yaml"]
+        everything = [one for text in texts for one in yaml.safe_load_all(text)]
+        for one in everything:
+            validate(one, "1.34")
+        assert broken(everything) == []
         return
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "compose.yaml"
@@ -191,6 +189,46 @@ def test_a_configuration_is_rendered_or_refused_with_its_key(daemons: dict[str, 
         secrets = re.findall(r"\$\{(\w+):\?", files["compose.yaml"])
         said = compose(file, **dict.fromkeys(secrets, "x"))
         assert (said.returncode, said.stderr) == (0, ""), files["compose.yaml"]
+
+
+def read_by_compose(text: str) -> str:
+    """A string as Compose gives it to a container, if it replaces nothing in it."""
+    assert "$" not in text.replace("$$", ""), text
+    return text.replace("$$", "$")
+
+
+def read_by_kubernetes(text: str) -> str:
+    """A string as Kubernetes gives it to a container, if it replaces nothing in it."""
+    assert "$(" not in text.replace("$$", ""), text
+    return re.sub(r"\$(.?)", lambda match: "$" if match[1] == "$" else match[0], text, flags=re.DOTALL)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(TEXT, max_size=3),
+    st.dictionaries(st.sampled_from(["A", "NO", "B1"]), TEXT | st.text("$({A})", max_size=6), min_size=1),
+    st.dictionaries(st.sampled_from(["X", "Y"]), TEXT | st.text("$({A})", max_size=6), min_size=1),
+)
+def test_a_container_gets_the_strings_that_were_stated(
+    words: list[str], env: dict[str, str], exports: dict[str, str]
+) -> None:
+    import yaml
+
+    def escaped(table: dict[str, str]) -> dict[str, str]:
+        return {key: literal(text) for key, text in table.items()}
+
+    table = {"env": escaped(env), "command": ["run", *map(literal, words)], "exports": escaped(exports)}
+    deploy = {"image": "a:1"}
+    given = stack(text_of({"api": {**table, "deploy": deploy}, "web": {"command": ["web"], "deploy": deploy}}))
+    services = yaml.safe_load(render("compose", given)["compose.yaml"])["services"]
+    assert [read_by_compose(word) for word in services["api"]["entrypoint"]] == ["run", *words]
+    assert {key: read_by_compose(text) for key, text in services["api"]["environment"].items()} == env
+    assert {key: read_by_compose(text) for key, text in services["web"]["environment"].items()} == exports
+    variables, deployment = yaml.safe_load_all(render("kubernetes", given)["api.yaml"])
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert [read_by_kubernetes(word) for word in container["command"]] == ["run", *words]
+    assert {one["name"]: read_by_kubernetes(one["value"]) for one in container["env"]} == env
+    assert variables["data"] == exports
 
 
 @settings(deadline=None, max_examples=500)

@@ -117,6 +117,57 @@ REFUSED = {
         "compose",
         "daemons.r.external: holds a password, which would be written into files; ",
     ),
+    "a password in a variable": (
+        API + 'env = { R = "${daemons.r.url}" }\n' + IMAGE + '[daemons.r]\nexternal = "http://u:secret@h"',
+        "compose",
+        "daemons.api.env.R: ${daemons.r.url} is not rendered; set daemons.api.deploy.env.R",
+    ),
+    "a size of no data": (
+        API + IMAGE + 'storage = "1Gi"',
+        "compose",
+        "daemons.api.deploy.storage: the daemon has no data; remove it, or add data_dir",
+    ),
+    "a claim of nothing": (
+        '[daemons.chroma]\ndeploy = { storage = "0" }',
+        "kubernetes",
+        "daemons.chroma.deploy.storage: is 0: its data needs some space; ",
+    ),
+    "several of what runs once": (
+        API + "oneshot = true\n" + IMAGE + "replicas = 2",
+        "kubernetes",
+        "daemons.api.deploy.replicas: it runs once; remove it",
+    ),
+    "ports that become one": (
+        API + "ports = { admin_http_server_1 = 1, admin_http_server_2 = 2 }\n" + IMAGE,
+        "kubernetes",
+        "daemons.api.ports.admin_http_server_2: becomes 'admin-http-serv', as does 'admin_http_server_1'; ",
+    ),
+    "a variable that no ConfigMap holds": (
+        API + 'exports = { "é" = "x" }\n' + IMAGE,
+        "kubernetes",
+        "daemons.api.exports.é: the name cannot be that of a variable in Kubernetes; ",
+    ),
+    "a variable of an external one": (
+        '[daemons.r]\nexternal = "http://h"\nexports = { "1" = "x" }',
+        "kubernetes",
+        "daemons.r.exports.1: the name cannot be that of a variable in Kubernetes; ",
+    ),
+    "a variable that no container has": (
+        API + 'env = { "a$$b" = "x" }\n' + IMAGE,
+        "kubernetes",
+        "daemons.api.env.a$$b: the name cannot be that of a variable in Kubernetes; ",
+    ),
+    "a variable that Compose does not read": (
+        API + IMAGE + 'env = { "a-b" = { secret = "s", key = "k" } }',
+        "compose",
+        "daemons.api.deploy.env.a-b: Compose reads no variable of this name; use letters, digits and _",
+    ),
+    "an external one with the name of another": (
+        f"{API}{IMAGE}".replace("daemons.api", "daemons.a-b")
+        + '[daemons.a_b]\nexternal = "http://h"\nexports = { A = "x" }',
+        "kubernetes",
+        "daemons.a_b: becomes 'a-b', as does 'a-b'; use another name",
+    ),
     "names that become one": (
         f"{API}{IMAGE}".replace("api]", "a-b]").replace("api.deploy", "a-b.deploy")
         + f"{API}{IMAGE}".replace("api]", "a_b]").replace("api.deploy", "a_b.deploy"),
@@ -165,3 +216,25 @@ def test_all_errors_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         render("kubernetes", stack("[daemons.chroma]\n[daemons.mlx]\n" + API))
     assert len(caught.value.faults) == 3
+
+
+def test_what_kubernetes_counts_in_32_bits_stays_within() -> None:
+    table = (
+        'port = 1\nlive = { type = "tcp", interval_s = 1e12, timeout_s = 1e12, failures = 1000000000000 }\n'
+        "start_grace_s = 1e15\nstop = { grace_s = 1e12 }\n"
+    )
+    (text,) = (text for path, text in render("kubernetes", stack(API + table + IMAGE)).items() if path == "api.yaml")
+    numbers = {int(word) for word in text.split() if word.isdecimal()}
+    assert max(numbers) == 2**31 - 1
+
+
+def test_a_daemon_that_wants_sigkill_gets_it_without_a_hook() -> None:
+    """Neither a process in its container nor a grace of nothing could do it: the one is ignored, the other not waited
+    for."""
+    text = render("kubernetes", stack(API + 'stop = { signal = "SIGKILL", grace_s = 30 }\n' + IMAGE))["api.yaml"]
+    assert "preStop" not in text
+    assert "terminationGracePeriodSeconds: 1\n" in text
+    assert (
+        "stop_signal: SIGKILL\n"
+        in render("compose", stack(API + 'stop = { signal = "SIGKILL" }\n' + IMAGE))["compose.yaml"]
+    )

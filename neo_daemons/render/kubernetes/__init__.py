@@ -7,7 +7,7 @@ from neo_daemons.render.workload import Plan
 from neo_daemons.render.yaml_text import document
 
 from . import waiting
-from .names import Object, check_names
+from .names import Object, check_names, check_variables
 from .objects import exports, objects
 
 KUSTOMIZATION = "kustomization.yaml"
@@ -20,11 +20,12 @@ HEAD = (
 
 def render(plan: Plan, head: tuple[str, ...], faults: Faults) -> dict[str, str]:
     """Return the files, path → content, or add errors to `faults`."""
-    check_names(plan.workloads, faults)
+    external = [name for name, variables in plan.external.items() if variables]
+    check_names([*plan.workloads, *external], faults)
+    for name in external:
+        check_variables(name, "exports", plan.external[name], faults)
     rendered = {f"{name}.yaml": list(objects(plan, workload, faults)) for name, workload in plan.workloads.items()}
-    for name, variables in plan.external.items():
-        if variables:
-            rendered[f"{name}.yaml"] = [exports(plan, name, variables)]
+    rendered |= {f"{name}.yaml": [exports(plan, name, plan.external[name])] for name in external}
     if any(waiting.asks_the_api(plan, workload) for workload in plan.workloads.values()):
         rendered[WAITING] = waiting.account(plan.stack.name)
     index: Object = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}

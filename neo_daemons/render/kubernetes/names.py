@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +12,10 @@ from neo_daemons.render.yaml_text import Comment
 
 Object = dict[str | Comment, Any]
 """An object of Kubernetes, or a part of one."""
+MOST = 2**31 - 1
+"""The highest number of seconds, or of tries."""
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,252}")
+"""Names of variables, which are also keys of a ConfigMap."""
 LONGEST = 52
 """The longest name of a workload, in characters: labels of its pods hold it and eleven more, and at most 63."""
 
@@ -49,6 +54,28 @@ def port_name(name: str) -> str:
     """Return the name of a port: at most 15 lower case letters, digits and single dashes, and one letter or more."""
     kept = re.sub(r"[^a-z0-9]+", "-", name.lower())[:15].strip("-")
     return kept if re.search("[a-z]", kept) else f"p-{kept}"[:15].strip("-")
+
+
+def check_ports(daemon: str, ports: Iterable[str], faults: Faults) -> None:
+    """Add an error for each port whose name becomes that of another."""
+    seen: dict[str, str] = {}
+    for port in ports:
+        if seen.setdefault(port_name(port), port) != port:
+            problem = f"becomes {port_name(port)!r}, as does {seen[port_name(port)]!r}"
+            faults.add(daemon, f"ports.{port}", problem, "use another name")
+
+
+def check_variables(daemon: str, key: str, names: Iterable[str], faults: Faults) -> None:
+    """Add an error for each variable whose name Kubernetes does not allow."""
+    for name in names:
+        if not VARIABLE.fullmatch(name):
+            remedy = "use letters, digits, _, - and ., and no digit at its start"
+            faults.add(daemon, f"{key}.{name}", "the name cannot be that of a variable in Kubernetes", remedy)
+
+
+def whole(number: float) -> int:
+    """Return a number of seconds, or of tries, as Kubernetes takes it."""
+    return min(math.ceil(number), MOST)
 
 
 def literal(text: str) -> str:

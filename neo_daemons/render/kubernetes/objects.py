@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 
 from neo_daemons.definitions import LogProbe, Secret
-from neo_daemons.render.quantities import seconds
+from neo_daemons.render.quantities import in_bytes, seconds
 from neo_daemons.render.stack import Faults
 from neo_daemons.render.workload import Plan, Workload
 from neo_daemons.render.yaml_text import comments
 
-from .names import Object, labels, literal, name_of, port_name
+from .names import Object, check_ports, check_variables, labels, literal, name_of, port_name, whole
 from .probes import probes
 from .waiting import ACCOUNT, asks_the_api, waits
 
@@ -32,6 +31,9 @@ def objects(plan: Plan, workload: Workload, faults: Faults) -> Iterator[Object]:
     keeps_data, oneshot = workload.image.data_dir is not None, workload.definition.oneshot
     if keeps_data:
         _check_data(workload, faults)
+    check_ports(workload.name, workload.image.ports, faults)
+    check_variables(workload.name, "env", workload.env, faults)
+    check_variables(workload.name, "exports", workload.exports, faults)
     if workload.exports:
         yield exports(plan, workload.name, workload.exports)
     if not oneshot and (workload.image.ports or keeps_data):
@@ -60,6 +62,8 @@ def _check_data(workload: Workload, faults: Faults) -> None:
     if workload.deploy.storage is None:
         problem = "missing: its data needs a claim of some size"
         faults.add(workload.name, "deploy.storage", problem, 'set it, e.g. to "10Gi"')
+    elif in_bytes(workload.deploy.storage) == 0:
+        faults.add(workload.name, "deploy.storage", "is 0: its data needs some space", 'set it, e.g. to "10Gi"')
 
 
 def _selector(workload: Workload) -> Object:
@@ -78,8 +82,8 @@ def _job(workload: Workload, pod: Object) -> Object:
     definition = workload.definition
     spec: Object = {}
     if definition.max_runtime_s is not None:
-        spec["activeDeadlineSeconds"] = math.ceil(definition.max_runtime_s)
-    spec["backoffLimit"] = 0 if definition.restart.when == "never" else definition.restart.limit
+        spec["activeDeadlineSeconds"] = whole(definition.max_runtime_s)
+    spec["backoffLimit"] = 0 if definition.restart.when == "never" else whole(definition.restart.limit)
     return {**spec, "template": pod}
 
 
@@ -117,7 +121,11 @@ def _pod(plan: Plan, workload: Workload, faults: Faults) -> Object:
         spec["automountServiceAccountToken"] = False
     if deploy.user is not None:
         spec["securityContext"] = {"runAsUser": deploy.user, "fsGroup": deploy.user}
-    spec["terminationGracePeriodSeconds"] = math.ceil(definition.stop.grace_s)
+    if definition.stop.signal == "SIGKILL":
+        spec |= comments("The daemon wants SIGKILL, which comes after this; 0 would not wait for its end.")
+        spec["terminationGracePeriodSeconds"] = 1
+    else:
+        spec["terminationGracePeriodSeconds"] = whole(definition.stop.grace_s)
     if definition.oneshot:
         spec["restartPolicy"] = "Never" if definition.restart.when == "never" else "OnFailure"
     else:
@@ -166,7 +174,7 @@ def _variable(name: str, value: str | Secret) -> Object:
 
 def _stop(workload: Workload) -> Object:
     stop = workload.definition.stop
-    if stop.signal == "SIGTERM":
+    if stop.signal in ("SIGTERM", "SIGKILL"):
         return {}
     script = f"kill -{stop.signal.removeprefix('SIG')} 1; while kill -0 1; do sleep 0.2; done"
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from neo_daemons.definitions import AnyProbe, ExecProbe, HttpProbe, LogProbe, TcpProbe
@@ -12,7 +11,7 @@ from neo_daemons.render.stack import Faults
 from neo_daemons.render.workload import Workload
 from neo_daemons.render.yaml_text import comments
 
-from .names import Object, literal
+from .names import Object, literal, whole
 
 STARTUP_PROBES = 60
 """How many times a start is asked at most; the time between two is a second or more."""
@@ -26,8 +25,8 @@ def probes(workload: Workload, faults: Faults) -> Object:
     ready, live = _probe(workload, "ready", faults), _probe(workload, "live", faults)
     start = ready or live
     if start is not None:
-        period = max(1, math.ceil(workload.start_grace_s / STARTUP_PROBES))
-        count = max(1, math.ceil(workload.start_grace_s / period))
+        period = max(1, whole(workload.start_grace_s / STARTUP_PROBES))
+        count = max(1, whole(workload.start_grace_s / period))
         found["startupProbe"] = {**start, "periodSeconds": period, "failureThreshold": count}
     if ready is not None:
         found["readinessProbe"] = ready
@@ -42,9 +41,9 @@ def _probe(workload: Workload, key: str, faults: Faults) -> Object | None:
     if not asked and workload.image.probe_command is None:
         return None
     pace: Object = {
-        "periodSeconds": math.ceil(min((probe.interval_s for probe in asked), default=10.0)),
-        "failureThreshold": max((probe.failures for probe in asked), default=3),
-        "timeoutSeconds": math.ceil(sum(probe.timeout_s for probe in asked) or 5.0),
+        "periodSeconds": whole(min((probe.interval_s for probe in asked), default=10.0)),
+        "failureThreshold": whole(max((probe.failures for probe in asked), default=3)),
+        "timeoutSeconds": whole(sum(probe.timeout_s for probe in asked) or 5.0),
     }
     own = _own_question(workload, asked)
     if own is not None:

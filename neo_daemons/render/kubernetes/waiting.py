@@ -38,7 +38,7 @@ def _wait(other: Workload, need: Need) -> Iterator[Object]:
     elif other.image.ports:
         number = next(iter(other.image.ports.values()))
         yield {
-            **comments(f"Its service has an address as soon as {name} is ready."),
+            **comments(f"Its service accepts connections as soon as {name} is ready."),
             **start,
             "image": WAITER,
             "command": ["sh", "-c", f"until nc -z -w 2 {name} {number}; do sleep 1; done"],
