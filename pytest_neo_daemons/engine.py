@@ -95,25 +95,26 @@ def _kubernetes(
     environ: Mapping[str, str],
 ) -> Deployed:
     inside = bool(environ.get(IN_CLUSTER))
-    has_kubectl = shutil.which("kubectl", path=environ.get("PATH")) is not None
+    # The one that the shell would run: daemons look into the environment of this interpreter first.
+    kubectl = shutil.which("kubectl", path=environ.get("PATH"))
     namespace = namespace or (_own_namespace() if inside else None)
     for name, numbers in found.ports.items():
         definition = definitions[name]
         service = reach.service(definition)
-        if not inside and not has_kubectl:
-            found.unreachable[name] = Unreachable(why=NO_KUBECTL, skips=True)
-            continue
         if inside:
             host = f"{service}.{namespace}.svc" if namespace is not None else service
             found.definitions[name] = reach.at(definition, host, numbers)
+        elif kubectl is not None:
+            found.definitions[name] = reach.tunnel(definition, numbers, namespace, str(root), kubectl)
         else:
-            found.definitions[name] = reach.tunnel(definition, numbers, namespace, str(root))
+            found.unreachable[name] = Unreachable(why=NO_KUBECTL, skips=True)
+            continue
         found.places[name] = f"service/{service}:{next(iter(numbers.values()))}"
     if namespace is not None:
         where = f"namespace {namespace}"
     else:
         where = "the namespace of this pod" if inside else "the namespace of the current context"
-    return found.deployed(f"Kubernetes ({where})", frozenset() if inside or not has_kubectl else frozenset(found.ports))
+    return found.deployed(f"Kubernetes ({where})", frozenset() if inside or kubectl is None else frozenset(found.ports))
 
 
 def _own_namespace() -> str | None:
@@ -130,7 +131,8 @@ def _compose(definitions: Mapping[str, Definition], found: _Found, root: Path, e
             found.places[name] = f"{name}:{next(iter(numbers.values()))}"
         else:
             asked += [(name, port, number) for port, number in numbers.items()]
-    commands = [("docker", "compose", "port", name, str(number)) for name, _, number in asked]
+    docker = shutil.which("docker", path=environ.get("PATH")) or "docker"
+    commands = [(docker, "compose", "port", name, str(number)) for name, _, number in asked]
     published: dict[str, dict[str, int]] = {}
     hosts: dict[str, str] = {}
     for (name, port, number), answer in zip(asked, ask(commands, environ, root, ASK_S) if asked else (), strict=True):

@@ -168,7 +168,8 @@ class _LeasedSession(Session):
         tail = "".join(f"\n    {line}" for line in needed.log_tail)
         nothing = "" if needed.daemon.state == "external" else "\nits log is empty"
         log = f"\nthe end of its log:{tail}" if tail else nothing
-        raise Unavailable(f"{not_available(name)}: {needed.failure}{log}", missing=needed.daemon.missing)
+        origin = f" from {self.deployed.engine}" if name in self.deployed else ""
+        raise Unavailable(f"{not_available(name)}{origin}: {needed.failure}{log}", missing=needed.daemon.missing)
 
     def definition(self, name: str) -> Definition | None:
         if self._definitions is None:  # asked once: they do not change during the run

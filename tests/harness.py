@@ -23,9 +23,9 @@ PROGRAMS = Path(__file__).with_name("programs")
 """Programs that tests execute."""
 TOY = [sys.executable, "-IS", str(Path(__file__).with_name("toy.py"))]
 PATIENCE_S = 60.0
+"""For what should come in milliseconds: only a hang is meant to reach it."""
 FAST = {"base_s": 0.01, "ceiling_s": 0.05, "jitter": 0.0}
 """Settings of `restart` for a daemon that comes back at once."""
-"""For what should come in milliseconds: only a hang is meant to reach it."""
 T = TypeVar("T")
 
 

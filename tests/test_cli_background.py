@@ -12,8 +12,11 @@ import sys
 from collections.abc import Iterator
 
 import psutil
+import pytest
 
 from .harness import PATIENCE_S, Child, Project, toy
+
+pytestmark = pytest.mark.long
 
 
 def spawned_by_up(project: Project) -> list[int]:

@@ -54,11 +54,12 @@ def test_the_table_shows_a_url_without_credentials(width: int) -> None:
     assert "s3cret" not in shown
 
 
-def test_remarks_say_who_needs_a_daemon_and_when_it_stops() -> None:
+def test_remarks_say_who_needs_a_daemon_and_when_it_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
     first, second = Holder(name="claude", pid=812, since=0), Holder(name="remote", pid=None, since=1)
     assert display.remarks(ready(holders=(first,))) == "needed by claude (pid 812)"
     assert display.remarks(ready(holders=(second,))) == "needed by remote"
     assert display.remarks(ready(holders=(first, second))) == "needed by claude (pid 812) and 1 other"
     assert display.remarks(ready(holders=(first, second, second))) == "needed by claude (pid 812) and 2 others"
-    assert display.remarks(ready(idle_stop_at=time.time() + 240.5)) == "stops in 4m 0s unless needed"
-    assert display.remarks(ready(idle_stop_at=time.time() - 9)) == "stops in 0.0s unless needed"
+    assert display.remarks(ready(idle_stop_at=1240.5)) == "stops in 4m 0s unless needed"
+    assert display.remarks(ready(idle_stop_at=991.0)) == "stops in 0.0s unless needed"

@@ -129,7 +129,7 @@ def test_a_daemon_that_cannot_run_is_named_with_its_log(project: Project) -> Non
 
 
 def test_the_lease_is_taken_again_when_the_supervisor_is_replaced(project: Project) -> None:
-    project.configure(api=toy(start="on-demand", idle_stop_s=0.5))
+    project.configure(api=toy(start="on-demand", idle_stop_s=PATIENCE_S))
     project.serve()
     with execute(project, "--", sys.executable, "-c", WAITS) as running:
         assert running.stdout is not None

@@ -18,6 +18,8 @@ from neo_daemons.seeds import archive
 from neo_daemons.seeds.manifest import RESTORED
 from tests.harness import FAST, PATIENCE_S, PROGRAMS, Project, free_port, in_namespace
 
+pytestmark = pytest.mark.long
+
 STORE = [sys.executable, "-IS", str(PROGRAMS / "store.py"), "${port}", "${data_dir}"]
 
 

@@ -225,8 +225,10 @@ def test_a_shutdown_lets_running_requests_finish_and_cuts_off_what_takes_too_lon
 ) -> None:
     monkeypatch.setattr(http_server, "GRACE_S", 0.5)
     going_on = asyncio.Event()
+    begun: list[str] = []
 
     async def slow(request: Request) -> Response:
+        begun.append(request.path)
         await (going_on.wait() if request.path == "/short" else asyncio.Event().wait())
         return HELLO
 
@@ -236,7 +238,8 @@ def test_a_shutdown_lets_running_requests_finish_and_cuts_off_what_takes_too_lon
             long = asyncio.create_task(exchange(tmp_path / "s", REQUEST))
             idle = asyncio.create_task(exchange(tmp_path / "s", b""))
             await reached(server, 3)
-            await asyncio.sleep(0.05)
+            while len(begun) < 2:  # noqa: ASYNC110 - lists send no event
+                await asyncio.sleep(0.01)
             asyncio.get_running_loop().call_later(0.1, going_on.set)
         assert b" 200 " in await short
         assert await long == b""

@@ -59,9 +59,10 @@ def test_survivors_of_a_killed_supervisor_are_adopted_and_watched_as_before(proj
 def test_what_a_daemon_writes_between_two_supervisors_is_kept(project: Project) -> None:
     project.configure(api=toy("flood=20000"))
     project.serve()
-    until(lambda: project.state.daemon_log("api").exists(), "the log")
-    project.kill_supervisor()
     log = project.state.daemon_log("api")
+    # Its first line: the supervisor opens the log before there is a process.
+    until(lambda: log.exists() and log.stat().st_size, "the daemon")
+    project.kill_supervisor()
     until(lambda: log.read_text().endswith("line 000019999\n"), "the last line")
     project.serve()
     project.reaches("api", "ready")

@@ -25,6 +25,8 @@ from neo_daemons.supervision.supervisor import Supervisor
 
 from .harness import FAST, PATIENCE_S, TOY, Project, is_alive, kill, toy, until
 
+pytestmark = pytest.mark.long
+
 SOON_S = 0.2
 """A short idle time."""
 ON_DEMAND = {"start": "on-demand", "idle_stop_s": SOON_S}
@@ -149,11 +151,12 @@ def test_a_survivor_on_demand_is_adopted_and_stopped_when_idle(project: Project)
     project.configure(api=toy(start="on-demand", idle_stop_s=1.0))
     first = project.serve()
     client = Client(project.state.path, patience_s=PATIENCE_S)
-    pid = client.need("api", wait_s=PATIENCE_S).daemon.pid
-    kill(first.pid)
+    with client.lease("the test", needs=["api"]):
+        pid = client.need("api", wait_s=PATIENCE_S).daemon.pid
+        kill(first.pid)
     project.serve()
-    until(lambda: project.daemon("api").pid == pid and project.daemon("api").adopted, "adopted")
     project.reaches("api", "idle")
+    assert [entry.pid for entry in client.events(100, "api") if entry.cause == "adopted"] == [pid]
     assert pid is not None
     assert not is_alive(pid)
 
@@ -161,12 +164,14 @@ def test_a_survivor_on_demand_is_adopted_and_stopped_when_idle(project: Project)
 def test_one_that_died_with_its_supervisor_is_started_again_until_it_is_idle(project: Project) -> None:
     project.configure(api=toy(start="on-demand", idle_stop_s=0.5), other=toy(**ON_DEMAND))
     first = project.serve()
-    pid = project.client.need("api", wait_s=PATIENCE_S).daemon.pid
-    kill(first.pid)
-    kill(pid)
+    with project.client.lease("the test", needs=["api"]):
+        pid = project.client.need("api", wait_s=PATIENCE_S).daemon.pid
+        kill(first.pid)
+        kill(pid)
     project.serve()
     project.reaches("api", "idle")
-    assert [event for event, _ in project.events("api")].count("ready") == 2
+    # Whether it comes to be ready before it is idle depends on how busy the machine is.
+    assert [event for event, _ in project.events("api")].count("starting") == 2
     assert "starting" not in [event for event, _ in project.events("other")]
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import socket
 
+import pytest
+
 from neo_daemons.control.client import Client
 
 from .harness import FAST, PATIENCE_S, Project, free_port, kill, toy, until
+
+pytestmark = pytest.mark.long
 
 DB = {"restart": FAST}
 CASCADE = [{"name": "db", "cascade": True}]

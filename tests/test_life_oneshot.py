@@ -13,6 +13,8 @@ from neo_daemons.control.client import Client
 
 from .harness import FAST, PATIENCE_S, Project, is_alive, kill, toy, until
 
+pytestmark = pytest.mark.long
+
 RAN = "runs"
 """Each run of the work appends a line to this file."""
 WORK = """

@@ -13,6 +13,8 @@ from neo_daemons.control.client import ControlError, NoSupervisor
 
 from .harness import FAST, PATIENCE_S, Project, is_alive, kill, toy, until
 
+pytestmark = pytest.mark.long
+
 
 def test_an_invalid_configuration_does_not_prevent_a_stop(project: Project) -> None:
     project.configure(api=toy())

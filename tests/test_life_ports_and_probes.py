@@ -69,6 +69,7 @@ def test_a_stranger_on_another_address_of_the_same_port_is_ignored(project: Proj
             stranger.kill()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("supervised", [True, False], ids=["supervised", "its supervisor was killed"])
 def test_two_state_directories_never_run_two_daemons_on_one_data_directory(
     project: Project, tmp_path: Path, supervised: bool
@@ -246,6 +247,7 @@ def test_a_full_disk_starts_nothing_and_is_survived(project: Project) -> None:
     assert "Traceback" not in project.output()
 
 
+@pytest.mark.long
 def test_a_flooding_log_stays_within_its_bounds(project: Project) -> None:
     project.configure(api=toy("flood=200000", log={"max_bytes": 50_000, "keep": 1}))
     project.serve()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from .harness import PATIENCE_S, TOY, Child, Project, free_port, is_alive, kill, toy, until
+
+pytestmark = pytest.mark.long
 
 
 def test_reload_touches_only_what_changed_and_a_dry_run_nothing(project: Project) -> None:

@@ -15,6 +15,8 @@ import pytest
 
 from .harness import FAST, PATIENCE_S, Project, free_port, toy, until
 
+pytestmark = pytest.mark.long
+
 Table = dict[str, Any]
 Order = Literal["start", "stop", "hold", "release"]
 EXITS = [sys.executable, "-c", "raise SystemExit(3)"]

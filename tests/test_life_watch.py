@@ -21,6 +21,8 @@ from neo_daemons.supervision.reload import resolving
 
 from .harness import Project, toy, until
 
+pytestmark = pytest.mark.long
+
 WATCHING = {"watch": ["src/**/*.py"]}
 
 

@@ -384,6 +384,7 @@ def state(tmp_path: Path) -> StateDir:
     return StateDir(tmp_path / "state")
 
 
+@pytest.mark.long
 def test_a_day_of_a_daemon_that_always_dies_at_once(state: StateDir) -> None:
     world = World(lambda now: 0.0)
     seen = a_day(state, world, NO_JITTER, look=(200.0, 1000.0))
@@ -398,6 +399,7 @@ def test_a_day_of_a_daemon_that_always_dies_at_once(state: StateDir) -> None:
     assert len(world.spawned) == 80 * 11
 
 
+@pytest.mark.long
 def test_a_day_of_a_daemon_that_dies_every_ten_minutes_is_a_day_of_immediate_restarts(state: StateDir) -> None:
     world = World(lambda now: 600.0)
     seen = a_day(state, world, NO_JITTER)
@@ -407,6 +409,7 @@ def test_a_day_of_a_daemon_that_dies_every_ten_minutes_is_a_day_of_immediate_res
     assert seen[DAY_S] == "ready"
 
 
+@pytest.mark.long
 def test_a_day_of_a_daemon_that_recovers(state: StateDir) -> None:
     world = World(lambda now: 0.0 if now < 100 else None)
     seen = a_day(state, world, NO_JITTER, look=(99.0, 130.0))
@@ -414,6 +417,7 @@ def test_a_day_of_a_daemon_that_recovers(state: StateDir) -> None:
     assert len(world.spawned) == 10
 
 
+@pytest.mark.long
 def test_a_parked_daemon_that_is_not_revived_stays_parked(state: StateDir) -> None:
     world = World(lambda now: 0.0)
     seen = a_day(state, world, Restart(jitter=0, revive_s=0))

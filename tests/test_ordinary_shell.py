@@ -12,10 +12,10 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -128,14 +128,39 @@ def test_commands_do_not_miss_what_they_do_not_need(project: Project, name: str)
             done = WORKING[name].run(project, *command.split())
             assert done.returncode in codes, (command, done.stdout, done.stderr)
             assert "Traceback" not in done.stderr, command
-    finally:
+    except BaseException:
         WORKING[name].run(project, "down")
+        raise
 
 
-@pytest.mark.parametrize(
-    "command", ["up", "serve", "status", "doctor", "down", "reap", "logs web", "why web", "reload"]
-)
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("command", ["reap", "down"])
+def test_the_daemons_of_other_projects_cost_no_descriptors(project: Project, command: str) -> None:
+    """With as many of them as descriptors, no daemon could be stopped."""
+    other = Project(project.root / "other")
+    other.root.mkdir()
+    other.configure(**{f"sleeper-{number}": {"command": ["sleep", "600"]} for number in range(24)})
+    try:
+        other.serve()
+        until(lambda: len(other.left()) == 24, "the daemons of the other project")
+        done = WORKING["few-descriptors"].run(project, command)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(other.left()) == 24
+    finally:
+        assert other.close() == []
+
+
+COMMANDS = ("up", "serve", "status", "doctor", "down", "reap", "logs web", "why web", "reload")
+
+
+def pairs() -> Iterator[Any]:
+    """Each command in each shell. Every run of the suite has all of a few commands, and each command in one shell."""
+    for index, command in enumerate(COMMANDS):
+        for number, name in enumerate(REFUSED):
+            usual = command in ("up", "status") or index % len(REFUSED) == number
+            yield pytest.param(name, command, marks=[] if usual else pytest.mark.matrix)
+
+
+@pytest.mark.parametrize(("name", "command"), [*pairs()])
 def test_what_is_needed_and_missing_is_said_in_one_line(project: Project, name: str, command: str) -> None:
     project.configure(web=toy())
     shell, expected = REFUSED[name]

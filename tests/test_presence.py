@@ -15,6 +15,7 @@ from subprocess import PIPE
 
 import pytest
 
+from neo_daemons.control.address import socket_path
 from neo_daemons.control.client import ControlError, NoSupervisor, Unreachable
 from neo_daemons.supervision.platform import Process, current_platform
 from neo_daemons.supervision.presence import Presence, find_supervisor, presence
@@ -46,7 +47,7 @@ def supervised(project: Project) -> tuple[Project, int, int]:
 )
 def test_lost_files_of_a_supervisor_are_recreated(supervised: tuple[Project, int, int], lost: str) -> None:
     project, supervisor, pid = supervised
-    path = project.state.path / lost
+    path = socket_path(project.state.path) if lost == "control.sock" else project.state.path / lost
     token = project.state.token.read_text()
     if path.is_dir():
         shutil.rmtree(path)
@@ -128,7 +129,7 @@ def test_a_supervisor_that_lost_its_path_exits_and_leaves_the_new_one_alone(proj
 def test_unreachable_is_not_reported_as_not_running(supervised: tuple[Project, int, int]) -> None:
     project, supervisor, pid = supervised
     os.kill(supervisor, signal.SIGSTOP)
-    (project.state.path / "control.sock").unlink()
+    socket_path(project.state.path).unlink()
     try:
         with pytest.raises(Unreachable, match=f"supervisor pid {supervisor} holds") as raised:
             project.client.status()
@@ -217,7 +218,7 @@ def test_an_order_of_a_client_that_gave_up_is_not_carried_out_later(supervised: 
     try:
         for request in ("shutdown", "daemons/api/stop"):
             with socket.socket(socket.AF_UNIX) as client:
-                client.connect(str(project.state.path / "control.sock"))
+                client.connect(str(socket_path(project.state.path)))
                 client.sendall(f"POST /v1/{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
     finally:
         os.kill(supervisor, signal.SIGCONT)

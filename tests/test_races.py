@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from neo_daemons.control.address import socket_path
 from neo_daemons.control.client import ControlError
 from neo_daemons.definitions import Definition, ExecProbe, FileProbe, Launch, Log, LogProbe, Provision, Step, Stop
 from neo_daemons.files import write_struct
@@ -163,6 +165,7 @@ def test_an_unread_stdout_does_not_block_the_supervisor(project: Project) -> Non
     fast = {"base_s": 0.001, "ceiling_s": 0.001, "jitter": 0.0, "limit": 100_000}
     project.configure(noisy=toy("exit=1", "write=" + "x" * 150, restart=fast), api=toy())
     reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     command = [sys.executable, "-m", "neo_daemons", "serve"]
     with (
         open(reading, "rb"),
@@ -170,9 +173,14 @@ def test_an_unread_stdout_does_not_block_the_supervisor(project: Project) -> Non
         Child(command, cwd=project.root, env=project.env, stdout=output) as supervisor,
     ):
         output.close()
-        until(lambda: project.state.record.exists() and (project.state.path / "control.sock").exists(), "the socket")
-        # 64 KB fill the pipe; each line is of 200 bytes or more.
-        until(lambda: project.daemon("noisy").restarts > 400, "400 lines")
+
+        def written() -> bool:
+            with contextlib.suppress(ControlError):  # it may not listen yet
+                return project.daemon("noisy").restarts > 40
+            return False
+
+        # 4 KB fill the pipe; each line is of 200 bytes or more.
+        until(written, "40 lines")
         first = project.reaches("api", "ready")
         os.kill(first.pid or 0, signal.SIGKILL)
         project.back("api", first.pid)
@@ -221,7 +229,7 @@ asyncio.run(Runner(current_platform(), dict(os.environ), output, Path("log"), pr
 def test_clients_that_hang_up_on_a_wait_leave_nothing_waiting(project: Project) -> None:
     project.configure(web=toy(requires=["store"]), store=toy(ready={"type": "exec", "command": ["false"]}))
     project.serve()
-    address = str(project.state.path / "control.sock")
+    address = str(socket_path(project.state.path))
     body = b'{"wait_s": 86400}'
     request = b"POST /v1/daemons/web/restart HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     for _ in range(6):

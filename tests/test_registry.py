@@ -18,6 +18,8 @@ from neo_daemons.orchestrator import PRESENCE_S
 from neo_daemons.registry import Entry, Registered, Registration
 from tests.harness import PATIENCE_S, Project, free_port, kill, toy, until
 
+pytestmark = pytest.mark.long
+
 
 def entries(project: Project) -> list[Entry]:
     return registry.entries((project.root / "registry",))

@@ -22,12 +22,12 @@ import pytest
 
 from neo_daemons.config import ConfigError, find_state_dir, load
 from neo_daemons.control import http_server
-from neo_daemons.control.address import Loopback
+from neo_daemons.control.address import Loopback, socket_path
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.supervision.slot import DATA_LOCK
 
-from .harness import PATIENCE_S, Child, Project, is_alive, toy, until
+from .harness import PATIENCE_S, Child, Project, is_alive, kill, toy, until
 from .strays import children, descriptors
 
 SECRET = "hunter2-and-a-half"
@@ -56,7 +56,7 @@ def test_all_that_a_supervisor_writes_is_for_its_user_only(project: Project) -> 
         os.umask(before)
     project.reaches("api", "ready")
     assert stat.S_IMODE(project.state.path.stat().st_mode) == 0o700
-    for path in (project.state.token, project.state.path / "control.sock", project.state.journal):
+    for path in (project.state.token, socket_path(project.state.path), project.state.journal):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
@@ -112,6 +112,8 @@ def test_the_socket_hears_no_other_user_even_where_the_directory_lets_him_in(pro
         if stat.S_IMODE(directory.stat().st_mode) & 0o011 != 0o011:
             directory.chmod(0o755)
     sock = project.state.path / "control.sock"
+    if socket_path(project.state.path) != sock:
+        pytest.skip("the path of pytest's directory is too long for a socket")
     sock.chmod(0o666)
     attempt = (
         "import socket, sys\n"
@@ -322,7 +324,7 @@ def test_a_secret_of_a_daemons_environment_is_told_to_the_daemon_alone(project: 
     )]  # fmt: skip
     project.configure(api=toy(env={"API_KEY": SECRET + "!"}))
     said += [project.run("reload", "--dry-run"), project.run("reload")]
-    os.kill(project.daemon("api").pid or 0, 9)
+    kill(project.reaches("api", "ready").pid)
     project.stop()
     for outcome in said:
         assert SECRET not in outcome.stdout + outcome.stderr, outcome.args

@@ -22,6 +22,23 @@ BATCHES, SEEDS = 8, 100
 """What a run of the suite can afford; ``python -m tests.simulation`` goes through as many as one likes."""
 ENOUGH = 300
 """Seeds within which every mutation is noticed."""
+RARELY_NOTICED = {
+    "no_limit": 14,
+    "age_by_the_wall_clock": 135,
+    "an_exit_is_ignored_when_degraded": 23,
+    "a_stop_of_what_has_ended_is_forgotten": 50,
+    "late_askers_share_a_look": 26,
+    "looks_are_shared_for_a_second": 10,
+    "adopted_daemons_leave_only_orphans_of_ours": 12,
+    "one_holder_lets_all_go": 56,
+    "inhibitors_keep_nothing_up": 44,
+    "a_reload_changes_nothing_on_demand": 56,
+    "nothing_below_is_started": 29,
+    "a_need_waits_for_ever": 44,
+    "a_need_knows_no_failure": 95,
+    "a_follower_that_must_wait_is_forgotten": 75,
+}
+"""Mutation that few seeds notice → one that does. It is tried first, which saves seconds; the others still count."""
 BREAKS = [
     *((mutation, None) for mutation in MUTATIONS),
     *((mutation, are_on_demand) for mutation in DEMAND_MUTATIONS),
@@ -45,6 +62,7 @@ def test_a_broken_core_is_noticed(
     mutation: Mutation, concerns: Callable[[Sequence[Definition]], bool] | None, tmp_path: Path
 ) -> None:
     seeds = [seed for seed in range(ENOUGH) if concerns is None or concerns(definitions(random.Random(seed), tmp_path))]
+    seeds.sort(key=lambda seed: seed != RARELY_NOTICED.get(mutation.__name__))
     with mutation():
         assert any(live(seed).violation is not None for seed in seeds)
 

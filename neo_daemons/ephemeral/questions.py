@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from neo_daemons.supervision.platform import ExitStatus, Platform, Process, Spaw
 
 from .surroundings import environment
 
+ADVICE = re.compile(r"Run '.* --help'|See '.* --help'")
 ENDS_S = 5.0
 """How long a killed program may take to be gone."""
 
@@ -24,7 +26,7 @@ class Answer(Struct, frozen=True):
 
     succeeded: bool
     line: str
-    """The last line of its output. If there is none, or the program did not run to its end: why not."""
+    """The last line of its output, without the advice to read its help. If there is none: how it ended."""
     missing: bool = False
     """Whether the program could not be started."""
 
@@ -57,8 +59,9 @@ async def _answer(
             return Answer(succeeded=False, line=f"no answer in {timeout_s:g} s")
         status = ended.result()
         output.seek(0)
-        lines = output.read().decode("utf-8", "replace").strip().splitlines()
-        return Answer(succeeded=status.clean, line=lines[-1].strip() if lines else str(status))
+        lines = [line.strip() for line in output.read().decode("utf-8", "replace").splitlines()]
+        said = [line for line in lines if line and not ADVICE.match(line)]
+        return Answer(succeeded=status.clean, line=said[-1] if said else str(status))
 
 
 async def _kill(process: Process, ended: asyncio.Future[ExitStatus]) -> None:

@@ -66,7 +66,9 @@ def service(definition: Definition) -> str:
     return name_of(definition.name)
 
 
-def tunnel(definition: Definition, numbers: Mapping[str, int], namespace: str | None, cwd: str) -> Definition:
+def tunnel(
+    definition: Definition, numbers: Mapping[str, int], namespace: str | None, cwd: str, kubectl: str
+) -> Definition:
     """Return the definition of the ``kubectl port-forward`` that leads to a daemon, with the URL, exports and probes of
     that daemon.
 
@@ -74,6 +76,7 @@ def tunnel(definition: Definition, numbers: Mapping[str, int], namespace: str | 
         numbers: the ports of its service, by name.
         namespace: that of the service; None: that of the current context.
         cwd: where kubectl runs.
+        kubectl: its path.
     """
     options = ("--address", LOOPBACK, *(("--namespace", namespace) if namespace is not None else ()))
     pairs = (f"${{ports.{name}}}:{number}" for name, number in numbers.items())
@@ -82,7 +85,7 @@ def tunnel(definition: Definition, numbers: Mapping[str, int], namespace: str | 
     said = [text for _, text in texts((definition.url, exports, ready, live))]
     return Definition(
         name=definition.name,
-        command=("kubectl", "port-forward", *options, f"service/{service(definition)}", *pairs),
+        command=(escape(kubectl), "port-forward", *options, f"service/{service(definition)}", *pairs),
         cwd=cwd,
         host=LOOPBACK,
         ports={name: _local(port, said) for name, port in definition.ports.items()},

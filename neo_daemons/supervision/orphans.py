@@ -14,7 +14,7 @@ from neo_daemons.records import DaemonRecord, DamagedRecord
 from neo_daemons.state_dir import StateDir
 
 from .ownership import Ownership
-from .platform import Platform, Process
+from .platform import Mark, Platform, Process
 from .presence import find_supervisor
 
 
@@ -52,20 +52,26 @@ def unsupervised(ownership: Ownership, platform: Platform, *, locked: bool = Fal
             supervised[state_dir] = _watched(StateDir(Path(state_dir)), platform)
         return supervised[state_dir]
 
+    def place(mark: Mark) -> str:
+        """Return the state directory that a process belongs to. Our own may have been at another path when the process
+        was started."""
+        return str(ownership.state_dir.path) if ownership.owns_mark(mark) else mark.state_dir
+
+    def is_unsupervised(mark: Mark) -> bool:
+        """Whether to look at a process. The others are not even opened: there may be more of them than descriptors."""
+        if mark.foreign and not ownership.owns_mark(mark):
+            return False
+        watched = tokens(place(mark))
+        return watched is not None and mark.token not in watched
+
     seen: set[int] = set()
     own = {process.pid: process for process, _ in ownership.marked()}
-    for process, mark in platform.marked(lambda mark: not mark.foreign or ownership.owns_mark(mark)):
+    for process, mark in platform.marked(is_unsupervised):
         mine = own.pop(process.pid, None)
         if mine is not None:
             mine.close()
-        # Our own may have been started when this directory was at another path.
-        where = str(ownership.state_dir.path) if mine is not None else mark.state_dir
-        watched = tokens(where)
-        if watched is None or mark.token in watched:
-            process.close()
-            continue
         seen.add(process.pid)
-        yield process, _describe(platform, process, mark.name, where, own=mine is not None)
+        yield process, _describe(platform, process, mark.name, place(mark), own=mine is not None)
     for process in own.values():
         process.close()
     if tokens(str(ownership.state_dir.path)) != set():

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from neo_daemons import Client, procfs, records, references, urls
 from neo_daemons.cli import display
 from neo_daemons.config import ConfigError, load
-from neo_daemons.control.address import Loopback
+from neo_daemons.control.address import Loopback, socket_path
 from neo_daemons.control.client import ControlError
 from neo_daemons.definitions import Log
 from neo_daemons.records import DaemonRecord, DamagedRecord, SupervisorRecord
@@ -257,7 +257,7 @@ def control(root: Path) -> Iterator[Fuzz]:
         TRIED["control"] += 1
         with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
             connection.settimeout(0.005)
-            connection.connect(str(project.state.path / "control.sock"))
+            connection.connect(str(socket_path(project.state.path)))
             for part in parts:
                 connection.sendall(part)
             connection.recv(65536)

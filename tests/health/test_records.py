@@ -74,7 +74,7 @@ def test_a_stopped_process_is_told(supervised: Project) -> None:
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
-        seen = HttpObserver(name="api", state_dir=supervised.state.path, timeout_s=0.3).check()
+        seen = HttpObserver(name="api", state_dir=supervised.state.path, timeout_s=0.3).check(PATIENCE_S)
         assert (seen.status, seen.record, seen.pid) == ("unhealthy", "live", pid)
         assert seen.reasons == (f"pid {pid} is stopped by a signal", f"{seen.url}/: no answer within 0.3 s")
         assert look(supervised)["process"] == ("unhealthy", "live", True, pid)

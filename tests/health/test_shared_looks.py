@@ -6,6 +6,7 @@ import asyncio
 import gc
 import http.server
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -65,7 +66,7 @@ def test_a_thousand_callers_cost_one_request(serve: Callable[[Handler], Server])
 def test_a_hung_daemon_costs_no_more_than_the_timeout(hung: str) -> None:
     for observer in (HttpObserver(hung, name="api", timeout_s=0.2), ChromaObserver(hung, timeout_s=0.2)):
         before = time.monotonic()
-        seen = observer.check()
+        seen = observer.check(PATIENCE_S)  # the observer's own limit ends the look
         assert time.monotonic() - before < PATIENCE_S / 4
         assert seen.status == "unhealthy"
         assert "no answer within 0.2 s" in seen.reasons[0]
@@ -94,7 +95,10 @@ def test_a_server_that_never_stops_talking_costs_no_more_either(serve: Callable[
             request.wfile.write(b"x" * 65_536)
 
     try:
-        assert "no answer within" in HttpObserver(serve(trickle).url, name="api", timeout_s=0.2).check().reasons[0]
+        assert (
+            "no answer within"
+            in HttpObserver(serve(trickle).url, name="api", timeout_s=0.2).check(PATIENCE_S).reasons[0]
+        )
         assert HttpObserver(serve(flood).url, name="api", timeout_s=PATIENCE_S).check().status == "healthy"
     finally:
         ended.set()
@@ -137,7 +141,7 @@ def test_only_a_healthy_result_is_used_again_and_tells_its_age(serve: Callable[[
     again = observer.check()
     assert again.observed_at == first.observed_at
     assert again.age_s >= 0.1
-    assert "seen 0." in str(again)
+    assert re.search(r"seen \d+\.\d", str(again))
     assert len(server.requests) == 4
     status[0] = 503
     with pytest.raises(NotReady):

@@ -23,6 +23,8 @@ from tests.harness import PATIENCE_S, PROGRAMS, TOY, Project, is_alive, kill, un
 
 from .agents import BEFORE, CURRENT, agent, answer, notes
 
+pytestmark = pytest.mark.long
+
 CAT = {"command": ["cat"], "share": False}
 ALONE = {"command": [sys.executable, str(PROGRAMS / "mcp_alone.py")], "share": False}
 AGENTS = 20

@@ -58,8 +58,18 @@ def begin(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     return answered
 
 
-@pytest.mark.parametrize("mode", [CURRENT, BEFORE, "auto"])
-@pytest.mark.parametrize("options", [[], ["stateless"]])
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        (CURRENT, []),
+        (BEFORE, ["stateless"]),
+        ("auto", []),
+        pytest.param(CURRENT, ["stateless"], marks=pytest.mark.matrix),
+        pytest.param(BEFORE, [], marks=pytest.mark.matrix),
+        pytest.param("auto", ["stateless"], marks=pytest.mark.matrix),
+    ],
+)
 def test_every_revision_passes(project: Project, mode: str, options: list[str]) -> None:
     project.configure(notes=notes(*options))
     project.serve()
@@ -73,6 +83,7 @@ def test_every_revision_passes(project: Project, mode: str, options: list[str]) 
     asyncio.run(use())
 
 
+@pytest.mark.long
 def test_twenty_agents_share_one_server_and_killed_ones_disturb_nobody(served: Project) -> None:
     pid = served.daemon("notes").pid
     chance = random.Random(7)
@@ -102,6 +113,7 @@ def test_twenty_agents_share_one_server_and_killed_ones_disturb_nobody(served: P
     assert served.daemon("notes").pid == pid
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", [CURRENT, BEFORE])
 def test_a_killed_server_costs_each_unanswered_request_one_error(served: Project, mode: str) -> None:
     from mcp import MCPError
@@ -124,6 +136,7 @@ def test_a_killed_server_costs_each_unanswered_request_one_error(served: Project
     asyncio.run(use())
 
 
+@pytest.mark.long
 def test_what_the_server_asks_and_announces_reaches_the_agent_also_after_its_death(served: Project) -> None:
     from mcp import types
 
@@ -154,6 +167,7 @@ def test_what_the_server_asks_and_announces_reaches_the_agent_also_after_its_dea
     asyncio.run(use())
 
 
+@pytest.mark.long
 def test_the_supervisor_may_be_killed_and_come_back(served: Project) -> None:
     async def use() -> None:
         async with agent(served, "connect", "notes") as client:
@@ -169,6 +183,7 @@ def test_the_supervisor_may_be_killed_and_come_back(served: Project) -> None:
     asyncio.run(use())
 
 
+@pytest.mark.long
 def test_an_agent_that_never_reads_holds_up_nobody(served: Project) -> None:
     with shim(served) as deaf:
         assert deaf.stdin is not None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,7 +20,7 @@ from msgspec import Struct
 
 from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
 
-WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "xprocess", "randomly", "random_order")
+WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "fakefs", "xprocess", "randomly", "random_order")
 """Plugins that no inner run needs: they take longer to load than it does to run, or change the order of its tests."""
 SHOWN = ("CI", "BUILD_NUMBER", "COLUMNS", "FORCE_COLOR", "GITHUB_STEP_SUMMARY", "PY_COLORS", "RUST_LOG")
 """Variables by which pytest or daemons show more, or otherwise."""
@@ -48,6 +49,11 @@ COLOURED = """
         assert {expected} in pathlib.Path(f"/proc/{{api.pid}}/environ").read_text().split(chr(0))
 """
 """Tests of what a daemon has in its environment; to be formatted."""
+
+
+def without(names: Iterable[str] = WITHOUT) -> list[str]:
+    """Options that load none of these plugins."""
+    return [f"-pno:{name}" for name in names]
 
 
 class Outcome(Struct, frozen=True):
@@ -114,7 +120,7 @@ class Inner:
     def popen(self, *arguments: str, on: bool = True) -> subprocess.Popen[str]:
         """Begin a run, in a session of its own, as of a terminal."""
         output = (self.root / f"out-{len(self._running)}").open("w+")
-        options = [*(f"-pno:{name}" for name in self.without), *(["--neo-daemons"] if on else [])]
+        options = [*without(self.without), *(["--neo-daemons"] if on else [])]
         command = [sys.executable, "-m", "pytest", *options]
         process = subprocess.Popen(
             [*command, f"--junitxml={self.root / 'result.xml'}", *arguments],

@@ -12,6 +12,8 @@ from .inner import MODES, PARALLEL, Inner, refused
 from .test_page import page_of
 from .test_reports import SERVER
 
+pytestmark = pytest.mark.long
+
 SECRETS = {"API_KEY": "sk-do-not-tell", "DATABASE_PASSWORD": "hunter22", "GITHUB_TOKEN": "ghp_none_of_yours"}
 FAILING = """
     import os, urllib.request

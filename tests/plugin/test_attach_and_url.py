@@ -12,6 +12,8 @@ from tests.harness import PATIENCE_S, TOY, Child, Project, free_port, until
 
 from .inner import HTTP, MODES, OVERRIDE, Inner, accepts, messages, results
 
+pytestmark = pytest.mark.long
+
 
 @MODES
 def test_attached_tests_use_the_daemons_of_a_running_supervisor_and_leave_them_alone(

@@ -6,6 +6,8 @@ import pytest
 
 from .inner import COLOURED, MODES, OVERRIDE, PARALLEL, Inner, lines, messages, refused, results
 
+pytestmark = pytest.mark.long
+
 
 def test_hooks_change_the_definitions_once_and_are_told_about_the_daemons(inner: Inner) -> None:
     inner.configure(api=inner.toy(), gone=inner.toy())

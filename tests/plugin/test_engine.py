@@ -111,6 +111,7 @@ LONG = """
 """
 DOCKER = "import sys\nassert sys.argv[1:] == ['compose', 'port', 'api', '8000'], sys.argv\n{says}\n"
 """A docker that knows one port; to be formatted."""
+ADVISES = """print("a\\nb\\n\\nRun 'docker --help' for more information")"""
 KUBECONFIG = """\
 apiVersion: v1
 kind: Config
@@ -183,6 +184,7 @@ def test_a_service_that_is_not_there_is_one_error_with_the_words_of_kubectl(inne
     outcome = inner.run("--neo-daemons-engine", "kubernetes")
     assert outcome.counts() == {"error": 2}, outcome.text
     for text in messages(outcome).values():
+        assert "api is not available from Kubernetes (the namespace of the current context)" in text
         assert 'Error from server (NotFound): services "api" not found' in text
     assert len(cluster.starts()) == 1
 
@@ -314,7 +316,7 @@ def test_a_port_that_compose_does_not_publish_is_an_error_that_says_how(inner: I
 def test_a_docker_that_does_not_answer_is_ended(tmp_path: Path) -> None:
     began = time.monotonic()
     script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-    commands = [(sys.executable, "-c", script), (sys.executable, "-c", "print('a'); print('b')"), ("/nowhere/docker",)]
+    commands = [(sys.executable, "-c", script), (sys.executable, "-c", ADVISES), ("/nowhere/docker",)]
     late, early, absent = ask(commands, os.environ, tmp_path, timeout_s=3.0)
     assert (late.succeeded, late.line) == (False, "no answer in 3 s")
     assert (early.succeeded, early.line) == (True, "b")

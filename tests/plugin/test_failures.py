@@ -14,6 +14,8 @@ from tests.harness import toy
 
 from .inner import Inner
 
+pytestmark = pytest.mark.long
+
 DEPENDENT, PLAIN = 6, 2
 
 

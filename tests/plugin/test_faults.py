@@ -22,8 +22,6 @@ MODES = {
     "loadfile": ("-n", "2", "--dist", "loadfile"),
     "worksteal": ("-n", "2", "--dist", "worksteal"),
 }
-USUAL = ("alone", "n4")
-"""Those that every run of the suite goes through."""
 FILES, PER_FILE = 3, 3
 TESTS = FILES * PER_FILE
 
@@ -37,6 +35,22 @@ STRIKES = {
     "SIGKILL of a worker": "error",
 }
 """Fault → how the test that is struck ends."""
+USUAL = {
+    "none": "worksteal",
+    "failing test": "alone",
+    "setup error": "loadfile",
+    "SIGKILL of the supervisor": "n4",
+    "SIGKILL of a daemon": "n4",
+    "SIGSTOP of a daemon": "n1",
+    "SIGKILL of a worker": "n4",
+    "-x": "loadfile",
+    "pytest.exit": "n4",
+    "Ctrl-C": "n4",
+    "SIGTERM": "alone",
+    "SIGKILL of the controller": "worksteal",
+}
+"""Fault → the mode in which every run of the suite has it, so that each mode has some. The environment ``matrix`` has
+the other pairs, and ``oldest`` those without workers."""
 ENDED_BY_XDIST = {
     # That is the SIGKILL of the controller, below.
     ("SIGKILL of a worker", "alone"),
@@ -53,9 +67,19 @@ def test_struck(broken, api, strike):
 """
 
 
-def in_mode(mode: str, *before: str) -> Any:
+def in_mode(mode: str, fault: str, *more: str) -> Any:
     """The values of a test, the mode last."""
-    return pytest.param(*before, mode, marks=pytest.mark.long if mode in USUAL else pytest.mark.matrix)
+    return pytest.param(fault, *more, mode, marks=pytest.mark.long if mode == USUAL[fault] else pytest.mark.matrix)
+
+
+WORKERS = pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(mode, marks=pytest.mark.long if mode == "n4" else pytest.mark.matrix)
+        for mode in MODES
+        if mode != "alone"
+    ],
+)
 
 
 @pytest.fixture
@@ -108,8 +132,7 @@ def test_a_run_survives_every_fault(inner: Inner, bystander: int, fault: str, st
     assert inner.starts() == (2 if fault.endswith("of a daemon") else 1)
 
 
-@pytest.mark.parametrize("mode", [in_mode(mode) for mode in MODES])
-@pytest.mark.parametrize("fault", ["-x", "pytest.exit"])
+@pytest.mark.parametrize(("fault", "mode"), [in_mode(mode, fault) for fault in ("-x", "pytest.exit") for mode in MODES])
 def test_a_run_that_ends_early_leaves_nothing(inner: Inner, bystander: int, fault: str, mode: str) -> None:
     write(inner, fault)
     outcome = inner.run(*MODES[mode], *(["-x"] if fault == "-x" else []))
@@ -118,7 +141,7 @@ def test_a_run_that_ends_early_leaves_nothing(inner: Inner, bystander: int, faul
     assert inner.starts() == 1
 
 
-@pytest.mark.parametrize("mode", [in_mode(mode) for mode in MODES if mode != "alone"])
+@WORKERS
 def test_a_worker_that_is_killed_and_not_replaced_leaves_nothing(inner: Inner, bystander: int, mode: str) -> None:
     write(inner, "SIGKILL of a worker")
     outcome = inner.run(*MODES[mode], "--max-worker-restart", "0")
@@ -127,8 +150,10 @@ def test_a_worker_that_is_killed_and_not_replaced_leaves_nothing(inner: Inner, b
     assert inner.starts() == 1
 
 
-@pytest.mark.parametrize("mode", [in_mode(mode) for mode in MODES])
-@pytest.mark.parametrize("fault", ["Ctrl-C", "SIGTERM", "SIGKILL of the controller"])
+@pytest.mark.parametrize(
+    ("fault", "mode"),
+    [in_mode(mode, fault) for fault in ("Ctrl-C", "SIGTERM", "SIGKILL of the controller") for mode in MODES],
+)
 def test_an_interrupted_or_killed_run_leaves_nothing(inner: Inner, bystander: int, fault: str, mode: str) -> None:
     write(inner, fault)
     process = inner.popen(*MODES[mode])
@@ -146,7 +171,7 @@ def test_an_interrupted_or_killed_run_leaves_nothing(inner: Inner, bystander: in
     assert inner.starts() == 1
 
 
-@pytest.mark.parametrize("mode", [in_mode(mode) for mode in MODES if mode != "alone"])
+@WORKERS
 def test_daemons_outlive_a_worker_that_runs_out_of_tests(inner: Inner, mode: str) -> None:
     inner.configure(api=inner.toy())
     inner.env["FAULT"] = "none"

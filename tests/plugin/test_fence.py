@@ -27,7 +27,7 @@ from pytest_neo_daemons.fence.sampler import Sampler
 from pytest_neo_daemons.fence.wall import Owner, Plan, Port, Wall
 from tests.harness import Project, free_port, toy, until
 
-from .inner import MODES, Inner, messages, results
+from .inner import MODES, PARALLEL, Inner, messages, results
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 GET = """
@@ -135,6 +135,7 @@ def test_a_supervisor_that_is_started_during_the_run_is_fenced_from_the_next_tes
     assert results(outcome) == {"test_before": "passed", "test_after": "failed"}, outcome.text
 
 
+@pytest.mark.long
 def test_production_is_fenced_without_its_supervisor_as_long_as_it_runs(production: Production, behind: Inner) -> None:
     production.begin()
     production.project.kill_supervisor()
@@ -145,6 +146,7 @@ def test_production_is_fenced_without_its_supervisor_as_long_as_it_runs(producti
     assert "ProductionFenceError" not in behind.run().text
 
 
+@pytest.mark.long
 def test_without_the_flag_the_setting_raises_the_fence(production: Production, behind: Inner) -> None:
     production.begin()
     assert results(behind.run(on=False)) == {"test_get": "passed"}, behind.output()
@@ -163,6 +165,7 @@ def test_a_daemon_of_the_run_is_not_fenced_although_it_has_the_port_of_productio
     assert results(behind.run()) == {"test_web": "passed"}, behind.output()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("allowed", ["api", "directory", "relative"])
 def test_what_the_setting_names_is_let_through(production: Production, behind: Inner, allowed: str) -> None:
     production.begin()
@@ -227,6 +230,7 @@ def test_what_runs_before_the_first_test_is_fenced(production: Production, behin
     assert outcome.code == pytest.ExitCode.INTERRUPTED
 
 
+@pytest.mark.long
 @MODES
 def test_a_conftest_that_keeps_silent_fails_the_run(
     production: Production, behind: Inner, mode: tuple[str, ...]
@@ -326,6 +330,7 @@ def test_a_run_within_a_test_lets_the_fence_of_the_outer_run_stand(production: P
 
 def test_a_test_that_replaces_the_file_system_is_refused_too(production: Production, behind: Inner) -> None:
     pytest.importorskip("pyfakefs")
+    behind.without = tuple(name for name in behind.without if name != "fakefs")
     production.begin()
     behind.write("test_get.py", "from helpers import get\nimport os\ndef test_get(fs): get(os.environ['PORT'])\n")
     assert results(behind.run()) == {"test_get": "failed"}, behind.output()
@@ -342,8 +347,18 @@ CHILD = """
 """A child that asks production; `ask` returns its exit code."""
 
 
-@pytest.mark.parametrize("stated", ["option", "ini", "configuration"])
-@MODES
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("stated", "mode"),
+    [
+        pytest.param("option", (), id="option-alone"),
+        pytest.param("ini", PARALLEL, id="ini-n2"),
+        pytest.param("configuration", PARALLEL, id="configuration-n2"),
+        pytest.param("option", PARALLEL, id="option-n2", marks=pytest.mark.matrix),
+        pytest.param("ini", (), id="ini-alone", marks=pytest.mark.matrix),
+        pytest.param("configuration", (), id="configuration-alone", marks=pytest.mark.matrix),
+    ],
+)
 def test_an_external_daemon_of_the_run_is_let_through(
     production: Production, behind: Inner, stated: str, mode: tuple[str, ...]
 ) -> None:
@@ -370,6 +385,7 @@ def test_an_external_daemon_of_the_run_is_let_through(
     assert results(outcome) == {"test_get": "passed", "test_child": "passed"}, outcome.text
 
 
+@pytest.mark.long
 def test_an_external_daemon_elsewhere_lets_nothing_through_here(production: Production, behind: Inner) -> None:
     production.begin()
     outcome = behind.run(f"--neo-daemons-url=api=http://192.0.2.1:{production.port}")
@@ -426,6 +442,7 @@ def test_the_thread_goes_on_in_tests_that_replace_the_file_system(
     production: Production, behind: Inner, replaced: str
 ) -> None:
     pytest.importorskip("pyfakefs")
+    behind.without = tuple(name for name in behind.without if name != "fakefs")
     production.begin()
     behind.copy("children.py", "children.py")
     behind.write(
@@ -453,6 +470,7 @@ def test_the_thread_goes_on_in_tests_that_replace_the_file_system(
     assert "It could not be refused" in messages(outcome)["test_child"], outcome.text
 
 
+@pytest.mark.long
 def test_what_a_worker_has_seen_is_told_once(production: Production, behind: Inner) -> None:
     production.begin()
     behind.copy("children.py", "children.py")
@@ -593,6 +611,7 @@ def test_modules_in_a_data_directory_can_be_imported(production: Production, beh
     assert list((behind.root / "backend" / "__pycache__").glob("models*.pyc"))
 
 
+@pytest.mark.long
 @MODES
 def test_a_data_directory_with_tests_is_not_fenced(
     production: Production, behind: Inner, mode: tuple[str, ...]

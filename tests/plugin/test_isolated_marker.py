@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .inner import COLOURED, MODES, OVERRIDE, Inner, lines, results
+
+pytestmark = pytest.mark.long
 
 
 @MODES

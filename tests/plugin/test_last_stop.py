@@ -6,6 +6,8 @@ import pytest
 
 from .inner import Inner
 
+pytestmark = pytest.mark.long
+
 WATCHING = """
 import os, pathlib, time
 import pytest

@@ -14,6 +14,8 @@ from pytest_neo_daemons import log_slices
 from .inner import Inner, Outcome, refused
 from .test_reports import SERVER
 
+pytestmark = pytest.mark.long
+
 TALKATIVE: dict[str, Any] = {**SERVER, "command": [sys.executable, "${project}/talkative.py", "${port}"]}
 TEN = """
     import pytest, urllib.request

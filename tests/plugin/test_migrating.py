@@ -9,6 +9,8 @@ import pytest
 
 from .inner import MODES, Inner, results
 
+pytestmark = pytest.mark.long
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "migrating.md"
 
 

@@ -46,6 +46,7 @@ def test_a_timeout_while_a_daemon_starts_is_an_error_in_that_test_alone(inner: I
     assert "Timeout" in outcome.text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("elsewhere", ["another file system", "another pid namespace"])
 def test_workers_that_cannot_reach_the_session_start_their_own_and_say_so(inner: Inner, elsewhere: str) -> None:
     inner.configure(api=inner.toy())
@@ -75,6 +76,7 @@ def test_workers_that_cannot_reach_the_session_start_their_own_and_say_so(inner:
     assert inner.starts() == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     ["-p no:xdist --strict-markers -W error -q", "-p no:terminal", "-p no:terminal -n 2"],

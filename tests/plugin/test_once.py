@@ -8,6 +8,8 @@ from tests.harness import Project, toy
 
 from .inner import MODES, PARALLEL, Inner, lines, messages
 
+pytestmark = pytest.mark.long
+
 HEAD = """
     import os, pathlib, pytest
 

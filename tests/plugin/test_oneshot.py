@@ -5,7 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import pytest
+
 from .inner import Inner
+
+pytestmark = pytest.mark.long
 
 WORK = "open('runs', 'a').write('x'); print('no such table'); raise SystemExit(__import__('os').path.exists('fail'))"
 KEEP = ("--neo-daemons-keep", "60s")

@@ -6,6 +6,8 @@ import pytest
 
 from .inner import PARALLEL, Inner, refused
 
+pytestmark = pytest.mark.long
+
 
 def test_the_flag_may_stand_before_a_path(inner: Inner) -> None:
     inner.configure(api=inner.toy())

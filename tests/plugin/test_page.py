@@ -16,6 +16,8 @@ from tests.harness import Project
 from .inner import MODES, PARALLEL, Inner, refused
 from .test_reports import SERVER
 
+pytestmark = pytest.mark.long
+
 TESTS = """
     import os, pytest, signal, urllib.request
 

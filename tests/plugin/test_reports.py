@@ -13,6 +13,8 @@ import pytest
 
 from .inner import Inner, Outcome
 
+pytestmark = pytest.mark.long
+
 SERVER: dict[str, Any] = {
     "command": [sys.executable, "-u", "-m", "http.server", "${port}", "--bind", "127.0.0.1"],
     "port": "auto",

@@ -17,6 +17,8 @@ from tests.harness import Project, toy, until
 
 from .inner import MODES, PARALLEL, Inner, lines, messages
 
+pytestmark = pytest.mark.long
+
 STORE = [sys.executable, "-IS", str(DAEMONS / "store.py"), "${port}", "${data_dir}"]
 OWN = """
     import pytest
@@ -169,8 +171,15 @@ def test_a_damaged_seed_is_built_again_and_the_summary_says_so(seeded: Inner) ->
     assert "the seed docs is built again because its sealed copy is damaged: records.json" in seeded.output()
 
 
-@MODES
-@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+@pytest.mark.parametrize(
+    ("shared", "mode"),
+    [
+        pytest.param(False, (), id="own-alone"),
+        pytest.param(True, PARALLEL, id="shared-n2"),
+        pytest.param(False, PARALLEL, id="own-n2", marks=pytest.mark.matrix),
+        pytest.param(True, (), id="shared-alone", marks=pytest.mark.matrix),
+    ],
+)
 def test_a_clone_whose_counts_differ_is_refused(seeded: Inner, mode: tuple[str, ...], shared: bool) -> None:
     extend(
         seeded,

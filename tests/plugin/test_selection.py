@@ -11,6 +11,8 @@ from tests.harness import toy
 
 from .inner import MODES, Inner, lines, messages, refused
 
+pytestmark = pytest.mark.long
+
 
 @MODES
 def test_only_daemons_of_the_selected_tests_and_their_requirements_start_and_only_once(

@@ -11,6 +11,8 @@ from tests.harness import until
 
 from .inner import Inner
 
+pytestmark = pytest.mark.long
+
 ONE = "def test_api(api): assert api.state == 'ready'\n"
 WAITING = """
     import pathlib, time

@@ -8,6 +8,8 @@ import pytest
 
 from .inner import Inner, messages, refused
 
+pytestmark = pytest.mark.long
+
 REASON = "needs daemons: run pytest with --neo-daemons"
 
 

@@ -12,6 +12,8 @@ from tests.harness import Project
 
 from .inner import MODES, PARALLEL, Inner, messages, refused, results
 
+pytestmark = pytest.mark.long
+
 TESTS = """
     import unittest
 

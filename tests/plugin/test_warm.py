@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.harness import PATIENCE_S, is_alive
 
 from .inner import Inner, files
+
+pytestmark = pytest.mark.long
 
 
 def pids_of(inner: Inner) -> dict[str, int]:

@@ -7,9 +7,13 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.harness import PATIENCE_S
 
 from .inner import Inner
+
+pytestmark = pytest.mark.long
 
 KEEP = ("--neo-daemons-keep", "60s")
 TEST = "def test_api(api): pass\n"

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from neo_daemons.render.installation import HEADER, Installation, NotExpressible, name_of
 from neo_daemons.render.systemd import render
 
+pytestmark = pytest.mark.long
+
 ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze, the judge, is not installed")
 PYTHON = "/usr/bin/env"  # any program that is there: systemd-analyze looks
