@@ -31,10 +31,9 @@ def asks_the_api(plan: Plan, workload: Workload) -> bool:
 
 def _wait(other: Workload, need: Need) -> Iterator[Object]:
     name = name_of(need.name)
-    start: Object = {"name": f"wait-for-{name}"[:63].rstrip("-")}
+    start: Object = {"name": _container_name(f"wait-for-{name}")}
     if other.definition.oneshot:
-        asked = ["--for=condition=complete", "--timeout=-1s", f"job/{name}"]
-        yield {**start, "image": KUBECTL, "command": ["kubectl", "wait", *asked]}
+        yield from _wait_by_the_api(name, f"job/{name}", "complete")
     elif other.image.ports:
         number = next(iter(other.image.ports.values()))
         yield {
@@ -44,8 +43,21 @@ def _wait(other: Workload, need: Need) -> Iterator[Object]:
             "command": ["sh", "-c", f"until nc -z -w 2 {name} {number}; do sleep 1; done"],
         }
     elif need.until == "ready":
-        asked = ["--for=condition=ready", "--timeout=-1s", "pod", "--selector", f"app.kubernetes.io/name={name}"]
-        yield {**start, "image": KUBECTL, "command": ["kubectl", "wait", *asked]}
+        if other.image.data_dir is not None:
+            yield from _wait_by_the_api(name, f"pod/{name}-0", "ready")
+        else:
+            yield from _wait_by_the_api(name, f"deployment/{name}", "available")
+
+
+def _wait_by_the_api(name: str, what: str, condition: str) -> Iterator[Object]:
+    """Yield what waits for an object and then for its condition: `kubectl wait` fails for what does not exist yet."""
+    for start, state in ((f"wait-until-{name}-exists", "create"), (f"wait-for-{name}", f"condition={condition}")):
+        command = ["kubectl", "wait", f"--for={state}", "--timeout=-1s", what]
+        yield {"name": _container_name(start), "image": KUBECTL, "command": command}
+
+
+def _container_name(text: str) -> str:
+    return text[:63].rstrip("-")
 
 
 def account(project: str) -> list[Object]:
@@ -55,6 +67,7 @@ def account(project: str) -> list[Object]:
     verbs = ["get", "list", "watch"]
     rules = [
         {"apiGroups": [""], "resources": ["pods"], "verbs": verbs},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": verbs},
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": verbs},
     ]
     return [
