@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import importlib.resources
 import os
+import plistlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -80,6 +82,32 @@ def test_the_example_is_up_to_date(target: str) -> None:
 def test_compose_accepts_the_example() -> None:
     said = compose(EXAMPLE / "deploy" / "compose" / "compose.yaml")
     assert (said.returncode, said.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_accepts_the_unit_of_the_example(tmp_path: Path) -> None:
+    (unit,) = of_example("systemd", tmp_path)
+    verify = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    said = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert unit.name not in said.stderr, said.stderr
+    assert said.returncode == 0, said.stderr
+    unit.write_text(unit.read_text().replace("Type=notify", "Type=ready"))
+    said = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert "Failed to parse service type" in said.stderr, "it looks"
+
+
+def test_the_agent_of_the_example_is_a_property_list(tmp_path: Path) -> None:
+    (agent,) = of_example("launchd", tmp_path)
+    found = plistlib.loads(agent.read_bytes())
+    assert found["WorkingDirectory"] == str(EXAMPLE)
+    assert found["ProgramArguments"][1:5] == ["-P", "-m", "neo_daemons", "serve"]
+
+
+def of_example(target: str, directory: Path) -> list[Path]:
+    """What is rendered for the example into an empty directory."""
+    command = [sys.executable, "-m", "neo_daemons", "render", target, "-o", str(directory)]
+    subprocess.run(command, cwd=EXAMPLE, capture_output=True, check=True)
+    return list(directory.iterdir())
 
 
 def test_compose_accepts_the_file() -> None:
