@@ -211,6 +211,7 @@ def test_the_plugin_works_beside_pytest_socket(inner: Inner, options: tuple[str,
 
 
 def test_the_plugin_works_beside_fakes_of_the_clock_and_the_file_system(inner: Inner) -> None:
+    inner.without = tuple(name for name in inner.without if name != "fakefs")
     inner.configure(api=inner.toy())
     inner.copy("fakes.py", "test_fakes.py")
     outcome = inner.run()

@@ -75,15 +75,19 @@ def watched() -> Iterator[Watched]:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     project = Project(tmp_path_factory.mktemp("observed"))
     tables = configuration()
-    for table in tables.values():  # nobody mends what a test breaks
-        table["restart"] = "never"
     project.configure(**tables)
-    project.serve()
-    wait_ready(project)
-    Chroma(project).put("a", "bb")
-    yield project
-    left = project.close()
-    end_marked(str(project.root))
+    try:
+        project.serve()
+        wait_ready(project)  # it may lose a race for a port, and be started on another one
+        for table in tables.values():  # from here on, nobody mends what a test breaks
+            table["restart"] = "never"
+        project.configure(**tables)
+        project.client.reload()
+        Chroma(project).put("a", "bb")
+        yield project
+    finally:
+        left = project.close()
+        end_marked(str(project.root))
     assert not left
 
 

@@ -42,7 +42,7 @@ def wait_ready(project: Project, timeout_s: float = PROVISIONING_S) -> dict[str,
         if all(daemons[name].ready for name in NAMES):
             return daemons
         bad = [d for d in daemons.values() if d.state in ("parked", "unavailable")]
-        assert not bad, bad
+        assert not bad, [(one.name, one.state, one.detail) for one in bad]
         assert time.monotonic() < deadline, daemons
         time.sleep(0.05)
 
