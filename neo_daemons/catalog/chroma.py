@@ -37,7 +37,7 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     files = {}
     if definition.settings:
         arguments = ("run", SETTINGS_FILE)
-        env |= {**dict(_variables(definition.settings)), **OWN_SETTINGS}
+        env |= {**dict(variables(definition.settings)), **OWN_SETTINGS}
         # JSON is YAML, too.
         files[SETTINGS_FILE] = escape(json.dumps(definition.settings, indent=2, sort_keys=True))
     return Launch(
@@ -48,11 +48,11 @@ def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     )
 
 
-def _variables(settings: Mapping[str, Any], prefix: str = "CHROMA_") -> Iterator[tuple[str, str]]:
+def variables(settings: Mapping[str, Any], prefix: str = "CHROMA_") -> Iterator[tuple[str, str]]:
     """Yield the variables that chroma prefers to a file of these settings: the user's shell may have others."""
     for name, value in settings.items():
         variable = f"{prefix}{name.upper()}"
         if isinstance(value, dict):
-            yield from _variables(value, f"{variable}__")
+            yield from variables(value, f"{variable}__")
         else:
             yield variable, escape(json.dumps(value))

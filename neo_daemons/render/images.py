@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from msgspec import Struct
 
+from neo_daemons.catalog.chroma import OWN_SETTINGS, variables
 from neo_daemons.definitions import Definition, Deploy, HttpProbe
 from neo_daemons.references import escape
 
@@ -19,7 +18,6 @@ CHROMA = "chromadb/chroma:1.5.9"
 """The version that this program is tested with."""
 CHROMA_FILE = "/config.yaml"
 """The configuration file in chroma's image. Variables come before it."""
-OWN_SETTINGS = {"CHROMA_PORT": "${port}", "CHROMA_LISTEN_ADDRESS": "${host}", "CHROMA_PERSIST_PATH": "${data_dir}"}
 
 
 class Server(Struct, frozen=True, kw_only=True):
@@ -132,7 +130,7 @@ def _chroma(definition: Definition, deploy: Deploy, faults: Faults) -> Image:
     env: dict[str, str] = {}
     if definition.settings:
         arguments = ("run", CHROMA_FILE)
-        env = {**dict(_variables(definition.settings)), **OWN_SETTINGS}
+        env = {**dict(variables(definition.settings)), **OWN_SETTINGS}
     return Image(
         name=deploy.image or CHROMA,
         arguments=arguments,
@@ -173,13 +171,3 @@ def _inference(definition: Definition, deploy: Deploy, faults: Faults) -> Image 
         live=(health,),
         notes=(server.note,) if deploy.storage else (server.note, "deploy.storage keeps models over restarts"),
     )
-
-
-def _variables(settings: Mapping[str, Any], prefix: str = "CHROMA_") -> Iterator[tuple[str, str]]:
-    """Yield the variables that state chroma's settings."""
-    for name, value in settings.items():
-        variable = f"{prefix}{name.upper()}"
-        if isinstance(value, dict):
-            yield from _variables(value, f"{variable}__")
-        else:
-            yield variable, escape(json.dumps(value))
