@@ -36,7 +36,7 @@ NAMED = 5
 
 
 class Phase(enum.Enum):
-    """What the service manager knows of. The values are what it is told."""
+    """Where the supervisor is in its life. The values are the lines that systemd gets."""
 
     STARTING = ""
     READY = "READY=1"
@@ -45,7 +45,7 @@ class Phase(enum.Enum):
 
 
 class ServiceManager:
-    """Whoever has started this process, and wants to hear from it.
+    """The service manager that has started this process, if it asked to be told how the supervisor is doing.
 
     Args:
         address: the socket at which it listens, as in ``NOTIFY_SOCKET``; None: it does not want to hear anything.

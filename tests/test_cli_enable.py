@@ -1,4 +1,4 @@
-"""``enable`` and ``disable``, with a systemctl and a launchctl that write down what they are told."""
+"""``enable`` and ``disable``, with a systemctl and a launchctl that record their arguments."""
 
 from __future__ import annotations
 

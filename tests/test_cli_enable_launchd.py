@@ -1,4 +1,4 @@
-"""``enable`` and ``disable`` on macOS, as far as a launchctl can tell that writes down what it is told."""
+"""``enable`` and ``disable`` on macOS, as far as a launchctl that records its arguments can show."""
 
 from __future__ import annotations
 

@@ -126,7 +126,8 @@ def test_doctor_shows_programs_as_they_will_be_run(project: Project) -> None:
 def test_a_limit_of_open_files_is_told_as_what_it_is(project: Project) -> None:
     """As many daemons as fit run; the others say whose limit it is, and how to mend it."""
     few, many = 60, 70
-    project.configure(**{f"d{number}": {"command": ["sleep", "600"]} for number in range(many)})
+    once = {"base_s": 600.0, "ceiling_s": 600.0}  # after two tries, none until the end of the test
+    project.configure(**{f"d{number}": {"command": ["sleep", "600"], "restart": once} for number in range(many)})
     project.serve(prefix=("sh", "-c", f'ulimit -n {few}; exec "$@"', "sh"))
 
     def settled() -> tuple[DaemonStatus, ...] | None:

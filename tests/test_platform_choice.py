@@ -9,10 +9,14 @@ import subprocess
 import sys
 from typing import NoReturn
 
+import msgspec
 import psutil
 import pytest
 
-from neo_daemons.supervision.platform import PLATFORM_VARIABLE, platform_choice
+from neo_daemons import procfs, records
+from neo_daemons.records import DaemonRecord
+from neo_daemons.supervision.ownership import Ownership
+from neo_daemons.supervision.platform import PLATFORM_VARIABLE, Unverifiable, current_platform, platform_choice
 from neo_daemons.supervision.platform.linux import LinuxPlatform
 from neo_daemons.supervision.platform.posix import PosixPlatform
 
@@ -92,3 +96,32 @@ def test_without_root_s_view_the_holder_of_a_port_is_found_among_our_own(monkeyp
         finally:
             child.kill()
     assert PosixPlatform().port_holder(port, "127.0.0.1") is None
+
+
+def test_a_process_whose_lock_is_hidden_is_neither_ours_nor_a_stranger(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no mark, and somebody holds the daemon's lock: where the system does not tell who, nothing is known."""
+    project.configure(api=toy())
+    project.serve()
+    project.reaches("api", "ready")
+    platform = current_platform()
+    record = records.read(project.state.daemon_record("api"), DaemonRecord)
+    assert record is not None
+    with Child(["sleep", "600"]) as unmarked:
+        try:
+            forged = msgspec.structs.replace(record, pid=unmarked.pid, identity=procfs.identify(unmarked.pid))
+            ownership = Ownership(platform, project.state)
+            process, stranger = ownership.find_living(forged)
+            assert process is None
+            assert "does not carry the daemon's mark" in str(stranger)
+            monkeypatch.setattr(platform, "lock_holders", lambda lock, *, deleted=False: None)
+            with pytest.raises(Unverifiable, match="this system does not tell who holds"):
+                ownership.find_living(forged)
+            own, _ = ownership.find_living(record)
+            assert own is not None, "its mark proves it"
+            own.close()
+            project.stop()
+            assert ownership.find_living(forged)[0] is None, "nobody holds the lock"
+        finally:
+            unmarked.kill()

@@ -182,7 +182,7 @@ def _installation(configuration: Configuration, options: argparse.Namespace) -> 
 
 
 def _owner(configuration: Configuration) -> int:
-    """Return the user that the supervisor of the system runs as: whoever owns the project."""
+    """Return the owner of the project: the supervisor of the machine runs as that user."""
     return configuration.project.root.stat().st_uid
 
 

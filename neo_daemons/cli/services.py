@@ -1,4 +1,4 @@
-"""How the service manager of a machine is told of a supervisor: systemd, or launchd on macOS."""
+"""The file and the commands with which systemd, or launchd on macOS, runs a supervisor."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ def _make_private(directory: Path) -> None:
 
 def bind(path: Path) -> socket.socket:
     """Return a listening socket at `path`, for this user only. The caller holds the state directory's lock, so an
-    existing socket belongs to a dead supervisor and is replaced. It appears there when it listens: whoever sees it can
-    connect.
+    existing socket belongs to a dead supervisor and is replaced. It appears there when it listens, so a client that
+    sees it can connect.
 
     Raises:
         StateDirError: it cannot be created.

@@ -17,7 +17,7 @@ from .stack import Faults
 CHROMA = "chromadb/chroma:1.5.9"
 """The version that this program is tested with."""
 CHROMA_FILE = "/config.yaml"
-"""The configuration file in chroma's image. Variables come before it."""
+"""The configuration file in chroma's image, which it runs by default. Variables come before it."""
 
 
 class Server(Struct, frozen=True, kw_only=True):
@@ -125,7 +125,7 @@ def _ports(definition: Definition, deploy: Deploy, faults: Faults) -> dict[str, 
 
 
 def _chroma(definition: Definition, deploy: Deploy, faults: Faults) -> Image:
-    """Chroma's own image. It has bash, and neither curl nor wget."""
+    """Chroma's own image: rust/Dockerfile in its repository. It is Debian's, which has bash."""
     arguments: tuple[str, ...] = ("run", "--path", "${data_dir}", "--host", "${host}", "--port", "${port}")
     env: dict[str, str] = {}
     if definition.settings:

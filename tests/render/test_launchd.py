@@ -43,7 +43,7 @@ PROCESS_TYPES = ("Background", "Standard", "Adaptive", "Interactive")
 
 
 def faults(content: dict[str, Any]) -> list[str]:
-    """What launchd would refuse, or ignore without a word."""
+    """Return what launchd would refuse or silently ignore."""
     found = [f"{key} is missing" for key in ("Label", "ProgramArguments") if not content.get(key)]
     for key, value in content.items():
         kind = KEYS.get(key)
