@@ -76,7 +76,7 @@ def content(one: Installation) -> dict[str, Any]:
 
 
 @given(root=PATHS, state_dir=PATHS, config=st.none() | PATHS, interpreter=PATHS, value=TEXT)
-@settings(deadline=None, max_examples=200)
+@settings(derandomize=True, deadline=None, max_examples=200)
 def test_every_value_reaches_launchd_unchanged(
     root: str, state_dir: str, config: str | None, interpreter: str, value: str
 ) -> None:

@@ -157,7 +157,7 @@ def text_of(daemons: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(derandomize=True, deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 @given(daemons=st.dictionaries(NAMES, DAEMONS, min_size=1, max_size=3), target=st.sampled_from(TARGETS))
 def test_a_configuration_is_rendered_or_refused_with_its_key(daemons: dict[str, Any], target: str) -> None:
     import yaml
@@ -203,7 +203,7 @@ def read_by_kubernetes(text: str) -> str:
     return re.sub(r"\$(.?)", lambda match: "$" if match[1] == "$" else match[0], text, flags=re.DOTALL)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(derandomize=True, deadline=None, max_examples=200)
 @given(
     st.lists(TEXT, max_size=3),
     st.dictionaries(st.sampled_from(["A", "NO", "B1"]), TEXT | st.text("$({A})", max_size=6), min_size=1),
@@ -231,7 +231,7 @@ def test_a_container_gets_the_strings_that_were_stated(
     assert variables["data"] == exports
 
 
-@settings(deadline=None, max_examples=500)
+@settings(derandomize=True, deadline=None, max_examples=500)
 @example(dict.fromkeys(YAML_WORDS, "x") | {"x": YAML_WORDS})
 @given(st.recursive(TEXT | st.integers() | st.booleans(), lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner)))
 def test_what_is_written_is_read_as_it_was(value: Any) -> None:
