@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     client = Client(state, patience_s=REMADE_S)
     match options.command:
         case "status":
-            return _watch(client, options) if options.watch else _status(client, options)
+            return _watch(client, options) if options.watch and not options.format else _status(client, options)
         case "logs":
             return _logs(client, state, options)
         case "events":
@@ -43,6 +43,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _status(client: Client, options: argparse.Namespace) -> int:
+    if options.format is not None:
+        if options.check or options.watch:
+            options.parser.error("--format cannot be combined with --check or --watch")
+        print(client.metrics(), end="")
+        return DONE
     status = client.status()
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(status), indent=2).decode())

@@ -74,6 +74,11 @@ class Client:
         """Return the current status of the supervisor and its daemons."""
         return self._call("GET", "/status", Status)
 
+    def metrics(self) -> str:
+        """Return the metrics of the supervisor and its daemons as OpenMetrics text."""
+        with self._exchange("GET", api.METRICS, {}, None, ANSWER_S) as answer:
+            return answer.read().decode()
+
     def why(self, name: str) -> Explanation:
         """Explain the current state of a daemon."""
         return self._call("GET", f"/daemons/{name}/why", Explanation)
@@ -181,7 +186,7 @@ class Client:
         self, connection: socket.socket, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None
     ) -> Answer:
         content = msgspec.json.encode(body) if body is not None else None
-        target = f"/{api.VERSION}{urllib.parse.quote(path)}?{urllib.parse.urlencode(query)}"
+        target = f"{api.route(urllib.parse.quote(path))}?{urllib.parse.urlencode(query)}"
         here = Directory.of(self.state_dir.path)
         headers = {api.DIRECTORY_HEADER: here.key} if here is not None else {}
         answer = ask(connection, method, target, headers, content)
