@@ -12,7 +12,9 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
+from textual.events import Key, Resize
 from textual.message import Message
+from textual.timer import Timer
 from textual.widgets import ContentSwitcher, DataTable, Footer, Input, Log, Static
 
 from neo_daemons.control.api import OrderName
@@ -27,10 +29,11 @@ from .feed import REMEMBERED_LINES, Feed
 
 DRAWN_S = 0.1
 """The shortest time between two drawings."""
+NOTED_S = 5.0
+"""How long the outcome of an order is shown."""
 EXPLAINED_S = 5.0
 """How often `why` is asked while it is shown and nothing happens."""
-PADDING = 2
-"""What each column of the table takes beside its text."""
+SCROLLBAR = 1
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes after Ctrl-C and SIGTERM, as of a program that is ended by them."""
 Pane = Literal["log", "why", "events"]
@@ -64,6 +67,7 @@ class Watch(App[int]):
     #table > .datatable--header { text-style: bold; background: $background; color: $foreground; }
     #table > .datatable--cursor { text-style: reverse; background: $background; color: $foreground; }
     #table:blur > .datatable--cursor { text-style: reverse; }
+    #note { height: auto; max-height: 3; text-style: bold; display: none; }
     #detail { height: 1fr; }
     #about, #use, #tabs { height: 1; }
     #about { text-style: bold; }
@@ -94,7 +98,7 @@ class Watch(App[int]):
         """The feed has something new."""
 
     def __init__(self, client: Client) -> None:
-        super().__init__()
+        super().__init__(ansi_color=True)
         self.theme = "ansi-dark"  # the terminal's own colours, on its own background
         self.feed = Feed(client, self._wake)
         self.selected: str | None = None
@@ -106,14 +110,16 @@ class Watch(App[int]):
         """Daemon → its cells."""
         self._columns: list[rows.Column] = []
         self._filter = ""
+        self._width = 80
         self._awake = False
+        self._noting: Timer | None = None
         self._events_shown: tuple[str | None, int] = (None, -1)
         self._asked_why: tuple[str | None, int, float] = (None, -1, 0.0)
 
     def compose(self) -> ComposeResult:
         yield Static(id="head")
         yield Static(id="problem")
-        yield DataTable[Text](id="table", cursor_type="row", cell_padding=PADDING // 2)
+        yield DataTable[Text](id="table", cursor_type="row", cell_padding=0)
         with Vertical(id="detail"):
             yield Static(id="about")
             yield Static(id="use")
@@ -123,6 +129,7 @@ class Watch(App[int]):
                 with VerticalScroll(id="why"):
                     yield Static(id="explanation")
                 yield Log(id="events", max_lines=REMEMBERED_LINES)
+        yield Static(id="note")
         yield Input(id="filter", placeholder="filter by name or state", compact=True)
         yield Footer(compact=True, show_command_palette=False)
 
@@ -164,7 +171,7 @@ class Watch(App[int]):
             self._draw_selected()
         while self.feed.notices:
             text, is_error = self.feed.notices.popleft()
-            self.notify(display.clean(text), severity="error" if is_error else "information", markup=False)
+            self._note(text, is_error=is_error)
 
     @property
     def daemons(self) -> tuple[DaemonStatus, ...]:
@@ -176,14 +183,13 @@ class Watch(App[int]):
 
     def _draw_head(self) -> None:
         status, problem = self.feed.status, self.feed.problem
-        parts = [f" {self._place.absolute().parent}"]
-        if status is not None:
-            parts += [f"pid {status.supervisor.pid}", rows.summary(status.daemons)]
+        parts = ["neo-daemons"]
         if self._filter:
             parts.append(f"filter: {self._filter}")
-        self._say(
-            "#head", Text(display.clean("  ".join(parts)).ljust(self.size.width), no_wrap=True, overflow="ellipsis")
-        )
+        if status is not None:
+            parts += [f"pid {status.supervisor.pid}", rows.summary(status.daemons)]
+        parts.append(str(self._place.absolute().parent))
+        self._say("#head", Text(display.clean("  ".join(parts)), no_wrap=True, overflow="ellipsis"))
         warning = status.supervisor.warning if status is not None else None
         if problem is not None:
             seen = ""
@@ -198,6 +204,15 @@ class Watch(App[int]):
         if problem is not None:
             self._say("#problem", Text(display.clean(problem), style="red"))
 
+    def _note(self, text: str, *, is_error: bool) -> None:
+        """Show a line for some seconds."""
+        note = self.query_one("#note", Static)
+        note.display = True
+        self._say("#note", Text(display.clean(text), style="red" if is_error else ""))
+        if self._noting is not None:
+            self._noting.stop()
+        self._noting = self.set_timer(NOTED_S, lambda: note.set_styles("display: none;"))
+
     def _say(self, where: str, text: Text) -> None:
         """Show a text unless it is there already."""
         widget = self.query_one(where, Static)
@@ -206,7 +221,8 @@ class Watch(App[int]):
 
     # The table
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: Resize) -> None:
+        self._width = event.size.width
         self._columns = []
         self._draw()
 
@@ -216,11 +232,12 @@ class Watch(App[int]):
             self._history.add(self.daemons)
         table = self.query_one(DataTable)
         if not self._columns:
-            self._columns = rows.columns(self.size.width - table.scrollbar_size_vertical, PADDING)
+            self._columns = rows.columns(self._width - SCROLLBAR)
             table.clear(columns=True)
             self._drawn = {}
             for column in self._columns:
-                table.add_column(Text(column.heading, justify=column.justify), width=column.width, key=column.heading)  # type: ignore[arg-type]
+                heading = Text(column.heading, justify=column.justify)
+                table.add_column(heading, width=column.width + rows.GAP, key=column.heading)
         shown = rows.matching(self.daemons, self._filter)
         found = {daemon.name: tuple(column.text(daemon) for column in self._columns) for daemon in shown}
         if list(found) != list(self._drawn):
@@ -249,7 +266,7 @@ class Watch(App[int]):
     def _cell(daemon: DaemonStatus, column: rows.Column, text: str) -> Text:
         # As text: markup in it is not meant as such.
         style = display.STYLES.get(daemon.state, "") if column.heading == "STATE" else ""
-        return Text(display.clean(text), style=style, justify=column.justify, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
+        return Text(display.clean(text), style=style, justify=column.justify, no_wrap=True, overflow="ellipsis")
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """Show the daemon that was selected."""
@@ -288,7 +305,7 @@ class Watch(App[int]):
         if daemon is None:
             return Text("no daemon")
         cpu, memory = f"CPU {rows.cpu(daemon):>6} ", f"  MEMORY {display.size(daemon.rss_bytes):>8} "
-        width = max((self.size.width - len(cpu) - len(memory) - 1) // 2, 0)
+        width = max((self._width - len(cpu) - len(memory) - 1) // 2, 0)
         lines = self._history.cpu(daemon.name, width), self._history.memory(daemon.name, width)
         return Text.assemble(cpu, (f"{lines[0]:{width}}", "cyan"), memory, (lines[1], "green"), no_wrap=True)
 
@@ -336,7 +353,7 @@ class Watch(App[int]):
         """Give an order to the selected daemon, after a question if it ends a process."""
         daemon = self._daemon()
         if daemon is None or self.feed.problem is not None:
-            self.notify("there is no supervisor to give orders to", severity="warning", markup=False)
+            self._note("there is no supervisor to give orders to", is_error=True)
             return
         if not rows.ends_a_process(order, daemon):
             self.feed.order(daemon.name, order)
@@ -367,7 +384,14 @@ class Watch(App[int]):
         """Ask for a filter."""
         field = self.query_one("#filter", Input)
         field.display = True
-        field.focus()
+        self.screen.set_focus(field)  # at once
+
+    def on_key(self, event: Key) -> None:
+        """Give the filter what was typed right after its key: it was on its way to the table, and is no order."""
+        field = self.query_one("#filter", Input)
+        if field.display and field.has_focus and event.is_printable and event.character is not None:
+            event.prevent_default().stop()
+            field.insert_text_at_cursor(event.character)
 
     def action_all(self) -> None:
         """Show all daemons."""
@@ -385,7 +409,7 @@ class Watch(App[int]):
 
     def _end_filter(self) -> None:
         self.query_one("#filter", Input).display = False
-        self.query_one(DataTable).focus()
+        self.screen.set_focus(self.query_one(DataTable))
 
 
 def run(client: Client) -> int:
