@@ -43,7 +43,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-IS", "-c", LEAD, sys.executable, *arguments],
             cwd=cwd,
-            env={**env, "TERM": "xterm-256color"},
+            env={**{k: v for k, v in env.items() if k not in ("COLUMNS", "LINES")}, "TERM": "xterm-256color"},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -12,6 +12,7 @@ import pytest
 from ..harness import Project, toy
 from ..terminal import COLOUR, Terminal
 
+pytestmark = pytest.mark.long
 Opens = Callable[..., Terminal]
 
 
