@@ -104,6 +104,10 @@ def _platform() -> list[Finding]:
 
 def _directory(state_dir: StateDir) -> list[Finding]:
     if not state_dir.path.exists():
+        parent = next(parent for parent in state_dir.path.parents if parent.exists())
+        if not os.access(parent, os.W_OK | os.X_OK):
+            text = f"{state_dir.path} cannot be created: {parent} is not writable"
+            return [Finding(level="problem", subject="state dir", text=text, remedy="choose another with --state-dir")]
         return [Finding(level="ok", subject="state dir", text=f"{state_dir.path} will be created")]
     probe = state_dir.logs / ".doctor.log"
     try:

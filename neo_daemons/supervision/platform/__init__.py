@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from neo_daemons import procfs
 from neo_daemons.state_dir import StateDirError
 
 from .contract import (
@@ -50,6 +51,10 @@ class UnknownPlatform(StateDirError):
     """The environment names an implementation that does not exist."""
 
 
+class NoProcfs(StateDirError):
+    """This is Linux, but its ``/proc`` is missing or shows other processes than ours."""
+
+
 def platform_choice() -> tuple[str, str | None]:
     """Return which of `PLATFORMS` this machine has, and why it is not the best one; None if it is.
 
@@ -74,8 +79,12 @@ def current_platform() -> Platform:
 
     Raises:
         UnknownPlatform: the environment names one that does not exist.
+        NoProcfs: this is Linux, and processes cannot be told apart.
     """
     name, _ = platform_choice()
+    fault = procfs.fault() if sys.platform == "linux" else None
+    if fault is not None:
+        raise NoProcfs(f"{fault}; without it processes cannot be told apart: mount it (mount -t proc proc /proc)")
     if name == "posix":
         from .posix import PosixPlatform
 
