@@ -24,7 +24,7 @@ ENOUGH = 300
 """Seeds within which every mutation is noticed."""
 RARELY_NOTICED = {
     "no_limit": 14,
-    "age_by_the_wall_clock": 135,
+    "age_by_the_wall_clock": 27,
     "an_exit_is_ignored_when_degraded": 23,
     "a_stop_of_what_has_ended_is_forgotten": 50,
     "late_askers_share_a_look": 26,
