@@ -18,6 +18,8 @@ from neo_daemons.supervision.platform import MARK_VARIABLE, current_platform
 
 from .harness import FAST, PATIENCE_S, TOY, Child, Project, free_port, in_namespace, is_alive, kill, toy, until
 
+pytestmark = pytest.mark.long
+
 LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 1.5, "failures": 2}
 """Kills a hung daemon soon, but not one that is slow because the machine is."""
 
