@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -34,10 +35,12 @@ from neo_daemons.supervision.platform import (
     programs,
     spawning,
 )
+from neo_daemons.supervision.platform.kqueue import KqueuePlatform
 from neo_daemons.supervision.platform.linux import LinuxPlatform
 from neo_daemons.supervision.platform.posix import PosixPlatform
 from neo_daemons.supervision.supervisor import Supervisor
 
+from . import kqueue_shim
 from .harness import PATIENCE_S, TOY, Child, free_port, is_alive, until
 
 
@@ -45,9 +48,19 @@ def without_pidfds() -> Platform:
     return LinuxPlatform(pidfds=False)
 
 
-@pytest.fixture(params=[LinuxPlatform, without_pidfds, PosixPlatform], ids=["linux", "without-pidfds", "posix"])
-def platform(request: pytest.FixtureRequest) -> Platform:
-    made: Platform = request.param()
+MADE = {
+    "linux": LinuxPlatform,
+    "without-pidfds": without_pidfds,
+    "kqueue": KqueuePlatform,
+    "posix": PosixPlatform,
+}
+
+
+@pytest.fixture(params=MADE)
+def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Platform:
+    if request.param == "kqueue":
+        kqueue_shim.install(lambda name, value: monkeypatch.setattr(select, name, value, raising=False))
+    made: Platform = MADE[request.param]()
     return made
 
 

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import pytest
 from msgspec import Struct
 
-from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
+from tests.harness import PATIENCE_S, environment, is_alive, marked, toml, toy, until
 
 WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "fakefs", "xprocess", "randomly", "random_order")
 """Plugins that no inner run needs: they take longer to load than it does to run, or change the order of its tests."""
@@ -82,7 +82,7 @@ class Inner:
         self.tmp = root / "t"
         self.tmp.mkdir()
         self.pids = root / "pids"
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NEO_", "PYTEST_")) and k not in SHOWN}
+        self.env = {name: value for name, value in environment().items() if name not in SHOWN}
         self.env |= {
             "TMPDIR": str(self.tmp),
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -21,10 +21,10 @@ from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from . import spawning
+from .common import resolve_local
 from .contract import MARK_VARIABLE, FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
 from .pidfd import PidfdProcess, has_ended
-from .polled import PolledProcess, identity_of
-from .posix import PosixPlatform, resolve_local
+from .posix import PosixPlatform
 
 if TYPE_CHECKING:
     import asyncio
@@ -127,10 +127,10 @@ class LinuxPlatform(PosixPlatform):
     def _open(self, pid: int) -> Process | None:
         if not self._has_pidfds:
             try:
-                found = identity_of(pid)
+                found = self._identify(pid)
             except procfs.ProcfsUnavailable as error:
                 raise Unverifiable(str(error)) from None
-            return PolledProcess(pid, found, None) if found is not None else None
+            return self._process(pid, found) if found is not None else None
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:

@@ -57,6 +57,7 @@ class PolledProcess(Process):
 
     Args:
         on_closed: called with the pid when this is closed.
+        identify: returns the identity of a running process, as `identity_of` does.
     """
 
     def __init__(
@@ -65,10 +66,12 @@ class PolledProcess(Process):
         identity: Identity,
         popen: subprocess.Popen[bytes] | None,
         on_closed: Callable[[int], None] = lambda pid: None,
+        identify: Callable[[int], Identity | None] = identity_of,
     ) -> None:
         self.pid = pid
         self.identity = identity
         self._popen = popen
+        self._identify = identify
         self._on_closed = on_closed
         self._timer: asyncio.TimerHandle | None = None
         self._on_exit: Callable[[ExitStatus], None] | None = None
@@ -110,7 +113,7 @@ class PolledProcess(Process):
         return None if self._proven() else spawning.exit_status_of_zombie(self.pid, self.identity) or ExitStatus()
 
     def _proven(self) -> bool:
-        identity = identity_of(self.pid)
+        identity = self._identify(self.pid)
         return identity is not None and identity.matches(self.identity)
 
     def is_alive(self) -> bool:
