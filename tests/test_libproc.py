@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,9 @@ from neo_daemons.libproc import layouts
 from neo_daemons.records import Unseen
 
 from .harness import PATIENCE_S, Child, until
-from .macos.libsystem import BOOT, LibSystem
+from .macos import libsystem
 
+BOOT_ID = libproc.boot_id
 # sizeof and offsetof, as a C compiler finds them in bsd/sys/proc_info.h and proc_info_private.h of xnu-11417.101.15.
 SIZES = {
     layouts.BsdInfo: 136,
@@ -31,7 +31,8 @@ SIZES = {
     layouts.DescriptorInfo: 8,
     layouts.FileInfo: 24,
     layouts.VnodeStat: 136,
-    layouts.VnodeDescriptor: 1200,
+    layouts.VnodeDescriptor: 176,
+    layouts.VnodePathDescriptor: 1200,
     layouts.InternetSocket: 80,
     layouts.TcpSocket: 120,
     layouts.SocketBuffer: 24,
@@ -50,7 +51,8 @@ OFFSETS = {
     layouts.DescriptorInfo: {"proc_fdtype": 4},
     layouts.FileInfo: {"fi_offset": 8},
     layouts.VnodeStat: {"vst_nlink": 6, "vst_ino": 8, "vst_size": 88},
-    layouts.VnodeDescriptor: {"vi_stat": 24, "vip_path": 176},
+    layouts.VnodeDescriptor: {"vi_stat": 24},
+    layouts.VnodePathDescriptor: {"vi_stat": 24, "vip_path": 176},
     layouts.InternetSocket: {"insi_lport": 4, "insi_vflag": 24, "insi_faddr": 32, "insi_laddr": 48},
     layouts.TcpSocket: {"tcpsi_state": 80},
     # struct socket_info begins at 24.
@@ -59,12 +61,8 @@ OFFSETS = {
 
 
 @pytest.fixture(autouse=True)
-def _libsystem(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    fake = LibSystem(remember_s=0.0)
-    libproc.boot_id.cache_clear()
-    monkeypatch.setattr(libproc, "library", lambda: fake)
-    yield
-    libproc.boot_id.cache_clear()
+def _libsystem(monkeypatch: pytest.MonkeyPatch) -> None:
+    libsystem.stand_in(monkeypatch)
 
 
 @pytest.mark.parametrize(("structure", "size"), SIZES.items(), ids=lambda one: getattr(one, "__name__", str(one)))
@@ -78,7 +76,6 @@ def test_fields_have_the_offsets_of_the_headers() -> None:
 
 
 def test_a_process_is_told_from_another() -> None:
-    assert libproc.boot_id() == BOOT
     with Child(["sleep", "600"]) as process, Child(["sleep", "600"]) as other:
         identity, another = libproc.identify(process.pid), libproc.identify(other.pid)
         assert identity is not None
@@ -100,6 +97,14 @@ def test_a_process_is_told_from_another() -> None:
     assert libproc.command(process.pid) == ()
     assert libproc.environment_holds(process.pid, "x") is None
     assert not libproc.is_stopped(process.pid)
+
+
+def test_the_boot_is_that_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = getattr(BOOT_ID, "__wrapped__")  # noqa: B009 - behind its cache
+    assert ask() == libsystem.BOOT
+    monkeypatch.setattr(libsystem.LibSystem, "sysctlbyname", lambda *_: -1)
+    with pytest.raises(Unseen, match="does not report its boot id"):
+        ask()
 
 
 def test_a_stopped_process_is_seen() -> None:

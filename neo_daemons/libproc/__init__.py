@@ -30,6 +30,7 @@ from .layouts import (
     KERN_PROCARGS2,
     PROC_ALL_PIDS,
     PROC_PIDFDSOCKETINFO,
+    PROC_PIDFDVNODEINFO,
     PROC_PIDFDVNODEPATHINFO,
     PROC_PIDLISTFDS,
     PROC_PIDT_SHORTBSDINFO,
@@ -46,6 +47,7 @@ from .layouts import (
     SocketDescriptor,
     UniqueIdentifierInfo,
     VnodeDescriptor,
+    VnodePathDescriptor,
 )
 
 MORE_DESCRIPTORS, MORE_PIDS, MORE_BYTES = 32, 64, 4096
@@ -254,7 +256,7 @@ def environment_holds(pid: int, text: str) -> bool | None:
 def _files(pid: int) -> Iterator[VnodeDescriptor]:
     """Yield the files that a process has open; nothing if they are hidden."""
     for number in _descriptors(pid, PROX_FDTYPE_VNODE):
-        found = _descriptor(pid, number, PROC_PIDFDVNODEPATHINFO, VnodeDescriptor)
+        found = _descriptor(pid, number, PROC_PIDFDVNODEINFO, VnodeDescriptor)
         if found is not None:
             yield found
 
@@ -280,11 +282,13 @@ def has_locked(pid: int, wanted: os.stat_result) -> bool:
     return any(_is(file, wanted) and file.pfi.fi_openflags & FWASLOCKED for file in _files(pid))
 
 
-def deleted_files(pid: int) -> Iterator[str]:
-    """Yield the last known paths of the deleted files that the process has open, as far as they are visible."""
-    for file in _files(pid):
-        if not file.vi_stat.vst_nlink:
-            yield os.fsdecode(file.vip_path)
+def deleted_files(pid: int, *, locked: bool = False) -> Iterator[str]:
+    """Yield the last known paths of the deleted files that the process has open, as far as they are visible; with
+    `locked`, of those that it has locked."""
+    for number in _descriptors(pid, PROX_FDTYPE_VNODE):
+        found = _descriptor(pid, number, PROC_PIDFDVNODEPATHINFO, VnodePathDescriptor)
+        if found is not None and not found.vi_stat.vst_nlink and (found.pfi.fi_openflags & FWASLOCKED or not locked):
+            yield os.fsdecode(found.vip_path)
 
 
 def deleted_file(pid: int, name: str) -> str | None:

@@ -7,7 +7,7 @@ from ctypes import c_char, c_int, c_int16, c_int32, c_int64, c_uint8, c_uint16, 
 
 PROC_ALL_PIDS = 1
 PROC_PIDLISTFDS, PROC_PIDTBSDINFO, PROC_PIDT_SHORTBSDINFO, PROC_PIDUNIQIDENTIFIERINFO = 1, 3, 13, 17
-PROC_PIDFDVNODEPATHINFO, PROC_PIDFDSOCKETINFO = 2, 3
+PROC_PIDFDVNODEINFO, PROC_PIDFDVNODEPATHINFO, PROC_PIDFDSOCKETINFO = 1, 2, 3
 PROX_FDTYPE_VNODE, PROX_FDTYPE_SOCKET = 1, 2
 SOCKINFO_TCP = 2
 TSI_S_LISTEN = 1
@@ -122,7 +122,19 @@ class VnodeStat(ctypes.Structure):
 
 
 class VnodeDescriptor(ctypes.Structure):
-    """``struct vnode_fdinfowithpath``, with ``struct vnode_info`` taken apart."""
+    """``struct vnode_fdinfo``, with ``struct vnode_info`` taken apart."""
+
+    _fields_ = (
+        ("pfi", FileInfo),
+        ("vi_stat", VnodeStat),
+        ("vi_type", c_int),
+        ("vi_pad", c_int),
+        ("vi_fsid", c_int32 * 2),
+    )
+
+
+class VnodePathDescriptor(ctypes.Structure):
+    """``struct vnode_fdinfowithpath``, likewise."""
 
     _fields_ = (
         ("pfi", FileInfo),

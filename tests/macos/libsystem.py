@@ -95,6 +95,9 @@ class LibSystem:
             return _refuse(error.errno or 0)
         layout: dict[int, tuple[str, Any]] = {0: ("I", 0x4000 | 3 if locked else 3), 16: ("i", 1)}
         layout |= {24: ("I", file.st_dev & 0xFFFFFFFF), 30: ("H", file.st_nlink & 0xFFFF), 32: ("Q", file.st_ino)}
+        if flavor == 1:
+            return _answer(_laid_out(176, layout), buffer, size)
+        assert flavor == 2
         layout[176] = ("1024s", os.fsencode(link.removesuffix(" (deleted)"))[:1023])
         return _answer(_laid_out(1200, layout), buffer, size)
 
@@ -114,11 +117,13 @@ class LibSystem:
 
     def proc_signal_with_audittoken(self, token: Any, signum: int) -> int:
         values = struct.unpack("=8I", bytes(token))
+        if not 0 < signum < 32:
+            return errno.EINVAL
         stat = _stat(values[5])
         if stat is None or stat[0] in "ZX" or int(stat[19]) & 0x7FFFFFFF != values[7]:
             return errno.ESRCH
         try:
-            os.kill(values[5], signal.Signals(signum) if signum else 0)
+            os.kill(values[5], signal.Signals(signum))
         except OSError as error:
             return error.errno or 0
         return 0
@@ -145,6 +150,13 @@ class LibSystem:
         first += b"\0" * (-len(first) % 8)
         told = b"" if is_withheld(program) else environment + b"executable_path=" + os.fsencode(program) + b"\0"
         return _fill(struct.pack("=i", words.count(b"\0")) + first + words + told, buffer, size)
+
+
+def stand_in(monkeypatch: Any) -> None:
+    """Have the product ask this for the time of a test."""
+    fake = LibSystem(remember_s=0.0)
+    monkeypatch.setattr("neo_daemons.libproc.library", lambda: fake)
+    monkeypatch.setattr("neo_daemons.libproc.boot_id", lambda: BOOT)
 
 
 def is_withheld(program: str) -> bool:
