@@ -19,6 +19,7 @@ import msgspec
 
 from neo_daemons import processes
 from neo_daemons.definitions import is_name
+from neo_daemons.paths import canonical
 from neo_daemons.state_dir import DEFAULT_NAME, StateDir
 
 from .background import Background, background
@@ -108,7 +109,7 @@ class Observer(abc.ABC, Generic[D]):
         self.name = name
         self.timeout_s = timeout_s
         self.reuse_s = reuse_s
-        self.state = StateDir(Path(os.path.realpath(state_dir))) if state_dir is not None else None
+        self.state = StateDir(canonical(Path(os.path.realpath(state_dir)))) if state_dir is not None else None
         self._flight: tuple[Background, asyncio.Task[Observation[D]]] | None = None
         self._latest: Observation[D] | None = None
         self._latest_at = 0.0

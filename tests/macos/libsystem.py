@@ -13,7 +13,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import signal
 import socket
 import struct
 import time
@@ -123,10 +122,14 @@ class LibSystem:
         if stat is None or stat[0] in "ZX" or int(stat[19]) & 0x7FFFFFFF != values[7]:
             return errno.ESRCH
         try:
-            os.kill(values[5], signal.Signals(signum))
+            self.deliver(values[5], signum)
         except OSError as error:
             return error.errno or 0
         return 0
+
+    def deliver(self, pid: int, signum: int) -> None:
+        """Send a signal, as the kernel does."""
+        os.kill(pid, signum)
 
     # sysctl
 
@@ -152,11 +155,12 @@ class LibSystem:
         return _fill(struct.pack("=i", words.count(b"\0")) + first + words + told, buffer, size)
 
 
-def stand_in(monkeypatch: Any) -> None:
+def stand_in(monkeypatch: Any) -> LibSystem:
     """Have the product ask this for the time of a test."""
     fake = LibSystem(remember_s=0.0)
     monkeypatch.setattr("neo_daemons.libproc.library", lambda: fake)
     monkeypatch.setattr("neo_daemons.libproc.boot_id", lambda: BOOT)
+    return fake
 
 
 def is_withheld(program: str) -> bool:

@@ -24,7 +24,7 @@ def resolve_local(host: str) -> addresses.Address:
 
 
 def mark_in(environ: bytes) -> str | None:
-    """Return the value of the mark in an environment, as ``NAME=value`` that end with zero bytes; None if it has none."""
+    """Return the value of the mark in an environment, ``NAME=value`` that end with zero bytes; None if it has none."""
     # A look at the process table asks this of every process, so it makes no object that it does not need.
     start = 0 if environ.startswith(_MARKED) else environ.find(b"\0" + _MARKED) + 1
     if not environ.startswith(_MARKED, start):
