@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import builtins
 import functools
-import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,8 @@ VARIABLE = "EMULATED_SYSTEM"
 MISSING = {
     "os": (
         "O_PATH", "P_PIDFD", "copy_file_range", "eventfd", "getxattr", "listxattr", "memfd_create", "pidfd_open",
-        "posix_fadvise", "posix_fallocate", "removexattr", "sched_getaffinity", "setns", "setxattr", "splice", "unshare",
+        "posix_fadvise", "posix_fallocate", "removexattr", "sched_getaffinity", "setns", "setxattr", "splice",
+        "unshare",
         *(() if sys.version_info >= (3, 13) else ("waitid",)),
     ),
     "signal": ("SIGRTMAX", "SIGRTMIN", "pidfd_send_signal", "sigtimedwait", "sigwaitinfo"),
@@ -61,8 +61,8 @@ class Substitute(ModuleType):
         return [name for name in dir(self.__dict__["_real"]) if name not in self.__dict__["_missing"]]
 
 
-class Emulation(importlib.abc.MetaPathFinder):
-    """Finds the modules of the product, and has them executed as on macOS.
+class Emulation:
+    """Has the modules of the product executed as on macOS.
 
     Args:
         libsystem: makes what stands in for libSystem.
@@ -75,13 +75,19 @@ class Emulation(importlib.abc.MetaPathFinder):
         self._substitutes: dict[str, ModuleType] = {}
         self._builtins = {**vars(builtins), "__import__": self._import, "open": _refusing(builtins.open)}
 
-    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if name.partition(".")[0] not in PRODUCT:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            spec.loader = _Loader(spec.loader.name, spec.loader.path, self._builtins)
-        return spec
+    def wrap(self, execute: Callable[[Any, ModuleType], None]) -> Callable[[Any, ModuleType], None]:
+        """What executes modules, but those of the product as on macOS."""
+
+        @functools.wraps(execute)
+        def exec_module(loader: Any, module: ModuleType) -> None:
+            if module.__name__.partition(".")[0] in PRODUCT:
+                vars(module)["__builtins__"] = self._builtins
+            execute(loader, module)
+            change = _CHANGES.get(module.__name__)
+            if change is not None:
+                change(module)
+
+        return exec_module
 
     def _import(self, name: str, globals_: Any = None, locals_: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         found = builtins.__import__(name, globals_, locals_, fromlist, level)
@@ -92,19 +98,6 @@ class Emulation(importlib.abc.MetaPathFinder):
             others = make(self, found)
             self._substitutes[found.__name__] = Substitute(found, MISSING.get(found.__name__, ()), others)
         return self._substitutes[found.__name__]
-
-
-class _Loader(importlib.machinery.SourceFileLoader):
-    def __init__(self, name: str, path: str, names: dict[str, Any]) -> None:
-        super().__init__(name, path)
-        self._names = names
-
-    def exec_module(self, module: ModuleType) -> None:
-        vars(module)["__builtins__"] = self._names
-        super().exec_module(module)
-        change = _CHANGES.get(module.__name__)
-        if change is not None:
-            change(module)
 
 
 # The modules of the system
@@ -238,4 +231,6 @@ def install(libsystem: Callable[[], Any], kqueue: Callable[[Callable[[str, objec
     import os
 
     os.environ[VARIABLE] = "macos"
-    sys.meta_path.insert(0, Emulation(libsystem, kqueue))
+    # Not as a finder: the plugin finds its modules by one of its own.
+    basics: Any = next(kind for kind in importlib.machinery.SourceFileLoader.__mro__ if "exec_module" in vars(kind))
+    basics.exec_module = Emulation(libsystem, kqueue).wrap(basics.exec_module)
