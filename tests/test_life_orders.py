@@ -136,6 +136,40 @@ def test_up_and_down(project: Project) -> None:
         project.client.status()
 
 
+def test_up_starts_what_is_named_and_what_that_requires(project: Project) -> None:
+    project.configure(
+        db=toy(groups=["storage"], enabled=False),
+        api=toy(requires=["db"]),
+        cache=toy(groups=["storage"]),
+        other=toy(),
+    )
+    up = project.run("up", "api")
+    assert (up.returncode, "other" in up.stdout) == (0, False), up.stderr
+    assert {daemon.name: daemon.ready for daemon in project.client.status().daemons} == {
+        "db": True,
+        "api": True,
+        "cache": False,
+        "other": False,
+    }
+    assert project.daemon("other").detail == "left out when the supervisor was started"
+    api = project.daemon("api").pid
+    assert project.run("reload").returncode == 0
+    again = project.run("up", "@storage")
+    assert again.returncode == 0, again.stderr
+    assert project.daemon("cache").ready
+    assert (project.daemon("api").pid, project.daemon("other").state) == (api, "stopped")
+    assert project.run("stop", "@storage").returncode == 0
+    assert [daemon.name for daemon in project.client.status().daemons if daemon.pid is not None] == ["api"]
+    for words, said in (
+        (("up", "@storge"), "unknown group '@storge'; configured groups: @storage; did you mean '@storage'?"),
+        (("up", "othre"), "unknown daemon 'othre'; configured daemons: api, cache, db, other; did you mean 'other'?"),
+        (("start", "@storge"), "unknown group '@storge'"),
+    ):
+        result = project.run(*words)
+        assert (result.returncode, said in result.stderr) == (2, True), result.stderr
+    assert project.run("down").returncode == 0
+
+
 def test_up_reports_what_did_not_become_ready(project: Project) -> None:
     project.configure(bad=toy("write=no config", "exit=2", restart=FAST), api=toy())
     up = project.run("up")

@@ -17,6 +17,7 @@ from neo_daemons.status import DaemonStatus, Explanation, JournalEntry, Status
 
 from . import display
 from .codes import DONE, FAILED
+from .selection import MARK, names_of
 from .streams import complain
 
 WATCH_S = 1.0
@@ -87,7 +88,7 @@ def _watch(client: Client, options: argparse.Namespace) -> int:
 def _order(client: Client, order: str, options: argparse.Namespace) -> int:
     code, ended = DONE, []
     starts = order in ("start", "restart")
-    for name in options.names:
+    for name in _names(client, options.names):
         try:
             down = {d.name for d in client.status().daemons if d.state in DOWN} if starts else set()
             daemon = client.order(name, order, wait_s=options.wait)  # type: ignore[arg-type]
@@ -113,6 +114,13 @@ def _order(client: Client, order: str, options: argparse.Namespace) -> int:
                 which, verb = ("requires", "is") if len(needing) == 1 else ("require", "are")
                 print(f"note: {', '.join(needing)}, which {which} {name}, {verb} still running")
     return code
+
+
+def _names(client: Client, words: list[str]) -> list[str]:
+    """Return the names of the daemons that words mean. Without groups, the supervisor is not asked."""
+    if not any(word.startswith(MARK) for word in words):
+        return words
+    return names_of(client.status().daemons, words)
 
 
 def _logs(client: Client, state: StateDir, options: argparse.Namespace) -> int:

@@ -106,12 +106,20 @@ def _supervisor(command: _Parser) -> None:
 
 def _serve(command: _Parser) -> None:
     _supervisor(command)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="start only this daemon or @GROUP, and what it requires (repeatable); others wait for `start`",
+    )
     command.add_argument(
         "--detach-on-exit",
         action="store_true",
         help="on exit, leave the daemons running for the next supervisor to adopt",
     )
-    command.add_argument(
+    which.add_argument(
         "--until-unused",
         action="store_true",
         help="start daemons only when a program needs them, and exit when no program does any more",
@@ -119,6 +127,12 @@ def _serve(command: _Parser) -> None:
 
 
 def _up(command: _Parser) -> None:
+    command.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="start only this daemon or @GROUP, and what it requires; others are left as they are",
+    )
     _supervisor(command)
     _wait(command, WAIT_S, "maximum time to wait for readiness (default: 600)")
 
@@ -156,7 +170,7 @@ def _health(command: _Parser) -> None:
 
 
 def _order(command: _Parser) -> None:
-    command.add_argument("names", nargs="+", metavar="NAME", help="name of a daemon")
+    command.add_argument("names", nargs="+", metavar="NAME", help="name of a daemon, or @GROUP")
     _wait(command, WAIT_S, "maximum time to wait for the result (default: 600; 0: do not wait)")
 
 
