@@ -119,6 +119,14 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
             from .mcp import mcp
 
             return mcp
+        case "init":
+            from .init import init
+
+            return init
+        case "schema":
+            from .schema import print_schema
+
+            return print_schema
         case "health":
             from .health import health
 
