@@ -119,6 +119,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
             from .mcp import mcp
 
             return mcp
+        case "logs":
+            from .logs import logs
+
+            return logs
         case "init":
             from .init import init
 

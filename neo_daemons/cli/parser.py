@@ -173,14 +173,13 @@ def _order(command: _Parser) -> None:
 
 
 def _logs(command: _Parser) -> None:
-    command.add_argument("name", metavar="NAME", help="name of the daemon")
+    command.add_argument("names", nargs="*", metavar="NAME", help="name of a daemon, or @GROUP (default: all)")
     command.add_argument(
         "-n",
         dest="lines",
         type=values.count,
-        default=100,
         metavar="LINES",
-        help="number of lines to show (default: 100)",
+        help="number of lines to show of each daemon (default: 100 of one, 20 of each of several)",
     )
     command.add_argument("-f", dest="follow", action="store_true", help="follow new output")
 
@@ -350,7 +349,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "restart": ("stop and start daemons", _order),
     "hold": ("put daemons on hold: do not restart them after they exit", _order),
     "release": ("end the hold on daemons, and start those that are down because of it", _order),
-    "logs": ("show the log of a daemon", _logs),
+    "logs": ("show the log of a daemon, or those of several, merged by time", _logs),
     "events": ("show the latest events", _events),
     "why": ("explain why a daemon is in its current state", _why),
     "env": ("print the environment variables by which programs find the daemons", _env),
