@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     keep_own_rights()
+    if arguments is None and "_ARGCOMPLETE" in os.environ:
+        from .completion import complete
+
+        complete()
     given = list(sys.argv[1:] if arguments is None else arguments)
     options, rest = command_parser(given).parse_known_args(given)
     if rest:
@@ -127,6 +132,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
             from .init import init
 
             return init
+        case "completion":
+            from .completion import completion
+
+            return completion
         case "schema":
             from .schema import print_schema
 

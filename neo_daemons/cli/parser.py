@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from neo_daemons.similar import among, closest
 from neo_daemons.version import VERSION
 
 from . import values
 from .codes import UNKNOWN, USAGE
+from .examples import EXAMPLES
 from .streams import say
 
 WAIT_S = 600.0
@@ -21,6 +24,9 @@ class _Parser(argparse.ArgumentParser):
     usage_code = USAGE
 
     def error(self, message: str) -> NoReturn:
+        if unknown := re.search(r"unrecognized arguments: (--[\w-]+)", message):
+            near = closest(unknown[1], re.findall(r"--[\w-]+", self.format_usage()))
+            message += f"; did you mean {near}?" if near else ""
         say(f"{self.format_usage()}{self.prog}: error: {message}")
         sys.exit(self.usage_code)
 
@@ -45,12 +51,17 @@ def command_parser(given: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(prog=parser.prog, dest="command", metavar="COMMAND", required=True)
     for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
         text, add_options = COMMANDS[name]
-        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command = commands.add_parser(
+            name, help=text, description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         command.set_defaults(parser=command)
         if name in given:
+            command.epilog = "\n  ".join(["examples:", *EXAMPLES[name].splitlines()])
             if name not in WITHOUT_PROJECT:
                 _place(command)
             add_options(command)
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+        parser.error(f"unknown command {given[0]!r}; commands: {among(given[0], COMMANDS)}")
     return parser
 
 
@@ -154,7 +165,9 @@ def _status(command: _Parser) -> None:
 
 def _health(command: _Parser) -> None:
     command.usage_code = UNKNOWN
-    command.epilog = "Exit codes: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or nothing could be checked."
+    command.epilog = (
+        f"{command.epilog}\n\nexit codes: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or nothing could be checked"
+    )
     command.add_argument("names", nargs="*", metavar="NAME", help="daemon to check (default: all configured daemons)")
     command.add_argument("--json", action="store_true", help="print JSON (a stable format)")
     command.add_argument(
@@ -333,6 +346,10 @@ def _schema(command: _Parser) -> None:
     )
 
 
+def _completion(command: _Parser) -> None:
+    command.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish")
+
+
 def _wait(command: _Parser, default: float, text: str) -> None:
     command.add_argument("--wait", type=values.seconds, default=default, metavar="SECONDS", help=text)
 
@@ -357,6 +374,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "exec": ("run a command while the daemons that it uses are running, with their variables", _exec),
     "render": ("write files with which another engine runs the daemons, or the supervisor", _render),
     "schema": ("print the JSON schema of the configuration, for editors", _schema),
+    "completion": ("print what a shell needs to complete commands, options and names of daemons", _completion),
     "reload": ("reload the configuration and restart only the daemons that changed", _reload),
     "snapshot": ("write the data of a daemon into one file; the daemon is stopped while it is copied", _snapshot),
     "restore": ("replace the data of a daemon by that of a snapshot; the old data is set aside", _restore),
@@ -373,5 +391,5 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "sessions": ("list the test sessions that `pytest --neo-daemons-keep` keeps warm, or end them", _sessions),
 }
 """Name → what it does, and the function that adds its options."""
-WITHOUT_PROJECT = frozenset({"init", "schema"})
+WITHOUT_PROJECT = frozenset({"init", "schema", "completion"})
 """Commands that do not look for a configuration or a supervisor."""
