@@ -1,8 +1,8 @@
 """Files that earlier versions wrote are read, and those of a later version are refused, with nothing lost.
 
-`tests/formats` has the state directory of each earlier format, as it was while its supervisor ran: with a daemon that is
-ready, one with data, one on hold, and one that is done where there was such a thing. Where it could be had, the file of
-a warm session, an entry of the registry and a snapshot are there as well.
+`tests/formats` has the state directory of each earlier format, as it was while its supervisor ran: with a daemon that
+is ready, one with data, one on hold, and one that is done where there was such a thing. Where it could be had, the file
+of a warm session, an entry of the registry and a snapshot are there as well.
 """
 
 from __future__ import annotations
