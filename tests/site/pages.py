@@ -98,9 +98,10 @@ def _directory(source: PurePosixPath, root: Path) -> tuple[str, list[PurePosixPa
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    hidden = {"__pycache__", ".neo-daemons", ".pytest_cache", ".venv"}
+    """Yield the files of an example, without what runs of it have left."""
     for path in sorted(directory.rglob("*")):
-        if path.is_file() and not hidden & set(path.relative_to(directory).parts):
+        inside = path.relative_to(directory).parent.parts
+        if path.is_file() and not any(part.startswith((".", "__")) for part in inside):
             yield path
 
 
