@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,18 +14,11 @@ from neo_daemons.cli.parser import command_parser
 from neo_daemons.config import load
 
 from .pages import ROOT
-from .tutorial import Step, steps
+from .tutorial import Step, commands, run, steps
 
 PAGE = ROOT / "docs" / "first-project.md"
 STEPS = steps(PAGE)
 PASSED = re.compile(r"^=+ 2 passed in", re.MULTILINE)
-
-
-def commands(found: Sequence[Step] = STEPS) -> Iterator[list[str]]:
-    """Yield the words of each command, also of those of the CI."""
-    for step in found:
-        yield from map(shlex.split, step.commands)
-        yield from map(shlex.split, re.findall(r"- run: (.*)", step.text) if step.file else [])
 
 
 def file(name: str) -> str:
@@ -48,14 +39,14 @@ def test_the_programs_compile(name: str) -> None:
 
 
 def test_the_commands_exist() -> None:
-    ours = [words[1:] for words in commands() if words[0] == "neo-daemons"]
+    ours = [words[1:] for words in commands(STEPS) if words[0] == "neo-daemons"]
     assert len(ours) >= 5
     for words in ours:
         command_parser(words).parse_args(words)
 
 
 def test_the_options_of_pytest_exist(pytestconfig: pytest.Config) -> None:
-    runs = [words[1:] for words in commands() if words[0] == "pytest"]
+    runs = [words[1:] for words in commands(STEPS) if words[0] == "pytest"]
     assert len(runs) == 3
     named = {word.removeprefix("--").replace("-", "_") for words in runs for word in words if word.startswith("--neo")}
     assert named == {"neo_daemons", "neo_daemons_artifacts"}
@@ -73,48 +64,11 @@ def test_the_project_works_with_the_packages_that_are_here(tmp_path: Path) -> No
 
 
 @pytest.mark.matrix
+@pytest.mark.timeout(580)
 def test_the_tutorial_works_literally(tmp_path: Path) -> None:
     done = run(STEPS, tmp_path, {"NEO_DAEMONS": str(ROOT), "PATH": f"{_python3(tmp_path)}:{os.environ['PATH']}"})
     assert '\n"the cat sleeps"\n' in done
     assert len(PASSED.findall(done)) == 3, done
-
-
-def run(found: Sequence[Step], directory: Path, variables: Mapping[str, str]) -> str:
-    """Follow a tutorial in an empty directory, as a user without a home, and return what it prints."""
-    (directory / "home").mkdir()
-    place = directory / "empty"
-    place.mkdir()
-    script = ["set -e"]
-    for step in found:
-        script += (
-            [f"mkdir -p {Path(step.file).parent}", f"cat > {step.file} <<'EOF'\n{step.text}EOF"] if step.file else []
-        )
-        script += step.commands
-        script += [" ".join(map(shlex.quote, words)) for words in commands([step]) if step.file]
-    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
-    environment = {**kept, "HOME": str(directory / "home"), "LANG": "C.UTF-8", "TMPDIR": str(directory), **variables}
-    try:
-        done = subprocess.run(
-            ["bash", "-c", "\n".join(script)],
-            cwd=place,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=500,
-            check=False,
-        )
-    finally:
-        for state in place.rglob(".neo-daemons"):
-            subprocess.run(
-                [sys.executable, "-m", "neo_daemons", "down", "--state-dir", state],
-                check=False,
-                timeout=60,
-                env=environment,
-            )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def _without(text: str, programs: Sequence[str]) -> str:

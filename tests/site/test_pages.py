@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,11 @@ def repository(root: Path, **files: str) -> Path:
     return root
 
 
-def in_menu(nav: list[dict[str, str | list[dict[str, str]]]]) -> list[str]:
+def in_menu(nav: list[dict[str, Any]]) -> list[str]:
     pages = list[str]()
     for entry in nav:
         for value in entry.values():
-            pages += [value] if isinstance(value, str) else in_menu(list[dict[str, str | list[dict[str, str]]]](value))
+            pages += [value] if isinstance(value, str) else in_menu(value)
     return pages
 
 
