@@ -1,5 +1,6 @@
 """``python -m tests.site collect`` writes the pages into ``build/docs``, ``python -m tests.site check`` checks the site
-in ``build/site``. ``python -m tests.site write PAGE DIR`` writes the files that a page shows."""
+in ``build/site``. ``python -m tests.site write PAGE DIR`` writes the files that a page shows,
+``python -m tests.site picture STATE_DIR`` the picture of the README: the daemons of a running supervisor."""
 
 from __future__ import annotations
 
@@ -21,7 +22,12 @@ def main(words: list[str]) -> int:
         return 1 if found else 0
     if len(words) == 3 and words[0] == "write":
         return _write(Path(words[1]), Path(words[2]))
-    print("usage: python -m tests.site collect|check|write PAGE DIR", file=sys.stderr)
+    if len(words) == 2 and words[0] == "picture":
+        from .picture import of_status
+
+        (ROOT / "docs/images/status.svg").write_text(of_status(Path(words[1])), encoding="utf-8")
+        return 0
+    print("usage: python -m tests.site collect|check|write PAGE DIR|picture STATE_DIR", file=sys.stderr)
     return 2
 
 
