@@ -49,7 +49,7 @@ ARROWS = (
     Arrow(frozenset({S.RUNNING}), S.READY, ((386, 86), (464, 86)), (425, 78)),
     Arrow(frozenset({S.READY}), S.DEGRADED, ((576, 78), (694, 78)), (635, 70)),
     Arrow(frozenset({S.DEGRADED}), S.READY, ((694, 96), (576, 96)), (635, 114)),
-    Arrow(ALIVE, S.CYCLING, ((380, 136), (380, 217)), (352, 182), (E.CONDEMN,)),
+    Arrow(ALIVE, S.CYCLING, ((380, 136), (380, 217)), (346, 182), (E.CONDEMN,)),
     Arrow(ALIVE, S.CYCLING, ((420, 136), (420, 217)), (446, 182), (E.RESTART,)),
     Arrow(ALIVE, S.ENDING, ((590, 136), (590, 217)), (616, 182)),
     Arrow(ALIVE, S.STOPPING, ((800, 136), (800, 217)), (820, 182), (E.STOP,)),

@@ -15,6 +15,8 @@ PACKAGES = {
 }
 NOT_SHOWN = {"EventName", "Cause"}
 """Enumerations that have a page of their own."""
+LONG = 60
+"""Longer parameters stand on lines of their own."""
 
 
 def page() -> str:
@@ -102,7 +104,8 @@ def _parameters(function: griffe.Function) -> str:
         annotation = f": {parameter.annotation}" if parameter.annotation is not None else ""
         default = f" = {parameter.default}" if parameter.default is not None and not prefix else ""
         words.append(f"{prefix}{parameter.name}{annotation}{default}")
-    return f"({', '.join(words)})"
+    in_one_line = f"({', '.join(words)})"
+    return in_one_line if len(in_one_line) < LONG else "(\n    " + ",\n    ".join(words) + ",\n)"
 
 
 def _code(text: str) -> str:

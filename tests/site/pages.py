@@ -129,4 +129,13 @@ def _with_links_of_the_site(
         linked.append(target)
         return f"{begin}{os.path.relpath(page_of(target), here)}{mark}{heading}{end}"
 
-    return outside_code(text, lambda part: LINK.sub(replaced, part)), linked
+    return outside_code(text, lambda part: _with_bare_pipes(LINK.sub(replaced, part))), linked
+
+
+def _with_bare_pipes(text: str) -> str:
+    """Return a text whose code in tables has no escaped pipes. GitHub needs them; the site would show the backslash."""
+
+    def bare(row: re.Match[str]) -> str:
+        return re.sub(r"`[^`]+`", lambda code: code.group().replace("\\|", "|"), row.group())
+
+    return re.sub(r"(?m)^\|.*$", bare, text)

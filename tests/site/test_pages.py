@@ -68,6 +68,12 @@ def test_code_is_left_as_it_is() -> None:
     assert outside_code(text, lambda part: part.replace("(b)", "(c)")).count("(b)") == 2
 
 
+def test_pipes_in_the_code_of_a_table_are_bare(tmp_path: Path) -> None:
+    root = repository(tmp_path / "root", **{"docs/page.md": "| `a \\| b` | c \\| d |\n\n`a \\| b`\n"})
+    collect(tmp_path / "site", root)
+    assert (tmp_path / "site" / "page.md").read_text() == "| `a | b` | c \\| d |\n\n`a \\| b`\n"
+
+
 def test_a_link_to_nothing_is_an_error(tmp_path: Path) -> None:
     root = repository(tmp_path / "root", **{"docs/page.md": "[gone](gone.md)\n"})
     with pytest.raises(FileNotFoundError, match=r"docs/page\.md: gone\.md: docs/gone\.md does not exist"):
