@@ -51,8 +51,11 @@ def _faults(page: _Page, pages: dict[Path, _Page]) -> Iterator[str]:
     for address in page.loaded:
         if urlsplit(address).netloc:
             yield f"loads {address} from another host"
-    if "```" in "".join(page.text):
+    text = "".join(page.text)
+    if "```" in text:
         yield "a block of code is not rendered: indent it by four spaces in a list"
+    if "\n* " in text:
+        yield "a list is not rendered: put an empty line before it"
     if page.path.name == "404.html":  # its links begin with the path of the site
         return
     for link in page.links:

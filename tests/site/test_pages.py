@@ -88,6 +88,7 @@ def test_a_link_to_nothing_is_an_error(tmp_path: Path) -> None:
         ('<a href="gone/">', "gone/ leads nowhere"),
         ('<a href="#gone">', "#gone: there is no such heading"),
         ('<a href="other/#gone">', "other/#gone: there is no such heading"),
+        ("<p>These:\n* one</p>", "a list is not rendered: put an empty line before it"),
         ("<p>```python</p>", "a block of code is not rendered: indent it by four spaces in a list"),
         (
             '<a href="other/#head"><a href="https://example.org"><pre>```</pre><link rel="canonical" href="https://x">',
