@@ -6,7 +6,6 @@ import ast
 from typing import Any
 
 import griffe
-import pytest
 
 from pytest_neo_daemons.names import CLIENTS
 from pytest_neo_daemons.options import add_options
@@ -34,8 +33,7 @@ class _Recorder:
 
 def page() -> str:
     """Return the page."""
-    recorder = _Recorder()
-    add_options(_as_parser(recorder))
+    recorder = _recorded()
     options = ((code(_option(name, stated)), one_line(stated["help"])) for name, stated in recorder.options)
     settings = (
         (code(name), stated.get("type", "string"), _default(stated["default"]), one_line(text))
@@ -48,7 +46,7 @@ def page() -> str:
             "Its options, settings, fixtures and hooks. [pytest](../pytest.md) explains them.",
             f"## Options\n\n{table(('option', 'meaning'), options).rstrip()}",
             f"## Settings\n\nIn the ini file:\n\n{table(('setting', 'type', 'default', 'meaning'), settings).rstrip()}",
-            f"## Fixtures\n\n{table(('fixture', 'scope', 'what it does'), _fixtures()).rstrip()}",
+            f"## Fixtures\n\n{table(('fixture', 'scope', 'what it does'), fixtures()).rstrip()}",
             f"## Marker\n\n{table(('marker', 'meaning'), [(code(marker), one_line(meaning))]).rstrip()}",
             f"## Hooks\n\n{_hooks()}",
         ]
@@ -61,9 +59,17 @@ def _default(value: object) -> str:
     return code(str(value).lower() if isinstance(value, bool) else str(value))
 
 
-def _as_parser(recorder: Any) -> pytest.Parser:
-    parser: pytest.Parser = recorder
-    return parser
+def declared() -> tuple[list[str], list[str]]:
+    """Return the names of the options, and those of the settings."""
+    recorder = _recorded()
+    return [name for name, _ in recorder.options], [name for name, *_ in recorder.settings]
+
+
+def _recorded() -> _Recorder:
+    recorder = _Recorder()
+    parser: Any = recorder
+    add_options(parser)
+    return recorder
 
 
 def _option(name: str, stated: dict[str, Any]) -> str:
@@ -72,7 +78,8 @@ def _option(name: str, stated: dict[str, Any]) -> str:
     return f"{name} [{stated['metavar']}]" if stated.get("nargs") == "?" else f"{name} {stated['metavar']}"
 
 
-def _fixtures() -> list[tuple[str, str, str]]:
+def fixtures() -> list[tuple[str, str, str]]:
+    """Return name, scope and meaning of each fixture."""
     module = "pytest_neo_daemons.fixtures"
     rows = [
         (code("NAME"), "session", "Return the daemon of that name, ready. There is one for each daemon of the run.")
