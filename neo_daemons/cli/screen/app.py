@@ -162,7 +162,8 @@ class Watch(App[int]):
         if status is not None:
             parts += [f"pid {status.supervisor.pid}", rows.summary(status.daemons)]
         parts.append(str(self._place.absolute().parent))
-        say(self.query_one("#head", Static), Text(display.clean("  ".join(parts)), no_wrap=True, overflow="ellipsis"))
+        line = display.clean("  ".join(parts)).ljust(self._width)
+        say(self.query_one("#head", Static), Text(line, no_wrap=True, overflow="ellipsis"))
         warning = status.supervisor.warning if status is not None else None
         if problem is not None:
             seen = ""

@@ -20,8 +20,8 @@ class Daemons(DataTable[Text]):
 
     DEFAULT_CSS = """
     Daemons { height: auto; max-height: 50%; background: $background; overflow-x: hidden; scrollbar-size: 1 1; }
-    Daemons > .datatable--header { text-style: bold; background: $background; color: $foreground; }
-    Daemons > .datatable--cursor { text-style: reverse; background: $background; color: $foreground; }
+    Daemons:ansi > .datatable--header { text-style: bold underline; background: $background; color: $foreground; }
+    Daemons:ansi > .datatable--cursor { text-style: reverse; background: $background; color: $foreground; }
     """
 
     def __init__(self) -> None:
