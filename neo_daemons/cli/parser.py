@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from neo_daemons.similar import among, closest
+from neo_daemons.similar import closest
 from neo_daemons.version import VERSION
 
 from . import values
@@ -61,7 +61,9 @@ def command_parser(given: Sequence[str]) -> argparse.ArgumentParser:
                 _place(command)
             add_options(command)
     if given and not given[0].startswith("-") and given[0] not in COMMANDS:
-        parser.error(f"unknown command {given[0]!r}; commands: {among(given[0], COMMANDS)}")
+        near = closest(given[0], COMMANDS)
+        remedy = f"did you mean {near}?" if near else f"use one of: {', '.join(COMMANDS)}"
+        parser.error(f"unknown command {given[0]!r}; {remedy}")
     return parser
 
 
@@ -242,7 +244,7 @@ def _restore(command: _Parser) -> None:
 
 
 def _env(command: _Parser) -> None:
-    command.add_argument("names", nargs="*", metavar="NAME", help="name of a daemon (default: all)")
+    command.add_argument("names", nargs="*", metavar="NAME", help="name of a daemon, or @GROUP (default: all)")
     command.add_argument(
         "--format",
         choices=("sh", "fish", "dotenv", "json", "github"),
@@ -258,7 +260,7 @@ def _exec(command: _Parser) -> None:
         default=[],
         dest="names",
         metavar="NAME",
-        help="a daemon that the command uses (repeatable; default: all that are enabled)",
+        help="a daemon, or @GROUP, that the command uses (repeatable; default: all that are enabled)",
     )
     command.add_argument(
         "--isolated",
