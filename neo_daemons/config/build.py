@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from neo_daemons.definitions import AnyProbe, Definition, Name, Port, Restart
+from neo_daemons.definitions import AnyProbe, Definition, HttpProbe, Name, Port, Restart
 from neo_daemons.paths import holds
 from neo_daemons.similar import closest
 
@@ -244,8 +244,9 @@ def _definition(
     """
     preferred = builtin.preferred_port if builtin is not None and not own.keys() & {"port", "ports"} else None
     ready, live = _as_tuple(settings.ready), _as_tuple(settings.live)
-    if settings.external and not ready and not live:
-        live = (answers(settings.external),)
+    if settings.external:
+        ready, live = _at(settings.external, ready), _at(settings.external, live)
+        live = live if ready or live else (answers(settings.external),)
     return Definition(
         name=name,
         builtin=name if builtin is not None else None,
@@ -280,6 +281,16 @@ def _definition(
         share=settings.share,
         groups=settings.groups,
         deploy=settings.deploy,
+    )
+
+
+def _at(url: str, probes: tuple[AnyProbe, ...]) -> tuple[AnyProbe, ...]:
+    """Return the probes of an external daemon: those over HTTP ask it unless they say otherwise."""
+    return tuple(
+        msgspec.structs.replace(probe, url=url)
+        if isinstance(probe, HttpProbe) and probe.url is None and probe.port is None
+        else probe
+        for probe in probes
     )
 
 
