@@ -75,7 +75,9 @@ def test_the_table_is_coloured_where_colours_are_wanted(
         def isatty(self) -> bool:
             return is_terminal
 
-    for name, value in {"TERM": "xterm", "NO_COLOR": "", "FORCE_COLOR": "", **variables}.items():
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", **variables}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "stdout", shown := Terminal())
     supervisor = SupervisorStatus(pid=3, version="1", state_dir="/nowhere", started_at=0)
