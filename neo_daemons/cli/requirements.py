@@ -1,4 +1,5 @@
-"""``--require``: daemons without which `serve` and `up` fail."""
+"""Load a configuration for a command: what is said of deprecated keys, and ``--require``, daemons without which `serve`
+and `up` fail."""
 
 from __future__ import annotations
 
@@ -7,6 +8,15 @@ import argparse
 from neo_daemons.config.configuration import Configuration, load
 from neo_daemons.config.errors import ConfigError
 
+from .streams import say
+
+
+def announce(configuration: Configuration) -> Configuration:
+    """Say on standard error which keys of a configuration are deprecated, and return it."""
+    for text in configuration.deprecations:
+        say(f"neo-daemons: {text}")
+    return configuration
+
 
 def load_with_requirements(options: argparse.Namespace) -> Configuration:
     """Load the configuration and check ``--require`` against it.
@@ -14,7 +24,7 @@ def load_with_requirements(options: argparse.Namespace) -> Configuration:
     Raises:
         ConfigError: the configuration is wrong, or a required daemon is unknown.
     """
-    configuration = load(options.config, state_dir=options.state_dir)
+    configuration = announce(load(options.config, state_dir=options.state_dir))
     known = {definition.name: definition for definition in configuration.definitions}
     for name in options.require:
         if name not in known:
