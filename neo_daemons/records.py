@@ -33,6 +33,10 @@ Moment = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 """Seconds since the epoch, up to the end of the year 9999, so that they can be shown as a date."""
 
 
+class Unseen(Exception):
+    """The system does not show a process, which may still be running; ``str()`` says why."""
+
+
 class Identity(Struct, frozen=True):
     """What distinguishes a process from every other that had or will have its pid."""
 
@@ -40,7 +44,7 @@ class Identity(Struct, frozen=True):
     start_time: float
     """In clock ticks since the boot (Linux), or in seconds since the epoch."""
     inode: int | None = None
-    """The inode of the process's pidfd, if the kernel makes it unique (Linux ≥ 6.9)."""
+    """The inode of the process's pidfd, if the kernel makes it unique (Linux ≥ 6.9); the unique id (macOS)."""
 
     def matches(self, other: Self) -> bool:
         """Return whether both are the same process."""

@@ -92,6 +92,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True, gc=False):
     """When it will be stopped unless somebody needs it before; seconds since the epoch."""
     user: str | None = None
     """The user that it runs as, if its definition names one."""
+    groups: tuple[str, ...] = ()
+    """The groups that it belongs to."""
 
 
 class Needed(Struct, frozen=True, kw_only=True):
@@ -118,7 +120,9 @@ class SupervisorStatus(Struct, frozen=True, kw_only=True):
     ends_unused: bool = False
     """Whether it stops when no client holds a lease any more."""
     platform: str = "linux"
-    """How it sees processes: ``linux``, or one of the fallbacks that `doctor` explains."""
+    """How it sees processes: ``linux``, or one of the fallbacks."""
+    platform_reason: str | None = None
+    """Why it is a fallback; None if it is none."""
     warning: str | None = None
     """A problem of the supervisor itself that it survives, e.g. a journal that cannot be written."""
 
@@ -146,85 +150,156 @@ class EventName(StrEnum):
 
     # The daemon has come into this state.
     STOPPED = "stopped"
+    """It is down, and stays down."""
     STARTING = "starting"
+    """It is being started; there is no process yet."""
     RUNNING = "running"
+    """Its process is running, and not ready yet."""
     READY = "ready"
+    """Its readiness probes have passed."""
     DONE = "done"
+    """It runs once, and has succeeded."""
     DEGRADED = "degraded"
+    """It was ready, and fails its liveness probes."""
     BACKOFF = "backoff"
+    """It exited, or could not be started, and is started again after a delay."""
     PARKED = "parked"
+    """It is not restarted for now; `detail` says why."""
     HELD = "held"
+    """It is down, and on hold."""
     STOPPING = "stopping"
+    """Its processes are being stopped, to stay down or to be started again."""
     UNAVAILABLE = "unavailable"
+    """It cannot run at present; `detail` says what is missing."""
     # Its process.
     EXIT = "exit"
+    """Its main process exited; `detail` says how."""
     EXIT_LEARNED = "exit-learned"
+    """The kernel reported late how an adopted process exited."""
     FOLLOWED = "followed"
+    """Its command forked and exited; the remaining process is now the daemon."""
     REPLACED = "replaced"
+    """An adopted process was started from another definition and is stopped."""
     SIGNALLED = "signalled"
+    """A client sent it a signal, to simulate a fault or to end one (in a session)."""
     KILLED = "killed"
+    """A process of it still ran after its grace period, and got SIGKILL."""
     SWEPT = "swept"
+    """A stray process of it was told to stop."""
     NOT_SWEPT = "not-swept"
+    """A stray process of it cannot be stopped."""
     NOT_PERMITTED = "not-permitted"
+    """A process of it may not be signalled."""
     NOT_STOPPED = "not-stopped"
+    """A process of it cannot be stopped."""
     FILES_CHANGED = "files-changed"
+    """Files that its definition watches have changed; `detail` names one."""
     FILES_NOT_WATCHED = "files-not-watched"
+    """Changes of its files cannot be noticed at present; `detail` says why."""
     OUTDATED = "outdated"
+    """Its run stands on a value of another daemon that has changed, or it cascades from one that was restarted."""
     # Orders.
     HOLD = "hold"
+    """A user ordered that it is not restarted after it exits."""
     RELEASE = "release"
+    """A user ended the hold."""
     # Its ports, probes and log.
     PORT_TAKEN = "port-taken"
+    """Another process uses an auto port; the daemon gets another one."""
     EXTERNAL_READY = "external-ready"
+    """The probes of an external daemon pass now."""
     EXTERNAL_NOT_READY = "external-not-ready"
+    """The probes of an external daemon fail now."""
     PROBE_UNKNOWN = "probe-unknown"
+    """A probe could not run, for a reason unrelated to the daemon. At most once per run."""
     LOG_ROTATED = "log-rotated"
+    """Its log was rotated by copy-truncate, which may lose output. Lossless rotation is not recorded."""
     LOG_TRUNCATED = "log-truncated"
+    """Its log was truncated or replaced, perhaps by the daemon itself. At most once an hour."""
     LOG_DELETED = "log-deleted"
+    """Its log was deleted or moved, and the daemon still writes to the old file."""
     # Records, and what earlier supervisors and sessions left behind.
     RECORD_FOREIGN = "record-foreign"
+    """The record's pid now belongs to another process, which is left alone."""
     RECORD_DAMAGED = "record-damaged"
+    """A record cannot be read; it was moved aside."""
     RECORD_NOT_WRITTEN = "record-not-written"
+    """A record cannot be written; `detail` says why."""
     RECORD_NOT_REMOVED = "record-not-removed"
+    """A record cannot be removed; `detail` says why."""
     ORPHAN = "orphan"
+    """A daemon that is no longer configured was stopped."""
     ORPHAN_NOT_ENDED = "orphan-not-ended"
+    """A daemon that is no longer configured could not be stopped."""
     REAPED = "reaped"
+    """Processes that an earlier session left behind were stopped (in a session)."""
     CLEARED = "cleared"
+    """Files that an earlier session left behind were removed (in a session)."""
     # The supervisor.
     RELOAD_START = "reload-start"
+    """A reload starts it."""
     RELOAD_STOP = "reload-stop"
+    """A reload stops it."""
     RELOAD_REPLACE = "reload-replace"
+    """A reload stops it, and starts it from its new definition."""
     RELOAD_APPLY = "reload-apply"
+    """A reload gives it other settings, and leaves its process alone."""
     RELOAD_REFUSED = "reload-refused"
+    """After SIGHUP: the configuration cannot be used, and nothing has changed."""
     STATE_DIR_COPIED = "state-dir-copied"
+    """The state directory was copied from another place."""
     STATE_DIR_MOVED = "state-dir-moved"
+    """The state directory was moved from another place."""
     STATE_DIR_REMADE = "state-dir-remade"
+    """The state directory was deleted under a running supervisor, wholly or partly, and recreated."""
     STATE_DIR_LOST = "state-dir-lost"
+    """The state directory was moved away or taken by another supervisor: this one stops its daemons and exits."""
     UNREACHABLE = "unreachable"
+    """The control socket was removed and cannot be recreated now."""
     NOT_REGISTERED = "not-registered"
+    """The registry cannot be written: test processes are not kept away from the daemons of this supervisor."""
     JOURNAL_DAMAGED = "journal-damaged"
+    """Invalid lines of the journal were skipped."""
     INTERNAL_ERROR = "internal-error"
+    """An error in the supervisor itself; its log has the traceback."""
     SUPERVISOR_STARTED = "supervisor-started"
+    """The supervisor has started."""
     SUPERVISOR_STOPPING = "supervisor-stopping"
+    """The supervisor begins to stop its daemons."""
     SUPERVISOR_DETACHING = "supervisor-detaching"
+    """The supervisor begins to exit, and leaves its daemons running."""
     SUPERVISOR_STOPPED = "supervisor-stopped"
+    """The supervisor has stopped."""
 
 
 class Cause(StrEnum):
     """Why a run ended, or why a daemon came into its state."""
 
-    EXIT = "exit"  # the process exited by itself
-    SIGNAL = "signal"  # a signal from outside the supervisor killed it
-    START_FAILED = "start-failed"  # no process was started
-    REFUSED = "refused"  # it must not be started: another process uses its port or directory
-    PROBE = "probe"  # liveness failure
-    RECYCLED = "recycled"  # too old, too large, or what it runs on has changed: not a failure
-    OPERATOR = "operator"  # an order by an operator
-    SUPERVISOR = "supervisor"  # the supervisor is stopping or reloading
-    IDLE = "idle"  # nobody needed it any more
-    FAULT = "fault"  # requested by a test: not a failure
-    REPAIR = "repair"  # a test ended its fault
-    ADOPTED = "adopted"  # an earlier supervisor started the process
+    EXIT = "exit"
+    """The process exited by itself."""
+    SIGNAL = "signal"
+    """A signal from outside the supervisor killed it."""
+    START_FAILED = "start-failed"
+    """No process was started."""
+    REFUSED = "refused"
+    """It must not be started: another process uses its port or directory."""
+    PROBE = "probe"
+    """Its probes failed."""
+    RECYCLED = "recycled"
+    """It is too old (`max_runtime_s`), too large (`max_rss_bytes`), or its files (`watch`) or what it stands on
+    have changed: not a failure."""
+    OPERATOR = "operator"
+    """A command of a user, by the command line or a client."""
+    SUPERVISOR = "supervisor"
+    """The supervisor is stopping or reloading."""
+    IDLE = "idle"
+    """Nobody needed it any more (`idle_stop_s`)."""
+    FAULT = "fault"
+    """Requested by a test: not a failure."""
+    REPAIR = "repair"
+    """A test ended its fault."""
+    ADOPTED = "adopted"
+    """An earlier supervisor started the process."""
 
 
 class JournalEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):

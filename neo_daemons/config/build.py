@@ -17,11 +17,12 @@ from msgspec import UNSET
 
 from neo_daemons.definitions import AnyProbe, Definition, HttpProbe, Name, Port, Restart
 from neo_daemons.paths import holds
+from neo_daemons.similar import closest
 
 from .builtins import BUILTINS, Builtin
 from .checks import check_places, check_probes, check_shared, check_url
 from .external import answers
-from .messages import closest, join
+from .messages import join
 from .not_shared import check_not_shared, check_templates
 from .path_resolver import PathResolver
 from .project import Project
@@ -278,6 +279,7 @@ def _definition(
         oneshot=settings.oneshot,
         inputs=settings.inputs,
         share=settings.share,
+        groups=settings.groups,
         deploy=settings.deploy,
     )
 

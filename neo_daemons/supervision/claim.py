@@ -18,6 +18,7 @@ from filelock import Timeout, UnixFileLock
 from neo_daemons import procfs, records
 from neo_daemons.files import remove_leftover_temporaries, write_struct
 from neo_daemons.locks import is_held, supervisor_lock
+from neo_daemons.paths import path_of
 from neo_daemons.records import DamagedRecord, Directory, NewerRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir, StateDirError, StateDirLost, UnusableStateDir
 
@@ -187,7 +188,9 @@ class Claim:
     def _is_deleted(self) -> bool:
         try:
             # A directory of a lower layer of overlayfs keeps its link count.
-            return not os.fstat(self._descriptor).st_nlink or _to(self._descriptor).endswith(procfs.DELETED)
+            if not os.fstat(self._descriptor).st_nlink:
+                return True
+            return (path_of(self._descriptor) or "").endswith(procfs.DELETED)
         except OSError:  # a network file system
             return True
 
@@ -243,7 +246,5 @@ def _is_unchanged(path: Path, file: os.stat_result | None) -> bool:
 
 
 def _to(descriptor: int) -> str:
-    try:
-        return f" to {os.readlink(f'/proc/self/fd/{descriptor}')}"
-    except OSError:
-        return ""
+    path = path_of(descriptor)
+    return "" if path is None else f" to {path}"

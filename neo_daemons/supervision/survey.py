@@ -98,12 +98,18 @@ def _platform() -> list[Finding]:
     name, why = platform_choice()
     if why is None:
         return []
-    text = f"processes are seen by the fallback {name} ({why}): the exit of an adopted one is seen up to 0.1 s late"
+    is_told = name in ("linux", "kqueue")
+    how = "the kernel reports each exit" if is_told else "the exit of an adopted one is seen up to 0.1 s late"
+    text = f"processes are seen by the fallback {name} ({why}): {how}"
     return [Finding(level="note", subject="platform", text=text)]
 
 
 def _directory(state_dir: StateDir) -> list[Finding]:
     if not state_dir.path.exists():
+        parent = next(parent for parent in state_dir.path.parents if parent.exists())
+        if not os.access(parent, os.W_OK | os.X_OK):
+            text = f"{state_dir.path} cannot be created: {parent} is not writable"
+            return [Finding(level="problem", subject="state dir", text=text, remedy="choose another with --state-dir")]
         return [Finding(level="ok", subject="state dir", text=f"{state_dir.path} will be created")]
     probe = state_dir.logs / ".doctor.log"
     try:
