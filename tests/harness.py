@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus
-from neo_daemons.supervision.platform import Mark, current_platform
+from neo_daemons.supervision.platform import PLATFORM_VARIABLE, Mark, current_platform, platform_choice
 
 PROGRAMS = Path(__file__).with_name("programs")
 """Programs that tests execute."""
@@ -26,7 +26,15 @@ PATIENCE_S = 60.0
 """For what should come in milliseconds: only a hang is meant to reach it."""
 FAST = {"base_s": 0.01, "ceiling_s": 0.05, "jitter": 0.0}
 """Settings of `restart` for a daemon that comes back at once."""
+TELLS_EXITS_OF_OTHERS = platform_choice()[0] in ("linux", "kqueue")
+"""Whether the platform tells how a process exited that is not our child, even if its parent reaps it at once."""
 T = TypeVar("T")
+
+
+def environment() -> dict[str, str]:
+    """Our environment without what says where things are. A platform that is forced on the tests is forced on what they
+    run."""
+    return {k: v for k, v in os.environ.items() if k == PLATFORM_VARIABLE or not k.startswith(("NEO_", "PYTEST_"))}
 
 
 class Child(subprocess.Popen[Any]):
@@ -98,7 +106,7 @@ class Project:
         self.root = root
         self.state = StateDir(root / ".neo-daemons")
         self.client = Client(self.state)
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NEO_", "PYTEST_"))}
+        self.env = environment()
         self.env["NEO_DAEMONS_REGISTRY"] = str(root / "registry")
         self._supervisors: list[subprocess.Popen[str]] = []
 

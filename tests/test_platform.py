@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -34,20 +35,37 @@ from neo_daemons.supervision.platform import (
     programs,
     spawning,
 )
+from neo_daemons.supervision.platform.darwin import DarwinPlatform
+from neo_daemons.supervision.platform.kqueue import KqueuePlatform
 from neo_daemons.supervision.platform.linux import LinuxPlatform
 from neo_daemons.supervision.platform.posix import PosixPlatform
 from neo_daemons.supervision.supervisor import Supervisor
 
+from . import kqueue_shim
 from .harness import PATIENCE_S, TOY, Child, free_port, is_alive, until
+from .macos import libsystem
 
 
 def without_pidfds() -> Platform:
     return LinuxPlatform(pidfds=False)
 
 
-@pytest.fixture(params=[LinuxPlatform, without_pidfds, PosixPlatform], ids=["linux", "without-pidfds", "posix"])
-def platform(request: pytest.FixtureRequest) -> Platform:
-    made: Platform = request.param()
+MADE = {
+    "linux": LinuxPlatform,
+    "without-pidfds": without_pidfds,
+    "darwin": DarwinPlatform,
+    "kqueue": KqueuePlatform,
+    "posix": PosixPlatform,
+}
+
+
+@pytest.fixture(params=MADE)
+def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Platform:
+    if request.param in ("darwin", "kqueue"):
+        kqueue_shim.install(lambda name, value: monkeypatch.setattr(select, name, value, raising=False))
+    if request.param == "darwin":
+        libsystem.stand_in(monkeypatch)
+    made: Platform = MADE[request.param]()
     return made
 
 
@@ -206,7 +224,13 @@ def test_a_mark_leads_to_its_processes_and_to_no_others(platform: Platform) -> N
     token = uuid.uuid4().hex  # this test runs for each platform at the same time
     mark = Mark(token, "api", Directory("/nowhere/at all:with colons", 1, 2))
     env = {**os.environ, MARK_VARIABLE: str(mark)}
-    with Child(["sleep", "600"], env=env) as ours, Child(["sleep", "600"]) as other:
+    sleep = [
+        sys.executable,
+        "-IS",
+        "-c",
+        "import time; time.sleep(600)",
+    ]  # macOS hides the environment of its own sleep
+    with Child(sleep, env=env) as ours, Child(["sleep", "600"]) as other:
         try:
             found = platform.marked(lambda found: found.token == mark.token)
             assert [(process.pid, seen) for process, seen in found] == [(ours.pid, mark)]
@@ -385,6 +409,15 @@ def test_a_listener_on_every_address_holds_the_port_of_each(platform: Platform, 
 def test_the_age_of_a_process_follows_from_its_identity(platform: Platform) -> None:
     age_s = platform.age_s(platform.own_identity())
     assert age_s == pytest.approx(time.time() - psutil.Process().create_time(), abs=1.5)
+
+
+def test_linux_tells_how_many_processes_it_killed_for_want_of_memory() -> None:
+    def told() -> int:
+        return int(dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())["oom_kill"])
+
+    before, count, after = told(), LinuxPlatform().oom_kills(), told()
+    assert count is not None
+    assert before <= count <= after
 
 
 def test_usage_counts_the_whole_tree(platform: Platform) -> None:

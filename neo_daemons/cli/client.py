@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
@@ -17,6 +15,7 @@ from neo_daemons.status import DaemonStatus, Explanation, JournalEntry, Status
 
 from . import display
 from .codes import DONE, FAILED
+from .selection import MARK, names_of
 from .streams import complain
 
 WATCH_S = 1.0
@@ -30,8 +29,6 @@ def run(options: argparse.Namespace) -> int:
     match options.command:
         case "status":
             return _watch(client, options) if options.watch else _status(client, options)
-        case "logs":
-            return _logs(client, state, options)
         case "events":
             return _events(client, state, options)
         case "why":
@@ -87,7 +84,7 @@ def _watch(client: Client, options: argparse.Namespace) -> int:
 def _order(client: Client, order: str, options: argparse.Namespace) -> int:
     code, ended = DONE, []
     starts = order in ("start", "restart")
-    for name in options.names:
+    for name in _names(client, options.names):
         try:
             down = {d.name for d in client.status().daemons if d.state in DOWN} if starts else set()
             daemon = client.order(name, order, wait_s=options.wait)  # type: ignore[arg-type]
@@ -115,48 +112,11 @@ def _order(client: Client, order: str, options: argparse.Namespace) -> int:
     return code
 
 
-def _logs(client: Client, state: StateDir, options: argparse.Namespace) -> int:
-    write, empty = _text_writer(), True
-    try:
-        for text in client.logs(options.name, options.lines, follow=options.follow):
-            write(text)
-            empty = False
-        if empty and options.lines:
-            return complain(f"the log of {options.name} is empty", DONE)
-    except Unreachable as error:
-        if options.follow and isinstance(error, SupervisorEnded):
-            return DONE
-        path = state.daemon_log(options.name)
-        if not path.is_file():
-            raise
-        import asyncio  # it takes longer to import than most commands take
-
-        asyncio.run(_logs_of_file(path, options, write))
-    return DONE
-
-
-async def _logs_of_file(path: Path, options: argparse.Namespace, write: Callable[[str], None]) -> None:
-    """Write the log of a daemon without a supervisor."""
-    from neo_daemons.definitions import Log
-    from neo_daemons.supervision.logs import DaemonLog
-
-    log = DaemonLog(path, Log())
-    if not options.follow:
-        write("".join(f"{line}\n" for line in log.tail(options.lines)))
-        return
-    async for text in log.follow(options.lines):
-        write(text)
-
-
-def _text_writer() -> Callable[[str], None]:
-    """Return a function that writes text: unchanged to a file or pipe, without control sequences to a terminal."""
-    is_terminal = sys.stdout.isatty()
-
-    def write(text: str) -> None:
-        sys.stdout.write(display.tame(text) if is_terminal else text)
-        sys.stdout.flush()
-
-    return write
+def _names(client: Client, words: list[str]) -> list[str]:
+    """Return the names of the daemons that words mean. Without groups, the supervisor is not asked."""
+    if not any(word.startswith(MARK) for word in words):
+        return words
+    return names_of(client.status().daemons, words)
 
 
 def _events(client: Client, state: StateDir, options: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ import msgspec
 
 from neo_daemons import records
 from neo_daemons.definitions import Definition
-from neo_daemons.records import DamagedRecord, Directory, SupervisorRecord
+from neo_daemons.records import DamagedRecord, Directory, NewerRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Needed, Status
 from neo_daemons.supervision.presence import FoundSupervisor, Presence, find_supervisor, presence
@@ -215,12 +215,17 @@ class Client:
     def _connect_once(self, timeout_s: float | None) -> socket.socket:
         try:
             record = records.read(self.state_dir.record, SupervisorRecord)
+        except NewerRecord as error:
+            raise self._absent(str(error), remark=str(error), remedy="") from None
         except DamagedRecord as error:
             raise self._absent(str(error), remark=str(error)) from None
         except OSError as error:
             raise ControlError(f"cannot read {self.state_dir.record}: {error.strerror}") from None
         if record is None:
             raise self._absent(f"{self.state_dir.record} is missing")
+        if record.directory is None:
+            why = f"{self.state_dir.record} {records.UNPLACED}"
+            raise self._absent(why, remark=why, remedy=f"; stop it and its daemons: {self.state_dir.command('down')}")
         origin = records.origin(record, self.state_dir.path)
         if origin is not None:
             raise self._absent(
@@ -235,7 +240,9 @@ class Client:
         except OSError as error:
             raise ControlError(f"cannot connect to {record.socket}: {error.strerror}") from None
 
-    def _absent(self, why: str, record: SupervisorRecord | None = None, remark: str | None = None) -> Unreachable:
+    def _absent(
+        self, why: str, record: SupervisorRecord | None = None, remark: str | None = None, remedy: str | None = None
+    ) -> Unreachable:
         """Return the error for a supervisor that does not answer: the lock shows whether one is running."""
         try:
             seen = presence(self.state_dir)
@@ -243,10 +250,10 @@ class Client:
             return Unreachable(f"cannot check {self.state_dir.lock}: {error.strerror}; {why}")
         if seen is Presence.RUNNING or (seen is Presence.LOCK_DELETED and self._find() is not None):
             who = f"supervisor pid {record.pid}" if record is not None else self._holder()
-            return Unreachable(
-                f"{who} holds {self.state_dir.path} but cannot be reached: {why}; "
-                f"it recreates its socket within seconds; otherwise stop it: {self.state_dir.command('down')}"
-            )
+            if remedy is None:
+                down = self.state_dir.command("down")
+                remedy = f"; it recreates its socket within seconds; otherwise stop it: {down}"
+            return Unreachable(f"{who} holds {self.state_dir.path} but cannot be reached: {why}{remedy}")
         remark = f" ({remark})" if remark is not None else ""
         start = self.state_dir.command("up")
         return NoSupervisor(f"no supervisor is running in {self.state_dir.path}{remark}; start one: {start}")

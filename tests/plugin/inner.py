@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import pytest
 from msgspec import Struct
 
-from tests.harness import PATIENCE_S, is_alive, marked, toml, toy, until
+from tests.harness import PATIENCE_S, environment, is_alive, marked, toml, toy, until
 
 WITHOUT = ("cacheprovider", "hypothesispytest", "anyio", "asyncio", "fakefs", "xprocess", "randomly", "random_order")
 """Plugins that no inner run needs: they take longer to load than it does to run, or change the order of its tests."""
@@ -31,7 +31,10 @@ LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 1.5, "failures": 2}
 PROGRAMS = Path(__file__).parent / "programs"
 """What inner runs execute."""
 PARALLEL = ("-n", "2")
-MODES = pytest.mark.parametrize("mode", [(), PARALLEL], ids=["alone", "n2"])
+MODES = pytest.mark.parametrize(
+    "mode", [pytest.param((), id="alone", marks=pytest.mark.matrix), pytest.param(PARALLEL, id="n2")]
+)
+"""In both ways of running tests. `oldest`, which has no pytest-xdist, runs all of them alone."""
 HTTP = "import urllib.request\n\ndef get(url):\n    return urllib.request.urlopen(url, timeout=20).status\n"
 OVERRIDE = """
     import msgspec, os, pathlib, pytest
@@ -82,7 +85,7 @@ class Inner:
         self.tmp = root / "t"
         self.tmp.mkdir()
         self.pids = root / "pids"
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NEO_", "PYTEST_")) and k not in SHOWN}
+        self.env = {name: value for name, value in environment().items() if name not in SHOWN}
         self.env |= {
             "TMPDIR": str(self.tmp),
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -21,10 +21,10 @@ from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from . import spawning
-from .contract import MARK_VARIABLE, FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
+from .common import mark_in, resolve_local
+from .contract import FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
 from .pidfd import PidfdProcess, has_ended
-from .polled import PolledProcess, identity_of
-from .posix import PosixPlatform, resolve_local
+from .posix import PosixPlatform
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,7 +33,6 @@ PR_SET_CHILD_SUBREAPER = 36
 """prctl(2)."""
 REAP_S = 0.05
 """Time until the children are searched for orphans to reap, if a spawned process that has exited hides them."""
-_MARKED = MARK_VARIABLE.encode() + b"="
 
 
 def _shares_our_mounts(pid: int) -> bool:
@@ -127,10 +126,10 @@ class LinuxPlatform(PosixPlatform):
     def _open(self, pid: int) -> Process | None:
         if not self._has_pidfds:
             try:
-                found = identity_of(pid)
+                found = self._identify(pid)
             except procfs.ProcfsUnavailable as error:
                 raise Unverifiable(str(error)) from None
-            return PolledProcess(pid, found, None) if found is not None else None
+            return self._process(pid, found) if found is not None else None
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
@@ -204,10 +203,11 @@ class LinuxPlatform(PosixPlatform):
 
     def oom_kills(self) -> int | None:
         try:
-            with open("/proc/vmstat") as file:
-                return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), None)
+            with open("/proc/vmstat", "rb", buffering=0) as file:
+                _, found, count = file.read().partition(b"\noom_kill ")
         except OSError:
             return None
+        return int(count.partition(b"\n")[0]) if found else None
 
     def _claim(self, pid: int, is_ours: Callable[[], object]) -> Process | None:
         try:
@@ -239,17 +239,11 @@ class LinuxPlatform(PosixPlatform):
         return list(set(self._children_of(os.getpid())) - self._spawned)
 
     def mark_of(self, pid: int) -> Mark | None:
-        # A look at the process table asks this of every process, so it makes no object that it does not need.
         try:
-            environ = procfs.environ(pid)
-            start = 0 if environ.startswith(_MARKED) else environ.find(b"\0" + _MARKED) + 1
-            if not environ.startswith(_MARKED, start):
-                return None
-            foreign = procfs.user(pid) != os.geteuid()
+            mark = mark_in(procfs.environ(pid))
+            return None if mark is None else Mark.parse(mark, foreign=procfs.user(pid) != os.geteuid())
         except OSError:
             return None
-        value = environ[start + len(_MARKED) :].partition(b"\0")[0]
-        return Mark.parse(os.fsdecode(value), foreign=foreign)
 
     def file_changes(self) -> FileChanges | None:
         from .inotify import Inotify

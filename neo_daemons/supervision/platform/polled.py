@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from neo_daemons import procfs
-from neo_daemons.records import Identity
+from neo_daemons.records import Identity, Unseen
 
 from . import spawning
 from .contract import ExitStatus, Process
@@ -33,7 +33,7 @@ def identity_of(pid: int) -> Identity | None:
     On Linux it is that which observers see, in ticks since the boot: psutil's moments move with the clock.
 
     Raises:
-        psutil.AccessDenied, procfs.ProcfsUnavailable: it cannot be read.
+        psutil.AccessDenied, Unseen: it cannot be read.
     """
     if ON_LINUX:
         return procfs.identify(pid)
@@ -57,6 +57,7 @@ class PolledProcess(Process):
 
     Args:
         on_closed: called with the pid when this is closed.
+        identify: returns the identity of a running process, as `identity_of` does.
     """
 
     def __init__(
@@ -65,10 +66,12 @@ class PolledProcess(Process):
         identity: Identity,
         popen: subprocess.Popen[bytes] | None,
         on_closed: Callable[[int], None] = lambda pid: None,
+        identify: Callable[[int], Identity | None] = identity_of,
     ) -> None:
         self.pid = pid
         self.identity = identity
         self._popen = popen
+        self._identify = identify
         self._on_closed = on_closed
         self._timer: asyncio.TimerHandle | None = None
         self._on_exit: Callable[[ExitStatus], None] | None = None
@@ -95,7 +98,7 @@ class PolledProcess(Process):
             self._timer = None
         try:
             status = self._ended()
-        except (psutil.Error, procfs.ProcfsUnavailable):  # it cannot be read now, and unknown is not dead
+        except (psutil.Error, Unseen):  # it cannot be read now, and unknown is not dead
             status = None
         if status is None:
             self._timer = asyncio.get_running_loop().call_later(POLL_S, self.look)
@@ -110,7 +113,7 @@ class PolledProcess(Process):
         return None if self._proven() else spawning.exit_status_of_zombie(self.pid, self.identity) or ExitStatus()
 
     def _proven(self) -> bool:
-        identity = identity_of(self.pid)
+        identity = self._identify(self.pid)
         return identity is not None and identity.matches(self.identity)
 
     def is_alive(self) -> bool:

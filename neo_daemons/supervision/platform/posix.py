@@ -1,6 +1,4 @@
-"""Any POSIX system, by psutil: the last resort where there is no pidfd, and the base of the Linux platform.
-
-macOS needs a kqueue watcher here; this was never run there.
+"""Any POSIX system, by psutil: the last resort where no kernel event tells of an exit, and the base of the others.
 
 The functions that need psutil or asyncio import them: on Linux, a client that starts a supervisor needs neither, and
 loading them takes longer than all else that it does.
@@ -9,10 +7,8 @@ loading them takes longer than all else that it does.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
-import socket
 import subprocess
 import time
 import weakref
@@ -21,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from neo_daemons import addresses, procfs
-from neo_daemons.records import Identity
+from neo_daemons.records import Identity, Unseen
 
-from . import file_lock, spawning
+from . import spawning
+from .common import CommonPlatform, resolve_local
 from .contract import (
     MARK_VARIABLE,
-    FileChanges,
-    Lock,
     Mark,
     NotOurs,
     PortHolder,
@@ -42,12 +37,6 @@ SECOND_LOOK_S = 0.02
 """Far longer than anybody takes to ask whether a lock is held."""
 
 
-def resolve_local(host: str) -> addresses.Address:
-    """Resolve a host as `PosixPlatform._bind` does."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return addresses.parse(str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0]))
-
-
 def _descriptors(pid: int, path: str) -> frozenset[int]:
     """Return the descriptors of a file that a process has open; none if they are hidden."""
     import psutil
@@ -58,7 +47,7 @@ def _descriptors(pid: int, path: str) -> frozenset[int]:
         return frozenset()
 
 
-class PosixPlatform:
+class PosixPlatform(CommonPlatform):
     """See `contract.Platform`."""
 
     @property
@@ -78,7 +67,7 @@ class PosixPlatform:
         return max(time.time() - identity.start_time, 0.0)
 
     def own_identity(self) -> Identity:
-        identity = identity_of(os.getpid())
+        identity = self._identify(os.getpid())
         assert identity is not None
         return identity
 
@@ -86,10 +75,24 @@ class PosixPlatform:
         return self._child(spawning.spawn(spec))
 
     def _child(self, popen: subprocess.Popen[bytes], on_closed: Callable[[int], None] = lambda pid: None) -> Process:
-        identity = identity_of(popen.pid) or Identity(boot_id=self.boot_id(), start_time=0.0)
-        process = PolledProcess(popen.pid, identity, popen, on_closed)
+        identity = self._identify(popen.pid) or Identity(boot_id=self.boot_id(), start_time=0.0)
+        process = self._process(popen.pid, identity, popen, on_closed)
         self._children.add(process)
         return process
+
+    def _process(
+        self,
+        pid: int,
+        identity: Identity,
+        popen: subprocess.Popen[bytes] | None = None,
+        on_closed: Callable[[int], None] = lambda pid: None,
+    ) -> PolledProcess:
+        """Make the handle of a process; `popen` is set for a child."""
+        return PolledProcess(pid, identity, popen, on_closed, self._identify)
+
+    def _identify(self, pid: int) -> Identity | None:
+        """Return the identity of a running process; None if it is gone or a zombie."""
+        return identity_of(pid)
 
     def _look_at_children(self) -> None:
         for process in list(self._children):
@@ -99,33 +102,14 @@ class PosixPlatform:
         import psutil
 
         try:
-            found = identity_of(pid)
-        except (psutil.AccessDenied, procfs.ProcfsUnavailable) as error:
+            found = self._identify(pid)
+        except (psutil.AccessDenied, Unseen) as error:
             raise Unverifiable(f"pid {pid}: its identity cannot be read ({error})") from None
         if found is None:
             return None
         if not found.matches(identity):
             raise NotOurs(f"pid {pid} is another process now ({self.describe(pid)})")
-        return PolledProcess(pid, found, None)
-
-    def marked(self, match: Callable[[Mark], bool]) -> list[tuple[Process, Mark]]:
-        found = []
-        for pid in self.pids():
-            mark = self.mark_of(pid)
-            if mark is not None and match(mark):
-                process = self.open_marked(pid, mark)
-                if process is not None:
-                    found.append((process, mark))
-        return found
-
-    def open_marked(self, pid: int, mark: Mark) -> Process | None:
-        return self._claim(pid, lambda: self.mark_of(pid) == mark)
-
-    def newest_pid(self) -> int | None:
-        return None
-
-    def orphans(self) -> Sequence[int] | None:
-        return None
+        return self._process(pid, found)
 
     def lock_holders(self, lock: Path, *, deleted: bool = False) -> list[Process] | None:
         """See `contract.Platform`. psutil shows who has the file open, not who holds the lock. Others than its holders
@@ -139,16 +123,9 @@ class PosixPlatform:
         opened = (self._claim(pid, lambda p=pid, f=found: f & _descriptors(p, path)) for pid, found in first.items())  # type: ignore[misc]
         return [process for process in opened if process is not None]
 
-    def keeps_deleted(self, pid: int, files: Iterable[Path]) -> bool:
-        return False
-
-    def oom_kills(self) -> int | None:
-        return None
-
     def _claim(self, pid: int, is_ours: Callable[[], object]) -> Process | None:
-        """Open `pid`, if `is_ours` still holds after it was opened."""
-        identity = identity_of(pid)
-        return PolledProcess(pid, identity, None) if identity is not None and is_ours() else None
+        identity = self._identify(pid)
+        return self._process(pid, identity) if identity is not None and is_ours() else None
 
     def pids(self) -> Sequence[int]:
         import psutil
@@ -165,37 +142,6 @@ class PosixPlatform:
             return Mark.parse(process.environ().get(MARK_VARIABLE, ""), foreign=foreign)
         except (psutil.Error, OSError):
             return None
-
-    def lock(self, path: Path, note: str = "") -> Lock | None:
-        return file_lock.take(path, note)
-
-    def port_is_free(self, host: str, port: int) -> bool:
-        try:
-            self._bind(host, port).close()
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return False
-            raise
-        return True
-
-    def free_port(self, host: str) -> int:
-        with self._bind(host, 0) as listener:
-            return int(listener.getsockname()[1])
-
-    def _bind(self, host: str, port: int) -> socket.socket:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            # Servers do this too: then only listeners count, not old connections in TIME_WAIT.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-        except OSError as error:
-            listener.close()
-            raise OSError(error.errno, error.strerror, f"{host}:{port}" if port else host) from None
-        return listener
-
-    def listens(self, pid: int, port: int, host: str) -> bool:
-        return False
 
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
         try:
@@ -227,9 +173,6 @@ class PosixPlatform:
         for holder, found in seen:
             if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr[1] == port:
                 yield holder, found.laddr[0]
-
-    def file_changes(self) -> FileChanges | None:
-        return None
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         import psutil
