@@ -130,7 +130,7 @@ def supervisor_of(state_dir: Path) -> int | None:
     for place in filter(is_private, directories()):
         for lock in place.glob("*.lock"):
             entry = _read(lock.with_suffix(".json"))
-            if entry is not None and entry.state_dir == str(state_dir) and entry.machine == procfs.machine():
+            if entry is not None and entry.state_dir == str(state_dir) and entry.machine == processes.machine():
                 with contextlib.suppress(OSError):
                     if locks.is_held(lock):
                         return entry.pid

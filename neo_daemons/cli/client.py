@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 
 import msgspec
 
 from neo_daemons.config.locate import find_state_dir
 from neo_daemons.control.client import REMADE_S, Client, ControlError, SupervisorEnded, Unreachable
 from neo_daemons.state_dir import StateDir
-from neo_daemons.status import DaemonStatus, Explanation, JournalEntry, Status
+from neo_daemons.status import DaemonStatus, JournalEntry, Status
 
 from . import display
 from .codes import DONE, FAILED
+from .explain import explain
 from .selection import MARK, names_of
 from .streams import complain
 
-WATCH_S = 1.0
 DOWN = ("idle", "stopped", "stopping")
 
 
@@ -28,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     client = Client(state, patience_s=REMADE_S)
     match options.command:
         case "status":
-            return _watch(client, options) if options.watch else _status(client, options)
+            return _status(client, options)
         case "events":
             return _events(client, state, options)
         case "why":
@@ -40,6 +38,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _status(client: Client, options: argparse.Namespace) -> int:
+    if options.format is not None:
+        if options.check or options.watch:
+            options.parser.error("--format cannot be combined with --check or --watch")
+        print(client.metrics(), end="")
+        return DONE
+    if options.watch:
+        from .watch import watch
+
+        return watch(client, options)
     status = client.status()
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(status), indent=2).decode())
@@ -61,24 +68,6 @@ def _checked(status: Status) -> int:
 
 def _is_missing(daemon: DaemonStatus) -> bool:
     return daemon.enabled and not daemon.ready and daemon.state != "idle"
-
-
-def _watch(client: Client, options: argparse.Namespace) -> int:
-    if options.json or not sys.stdout.isatty():
-        while True:
-            status = client.status()
-            print(
-                msgspec.json.encode(status).decode() if options.json else "\n".join(map(display.line, status.daemons))
-            )
-            sys.stdout.flush()
-            time.sleep(WATCH_S)
-    from rich.live import Live
-
-    console = display.console()
-    with Live(display.table(client.status(), console.width), console=console, auto_refresh=False) as live:
-        while True:
-            live.update(display.table(client.status(), console.width), refresh=True)
-            time.sleep(WATCH_S)
 
 
 def _order(client: Client, order: str, options: argparse.Namespace) -> int:
@@ -158,41 +147,6 @@ def _why(client: Client, options: argparse.Namespace) -> int:
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
-        for line in _explain(found):
+        for line in explain(found):
             print(display.clean(line))
     return DONE
-
-
-def _explain(found: Explanation) -> list[str]:
-    daemon = found.daemon
-    lines = [f"{daemon.name}: {display.state(daemon)} since {_clock(found.since)}"]
-    if daemon.detail:
-        lines.append(f"  detail: {daemon.detail}")
-    if daemon.remedy:
-        lines.append(f"  fix: {daemon.remedy}")
-    if daemon.note:
-        lines.append(f"  note: {daemon.note}")
-    lines += [f"  needed by: {display.holder(one)}, since {_clock(one.since)}" for one in daemon.holders]
-    if daemon.idle_stop_at is not None:
-        lines.append(f"  stops for being idle: {_clock(daemon.idle_stop_at)}, unless it is needed before")
-    if daemon.state == "idle":
-        lines.append("  starts when it is needed, by `mcp connect` or a lease; a shared one also by `exec` or `start`")
-    if found.next_try_s is not None:
-        lines.append(f"  next try in {found.next_try_s:.1f} s")
-    if found.failures:
-        lines.append(f"  consecutive failures: {found.failures}; first cause: {found.first_cause}")
-    if daemon.last_exit is not None:
-        lines.append(f"  last exit: pid {daemon.last_exit.pid}, {daemon.last_exit.text}, {_clock(daemon.last_exit.at)}")
-    lines += [f"  port {port} is held by {holder}" for port, holder in found.port_holders.items()]
-    writer = f" (from pid {found.log_pid}, which has exited)" if found.log_pid is not None else ""
-    for title, items in (
-        ("probes", found.probes),
-        ("events", [display.entry(event) for event in found.events]),
-        (f"last lines of {daemon.log_path}{writer}", found.log_tail or ("(the log is empty)",)),
-    ):
-        lines += [f"  {title}:", *(f"    {item}" for item in items)] if items else []
-    return lines
-
-
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

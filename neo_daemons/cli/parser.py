@@ -153,7 +153,9 @@ def _down(command: _Parser) -> None:
 
 
 def _status(command: _Parser) -> None:
-    command.add_argument("--json", action="store_true", help="print JSON (a stable format)")
+    shape = command.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print JSON (a stable format)")
+    shape.add_argument("--format", choices=("openmetrics",), help="print metrics, as /metrics of --listen has them")
     purpose = command.add_mutually_exclusive_group()
     purpose.add_argument("--watch", action="store_true", help="refresh every second")
     purpose.add_argument(

@@ -27,6 +27,7 @@ from neo_daemons.unpatched import Unpatched
 
 from . import api, peer
 from .exchange import CHUNK, Answer, ask
+from .stream import Opened, Stream
 
 ANSWER_S = 30.0
 """A supervisor that has not started to answer by then is considered hung."""
@@ -74,6 +75,11 @@ class Client:
         """Return the current status of the supervisor and its daemons."""
         return self._call("GET", "/status", Status)
 
+    def metrics(self) -> str:
+        """Return the metrics of the supervisor and its daemons as OpenMetrics text."""
+        with self._exchange("GET", api.METRICS, {}, None, ANSWER_S) as answer:
+            return answer.read().decode()
+
     def why(self, name: str) -> Explanation:
         """Explain the current state of a daemon."""
         return self._call("GET", f"/daemons/{name}/why", Explanation)
@@ -96,21 +102,30 @@ class Client:
         query = {"n": str(count)} | ({"daemon": name} if name else {})
         return self._call("GET", "/events", list[JournalEntry], query=query)
 
-    def follow_events(self, count: int, name: str | None = None) -> Iterator[JournalEntry]:
+    def follow_events(self, count: int, name: str | None = None) -> Stream[JournalEntry]:
         """Yield the latest entries, then each new one. The iterator ends when the supervisor exits."""
         query = {"n": str(count), "follow": "1"} | ({"daemon": name} if name else {})
-        with self._exchange("GET", "/events", query, None, None) as answer:
-            for line in answer.lines():
-                yield msgspec.json.decode(line, type=JournalEntry)
 
-    def logs(self, name: str, lines: int, *, follow: bool = False) -> Iterator[str]:
+        def entries(opened: Opened) -> Iterator[JournalEntry]:
+            with self._exchange("GET", "/events", query, None, None, opened) as answer:
+                for line in answer.lines():
+                    yield msgspec.json.decode(line, type=JournalEntry)
+
+        return Stream(entries)
+
+    def logs(self, name: str, lines: int, *, follow: bool = False) -> Stream[str]:
         """Yield the last lines of a daemon's log, and with `follow` new output, in pieces of text. The iterator ends
         when the supervisor exits."""
         query = {"n": str(lines), "follow": "1" if follow else "0"}
-        with self._exchange("GET", f"/daemons/{name}/logs", query, None, None if follow else ANSWER_S) as answer:
-            decoder = codecs.getincrementaldecoder("utf-8")("replace")
-            for piece in answer.pieces():
-                yield decoder.decode(piece)
+        timeout_s = None if follow else ANSWER_S
+
+        def pieces(opened: Opened) -> Iterator[str]:
+            with self._exchange("GET", f"/daemons/{name}/logs", query, None, timeout_s, opened) as answer:
+                decoder = codecs.getincrementaldecoder("utf-8")("replace")
+                for piece in answer.pieces():
+                    yield decoder.decode(piece)
+
+        return Stream(pieces)
 
     @contextlib.contextmanager
     def lease(
@@ -171,17 +186,25 @@ class Client:
 
     @contextlib.contextmanager
     def _exchange(
-        self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None, timeout_s: float | None
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        body: msgspec.Struct | None,
+        timeout_s: float | None,
+        opened: Opened | None = None,
     ) -> Iterator[Answer]:
         """Send a request and yield its answer. A connection error in the caller's block counts as the supervisor's."""
         with contextlib.closing(self._connect(timeout_s)) as connection, self._translating():
+            if opened is not None:
+                opened(connection)
             yield self._request(connection, method, path, query, body)
 
     def _request(
         self, connection: socket.socket, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None
     ) -> Answer:
         content = msgspec.json.encode(body) if body is not None else None
-        target = f"/{api.VERSION}{urllib.parse.quote(path)}?{urllib.parse.urlencode(query)}"
+        target = f"{api.route(urllib.parse.quote(path))}?{urllib.parse.urlencode(query)}"
         here = Directory.of(self.state_dir.path)
         headers = {api.DIRECTORY_HEADER: here.key} if here is not None else {}
         answer = ask(connection, method, target, headers, content)

@@ -40,7 +40,7 @@ from .machine import Event, Refused, State
 from .measuring import Measurements
 from .need import Needs
 from .ownership import Ownership
-from .platform import Platform, current_platform, platform_choice
+from .platform import Platform, current_platform
 from .probes import Prober
 from .reload import carry_out, plan
 from .slot import Slot
@@ -334,26 +334,23 @@ class Supervisor:
         """Return the current status of the supervisor and its daemons. What they use was measured within the last
         `meter.OVERDUE_S` seconds, if not now."""
         self.measurements.at_once()
+        return Status(supervisor=self.own_status(), daemons=tuple(map(self.status_of, self.daemons.values())))
+
+    def own_status(self) -> SupervisorStatus:
+        """Return the current status of the supervisor itself."""
         holds, journal = self.context.holds, self.journal
-        return Status(
-            supervisor=SupervisorStatus(
-                platform=self.context.platform.name,
-                platform_reason=platform_choice()[1],
-                pid=os.getpid(),
-                version=VERSION,
-                state_dir=str(self.state_dir.path),
-                started_at=self.upkeep.started_at,
-                ends_unused=self.ends_unused,
-                config=self.config,
-                url=self.url,
-                stopping=self.stopping,
-                warning=self.upkeep.warning
-                or holds.warning
-                or self._log_keeper.warning
-                or journal.fault
-                or self.remark,
-            ),
-            daemons=tuple(map(self.status_of, self.daemons.values())),
+        return SupervisorStatus(
+            platform=self.context.platform.name,
+            platform_reason=self.context.platform.reason,
+            pid=os.getpid(),
+            version=VERSION,
+            state_dir=str(self.state_dir.path),
+            started_at=self.upkeep.started_at,
+            ends_unused=self.ends_unused,
+            config=self.config,
+            url=self.url,
+            stopping=self.stopping,
+            warning=self.upkeep.warning or holds.warning or self._log_keeper.warning or journal.fault or self.remark,
         )
 
     def status_of(self, daemon: SupervisedDaemon) -> DaemonStatus:

@@ -108,10 +108,16 @@ def current_platform() -> Platform:
         UnknownPlatform: the environment names one that does not exist, or does not work here.
         NoProcfs: this is Linux, and processes cannot be told apart.
     """
-    name, _ = platform_choice()
     fault = procfs.fault() if sys.platform == "linux" else None
     if fault is not None:
         raise NoProcfs(f"{fault}; without it processes cannot be told apart: mount it (mount -t proc proc /proc)")
+    name, reason = platform_choice()
+    platform = _make(name)
+    platform.reason = reason
+    return platform
+
+
+def _make(name: str) -> Platform:
     if name == "darwin":
         from .darwin import DarwinPlatform
 
