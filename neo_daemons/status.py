@@ -118,7 +118,9 @@ class SupervisorStatus(Struct, frozen=True, kw_only=True):
     ends_unused: bool = False
     """Whether it stops when no client holds a lease any more."""
     platform: str = "linux"
-    """How it sees processes: ``linux``, or one of the fallbacks that `doctor` explains."""
+    """How it sees processes: ``linux``, or one of the fallbacks."""
+    platform_reason: str | None = None
+    """Why it is a fallback; None if it is none."""
     warning: str | None = None
     """A problem of the supervisor itself that it survives, e.g. a journal that cannot be written."""
 

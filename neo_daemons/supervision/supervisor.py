@@ -39,7 +39,7 @@ from .machine import Event, Refused, State
 from .measuring import Measurements
 from .need import Needs
 from .ownership import Ownership
-from .platform import Platform, current_platform
+from .platform import Platform, current_platform, platform_choice
 from .probes import Prober
 from .reload import carry_out, plan
 from .slot import Slot
@@ -337,6 +337,7 @@ class Supervisor:
         return Status(
             supervisor=SupervisorStatus(
                 platform=self.context.platform.name,
+                platform_reason=platform_choice()[1],
                 pid=os.getpid(),
                 version=VERSION,
                 state_dir=str(self.state_dir.path),

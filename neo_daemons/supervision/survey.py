@@ -98,7 +98,9 @@ def _platform() -> list[Finding]:
     name, why = platform_choice()
     if why is None:
         return []
-    text = f"processes are seen by the fallback {name} ({why}): the exit of an adopted one is seen up to 0.1 s late"
+    is_told = name in ("linux", "kqueue")
+    how = "the kernel reports each exit" if is_told else "the exit of an adopted one is seen up to 0.1 s late"
+    text = f"processes are seen by the fallback {name} ({why}): {how}"
     return [Finding(level="note", subject="platform", text=text)]
 
 
