@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import functools
 import os
 import stat
@@ -14,6 +15,8 @@ import msgspec
 
 from .unpatched import Unpatched, read_at
 
+F_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+"""macOS, fcntl(2)."""
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 """renameat2(2)."""
@@ -37,7 +40,7 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False, lazy: bool = Fal
             while data:
                 data = data[os.write(descriptor, data) :]
             if sync:
-                os.fsync(descriptor)
+                sync_file(descriptor)
         finally:
             os.close(descriptor)
         if lazy:
@@ -53,9 +56,24 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False, lazy: bool = Fal
     if sync:
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(directory)
+            sync_file(directory)
         finally:
             os.close(directory)
+
+
+def sync_file(descriptor: int) -> None:
+    """Have an open file or directory survive a power cut as it is.
+
+    Raises:
+        OSError: it may not.
+    """
+    # On macOS fsync(2) leaves it in the cache of the drive. Some file systems, such as those of a network, have only
+    # that.
+    if F_FULLFSYNC is not None:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
 
 
 def _replace_lazily(temporary: Path, path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Read what Linux shows of processes in ``/proc``. This opens no handle on a process and changes nothing.
+"""Read what Linux shows of processes in ``/proc``. This opens no handle on a process and changes nothing. Code that is
+not only for Linux asks `processes`.
 
 If ``/proc`` is missing or unreadable, functions raise `ProcfsUnavailable`: the process may still be running.
 """
@@ -11,9 +12,10 @@ import ipaddress
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from . import addresses
-from .records import Identity
+from .records import Identity, Unseen
 from .unpatched import Unpatched, read_file
 
 LISTENING = "0A"
@@ -30,7 +32,7 @@ DELETED = " (deleted)"
 _LITTLE = sys.byteorder == "little"
 
 
-class ProcfsUnavailable(Exception):
+class ProcfsUnavailable(Unseen):
     """``/proc`` is not available; ``str()`` says why."""
 
 
@@ -80,6 +82,14 @@ def machine() -> str:
     """Identify what has the ports that this process sees: a boot, and a network namespace of it."""
     try:
         return f"{boot_id()} {Unpatched.readlink('/proc/self/ns/net')}"
+    except (ProcfsUnavailable, OSError):
+        return os.uname().nodename
+
+
+def pid_space() -> str:
+    """Identify the processes that see each other: a boot, and a pid namespace of it."""
+    try:
+        return f"{boot_id()} {Unpatched.readlink('/proc/self/ns/pid')}"
     except (ProcfsUnavailable, OSError):
         return os.uname().nodename
 
@@ -201,6 +211,11 @@ def open_files(pid: int) -> Iterator[str]:
             continue  # closed meanwhile
 
 
+def has_open(pid: int, path: Path) -> bool:
+    """Return whether the process is seen to have the file at `path` open."""
+    return str(path) in open_files(pid)
+
+
 def deleted_file(pid: int, name: str) -> str | None:
     """Return the path of a deleted file called `name` that the process has open; None if none is visible."""
     end = f"/{name}{DELETED}"
@@ -224,6 +239,11 @@ def listening_socket(address: str, port: int) -> str | None:
                 if rank is not None:
                     found[rank] = rest[5]
     return found[min(found)] if found else None
+
+
+def holds_socket(pid: int, socket_inode: str) -> bool:
+    """Return whether the process is seen to hold a socket."""
+    return f"socket:[{socket_inode}]" in open_files(pid)
 
 
 def holders(socket_inode: str) -> list[int]:

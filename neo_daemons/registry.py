@@ -23,9 +23,9 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from . import files, locks, procfs, records
+from . import files, locks, processes, records
 from .definitions import PortNumber
-from .records import DaemonRecord, DamagedRecord
+from .records import DaemonRecord, DamagedRecord, Unseen
 from .state_dir import StateDir
 from .unpatched import Unpatched
 
@@ -57,7 +57,7 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     state_dir: str
     pid: int
-    machine: str = field(default_factory=procfs.machine)
+    machine: str = field(default_factory=processes.machine)
     """Where it runs. Machines and containers may share the home directory, and so the registry, but not their ports."""
     config: str | None = None
     """Its configuration file."""
@@ -130,7 +130,7 @@ def supervisor_of(state_dir: Path) -> int | None:
     for place in filter(is_private, directories()):
         for lock in place.glob("*.lock"):
             entry = _read(lock.with_suffix(".json"))
-            if entry is not None and entry.state_dir == str(state_dir) and entry.machine == procfs.machine():
+            if entry is not None and entry.state_dir == str(state_dir) and entry.machine == processes.machine():
                 with contextlib.suppress(OSError):
                     if locks.is_held(lock):
                         return entry.pid
@@ -144,7 +144,7 @@ def _living(lock: Path) -> Entry | None:
     except OSError:
         is_held = True  # unknown does not mean dead
     entry = _read(lock.with_suffix(".json"))
-    if entry is not None and entry.machine != procfs.machine():
+    if entry is not None and entry.machine != processes.machine():
         return _without_ports(entry) if _is_supervised(entry.state_dir) else None
     if is_held:
         return entry
@@ -180,11 +180,11 @@ def _is_running(state_dir: str, name: str) -> bool:
         record = records.read(state.daemon_record(name), DaemonRecord)
         if record is None or record.pid is None or record.identity is None or records.origin(record, state.path):
             return False
-        found = procfs.identify(record.pid)
+        found = processes.identify(record.pid)
         return found is not None and found.matches(record.identity)
     except (OSError, DamagedRecord):
         return False
-    except procfs.ProcfsUnavailable:
+    except Unseen:
         return True  # unknown does not mean dead
 
 

@@ -92,6 +92,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True, gc=False):
     """When it will be stopped unless somebody needs it before; seconds since the epoch."""
     user: str | None = None
     """The user that it runs as, if its definition names one."""
+    groups: tuple[str, ...] = ()
+    """The groups that it belongs to."""
 
 
 class Needed(Struct, frozen=True, kw_only=True):

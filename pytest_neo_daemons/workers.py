@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from neo_daemons import procfs
+from neo_daemons import processes
 
 from .deployed import NOTHING, Deployed
 
@@ -49,10 +47,7 @@ class SharedSession(Struct, frozen=True, kw_only=True):
 
 def machine() -> str:
     """Identify the processes that see each other: those of one boot and one pid namespace."""
-    try:
-        return f"{procfs.boot_id()} {os.readlink('/proc/self/ns/pid')}"
-    except (procfs.ProcfsUnavailable, OSError):
-        return platform.node()
+    return processes.pid_space()
 
 
 def worker_id(config: pytest.Config) -> str | None:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from neo_daemons import procfs
+from neo_daemons import processes
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord, Directory
 from neo_daemons.supervision.platform import current_platform
@@ -112,7 +112,7 @@ def test_a_forged_record_that_names_an_innocent_process_harms_no_process(project
         try:
             known = platform.own_identity()
             if identity == "its own":
-                known = procfs.identify(innocent.pid) or known
+                known = processes.identify(innocent.pid) or known
             forge(project, pid=innocent.pid, identity=known)
             project.configure(api=toy())
             project.serve()

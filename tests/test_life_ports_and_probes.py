@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from neo_daemons import procfs, records
+from neo_daemons import processes, records
 from neo_daemons.files import write_struct
 from neo_daemons.records import DaemonRecord
 from neo_daemons.supervision.platform import MARK_VARIABLE, current_platform
@@ -118,7 +118,7 @@ def test_a_lock_held_by_the_daemon_does_not_prove_that_a_stranger_is_the_daemon(
     assert record is not None
     with Child(["sleep", "600"], start_new_session=True) as innocent:
         try:
-            identity = procfs.identify(innocent.pid)
+            identity = processes.identify(innocent.pid)
             write_struct(path, msgspec.structs.replace(record, pid=innocent.pid, identity=identity))
             project.serve()
             found = project.reaches("api", "ready")

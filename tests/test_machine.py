@@ -292,6 +292,7 @@ class World:
     """A platform whose only failures are the exits that `lives` schedules."""
 
     name = "virtual"
+    reason: str | None = None
 
     def __init__(self, lives: Callable[[float], float | None]) -> None:
         self.lives = lives

@@ -35,6 +35,7 @@ from neo_daemons.supervision.platform import (
     programs,
     spawning,
 )
+from neo_daemons.supervision.platform.darwin import DarwinPlatform
 from neo_daemons.supervision.platform.kqueue import KqueuePlatform
 from neo_daemons.supervision.platform.linux import LinuxPlatform
 from neo_daemons.supervision.platform.posix import PosixPlatform
@@ -42,6 +43,7 @@ from neo_daemons.supervision.supervisor import Supervisor
 
 from . import kqueue_shim
 from .harness import PATIENCE_S, TOY, Child, free_port, is_alive, until
+from .macos import libsystem
 
 
 def without_pidfds() -> Platform:
@@ -51,6 +53,7 @@ def without_pidfds() -> Platform:
 MADE = {
     "linux": LinuxPlatform,
     "without-pidfds": without_pidfds,
+    "darwin": DarwinPlatform,
     "kqueue": KqueuePlatform,
     "posix": PosixPlatform,
 }
@@ -58,8 +61,10 @@ MADE = {
 
 @pytest.fixture(params=MADE)
 def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    if request.param == "kqueue":
+    if request.param in ("darwin", "kqueue"):
         kqueue_shim.install(lambda name, value: monkeypatch.setattr(select, name, value, raising=False))
+    if request.param == "darwin":
+        libsystem.stand_in(monkeypatch)
     made: Platform = MADE[request.param]()
     return made
 
@@ -219,7 +224,13 @@ def test_a_mark_leads_to_its_processes_and_to_no_others(platform: Platform) -> N
     token = uuid.uuid4().hex  # this test runs for each platform at the same time
     mark = Mark(token, "api", Directory("/nowhere/at all:with colons", 1, 2))
     env = {**os.environ, MARK_VARIABLE: str(mark)}
-    with Child(["sleep", "600"], env=env) as ours, Child(["sleep", "600"]) as other:
+    sleep = [
+        sys.executable,
+        "-IS",
+        "-c",
+        "import time; time.sleep(600)",
+    ]  # macOS hides the environment of its own sleep
+    with Child(sleep, env=env) as ours, Child(["sleep", "600"]) as other:
         try:
             found = platform.marked(lambda found: found.token == mark.token)
             assert [(process.pid, seen) for process, seen in found] == [(ours.pid, mark)]

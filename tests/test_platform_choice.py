@@ -14,7 +14,7 @@ import msgspec
 import psutil
 import pytest
 
-from neo_daemons import procfs, records
+from neo_daemons import processes, records
 from neo_daemons.records import DaemonRecord
 from neo_daemons.state_dir import StateDirError
 from neo_daemons.supervision.ownership import Ownership
@@ -154,7 +154,7 @@ def test_a_process_whose_lock_is_hidden_is_neither_ours_nor_a_stranger(
     assert record is not None
     with Child(["sleep", "600"]) as unmarked:
         try:
-            forged = msgspec.structs.replace(record, pid=unmarked.pid, identity=procfs.identify(unmarked.pid))
+            forged = msgspec.structs.replace(record, pid=unmarked.pid, identity=processes.identify(unmarked.pid))
             ownership = Ownership(platform, project.state)
             process, stranger = ownership.find_living(forged)
             assert process is None

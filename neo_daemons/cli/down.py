@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from neo_daemons import procfs
+from neo_daemons import processes
 from neo_daemons.config.locate import find_state_dir
 from neo_daemons.control.client import REMADE_S, Client, ControlError, NoSupervisor, Unreachable
 from neo_daemons.state_dir import StateDir
@@ -43,7 +43,7 @@ def down(options: argparse.Namespace) -> int:
 
 def _is_ours_alone(process: Process) -> bool:
     """Return whether a process is a supervisor and nothing else, not a program that embeds one."""
-    return any(part == "neo_daemons" or Path(part).name == "neo-daemons" for part in procfs.command(process.pid)[:5])
+    return any(part == "neo_daemons" or Path(part).name == "neo-daemons" for part in processes.command(process.pid)[:5])
 
 
 def _stop(found: FoundSupervisor, state: StateDir, *, detach: bool) -> None:

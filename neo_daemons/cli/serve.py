@@ -18,12 +18,13 @@ from neo_daemons.status import Cause, Change
 from neo_daemons.supervision import faults
 from neo_daemons.supervision.claim import AlreadyRunning
 from neo_daemons.supervision.daemon import SupervisedDaemon
-from neo_daemons.supervision.machine import State
+from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.supervisor import Supervisor
 
 from . import display
 from .codes import ALREADY_RUNNING, DONE, REQUIRED
 from .requirements import load_with_requirements
+from .selection import chosen_of
 from .streams import complain
 from .takeover import ends_unused, take_over
 
@@ -77,6 +78,9 @@ async def _serve(configuration: Configuration, options: argparse.Namespace, mana
     )
     missing: list[str] = []
     orchestrator.manager, orchestrator.missing = manager, missing
+    chosen = chosen_of(configuration.definitions, options.only)
+    if chosen:
+        chosen += [name for name in options.require if name not in chosen]
     if options.until_unused:
         orchestrator.supervisor.ends_unused = True
         orchestrator.life = Life(owner_lives=False, keep_s=0.0, end=orchestrator.ask_to_stop)
@@ -90,11 +94,14 @@ async def _serve(configuration: Configuration, options: argparse.Namespace, mana
         for daemon in map(orchestrator.supervisor.daemon, options.require):
             if daemon.definition.enabled and daemon.definition.start == "on-demand":
                 orchestrator.supervisor.demand.start(daemon)
+        for name in chosen:
+            if not orchestrator.supervisor.daemon(name).definition.external:
+                orchestrator.supervisor.order(name, Event.START)
         requiring = [asyncio.create_task(_require(orchestrator, name, missing)) for name in options.require]
         tasks.extend(faults.reported(task, "watching the daemons of --require") for task in requiring)
 
     try:
-        await orchestrator.run(detach_on_exit=options.detach_on_exit, started=started)
+        await orchestrator.run(detach_on_exit=options.detach_on_exit, started=started, starts_all=not chosen)
     finally:
         for task in tasks:
             task.cancel()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from neo_daemons.paths import holds, real_path, working_directory
+from neo_daemons.paths import canonical, holds, real_path, working_directory
 from neo_daemons.state_dir import DEFAULT_NAME, ENVIRONMENT_VARIABLE, StateDir, StateDirError, refuse_foreign_links
 
 from .errors import ConfigError
@@ -76,7 +76,7 @@ def _find(start: Path | None) -> tuple[Path | None, Path]:
     supervisor has used before; otherwise `start`.
     """
     try:
-        start = (start or working_directory()).resolve()
+        start = canonical((start or working_directory()).resolve())
     except ValueError as error:
         raise ConfigError(f"{error}, or pass a configuration file") from None
     for directory in (start, *start.parents):

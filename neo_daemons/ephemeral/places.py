@@ -10,6 +10,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from neo_daemons.paths import canonical
 from neo_daemons.state_dir import StateDir, StateDirError, is_text
 from neo_daemons.unpatched import Unpatched
 
@@ -50,7 +51,7 @@ def is_there() -> bool:
 
 def _path() -> Path:
     try:
-        return Path(tempfile.gettempdir()).resolve() / f"neo-daemons-{os.geteuid()}"
+        return canonical(Path(tempfile.gettempdir()).resolve()) / f"neo-daemons-{os.geteuid()}"
     except OSError:
         raise StateDirError(
             "no directory for temporary files is writable; set TMPDIR to a writable directory"

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from neo_daemons import procfs
+from neo_daemons import processes
 from neo_daemons.bridge_files import (
     DAEMON_DIR_VARIABLE,
     DATABASE_VARIABLE,
@@ -22,6 +22,7 @@ from neo_daemons.bridge_files import (
 from neo_daemons.checks import sqlite
 from neo_daemons.checks.files import is_there, read_number
 from neo_daemons.checks.reasons import lacking, reason
+from neo_daemons.records import Unseen
 
 from .background import Background, background, in_thread
 from .observation import Details
@@ -110,11 +111,10 @@ class BridgeObserver(Observer[BridgeDetails]):
             return
         draft.listener = pid
         draft.on_timeout = "unknown"
-        gone = procfs.deleted_file(pid, database.name)
+        gone = processes.deleted_file(pid, database.name)
         if gone is not None:
             draft.fault(
-                f"its database was deleted while it runs: it reads {gone}{procfs.DELETED}, which nothing writes to any "
-                "more"
+                f"its database was deleted while it runs: it reads {gone} (deleted), which nothing writes to any more"
             )
             return
         try:
@@ -165,22 +165,22 @@ class BridgeObserver(Observer[BridgeDetails]):
                 raise ValueError(f"{file} contains no pid")
             draft.details["own_pid"] = pid
             written = file.stat().st_mtime
-            started = procfs.started_at(pid)
-            living = procfs.identify(pid) is not None
+            started = processes.started_at(pid)
+            living = processes.identify(pid) is not None
         except ValueError as error:
             draft.fault(f"its own PID file is damaged, so it exits at every start: {error}")
             return None
-        except (OSError, procfs.ProcfsUnavailable) as error:
+        except (OSError, Unseen) as error:
             draft.fault(f"{file}: {reason(error)}", "unknown")
             return None
-        command = procfs.command(pid)
+        command = processes.command(pid)
         if not living or started is None:
             draft.fault(f"it is not running: pid {pid}, named by {file}, is gone")
         # It started after the file was written, or is another program: the pid has been reused.
         elif started > written + CLOCK_S or not any(part.endswith(SCRIPTS) for part in command):
             what = " ".join(command)[:100]
             draft.fault(f"it is not running: pid {pid}, named by {file}, is another process now ({what})")
-        elif procfs.is_stopped(pid):
+        elif processes.is_stopped(pid):
             draft.fault(f"pid {pid} is stopped by a signal")
             return pid
         else:
@@ -191,7 +191,7 @@ class BridgeObserver(Observer[BridgeDetails]):
         self, draft: Draft, directory: Path, database: Path, pid: int, position: int | None, end: int
     ) -> None:
         now, monotonic = time.time(), time.monotonic()
-        started = procfs.started_at(pid) or now
+        started = processes.started_at(pid) or now
         stepped = max(_modified(directory / POSITION_FILE) or 0.0, started)
         # Without a position file it is where the log ended at its start, which was no later than the first check.
         if self._first_end is None or self._first_end[0] != pid:

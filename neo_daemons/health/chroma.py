@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from neo_daemons import procfs
+from neo_daemons import processes
 from neo_daemons.checks.files import is_there
 from neo_daemons.urls import host_and_port
 
@@ -122,7 +122,7 @@ class ChromaObserver(HttpDaemonObserver[ChromaDetails]):
         recorded = record.data_dir if record is not None else None
         directory = self._data_dir or (Path(recorded) if recorded is not None else None)
         pid = draft.listener or (verification.pid if verification is not None else None)
-        gone = procfs.deleted_file(pid, DATABASE_FILE) if pid else None
+        gone = processes.deleted_file(pid, DATABASE_FILE) if pid else None
         if gone is not None:
             self._deleted(draft, gone)
         elif directory is not None:

@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from neo_daemons import procfs
+from neo_daemons import processes
 from neo_daemons.addresses import is_loopback
 from neo_daemons.checks import http
 from neo_daemons.checks.reasons import lacking
@@ -197,7 +197,7 @@ class HttpDaemonObserver(Observer[D], Generic[D]):
         self._listener.seek(draft, *host_and_port(url))
         if draft.listener is None:
             return ""
-        return f"; pid {draft.listener} listens there ({' '.join(procfs.command(draft.listener))[:100]})"
+        return f"; pid {draft.listener} listens there ({' '.join(processes.command(draft.listener))[:100]})"
 
 
 class HttpObserver(HttpDaemonObserver[HttpDetails]):

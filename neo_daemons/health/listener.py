@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from neo_daemons import procfs
+from neo_daemons import processes
 from neo_daemons.addresses import is_loopback
 
 from .observer import Draft
@@ -18,7 +18,7 @@ class Listener:
     confirming that it is still the same process takes almost no time."""
 
     def __init__(self) -> None:
-        self._link = ""
+        self._socket = ""
         self._pid: int | None = None
         self._sought_at = -ASK_AGAIN_S
 
@@ -29,14 +29,14 @@ class Listener:
 
     def _find(self, host: str, port: int) -> int | None:
         now = time.monotonic()
-        if self._pid is not None and self._link in procfs.open_files(self._pid):
+        if self._pid is not None and processes.holds_socket(self._pid, self._socket):
             return self._pid
         if self._pid is None and now < self._sought_at + ASK_AGAIN_S:
             return None
         self._pid, self._sought_at = None, now
         for address in ("127.0.0.1", "::1") if host == "localhost" else (host,):
-            if is_loopback(address) and (inode := procfs.listening_socket(address, port)) is not None:
-                self._link = f"socket:[{inode}]"
-                self._pid = next(iter(procfs.holders(inode)), None)
+            if is_loopback(address) and (found := processes.listening_socket(address, port)) is not None:
+                self._socket = found
+                self._pid = next(iter(processes.holders(found)), None)
                 break
         return self._pid

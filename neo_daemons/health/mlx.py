@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from neo_daemons import procfs
+from neo_daemons import processes
 from neo_daemons.urls import host_and_port
 
 from .background import background
@@ -191,5 +191,5 @@ class MlxObserver(HttpDaemonObserver[MlxDetails]):
 
 def _model_of_command(pid: int | None) -> str | None:
     """Return the model that a server was started with, if its command line can be read."""
-    command = procfs.command(pid) if pid is not None else ()
+    command = processes.command(pid) if pid is not None else ()
     return next((clean(value) for option, value in pairwise(command) if option == MODEL_OPTION), None)

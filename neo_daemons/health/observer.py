@@ -17,8 +17,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from neo_daemons import procfs
+from neo_daemons import processes
 from neo_daemons.definitions import is_name
+from neo_daemons.paths import canonical
 from neo_daemons.state_dir import DEFAULT_NAME, StateDir
 
 from .background import Background, background
@@ -108,7 +109,7 @@ class Observer(abc.ABC, Generic[D]):
         self.name = name
         self.timeout_s = timeout_s
         self.reuse_s = reuse_s
-        self.state = StateDir(Path(os.path.realpath(state_dir))) if state_dir is not None else None
+        self.state = StateDir(canonical(Path(os.path.realpath(state_dir)))) if state_dir is not None else None
         self._flight: tuple[Background, asyncio.Task[Observation[D]]] | None = None
         self._latest: Observation[D] | None = None
         self._latest_at = 0.0
@@ -249,7 +250,7 @@ class Observer(abc.ABC, Generic[D]):
             _add_record(draft, verification)
         record = verification.record if verification is not None else None
         pid = (verification.pid if verification is not None else None) or draft.listener
-        if draft.status != "healthy" and pid is not None and procfs.is_stopped(pid):
+        if draft.status != "healthy" and pid is not None and processes.is_stopped(pid):
             draft.fault(f"pid {pid} is stopped by a signal", first=True)
         return Observation(
             daemon=self.name,
@@ -347,8 +348,8 @@ def _add_record(draft: Draft, verification: Verification) -> None:
         case "live":
             assert record is not None
             stranger = draft.listener
-            if stranger not in (None, record.pid) and procfs.environment_holds(stranger, record.token) is False:
-                what = " ".join(procfs.command(stranger))[:100]
+            if stranger not in (None, record.pid) and processes.environment_holds(stranger, record.token) is False:
+                what = " ".join(processes.command(stranger))[:100]
                 reason = f"its port is in use by pid {stranger} ({what}), not by the recorded pid {record.pid}"
                 draft.fault(reason, "degraded")
         case _ if not answers and verification.fault is not None and verification.fault not in draft.reasons:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from neo_daemons import procfs
+from neo_daemons import processes
 
 from .observation import Details
 from .observer import TIMEOUT_S, Draft, Observer
@@ -30,5 +30,5 @@ class ProcessObserver(Observer[Details]):
             draft.fault(str(verification.fault), "unknown")
         elif verification.pid is None:
             draft.fault(str(verification.fault))
-        elif procfs.is_stopped(verification.pid):
+        elif processes.is_stopped(verification.pid):
             draft.fault(f"pid {verification.pid} is stopped by a signal")

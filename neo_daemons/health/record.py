@@ -7,9 +7,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from neo_daemons import procfs, records
-from neo_daemons.procfs import ProcfsUnavailable
-from neo_daemons.records import DaemonRecord, DamagedRecord, Identity, SupervisorRecord
+from neo_daemons import processes, records
+from neo_daemons.records import DaemonRecord, DamagedRecord, Identity, SupervisorRecord, Unseen
 from neo_daemons.state_dir import StateDir
 
 from .observation import RecordStatus
@@ -71,12 +70,10 @@ def verify(state: StateDir, name: str) -> Verification:
             )
         fault = _disproof(record.pid, record.identity)
         if fault is None and not _bears_mark(record.pid, record.token, state.daemon_lock(name)):
-            raise ProcfsUnavailable(
-                f"recorded pid {record.pid} does not carry the daemon's mark; the record may be forged"
-            )
+            raise Unseen(f"recorded pid {record.pid} does not carry the daemon's mark; the record may be forged")
     except (DamagedRecord, ForeignDirectory) as error:
         return Verification(status="damaged", supervised=supervised, fault=f"its PID record cannot be used: {error}")
-    except ProcfsUnavailable as error:
+    except Unseen as error:
         return Verification(status="unproven", record=record, supervised=supervised, fault=str(error))
     except OSError as error:
         unread = f"its PID record {path} cannot be read: {error.strerror}"
@@ -107,25 +104,25 @@ def _is_supervised(state: StateDir) -> bool | None:
         if record is None or records.origin(record, state.path) is not None:
             return False
         return _disproof(record.pid, record.identity) is None
-    except (DamagedRecord, OSError, ProcfsUnavailable):
+    except (DamagedRecord, OSError, Unseen):
         return None
 
 
 def _bears_mark(pid: int, token: str, lock: Path) -> bool:
     """Return whether the process belongs to this record: it has the token in its environment or the daemon's lock open.
     True if that cannot be read."""
-    if token and procfs.environment_holds(pid, token) is not False:
+    if token and processes.environment_holds(pid, token) is not False:
         return True
-    return str(lock) in procfs.open_files(pid)
+    return processes.has_open(pid, lock)
 
 
 def _disproof(pid: int, identity: Identity) -> str | None:
     """Return why the recorded process is gone; None if it is running."""
-    if identity.boot_id != procfs.boot_id():
+    if identity.boot_id != processes.boot_id():
         return f"pid {pid} is from an earlier boot"
-    found = procfs.identify(pid)
+    found = processes.identify(pid)
     if found is None:
         return f"pid {pid} is gone"
     if not found.matches(identity):
-        return f"pid {pid} is another process now ({' '.join(procfs.command(pid))[:100]})"
+        return f"pid {pid} is another process now ({' '.join(processes.command(pid))[:100]})"
     return None

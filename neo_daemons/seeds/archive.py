@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from neo_daemons.files import sync_file
 from neo_daemons.unpatched import Unpatched
 
 from .manifest import MAX_BYTES, File, Manifest, SeedError, decode, encode
@@ -47,7 +48,7 @@ def pack(source: Path, manifest: Manifest, path: Path) -> None:
                     with (source / name).open("rb") as reading:
                         archive.addfile(_member(DATA + name, entry.size, entry.mode, manifest), reading)
             file.flush()
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
             verify(temporary)
             os.replace(temporary, path)
     finally:

@@ -18,8 +18,9 @@ from filelock import Timeout, UnixFileLock
 from neo_daemons import procfs, records
 from neo_daemons.files import remove_leftover_temporaries, write_struct
 from neo_daemons.locks import is_held, supervisor_lock
-from neo_daemons.records import DamagedRecord, Directory, SupervisorRecord
-from neo_daemons.state_dir import StateDir, StateDirError, StateDirLost
+from neo_daemons.paths import path_of
+from neo_daemons.records import DamagedRecord, Directory, NewerRecord, SupervisorRecord
+from neo_daemons.state_dir import StateDir, StateDirError, StateDirLost, UnusableStateDir
 
 CLAIM_S = 1.0
 """A supervisor that is exiting, or a process that checks the lock, may hold it for a moment."""
@@ -61,7 +62,7 @@ class Claim:
 
         Raises:
             AlreadyRunning: another supervisor holds it. Nothing was written.
-            StateDirError: the directory cannot be used.
+            StateDirError: the directory cannot be used, or a later version wrote what is in it.
         """
         try:
             self._take(CLAIM_S)
@@ -72,6 +73,26 @@ class Claim:
             if record is not None and records.origin(record, self.state.path) is not None:
                 record = None  # a copy: it names another directory's supervisor
             raise AlreadyRunning(self.state, record) from None
+        try:
+            self._refuse_newer()
+        except StateDirError:
+            self.release()
+            raise
+
+    def _refuse_newer(self) -> None:
+        """Refuse the directory of a later version. To set its records aside would lose what it remembers, such as
+        holds, and would restart its daemons.
+
+        Raises:
+            UnusableStateDir: it has such records.
+        """
+        state = self.state
+        for path in (state.record, state.intentions, *sorted(state.daemons.iterdir())):
+            if path.suffix in (".json", ".done"):
+                try:
+                    records.refuse_newer(path)
+                except NewerRecord as error:
+                    raise UnusableStateDir(f"{error}, or choose another --state-dir; nothing was changed") from None
 
     def _take(self, timeout_s: float) -> None:
         self.state.create()
@@ -167,7 +188,9 @@ class Claim:
     def _is_deleted(self) -> bool:
         try:
             # A directory of a lower layer of overlayfs keeps its link count.
-            return not os.fstat(self._descriptor).st_nlink or _to(self._descriptor).endswith(procfs.DELETED)
+            if not os.fstat(self._descriptor).st_nlink:
+                return True
+            return (path_of(self._descriptor) or "").endswith(procfs.DELETED)
         except OSError:  # a network file system
             return True
 
@@ -223,7 +246,5 @@ def _is_unchanged(path: Path, file: os.stat_result | None) -> bool:
 
 
 def _to(descriptor: int) -> str:
-    try:
-        return f" to {os.readlink(f'/proc/self/fd/{descriptor}')}"
-    except OSError:
-        return ""
+    path = path_of(descriptor)
+    return "" if path is None else f" to {path}"

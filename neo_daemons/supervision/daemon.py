@@ -374,7 +374,7 @@ class SupervisedDaemon:
             if self.launch is not None:
                 doubt_all(self.launch.provisions, self.slot.context.tried)
         if self._verdict.event is Event.RETRY and cause is not Cause.OPERATOR:
-            self.slot.restarts += 1
+            self.slot.count_restart()
         shown = self.situation.cause or cause if cause is Cause.OPERATOR else cause
         self.handle(self._verdict.event, self._verdict.reason, cause=shown)
 

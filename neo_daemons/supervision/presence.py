@@ -164,4 +164,6 @@ def _read(state_dir: StateDir) -> tuple[SupervisorRecord | None, str | None]:
     if record is None:
         return None, None
     origin = records.origin(record, state_dir.path)
+    if record.directory is None:
+        return None, records.UNPLACED
     return (record, None) if origin is None else (None, f"is a copy: it was written in {origin}")

@@ -13,7 +13,7 @@ from msgspec import Struct
 from neo_daemons import records
 from neo_daemons.definitions import CannotRun, Definition, Launch, Log
 from neo_daemons.locks import is_held
-from neo_daemons.records import DaemonRecord, DamagedRecord
+from neo_daemons.records import DaemonRecord, DamagedRecord, NewerRecord
 from neo_daemons.references import escape, expand, names
 from neo_daemons.state_dir import StateDir
 from neo_daemons.urls import redacted
@@ -237,6 +237,10 @@ def _records(ownership: Ownership, *, supervised: bool) -> list[Finding]:
         try:
             record = records.read(path, DaemonRecord)
             living, stranger = ownership.find_living(record) if record is not None else (None, None)
+        except NewerRecord as error:
+            remedy = "use that version, or stop the daemon: neo-daemons down"
+            findings.append(Finding(level="problem", subject=path.stem, text=str(error), remedy=remedy))
+            continue
         except (DamagedRecord, OSError) as error:
             findings.append(
                 Finding(

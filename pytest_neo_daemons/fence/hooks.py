@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from neo_daemons import procfs
+from neo_daemons import processes
 from neo_daemons.unpatched import Unpatched
 
 from .. import reporting
@@ -113,8 +113,8 @@ class Fence:
         if not self._known.still_has(number, owner):
             return False
         with contextlib.suppress(OSError, ValueError):
-            inode = procfs.listening_socket("127.0.0.1", number)
-            if inode is not None and f"socket:[{inode}]" in procfs.open_files(Unpatched.getpid()):
+            inode = processes.listening_socket("127.0.0.1", number)
+            if inode is not None and processes.holds_socket(Unpatched.getpid(), inode):
                 return False  # a server of the test's own
         return self._own is None or number not in own_ports(self._own)
 

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from neo_daemons import Client, procfs, records, references, urls
+from neo_daemons import Client, processes, records, references, urls
 from neo_daemons.cli import display
 from neo_daemons.config import ConfigError, load
 from neo_daemons.control.address import Loopback, socket_path
@@ -220,13 +220,13 @@ def process_name(root: Path) -> Iterator[Fuzz]:
     """A process is found whatever it calls itself."""
     own = Path(f"/proc/self/task/{threading.get_native_id()}/comm")
     pid, before = os.getpid(), own.read_bytes()
-    known = procfs.identify(pid)
+    known = processes.identify(pid)
 
     @given(st.one_of(st.binary(min_size=1, max_size=15), st.from_regex(rb"[)( \n0-9SZ]{1,15}", fullmatch=True)))
     def fuzz(name: bytes) -> None:
         TRIED["process_name"] += 1
         own.write_bytes(name)
-        assert procfs.identify(pid) == known
+        assert processes.identify(pid) == known
 
     try:
         yield fuzz

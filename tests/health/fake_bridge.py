@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from neo_daemons import procfs
+from neo_daemons import processes
 from neo_daemons.health import BridgeObserver
 from tests.harness import until
 
@@ -40,7 +40,7 @@ class Bridge:
         self.say("wake-daemon.pid", self.process.pid)
         self.observer = BridgeObserver(self.directory, self.database)
         # Until its exec it is called like us.
-        until(lambda: procfs.command(self.process.pid)[-1:] == (str(script),), "the process to be in place")
+        until(lambda: processes.command(self.process.pid)[-1:] == (str(script),), "the process to be in place")
 
     def say(self, name: str, content: Any) -> None:
         (self.directory / name).write_text(str(content))

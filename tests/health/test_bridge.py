@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from neo_daemons import procfs
+from neo_daemons import processes
 from neo_daemons.health import BridgeObserver, HttpObserver, bridge
 from tests.harness import PATIENCE_S, Child, until
 
@@ -76,7 +76,7 @@ def test_a_bridge_that_does_not_run_is_told_by_its_own_pid_file(wake: Bridge) ->
 
 def test_a_bridge_that_is_stopped_or_blind_is_told(wake: Bridge) -> None:
     wake.process.send_signal(signal.SIGSTOP)
-    until(lambda: procfs.is_stopped(wake.process.pid), "it to stop")
+    until(lambda: processes.is_stopped(wake.process.pid), "it to stop")
     assert "is stopped by a signal" in wake.observer.check().reasons[0]
     wake.process.send_signal(signal.SIGCONT)
     wake.say("lastSyncId", "garbage")
@@ -149,7 +149,7 @@ def test_a_bridge_whose_database_was_replaced_under_it_is_not_healthy(wake: Brid
     script.write_text(holding)
     with Child([sys.executable, "-IS", str(script)]) as process:
         try:
-            until(lambda: str(wake.database) in procfs.open_files(process.pid), "it to have the database open")
+            until(lambda: processes.has_open(process.pid, wake.database), "it to have the database open")
             wake.say("wake-daemon.pid", process.pid)
             assert wake.observer.check().status == "healthy"
             kept = wake.database.read_bytes()

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from neo_daemons import procfs, records
+from neo_daemons import processes, records
 from neo_daemons.health import BridgeObserver, ChromaObserver, HttpObserver, MlxObserver, ProcessObserver, TcpObserver
 from neo_daemons.health.record import verify
 from neo_daemons.records import DaemonRecord, Identity
@@ -99,7 +99,7 @@ def test_records_that_lie_are_not_believed(supervised: Project) -> None:
     assert record.identity is not None
     with Child(["sleep", "600"]) as bystander:
         try:
-            other = procfs.identify(bystander.pid)
+            other = processes.identify(bystander.pid)
             assert other is not None
             # Another process has the pid.
             rewrite(supervised, pid=bystander.pid)

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from neo_daemons import procfs, records
+from neo_daemons import processes, records
 from neo_daemons.health import ChromaObserver
 from neo_daemons.records import DaemonRecord
 from pytest_neo_daemons import BridgeGraph
@@ -156,7 +156,7 @@ def test_hung(real: Project, watched: Watched, name: str) -> None:
     pid = wait_ready(real)[name].pid
     os.kill(pid, signal.SIGSTOP)
     try:
-        until(lambda: procfs.is_stopped(pid), "it to stop")
+        until(lambda: processes.is_stopped(pid), "it to stop")
         for options in both_ways(real, name):
             seen = watched.look(KINDS[name], **options, **({} if name == "bridge" else {"timeout_s": 0.2}))
             assert (seen["status"], seen["ready"], seen["pid"]) == ("unhealthy", False, pid), seen
@@ -175,7 +175,7 @@ def test_nothing_on_the_disk_is_changed(real: Project, watched: Watched) -> None
     stopped = [daemons[name].pid for name in KINDS] + [real.client.status().supervisor.pid]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
-        until(lambda pid=pid: procfs.is_stopped(pid), "it to stop")  # type: ignore[misc]
+        until(lambda pid=pid: processes.is_stopped(pid), "it to stop")  # type: ignore[misc]
     try:
         before = everything(real.root)
         for name, kind in KINDS.items():
@@ -234,7 +234,7 @@ def test_records_that_are_forged_or_half_written(real: Project, watched: Watched
     path = real.state.daemon_record(name)
     record = records.read(path, DaemonRecord)
     assert record is not None
-    own = procfs.identify(os.getpid())
+    own = processes.identify(os.getpid())
     assert own is not None
     forged = msgspec.structs.replace(record, pid=os.getpid(), identity=own)
     with on_record(real, name, msgspec.json.encode(forged)):
@@ -317,7 +317,7 @@ def test_down_with_nobody_to_start_it_and_stale_records(real: Project, watched: 
         assert (seen["status"], seen["managed"], seen["pid"]) == ("healthy", False, pids[name]), seen
     for pid in pids.values():
         os.kill(pid, signal.SIGKILL)
-        until(lambda pid=pid: procfs.identify(pid) is None, "it to end")  # type: ignore[misc]
+        until(lambda pid=pid: processes.identify(pid) is None, "it to end")  # type: ignore[misc]
     for name in KINDS:
         seen = watched.look(KINDS[name], state_dir=real.state.path)
         assert (seen["status"], seen["record"], seen["managed"]) == ("unhealthy", "stale", False), seen

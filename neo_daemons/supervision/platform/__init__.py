@@ -45,7 +45,7 @@ __all__ = [
 
 PLATFORM_VARIABLE = "NEO_DAEMONS_PLATFORM"
 """Environment variable that forces an implementation, for tests: one of `PLATFORMS`."""
-PLATFORMS = ("linux", "linux-without-pidfds", "kqueue", "posix")
+PLATFORMS = ("linux", "linux-without-pidfds", "darwin", "kqueue", "posix")
 
 
 class UnknownPlatform(StateDirError):
@@ -68,6 +68,9 @@ def platform_choice() -> tuple[str, str | None]:
         if lack is not None:
             raise UnknownPlatform(f"{PLATFORM_VARIABLE}={forced}: {lack}; unset it, or use {', '.join(_usable())}")
         return forced, f"{PLATFORM_VARIABLE} says so"
+    if sys.platform == "darwin":
+        lack = _lack_of("darwin")
+        return ("darwin", None) if lack is None else ("posix" if _lack_of("kqueue") else "kqueue", lack)
     if sys.platform != "linux":
         name = "kqueue" if _lack_of("kqueue") is None else "posix"
         return name, f"{sys.platform} has no implementation of its own"
@@ -83,6 +86,12 @@ def _lack_of(name: str) -> str | None:
         return "unknown"
     if name.startswith("linux") and sys.platform != "linux":
         return f"this is {sys.platform}"
+    if name == "darwin" and sys.platform != "darwin":
+        return f"this is {sys.platform}"
+    if name == "darwin":
+        from .darwin import lack_of_libproc
+
+        return lack_of_libproc()
     if name == "kqueue" and not hasattr(select, "kqueue"):
         return "this system has no kqueue(2)"
     return None
@@ -99,10 +108,20 @@ def current_platform() -> Platform:
         UnknownPlatform: the environment names one that does not exist, or does not work here.
         NoProcfs: this is Linux, and processes cannot be told apart.
     """
-    name, _ = platform_choice()
     fault = procfs.fault() if sys.platform == "linux" else None
     if fault is not None:
         raise NoProcfs(f"{fault}; without it processes cannot be told apart: mount it (mount -t proc proc /proc)")
+    name, reason = platform_choice()
+    platform = _make(name)
+    platform.reason = reason
+    return platform
+
+
+def _make(name: str) -> Platform:
+    if name == "darwin":
+        from .darwin import DarwinPlatform
+
+        return DarwinPlatform()
     if name == "kqueue":
         from .kqueue import KqueuePlatform
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 from neo_daemons import addresses
 
 from . import file_lock
-from .contract import FileChanges, Lock, Mark, Process
+from .contract import MARK_VARIABLE, FileChanges, Lock, Mark, Process
+
+_MARKED = MARK_VARIABLE.encode() + b"="
 
 
 def resolve_local(host: str) -> addresses.Address:
@@ -20,8 +23,19 @@ def resolve_local(host: str) -> addresses.Address:
     return addresses.parse(str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0]))
 
 
+def mark_in(environ: bytes) -> str | None:
+    """Return the value of the mark in an environment, ``NAME=value`` that end with zero bytes; None if it has none."""
+    # A look at the process table asks this of every process, so it makes no object that it does not need.
+    start = 0 if environ.startswith(_MARKED) else environ.find(b"\0" + _MARKED) + 1
+    if not environ.startswith(_MARKED, start):
+        return None
+    return os.fsdecode(environ[start + len(_MARKED) :].partition(b"\0")[0])
+
+
 class CommonPlatform(abc.ABC):
     """See `contract.Platform`."""
+
+    reason: str | None = None
 
     @abc.abstractmethod
     def pids(self) -> Sequence[int]: ...

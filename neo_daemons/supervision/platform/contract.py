@@ -174,6 +174,9 @@ class FileChanges(Protocol):
 class Platform(Protocol):
     """What the core uses of the operating system."""
 
+    reason: str | None
+    """Why it was chosen, if it is not the best one for this kind of system."""
+
     @property
     def name(self) -> str:
         """What this implementation is called: a word of `PLATFORMS`."""

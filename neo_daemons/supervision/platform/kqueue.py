@@ -18,8 +18,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from neo_daemons import procfs
-from neo_daemons.records import Identity
+from neo_daemons.records import Identity, Unseen
 
 from . import spawning
 from .contract import ExitStatus
@@ -136,7 +135,7 @@ class KqueueProcess(PolledProcess):
 
         try:
             return not self._proven()
-        except (psutil.Error, procfs.ProcfsUnavailable):  # unknown is not dead
+        except (psutil.Error, Unseen):  # unknown is not dead
             return False
 
     def _told(self, status: ExitStatus | None) -> None:
@@ -183,6 +182,8 @@ class KqueueProcess(PolledProcess):
 class KqueuePlatform(PosixPlatform):
     """See `contract.Platform`."""
 
+    process_type = KqueueProcess
+
     def __init__(self) -> None:
         super().__init__()
         self._exits: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Exits] = weakref.WeakKeyDictionary()
@@ -198,7 +199,7 @@ class KqueuePlatform(PosixPlatform):
         popen: subprocess.Popen[bytes] | None = None,
         on_closed: Callable[[int], None] = lambda pid: None,
     ) -> PolledProcess:
-        return KqueueProcess(pid, identity, popen, on_closed, self._identify, self._exits_of)
+        return self.process_type(pid, identity, popen, on_closed, self._identify, self._exits_of)
 
     def _exits_of(self, loop: asyncio.AbstractEventLoop) -> Exits:
         exits = self._exits.get(loop)

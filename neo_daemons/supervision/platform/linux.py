@@ -21,8 +21,8 @@ from neo_daemons import procfs
 from neo_daemons.records import Identity
 
 from . import spawning
-from .common import resolve_local
-from .contract import MARK_VARIABLE, FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
+from .common import mark_in, resolve_local
+from .contract import FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
 from .pidfd import PidfdProcess, has_ended
 from .posix import PosixPlatform
 
@@ -33,7 +33,6 @@ PR_SET_CHILD_SUBREAPER = 36
 """prctl(2)."""
 REAP_S = 0.05
 """Time until the children are searched for orphans to reap, if a spawned process that has exited hides them."""
-_MARKED = MARK_VARIABLE.encode() + b"="
 
 
 def _shares_our_mounts(pid: int) -> bool:
@@ -240,17 +239,11 @@ class LinuxPlatform(PosixPlatform):
         return list(set(self._children_of(os.getpid())) - self._spawned)
 
     def mark_of(self, pid: int) -> Mark | None:
-        # A look at the process table asks this of every process, so it makes no object that it does not need.
         try:
-            environ = procfs.environ(pid)
-            start = 0 if environ.startswith(_MARKED) else environ.find(b"\0" + _MARKED) + 1
-            if not environ.startswith(_MARKED, start):
-                return None
-            foreign = procfs.user(pid) != os.geteuid()
+            mark = mark_in(procfs.environ(pid))
+            return None if mark is None else Mark.parse(mark, foreign=procfs.user(pid) != os.geteuid())
         except OSError:
             return None
-        value = environ[start + len(_MARKED) :].partition(b"\0")[0]
-        return Mark.parse(os.fsdecode(value), foreign=foreign)
 
     def file_changes(self) -> FileChanges | None:
         from .inotify import Inotify

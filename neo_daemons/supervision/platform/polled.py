@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from neo_daemons import procfs
-from neo_daemons.records import Identity
+from neo_daemons.records import Identity, Unseen
 
 from . import spawning
 from .contract import ExitStatus, Process
@@ -33,7 +33,7 @@ def identity_of(pid: int) -> Identity | None:
     On Linux it is that which observers see, in ticks since the boot: psutil's moments move with the clock.
 
     Raises:
-        psutil.AccessDenied, procfs.ProcfsUnavailable: it cannot be read.
+        psutil.AccessDenied, Unseen: it cannot be read.
     """
     if ON_LINUX:
         return procfs.identify(pid)
@@ -98,7 +98,7 @@ class PolledProcess(Process):
             self._timer = None
         try:
             status = self._ended()
-        except (psutil.Error, procfs.ProcfsUnavailable):  # it cannot be read now, and unknown is not dead
+        except (psutil.Error, Unseen):  # it cannot be read now, and unknown is not dead
             status = None
         if status is None:
             self._timer = asyncio.get_running_loop().call_later(POLL_S, self.look)

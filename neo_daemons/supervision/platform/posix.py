@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from neo_daemons import addresses, procfs
-from neo_daemons.records import Identity
+from neo_daemons.records import Identity, Unseen
 
 from . import spawning
 from .common import CommonPlatform, resolve_local
@@ -103,7 +103,7 @@ class PosixPlatform(CommonPlatform):
 
         try:
             found = self._identify(pid)
-        except (psutil.AccessDenied, procfs.ProcfsUnavailable) as error:
+        except (psutil.AccessDenied, Unseen) as error:
             raise Unverifiable(f"pid {pid}: its identity cannot be read ({error})") from None
         if found is None:
             return None

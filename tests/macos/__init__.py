@@ -1,0 +1,1 @@
+"""What stands in for macOS on Linux: its libSystem, and what it refuses."""
