@@ -52,12 +52,18 @@ class LibSystem:
         if stat is None or stat[0] in "ZX":
             assert not argument.value, "it would find zombies"
             return _refuse(errno.ESRCH)
-        uid, ruid = _users(pid)
+        try:
+            uid, ruid = _users(pid)
+        except OSError:
+            return _refuse(errno.ESRCH)
         if FLAVORS[flavor] in ("fds", "bsd") and os.geteuid() not in (0, uid):
             return _refuse(errno.EPERM)
         match FLAVORS[flavor]:
             case "fds":
-                return _answer(self._descriptors(pid), buffer, size, room=160)
+                try:
+                    return _answer(self._descriptors(pid), buffer, size, room=160)
+                except OSError:  # it has just ended
+                    return _refuse(errno.ESRCH)
             case "bsd":
                 ticks = int(stat[19]) / os.sysconf("SC_CLK_TCK")
                 seconds, micro = divmod(round((_booted() + ticks) * 1_000_000), 1_000_000)
