@@ -255,6 +255,8 @@ class Definition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """False: a template. It never runs itself; each client of ``mcp connect`` gets an instance."""
     instance_of: str | None = None
     """The template that this daemon is an instance of. No key of a table."""
+    groups: tuple[str, ...] = ()
+    """Names by which commands mean several daemons at once, as ``@db``."""
     deploy: Deploy | None = None
     """How it runs in a container. The supervisor does not use it."""
 

@@ -119,8 +119,11 @@ class AgentOrchestrator:
     ) -> None:
         await self.stop()
 
-    async def start(self) -> None:
+    async def start(self, *, starts_all: bool = True) -> None:
         """Claim the state directory, begin to start the daemons, and serve the control API.
+
+        Args:
+            starts_all: start every enabled daemon; otherwise only survivors are adopted, and others wait for an order.
 
         Raises:
             AlreadyRunning: another supervisor runs in the state directory.
@@ -146,7 +149,7 @@ class AgentOrchestrator:
                 tcp.close()
             self.supervisor.release()
             raise
-        self.supervisor.launch()
+        self.supervisor.launch(starts_all=starts_all)
         # The daemons start while we import the server.
         await self._spawn_first()
         # Supervisors that tests start are not production; pytest sets this variable, and its children inherit it.
@@ -317,7 +320,9 @@ class AgentOrchestrator:
             stopping = asyncio.get_running_loop().create_task(self.stop(detach=detach))
             self._tasks.append(faults.reported(stopping, "stopping"))
 
-    async def run(self, *, detach_on_exit: bool = False, started: Callable[[], None] = lambda: None) -> None:
+    async def run(
+        self, *, detach_on_exit: bool = False, started: Callable[[], None] = lambda: None, starts_all: bool = True
+    ) -> None:
         """Start, call `started`, and run until SIGTERM, SIGINT or a request to shut down; then stop. SIGHUP reloads; a
         second SIGINT skips all grace periods. For a process that does nothing but supervise.
 
@@ -335,7 +340,7 @@ class AgentOrchestrator:
         self._runs = True
         self.supervisor.platform.become_subreaper()
         try:
-            await self.start()
+            await self.start(starts_all=starts_all)
             started()
             await self._stop_asked.wait()
             await self.stop(detach=self._detach)

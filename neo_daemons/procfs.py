@@ -41,12 +41,27 @@ def boot_id() -> str:
     """Return the id of this boot.
 
     Raises:
-        ProcfsUnavailable: there is no ``/proc``.
+        ProcfsUnavailable: there is no ``/proc``, or it shows other processes than ours.
     """
+    why = fault()
+    if why is not None:
+        raise ProcfsUnavailable(why)
     try:
         return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
     except OSError as error:
         raise ProcfsUnavailable(f"this system does not report its boot id ({error.strerror})") from None
+
+
+def fault() -> str | None:
+    """Return why ``/proc`` cannot be used; None if it can. A container may lack it, or have that of its host, where
+    each number means another process."""
+    try:
+        own = Unpatched.readlink("/proc/self")
+    except OSError as error:
+        return f"/proc is not mounted ({error.strerror})"
+    if own != str(os.getpid()):
+        return f"/proc is that of another pid namespace, in which this process is {own} and not {os.getpid()}"
+    return None
 
 
 def user(pid: int) -> int:

@@ -21,6 +21,8 @@ from .unpatched import Unpatched
 
 FORMAT = 1
 MAX_BYTES = 1_000_000
+UNPLACED = "is of a version before 0.1.0, which did not write down the directory that it belongs to"
+"""What is said of a record without a `directory`. It proves nothing, wherever it is."""
 AnyPid = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 """A process id. In a container, pid 1 can be a supervisor or a test run."""
 Pid = Annotated[int, Meta(ge=2, le=2**31 - 1)]
@@ -168,6 +170,21 @@ class DamagedRecord(ValueError):
         super().__init__(f"{path}: {fault}")
 
 
+class NewerRecord(DamagedRecord):
+    """A later version wrote the file, in a format that this one does not know. Its content is not lost."""
+
+    def __init__(self, path: Path, found: int) -> None:
+        super().__init__(
+            path, f"a later version of neo-daemons wrote it (format {found}; this one reads {FORMAT}): use that version"
+        )
+
+
+class _Format(Struct, frozen=True):
+    """What all records have, whatever else a later version writes."""
+
+    format: int = FORMAT
+
+
 R = TypeVar("R", DaemonRecord, DoneRecord, SupervisorRecord, Intentions)
 
 
@@ -175,6 +192,7 @@ def read(path: Path, kind: type[R]) -> R | None:
     """Return the record in the file, or None if there is no such file.
 
     Raises:
+        NewerRecord: a later version wrote it.
         DamagedRecord: the file is incomplete, of another format, or not a record at all.
         OSError: it cannot be read.
     """
@@ -191,12 +209,32 @@ def read(path: Path, kind: type[R]) -> R | None:
     try:
         record = msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        refuse_newer(path, data)
         raise DamagedRecord(path, str(error)) from None
     except RecursionError:
         raise DamagedRecord(path, "nested too deeply") from None
+    if record.format > FORMAT:
+        raise NewerRecord(path, record.format)
     if record.format != FORMAT:
         raise DamagedRecord(path, f"format {record.format}, but this version reads format {FORMAT}")
     return record
+
+
+def refuse_newer(path: Path, data: bytes | None = None) -> None:
+    """Refuse a file that a later version wrote, whatever kind of record it is.
+
+    Args:
+        data: its content, if it was read already.
+
+    Raises:
+        NewerRecord: a later version wrote it.
+    """
+    try:
+        found = msgspec.json.decode(read_regular(path, MAX_BYTES) if data is None else data, type=_Format).format
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return  # whoever reads it says what is wrong with it
+    if found > FORMAT:
+        raise NewerRecord(path, found)
 
 
 def move_aside(error: DamagedRecord) -> str:
@@ -215,5 +253,5 @@ def origin(record: DaemonRecord | SupervisorRecord, state_dir: Path) -> str | No
     does not describe what runs here."""
     here = Directory.of(state_dir)
     if record.directory is None:
-        return "a directory that an earlier version did not name"
+        return "an unknown directory"
     return None if here is not None and record.directory.is_same(here) else record.directory.path

@@ -124,6 +124,19 @@ def entries(places: tuple[Path, ...] | None = None) -> list[Entry]:
     return found
 
 
+def supervisor_of(state_dir: Path) -> int | None:
+    """Return the pid of the running supervisor that has registered a state directory, which may be deleted by now; None
+    if none is seen. Its lock proves that it is running, since only that process has it open."""
+    for place in filter(is_private, directories()):
+        for lock in place.glob("*.lock"):
+            entry = _read(lock.with_suffix(".json"))
+            if entry is not None and entry.state_dir == str(state_dir) and entry.machine == processes.machine():
+                with contextlib.suppress(OSError):
+                    if locks.is_held(lock):
+                        return entry.pid
+    return None
+
+
 def _living(lock: Path) -> Entry | None:
     """Return what lives of an entry, and remove it if nothing does."""
     try:

@@ -92,6 +92,8 @@ class DaemonStatus(Struct, frozen=True, kw_only=True, gc=False):
     """When it will be stopped unless somebody needs it before; seconds since the epoch."""
     user: str | None = None
     """The user that it runs as, if its definition names one."""
+    groups: tuple[str, ...] = ()
+    """The groups that it belongs to."""
 
 
 class Needed(Struct, frozen=True, kw_only=True):
@@ -118,7 +120,9 @@ class SupervisorStatus(Struct, frozen=True, kw_only=True):
     ends_unused: bool = False
     """Whether it stops when no client holds a lease any more."""
     platform: str = "linux"
-    """How it sees processes: ``linux``, or one of the fallbacks that `doctor` explains."""
+    """How it sees processes: ``linux``, or one of the fallbacks."""
+    platform_reason: str | None = None
+    """Why it is a fallback; None if it is none."""
     warning: str | None = None
     """A problem of the supervisor itself that it survives, e.g. a journal that cannot be written."""
 

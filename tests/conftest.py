@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from neo_daemons import registry
+from neo_daemons.supervision.platform import PLATFORM_VARIABLE
 
 from . import guard, strays
 from .harness import Project
@@ -48,6 +49,15 @@ def pytest_configure(config: pytest.Config) -> None:
     capture: Any = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
         guard.stand()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs Linux where another platform is forced; the summary says why."""
+    forced = os.environ.get(PLATFORM_VARIABLE)
+    for item in items if forced in ("kqueue", "posix") else ():
+        mark = item.get_closest_marker("linux")
+        if mark is not None:
+            item.add_marker(pytest.mark.skip(reason=f"not by {forced}: {mark.args[0]}"))
 
 
 @pytest.fixture(scope="session", autouse=True)

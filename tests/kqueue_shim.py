@@ -24,6 +24,8 @@ KQ_FILTER_PROC = -5
 KQ_EV_ADD, KQ_EV_DELETE, KQ_EV_ONESHOT, KQ_EV_EOF = 0x1, 0x2, 0x10, 0x8000
 KQ_NOTE_EXIT, NOTE_EXITSTATUS = 0x80000000, 0x04000000
 """bsd/sys/event.h of XNU."""
+ALWAYS_TELLS = False
+"""Tests set this, to have the exit status told without being asked for, as on FreeBSD."""
 STATE, EXIT_CODE = 0, 49
 """Positions among the fields of /proc/PID/stat that follow the name."""
 PIDFD_INFO = struct.Struct("=QQIIIIIIIIIIIi")
@@ -86,7 +88,7 @@ class kqueue:
 
     def _fired(self, pid: int) -> kevent:
         pidfd, asked = self._notes[pid]
-        status = _exit_status(pid, pidfd) if asked & NOTE_EXITSTATUS else None
+        status = _exit_status(pid, pidfd) if asked & NOTE_EXITSTATUS or ALWAYS_TELLS else None
         self._drop(pid)
         # XNU always knows the status; Linux before 6.15 only of a zombie.
         told = KQ_NOTE_EXIT | (NOTE_EXITSTATUS if status is not None else 0)

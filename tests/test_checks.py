@@ -9,6 +9,8 @@ import errno
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,7 @@ from neo_daemons.checks.files import is_there, read_number
 from neo_daemons.checks.reasons import CUT, LACKING_SQLITE, REFUSED, lacking, reason
 from neo_daemons.urls import url_host
 
-from .harness import free_port
+from .harness import PROGRAMS, free_port
 
 Resolved = list[tuple[Any, ...]]
 Ask = Callable[[str, int], Any]
@@ -322,3 +324,11 @@ def test_a_query_without_end_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         sqlite.read_number(tmp_path / "log.sqlite", endless, before + 0.05)
     assert time.monotonic() - before < 5
+
+
+def test_no_client_is_made_of_a_module_whose_import_has_failed() -> None:
+    """A thread that waited for the import of another one got the module as it was left, without `AsyncClient`."""
+    done = subprocess.run(
+        [sys.executable, PROGRAMS / "half_imported.py"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[Errno 24] Too many open files, AsyncClient\n"

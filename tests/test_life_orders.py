@@ -11,7 +11,7 @@ import pytest
 
 from neo_daemons.control.client import ControlError, NoSupervisor
 
-from .harness import FAST, PATIENCE_S, Project, is_alive, kill, toy, until
+from .harness import FAST, PATIENCE_S, Child, Project, is_alive, kill, toy, until
 
 pytestmark = pytest.mark.long
 
@@ -136,6 +136,40 @@ def test_up_and_down(project: Project) -> None:
         project.client.status()
 
 
+def test_up_starts_what_is_named_and_what_that_requires(project: Project) -> None:
+    project.configure(
+        db=toy(groups=["storage"], enabled=False),
+        api=toy(requires=["db"]),
+        cache=toy(groups=["storage"]),
+        other=toy(),
+    )
+    up = project.run("up", "api")
+    assert (up.returncode, "other" in up.stdout) == (0, False), up.stderr
+    assert {daemon.name: daemon.ready for daemon in project.client.status().daemons} == {
+        "db": True,
+        "api": True,
+        "cache": False,
+        "other": False,
+    }
+    assert project.daemon("other").detail == "left out when the supervisor was started"
+    api = project.daemon("api").pid
+    assert project.run("reload").returncode == 0
+    again = project.run("up", "@storage")
+    assert again.returncode == 0, again.stderr
+    assert project.daemon("cache").ready
+    assert (project.daemon("api").pid, project.daemon("other").state) == (api, "stopped")
+    assert project.run("stop", "@storage").returncode == 0
+    assert [daemon.name for daemon in project.client.status().daemons if daemon.pid is not None] == ["api"]
+    for words, said in (
+        (("up", "@storge"), "unknown group '@storge'; configured groups: @storage; did you mean '@storage'?"),
+        (("up", "othre"), "unknown daemon 'othre'; configured daemons: api, cache, db, other; did you mean 'other'?"),
+        (("start", "@storge"), "unknown group '@storge'"),
+    ):
+        result = project.run(*words)
+        assert (result.returncode, said in result.stderr) == (2, True), result.stderr
+    assert project.run("down").returncode == 0
+
+
 def test_up_reports_what_did_not_become_ready(project: Project) -> None:
     project.configure(bad=toy("write=no config", "exit=2", restart=FAST), api=toy())
     up = project.run("up")
@@ -185,6 +219,31 @@ def test_logs_and_events_can_be_followed_and_read_without_a_supervisor(project: 
     project.stop()
     assert project.run("logs", "api", "-n", "1").stdout == "first line\n"
     assert "supervisor-stopped" in project.run("events", "-n", "1").stdout
+
+
+def test_the_logs_of_several_are_merged_and_followed(project: Project) -> None:
+    project.configure(
+        api=toy("write=2026-01-02 10:00:00 late", groups=["web"]),
+        db=toy("write=2026-01-01 10:00:00 early"),
+        silent={"command": ["sleep", "600"]},
+    )
+    project.serve()
+    for name in ("api", "db", "silent"):
+        project.reaches(name, "ready")
+    early, late = "db     | 2026-01-01 10:00:00 early\n", "api    | 2026-01-02 10:00:00 late\n"
+    assert project.run("logs").stdout == early + late
+    assert project.run("logs", "-n", "1", "api", "silent").stdout == late
+    assert project.run("logs", "@web").stdout == "2026-01-02 10:00:00 late\n"
+    command = [sys.executable, "-m", "neo_daemons", "logs", "-f"]
+    with Child(command, cwd=project.root, env=project.env, stdout=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout is not None
+        assert [follower.stdout.readline() for _ in range(2)] == [early, late]
+        kill(project.daemon("db").pid)
+        assert follower.stdout.readline() == early
+        project.stop()
+        assert (follower.wait(PATIENCE_S), follower.stdout.read()) == (0, "")
+    assert project.run("logs", "-n", "1").stdout == early + late
+    assert project.run("logs", "-f").returncode == 3
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])

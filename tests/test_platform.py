@@ -411,6 +411,15 @@ def test_the_age_of_a_process_follows_from_its_identity(platform: Platform) -> N
     assert age_s == pytest.approx(time.time() - psutil.Process().create_time(), abs=1.5)
 
 
+def test_linux_tells_how_many_processes_it_killed_for_want_of_memory() -> None:
+    def told() -> int:
+        return int(dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())["oom_kill"])
+
+    before, count, after = told(), LinuxPlatform().oom_kills(), told()
+    assert count is not None
+    assert before <= count <= after
+
+
 def test_usage_counts_the_whole_tree(platform: Platform) -> None:
     with Child([*TOY, "quiet", "eat=50", "child"], stdout=subprocess.DEVNULL) as toy:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -15,13 +16,16 @@ import pytest
 
 from neo_daemons import processes, records
 from neo_daemons.records import DaemonRecord
+from neo_daemons.state_dir import StateDirError
 from neo_daemons.supervision.ownership import Ownership
 from neo_daemons.supervision.platform import PLATFORM_VARIABLE, Unverifiable, current_platform, platform_choice
 from neo_daemons.supervision.platform.linux import LinuxPlatform
 from neo_daemons.supervision.platform.posix import PosixPlatform
 
-from .harness import PROGRAMS, Child, Project, toy
+from . import kqueue_shim
+from .harness import FAST, PROGRAMS, Child, Project, kill, toy
 
+SHIMMED = (sys.executable, str(PROGRAMS / "with_kqueue.py"))
 SEND_SIGNAL, OPEN = 424, 434
 """pidfd_send_signal and pidfd_open, include/uapi/asm-generic/unistd.h; the same on all machines but Alpha."""
 
@@ -60,7 +64,8 @@ def test_the_choice_can_be_forced_and_an_unknown_one_is_one_line(project: Projec
     project.env[PLATFORM_VARIABLE] = "posix"
     project.configure(api=toy())
     project.serve()
-    assert project.client.status().supervisor.platform == "posix"
+    supervisor = project.client.status().supervisor
+    assert (supervisor.platform, supervisor.platform_reason) == ("posix", "NEO_DAEMONS_PLATFORM says so")
     assert "posix (NEO_DAEMONS_PLATFORM says so)" in project.run("doctor").stdout
     project.env[PLATFORM_VARIABLE] = "vms"
     for command in ("serve", "doctor", "reap"):
@@ -70,6 +75,45 @@ def test_the_choice_can_be_forced_and_an_unknown_one_is_one_line(project: Projec
             "neo-daemons: NEO_DAEMONS_PLATFORM=vms: unknown; unset it, or use linux, linux-without-pidfds, posix\n"
         )
     project.env[PLATFORM_VARIABLE] = ""
+
+
+def test_kqueue_cannot_be_forced_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLATFORM_VARIABLE, "kqueue")
+    monkeypatch.delattr(select, "kqueue", raising=False)
+    with pytest.raises(StateDirError, match=r"=kqueue: this system has no kqueue\(2\); unset it, or use linux, "):
+        current_platform()
+
+
+def test_elsewhere_the_best_is_chosen_that_the_system_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PLATFORM_VARIABLE, raising=False)
+    monkeypatch.setattr(sys, "platform", "freebsd14")
+    monkeypatch.delattr(select, "kqueue", raising=False)
+    assert platform_choice() == ("posix", "freebsd14 has no implementation of its own")
+    kqueue_shim.install(lambda name, value: monkeypatch.setattr(select, name, value, raising=False))
+    assert platform_choice() == ("kqueue", "freebsd14 has no implementation of its own")
+    assert current_platform().name == "kqueue"
+
+
+def test_a_supervisor_by_kqueue_knows_how_its_daemons_exited(project: Project) -> None:
+    """Of its own children, and of those that it has adopted."""
+    project.env[PLATFORM_VARIABLE] = "kqueue"
+    project.configure(api=toy("quiet", restart=FAST))
+    project.serve(prefix=SHIMMED)
+    first = project.reaches("api", "ready")
+    kill(first.pid)
+    second = project.back("api", first.pid)
+    assert second.last_exit is not None
+    assert second.last_exit.signal == "SIGKILL"
+    project.kill_supervisor()
+    project.serve(prefix=SHIMMED)
+    assert project.reaches("api", "ready").pid == second.pid, "adopted"
+    kill(second.pid, signal.SIGUSR1)
+    third = project.back("api", second.pid)
+    assert third.last_exit is not None
+    assert third.last_exit.signal == "SIGUSR1"
+    assert project.client.status().supervisor.platform == "kqueue"
+    said = project.run("doctor", prefix=SHIMMED).stdout
+    assert "kqueue (NEO_DAEMONS_PLATFORM says so): the kernel reports each exit" in said
 
 
 def test_a_pidfd_of_our_own_is_closed_after_the_look() -> None:

@@ -5,6 +5,7 @@ httpx is imported with the first client, because loading it takes longer than ev
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     import ssl
 
     import httpx
+
+
+_loading = threading.Lock()
+"""One thread at a time imports httpx: if that fails, for want of a descriptor, others that wait for the same import get
+a half of the module."""
 
 
 class Response(Struct, frozen=True):
@@ -60,7 +66,8 @@ def make_client(verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
     """
     import http.cookiejar
 
-    import httpx
+    with _loading:
+        import httpx
 
     # Daemons are local: use no proxy from the environment, and keep no connection that would delay a daemon's exit.
     client = httpx.AsyncClient(

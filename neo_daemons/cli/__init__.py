@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     keep_own_rights()
+    if arguments is None and "_ARGCOMPLETE" in os.environ:
+        from .completion import complete
+
+        complete()
     given = list(sys.argv[1:] if arguments is None else arguments)
     options, rest = command_parser(given).parse_known_args(given)
     if rest:
@@ -119,6 +124,22 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
             from .mcp import mcp
 
             return mcp
+        case "logs":
+            from .logs import logs
+
+            return logs
+        case "init":
+            from .init import init
+
+            return init
+        case "completion":
+            from .completion import completion
+
+            return completion
+        case "schema":
+            from .schema import print_schema
+
+            return print_schema
         case "health":
             from .health import health
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
 from neo_daemons.config.locate import find_state_dir
 from neo_daemons.control.client import REMADE_S, Client, ControlError, SupervisorEnded, Unreachable
 from neo_daemons.state_dir import StateDir
-from neo_daemons.status import DaemonStatus, Explanation, JournalEntry, Status
+from neo_daemons.status import DaemonStatus, JournalEntry, Status
 
 from . import display
 from .codes import DONE, FAILED
+from .explain import explain
+from .selection import MARK, names_of
 from .streams import complain
 
-WATCH_S = 1.0
 DOWN = ("idle", "stopped", "stopping")
 
 
@@ -29,9 +26,7 @@ def run(options: argparse.Namespace) -> int:
     client = Client(state, patience_s=REMADE_S)
     match options.command:
         case "status":
-            return _watch(client, options) if options.watch else _status(client, options)
-        case "logs":
-            return _logs(client, state, options)
+            return _status(client, options)
         case "events":
             return _events(client, state, options)
         case "why":
@@ -43,6 +38,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _status(client: Client, options: argparse.Namespace) -> int:
+    if options.format is not None:
+        if options.check or options.watch:
+            options.parser.error("--format cannot be combined with --check or --watch")
+        print(client.metrics(), end="")
+        return DONE
+    if options.watch:
+        from .watch import watch
+
+        return watch(client, options)
     status = client.status()
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(status), indent=2).decode())
@@ -66,28 +70,10 @@ def _is_missing(daemon: DaemonStatus) -> bool:
     return daemon.enabled and not daemon.ready and daemon.state != "idle"
 
 
-def _watch(client: Client, options: argparse.Namespace) -> int:
-    if options.json or not sys.stdout.isatty():
-        while True:
-            status = client.status()
-            print(
-                msgspec.json.encode(status).decode() if options.json else "\n".join(map(display.line, status.daemons))
-            )
-            sys.stdout.flush()
-            time.sleep(WATCH_S)
-    from rich.live import Live
-
-    console = display.console()
-    with Live(display.table(client.status(), console.width), console=console, auto_refresh=False) as live:
-        while True:
-            live.update(display.table(client.status(), console.width), refresh=True)
-            time.sleep(WATCH_S)
-
-
 def _order(client: Client, order: str, options: argparse.Namespace) -> int:
     code, ended = DONE, []
     starts = order in ("start", "restart")
-    for name in options.names:
+    for name in _names(client, options.names):
         try:
             down = {d.name for d in client.status().daemons if d.state in DOWN} if starts else set()
             daemon = client.order(name, order, wait_s=options.wait)  # type: ignore[arg-type]
@@ -115,48 +101,11 @@ def _order(client: Client, order: str, options: argparse.Namespace) -> int:
     return code
 
 
-def _logs(client: Client, state: StateDir, options: argparse.Namespace) -> int:
-    write, empty = _text_writer(), True
-    try:
-        for text in client.logs(options.name, options.lines, follow=options.follow):
-            write(text)
-            empty = False
-        if empty and options.lines:
-            return complain(f"the log of {options.name} is empty", DONE)
-    except Unreachable as error:
-        if options.follow and isinstance(error, SupervisorEnded):
-            return DONE
-        path = state.daemon_log(options.name)
-        if not path.is_file():
-            raise
-        import asyncio  # it takes longer to import than most commands take
-
-        asyncio.run(_logs_of_file(path, options, write))
-    return DONE
-
-
-async def _logs_of_file(path: Path, options: argparse.Namespace, write: Callable[[str], None]) -> None:
-    """Write the log of a daemon without a supervisor."""
-    from neo_daemons.definitions import Log
-    from neo_daemons.supervision.logs import DaemonLog
-
-    log = DaemonLog(path, Log())
-    if not options.follow:
-        write("".join(f"{line}\n" for line in log.tail(options.lines)))
-        return
-    async for text in log.follow(options.lines):
-        write(text)
-
-
-def _text_writer() -> Callable[[str], None]:
-    """Return a function that writes text: unchanged to a file or pipe, without control sequences to a terminal."""
-    is_terminal = sys.stdout.isatty()
-
-    def write(text: str) -> None:
-        sys.stdout.write(display.tame(text) if is_terminal else text)
-        sys.stdout.flush()
-
-    return write
+def _names(client: Client, words: list[str]) -> list[str]:
+    """Return the names of the daemons that words mean. Without groups, the supervisor is not asked."""
+    if not any(word.startswith(MARK) for word in words):
+        return words
+    return names_of(client.status().daemons, words)
 
 
 def _events(client: Client, state: StateDir, options: argparse.Namespace) -> int:
@@ -198,41 +147,6 @@ def _why(client: Client, options: argparse.Namespace) -> int:
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
-        for line in _explain(found):
+        for line in explain(found):
             print(display.clean(line))
     return DONE
-
-
-def _explain(found: Explanation) -> list[str]:
-    daemon = found.daemon
-    lines = [f"{daemon.name}: {display.state(daemon)} since {_clock(found.since)}"]
-    if daemon.detail:
-        lines.append(f"  detail: {daemon.detail}")
-    if daemon.remedy:
-        lines.append(f"  fix: {daemon.remedy}")
-    if daemon.note:
-        lines.append(f"  note: {daemon.note}")
-    lines += [f"  needed by: {display.holder(one)}, since {_clock(one.since)}" for one in daemon.holders]
-    if daemon.idle_stop_at is not None:
-        lines.append(f"  stops for being idle: {_clock(daemon.idle_stop_at)}, unless it is needed before")
-    if daemon.state == "idle":
-        lines.append("  starts when it is needed, by `mcp connect` or a lease; a shared one also by `exec` or `start`")
-    if found.next_try_s is not None:
-        lines.append(f"  next try in {found.next_try_s:.1f} s")
-    if found.failures:
-        lines.append(f"  consecutive failures: {found.failures}; first cause: {found.first_cause}")
-    if daemon.last_exit is not None:
-        lines.append(f"  last exit: pid {daemon.last_exit.pid}, {daemon.last_exit.text}, {_clock(daemon.last_exit.at)}")
-    lines += [f"  port {port} is held by {holder}" for port, holder in found.port_holders.items()]
-    writer = f" (from pid {found.log_pid}, which has exited)" if found.log_pid is not None else ""
-    for title, items in (
-        ("probes", found.probes),
-        ("events", [display.entry(event) for event in found.events]),
-        (f"last lines of {daemon.log_path}{writer}", found.log_tail or ("(the log is empty)",)),
-    ):
-        lines += [f"  {title}:", *(f"    {item}" for item in items)] if items else []
-    return lines
-
-
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

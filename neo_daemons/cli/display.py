@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from neo_daemons.status import DaemonStatus, Holder, JournalEntry, Status
@@ -43,7 +45,7 @@ STILL_HELD = "{} is still locked by an unidentified or unkillable process; run `
 
 def show_table(status: Status) -> None:
     """Print a table of the daemons: in colour and as wide as the terminal, or plain and uncut."""
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() or (is_coloured() and os.environ.get("FORCE_COLOR")):
         shown = console()
         shown.print(table(status, shown.width))
         return
@@ -53,11 +55,31 @@ def show_table(status: Status) -> None:
         print((" " * GAP).join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def is_coloured() -> bool:
+    """Return whether to write colours: to a terminal that has them, and always with ``FORCE_COLOR``, but never with
+    ``NO_COLOR``."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+
+
 def console() -> Console:
-    """Return a console that writes to the terminal."""
+    """Return a console that writes to standard output."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    if is_coloured():
+        return Console(highlight=False)
+    return Console(highlight=False, color_system=None)
+
+
+def prefixes(names: Sequence[str]) -> dict[str, str]:
+    """Return what stands before the lines of each daemon: its name, as wide as all, and in a colour of its own."""
+    width = max(map(len, names))
+    colours = itertools.cycle(PREFIX_COLOURS) if is_coloured() else itertools.repeat(None)
+    return {
+        name: name.ljust(width) if colour is None else f"\x1b[{colour}m{name.ljust(width)}{RESET}"
+        for name, colour in zip(names, colours, strict=False)
+    }
 
 
 def table(status: Status, width: int) -> Group:
@@ -164,6 +186,9 @@ def entry(event: JournalEntry) -> str:
 CSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 """A control sequence, ECMA-48 §5.4."""
 COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+RESET = "\x1b[0m"
+PREFIX_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+"""Foregrounds that can be read on light and dark: cyan, yellow, green, magenta, blue, and the same brighter."""
 
 
 def clean(text: str) -> str:
@@ -171,9 +196,10 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else "�" for c in CSI.sub("", text))
 
 
-def tame(text: str) -> str:
-    """Prepare a log for a terminal: keep colours and line ends, and remove all other control sequences."""
-    kept = COLOUR.findall(text)
+def tame(text: str, *, coloured: bool = True) -> str:
+    """Prepare a log for a terminal: keep line ends, and colours if it is `coloured`; remove all other control
+    sequences."""
+    kept = COLOUR.findall(text) if coloured else [""] * len(COLOUR.findall(text))
     pieces = COLOUR.split(text)
     pieces = ["".join(c if c.isprintable() or c in "\n\t" else "" for c in CSI.sub("", piece)) for piece in pieces]
     return "".join(piece + colour for piece, colour in zip(pieces, [*kept, ""], strict=True))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from neo_daemons.config.locate import find_state_dir
 from neo_daemons.control.client import REMADE_S, Client
+from neo_daemons.similar import among
 from neo_daemons.status import DaemonStatus
 
 from .codes import DONE, FAILED
@@ -28,7 +29,7 @@ def env(options: argparse.Namespace) -> int:
     daemons = {daemon.name: daemon for daemon in client.status().daemons}
     unknown = [name for name in options.names if name not in daemons]
     if unknown:
-        known = ", ".join(sorted(daemons)) or "none"
+        known = among(unknown[0], daemons)
         return complain(f"unknown daemon {unknown[0]!r}; configured daemons: {known}", FAILED)
     chosen = [daemons[name] for name in dict.fromkeys(options.names)] or [*daemons.values()]
     for daemon in chosen:

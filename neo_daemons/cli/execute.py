@@ -15,6 +15,7 @@ from neo_daemons.config.configuration import load
 from neo_daemons.config.errors import ConfigError
 from neo_daemons.config.project import Configuration
 from neo_daemons.control.client import REMADE_S, Client, ControlError, Unreachable
+from neo_daemons.similar import among
 from neo_daemons.supervision.platform import foreground
 
 from .background import POLL_S
@@ -53,7 +54,7 @@ def _names(options: argparse.Namespace, configuration: Configuration) -> list[st
     known = {definition.name: definition for definition in configuration.definitions}
     for name in options.names:
         if name not in known:
-            raise ConfigError(f"--with {name}: unknown daemon; configured daemons: {', '.join(sorted(known))}")
+            raise ConfigError(f"--with {name}: unknown daemon; configured daemons: {among(name, known)}")
     return [*dict.fromkeys(options.names)] or [name for name, one in known.items() if one.enabled and one.share]
 
 

@@ -12,6 +12,7 @@ from neo_daemons.health.observation import HealthStatus
 from neo_daemons.health.observer import Observer
 from neo_daemons.health.project import observer_at, project_observers
 from neo_daemons.health.report import check_all
+from neo_daemons.similar import among
 from neo_daemons.urls import redacted
 
 from . import display
@@ -60,7 +61,7 @@ def _chosen(options: argparse.Namespace) -> list[Observer[Any]]:
     names = list(dict.fromkeys(options.names or known))
     for name in names:
         if name not in known:
-            enabled = f"enabled daemons: {', '.join(known)}" if known else "no daemon is enabled"
+            enabled = f"enabled daemons: {among(name, known)}" if known else "no daemon is enabled"
             raise ConfigError(f"unknown daemon {name!r}; {enabled}; or pass --url {name}=URL")
     return [known[name] for name in names]
 

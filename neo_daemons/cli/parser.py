@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from neo_daemons.similar import among, closest
 from neo_daemons.version import VERSION
 
+from . import values
 from .codes import UNKNOWN, USAGE
+from .examples import EXAMPLES
 from .streams import say
-
-if TYPE_CHECKING:
-    from neo_daemons.control.address import Loopback
 
 WAIT_S = 600.0
 """How long `up`, `start` and `restart` wait by default: the first start may have to compile something."""
@@ -24,6 +24,9 @@ class _Parser(argparse.ArgumentParser):
     usage_code = USAGE
 
     def error(self, message: str) -> NoReturn:
+        if unknown := re.search(r"unrecognized arguments: (--[\w-]+)", message):
+            near = closest(unknown[1], re.findall(r"--[\w-]+", self.format_usage()))
+            message += f"; did you mean {near}?" if near else ""
         say(f"{self.format_usage()}{self.prog}: error: {message}")
         sys.exit(self.usage_code)
 
@@ -48,24 +51,30 @@ def command_parser(given: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(prog=parser.prog, dest="command", metavar="COMMAND", required=True)
     for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
         text, add_options = COMMANDS[name]
-        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command = commands.add_parser(
+            name, help=text, description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         command.set_defaults(parser=command)
         if name in given:
-            _place(command)
+            command.epilog = "\n  ".join(["examples:", *EXAMPLES[name].splitlines()])
+            if name not in WITHOUT_PROJECT:
+                _place(command)
             add_options(command)
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+        parser.error(f"unknown command {given[0]!r}; commands: {among(given[0], COMMANDS)}")
     return parser
 
 
 def _place(command: _Parser) -> None:
     command.add_argument(
         "--config",
-        type=_file,
+        type=values.file,
         metavar="FILE",
         help="configuration file (default: search this directory and its parents)",
     )
     command.add_argument(
         "--state-dir",
-        type=_directory,
+        type=values.directory,
         metavar="DIR",
         help="state directory of the supervisor (default: $NEO_DAEMONS_STATE_DIR, state_dir of the configuration, or "
         ".neo-daemons)",
@@ -97,7 +106,7 @@ def _supervisor(command: _Parser) -> None:
     )
     command.add_argument(
         "--listen",
-        type=_loopback,
+        type=values.loopback,
         metavar="[HOST:]PORT",
         help="also serve the control API over TCP; clients need the token from control.token in the state directory "
         "(port 0: any free port)",
@@ -106,12 +115,20 @@ def _supervisor(command: _Parser) -> None:
 
 def _serve(command: _Parser) -> None:
     _supervisor(command)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="start only this daemon or @GROUP, and what it requires (repeatable); others wait for `start`",
+    )
     command.add_argument(
         "--detach-on-exit",
         action="store_true",
         help="on exit, leave the daemons running for the next supervisor to adopt",
     )
-    command.add_argument(
+    which.add_argument(
         "--until-unused",
         action="store_true",
         help="start daemons only when a program needs them, and exit when no program does any more",
@@ -119,6 +136,12 @@ def _serve(command: _Parser) -> None:
 
 
 def _up(command: _Parser) -> None:
+    command.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="start only this daemon or @GROUP, and what it requires; others are left as they are",
+    )
     _supervisor(command)
     _wait(command, WAIT_S, "maximum time to wait for readiness (default: 600)")
 
@@ -130,7 +153,9 @@ def _down(command: _Parser) -> None:
 
 
 def _status(command: _Parser) -> None:
-    command.add_argument("--json", action="store_true", help="print JSON (a stable format)")
+    shape = command.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print JSON (a stable format)")
+    shape.add_argument("--format", choices=("openmetrics",), help="print metrics, as /metrics of --listen has them")
     purpose = command.add_mutually_exclusive_group()
     purpose.add_argument("--watch", action="store_true", help="refresh every second")
     purpose.add_argument(
@@ -142,7 +167,9 @@ def _status(command: _Parser) -> None:
 
 def _health(command: _Parser) -> None:
     command.usage_code = UNKNOWN
-    command.epilog = "Exit codes: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or nothing could be checked."
+    command.epilog = (
+        f"{command.epilog}\n\nexit codes: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or nothing could be checked"
+    )
     command.add_argument("names", nargs="*", metavar="NAME", help="daemon to check (default: all configured daemons)")
     command.add_argument("--json", action="store_true", help="print JSON (a stable format)")
     command.add_argument(
@@ -156,21 +183,30 @@ def _health(command: _Parser) -> None:
 
 
 def _order(command: _Parser) -> None:
-    command.add_argument("names", nargs="+", metavar="NAME", help="name of a daemon")
+    command.add_argument("names", nargs="+", metavar="NAME", help="name of a daemon, or @GROUP")
     _wait(command, WAIT_S, "maximum time to wait for the result (default: 600; 0: do not wait)")
 
 
 def _logs(command: _Parser) -> None:
-    command.add_argument("name", metavar="NAME", help="name of the daemon")
+    command.add_argument("names", nargs="*", metavar="NAME", help="name of a daemon, or @GROUP (default: all)")
     command.add_argument(
-        "-n", dest="lines", type=_count, default=100, metavar="LINES", help="number of lines to show (default: 100)"
+        "-n",
+        dest="lines",
+        type=values.count,
+        metavar="LINES",
+        help="number of lines to show of each daemon (default: 100 of one, 20 of each of several)",
     )
     command.add_argument("-f", dest="follow", action="store_true", help="follow new output")
 
 
 def _events(command: _Parser) -> None:
     command.add_argument(
-        "-n", dest="lines", type=_count, default=50, metavar="COUNT", help="number of events to show (default: 50)"
+        "-n",
+        dest="lines",
+        type=values.count,
+        default=50,
+        metavar="COUNT",
+        help="number of events to show (default: 50)",
     )
     command.add_argument("-f", dest="follow", action="store_true", help="follow new events")
     command.add_argument("--json", action="store_true", help="print one JSON object per line")
@@ -190,7 +226,7 @@ def _snapshot(command: _Parser) -> None:
     command.add_argument(
         "file",
         nargs="?",
-        type=_file,
+        type=values.file,
         metavar="FILE",
         help="file to write (default: a new one in snapshots/ of the state directory)",
     )
@@ -202,7 +238,7 @@ def _snapshot(command: _Parser) -> None:
 
 def _restore(command: _Parser) -> None:
     command.add_argument("name", metavar="NAME", help="name of the daemon")
-    command.add_argument("file", type=_file, metavar="FILE", help="snapshot to restore")
+    command.add_argument("file", type=values.file, metavar="FILE", help="snapshot to restore")
     command.add_argument("--force", action="store_true", help="also if it is a snapshot of another daemon")
     _wait(command, WAIT_S, "maximum time to wait for the daemon to stop, and to start again (default: 600)")
 
@@ -244,7 +280,11 @@ def _render(command: _Parser) -> None:
         "launchd: an agent for it",
     )
     command.add_argument(
-        "-o", dest="output", type=_directory, metavar="DIR", help="directory to write to (default: standard output)"
+        "-o",
+        dest="output",
+        type=values.directory,
+        metavar="DIR",
+        help="directory to write to (default: standard output)",
     )
     command.add_argument(
         "--check", action="store_true", help="write nothing; fail if the files in DIR differ from the definitions"
@@ -295,11 +335,29 @@ def _disable(command: _Parser) -> None:
     command.add_argument("--yes", action="store_true", help="do not ask")
 
 
+def _init(command: _Parser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="print the file instead of writing it")
+
+
+def _schema(command: _Parser) -> None:
+    command.add_argument(
+        "--pyproject", action="store_true", help="that of a pyproject.toml: its table [tool.neo_daemons] is checked"
+    )
+    command.add_argument(
+        "-o", dest="output", type=values.file, metavar="FILE", help="file to write (default: print it)"
+    )
+
+
+def _completion(command: _Parser) -> None:
+    command.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish")
+
+
 def _wait(command: _Parser, default: float, text: str) -> None:
-    command.add_argument("--wait", type=_seconds, default=default, metavar="SECONDS", help=text)
+    command.add_argument("--wait", type=values.seconds, default=default, metavar="SECONDS", help=text)
 
 
 COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
+    "init": ("write a first neo-daemons.toml, from what this project says about its daemons", _init),
     "serve": ("run the supervisor in the foreground", _serve),
     "up": ("start the supervisor in the background and wait until the daemons are ready", _up),
     "down": ("stop the supervisor and its daemons, and wait until they are gone", _down),
@@ -310,13 +368,15 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "restart": ("stop and start daemons", _order),
     "hold": ("put daemons on hold: do not restart them after they exit", _order),
     "release": ("end the hold on daemons, and start those that are down because of it", _order),
-    "logs": ("show the log of a daemon", _logs),
+    "logs": ("show the log of a daemon, or those of several, merged by time", _logs),
     "events": ("show the latest events", _events),
     "why": ("explain why a daemon is in its current state", _why),
     "env": ("print the environment variables by which programs find the daemons", _env),
     "mcp": ("serve MCP to an agent over standard input and output: this project's daemons, or one of them", _mcp),
     "exec": ("run a command while the daemons that it uses are running, with their variables", _exec),
     "render": ("write files with which another engine runs the daemons, or the supervisor", _render),
+    "schema": ("print the JSON schema of the configuration, for editors", _schema),
+    "completion": ("print what a shell needs to complete commands, options and names of daemons", _completion),
     "reload": ("reload the configuration and restart only the daemons that changed", _reload),
     "snapshot": ("write the data of a daemon into one file; the daemon is stopped while it is copied", _snapshot),
     "restore": ("replace the data of a daemon by that of a snapshot; the old data is set aside", _restore),
@@ -333,42 +393,5 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "sessions": ("list the test sessions that `pytest --neo-daemons-keep` keeps warm, or end them", _sessions),
 }
 """Name → what it does, and the function that adds its options."""
-
-
-def _directory(text: str) -> Path:
-    return _path(text, "directory")
-
-
-def _file(text: str) -> Path:
-    return _path(text, "file")
-
-
-def _path(text: str, kind: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError(f"empty value; expected a {kind}")
-    return Path(text)
-
-
-def _loopback(text: str) -> Loopback:
-    from neo_daemons.control.address import Loopback
-
-    try:
-        return Loopback.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 86_400:
-        raise argparse.ArgumentTypeError(f"invalid value {text!r}; expected seconds from 0 to 86400")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 100_000:
-        raise argparse.ArgumentTypeError(f"invalid value {text!r}; expected an integer from 0 to 100000")
-    return int(text)
+WITHOUT_PROJECT = frozenset({"init", "schema", "completion"})
+"""Commands that do not look for a configuration or a supervisor."""

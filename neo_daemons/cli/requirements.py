@@ -5,20 +5,16 @@ from __future__ import annotations
 import argparse
 
 from neo_daemons.config.configuration import Configuration, load
-from neo_daemons.config.errors import ConfigError
+
+from .selection import chosen_of
 
 
 def load_with_requirements(options: argparse.Namespace) -> Configuration:
-    """Load the configuration and check ``--require`` against it.
+    """Load the configuration and check ``--require`` against it. Its groups become the names of their daemons.
 
     Raises:
         ConfigError: the configuration is wrong, or a required daemon is unknown.
     """
     configuration = load(options.config, state_dir=options.state_dir)
-    known = {definition.name: definition for definition in configuration.definitions}
-    for name in options.require:
-        if name not in known:
-            raise ConfigError(f"--require {name}: unknown daemon; configured daemons: {', '.join(sorted(known))}")
-        if not known[name].share:
-            raise ConfigError(f"--require {name}: it has one process for each client (share = false); leave it out")
+    options.require = chosen_of(configuration.definitions, options.require, option="--require ")
     return configuration

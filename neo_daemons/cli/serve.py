@@ -18,12 +18,13 @@ from neo_daemons.status import Cause, Change
 from neo_daemons.supervision import faults
 from neo_daemons.supervision.claim import AlreadyRunning
 from neo_daemons.supervision.daemon import SupervisedDaemon
-from neo_daemons.supervision.machine import State
+from neo_daemons.supervision.machine import Event, State
 from neo_daemons.supervision.supervisor import Supervisor
 
 from . import display
 from .codes import ALREADY_RUNNING, DONE, REQUIRED
 from .requirements import load_with_requirements
+from .selection import chosen_of
 from .streams import complain
 from .takeover import ends_unused, take_over
 
@@ -32,6 +33,8 @@ REFRESH_S = 1.0
 REFRESHES = 4
 """At most so many per second."""
 MAX_UNPRINTED = 10_000
+PRINT_S = 0.02
+"""The delay before lines are printed: the printing thread would compete with the restart of which they tell."""
 CLOSE_S = 2.0
 FROZEN_S = 10.0
 """By then most daemons have started. What lives as long as we do is left out of later garbage collections, which would
@@ -75,6 +78,9 @@ async def _serve(configuration: Configuration, options: argparse.Namespace, mana
     )
     missing: list[str] = []
     orchestrator.manager, orchestrator.missing = manager, missing
+    chosen = chosen_of(configuration.definitions, options.only)
+    if chosen:
+        chosen += [name for name in options.require if name not in chosen]
     if options.until_unused:
         orchestrator.supervisor.ends_unused = True
         orchestrator.life = Life(owner_lives=False, keep_s=0.0, end=orchestrator.ask_to_stop)
@@ -88,11 +94,14 @@ async def _serve(configuration: Configuration, options: argparse.Namespace, mana
         for daemon in map(orchestrator.supervisor.daemon, options.require):
             if daemon.definition.enabled and daemon.definition.start == "on-demand":
                 orchestrator.supervisor.demand.start(daemon)
+        for name in chosen:
+            if not orchestrator.supervisor.daemon(name).definition.external:
+                orchestrator.supervisor.order(name, Event.START)
         requiring = [asyncio.create_task(_require(orchestrator, name, missing)) for name in options.require]
         tasks.extend(faults.reported(task, "watching the daemons of --require") for task in requiring)
 
     try:
-        await orchestrator.run(detach_on_exit=options.detach_on_exit, started=started)
+        await orchestrator.run(detach_on_exit=options.detach_on_exit, started=started, starts_all=not chosen)
     finally:
         for task in tasks:
             task.cancel()
@@ -175,11 +184,12 @@ async def _show_lines(orchestrator: AgentOrchestrator) -> None:
 
 class Printer:
     """Prints from its own thread, so that a pipe without a reader, or a terminal stopped by Ctrl-S, does not block the
-    supervisor. While that lasts, lines beyond `MAX_UNPRINTED` are dropped."""
+    supervisor. While that lasts, lines beyond `MAX_UNPRINTED` are dropped. For use in an event loop."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._closed = False
+        self._called_soon = False
         self._called = threading.Condition()
         self._thread = threading.Thread(target=self._print, name="printer", daemon=True)
         self._thread.start()
@@ -189,7 +199,14 @@ class Printer:
         if lines:
             with self._called:
                 self._lines += lines[: MAX_UNPRINTED - len(self._lines)]
-                self._called.notify()
+            if not self._called_soon:
+                self._called_soon = True
+                asyncio.get_running_loop().call_later(PRINT_S, self._call)
+
+    def _call(self) -> None:
+        self._called_soon = False
+        with self._called:
+            self._called.notify()
 
     def close(self) -> None:
         """Print what is left, as far as the reader takes it."""

@@ -17,6 +17,7 @@ from neo_daemons.config.locate import find_state_dir
 from neo_daemons.control.client import REMADE_S, Client, NoSupervisor
 from neo_daemons.seeds import archive, copying, counts, manifest, replacing
 from neo_daemons.seeds.manifest import Manifest, SeedError
+from neo_daemons.similar import among
 from neo_daemons.state_dir import StateDir
 from neo_daemons.supervision.platform import current_platform
 from neo_daemons.supervision.slot import DATA_LOCK
@@ -74,7 +75,7 @@ def _find(options: argparse.Namespace, state: StateDir) -> Subject:
     except NoSupervisor:
         return _configured(options, state)
     if name not in daemons:
-        raise SeedError(f"unknown daemon {name!r}; configured daemons: {', '.join(sorted(daemons)) or 'none'}")
+        raise SeedError(f"unknown daemon {name!r}; configured daemons: {among(name, daemons)}")
     daemon = daemons[name]
     data_dir = _data_dir(name, daemon.data_dir, external=daemon.state == "external")
     # A restore may be just what a parked daemon needs.
@@ -88,9 +89,7 @@ def _configured(options: argparse.Namespace, state: StateDir) -> Subject:
     found = load(options.config, state_dir=options.state_dir)
     definitions = {definition.name: definition for definition in found.definitions}
     if options.name not in definitions:
-        raise SeedError(
-            f"unknown daemon {options.name!r}; configured daemons: {', '.join(sorted(definitions)) or 'none'}"
-        )
+        raise SeedError(f"unknown daemon {options.name!r}; configured daemons: {among(options.name, definitions)}")
     definition = definitions[options.name]
     data_dir = _data_dir(options.name, definition.data_dir, external=definition.external is not None)
     return Subject(options.name, state, None, "down", False, data_dir, None)

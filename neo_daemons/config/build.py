@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from neo_daemons.definitions import AnyProbe, Definition, Name, Port, Restart
+from neo_daemons.definitions import AnyProbe, Definition, HttpProbe, Name, Port, Restart
 from neo_daemons.paths import holds
+from neo_daemons.similar import closest
 
 from .builtins import BUILTINS, Builtin
 from .checks import check_places, check_probes, check_shared, check_url
 from .external import answers
-from .messages import closest, join
+from .messages import join
 from .not_shared import check_not_shared, check_templates
 from .path_resolver import PathResolver
 from .project import Project
@@ -243,8 +244,9 @@ def _definition(
     """
     preferred = builtin.preferred_port if builtin is not None and not own.keys() & {"port", "ports"} else None
     ready, live = _as_tuple(settings.ready), _as_tuple(settings.live)
-    if settings.external and not ready and not live:
-        live = (answers(settings.external),)
+    if settings.external:
+        ready, live = _at(settings.external, ready), _at(settings.external, live)
+        live = live if ready or live else (answers(settings.external),)
     return Definition(
         name=name,
         builtin=name if builtin is not None else None,
@@ -277,7 +279,18 @@ def _definition(
         oneshot=settings.oneshot,
         inputs=settings.inputs,
         share=settings.share,
+        groups=settings.groups,
         deploy=settings.deploy,
+    )
+
+
+def _at(url: str, probes: tuple[AnyProbe, ...]) -> tuple[AnyProbe, ...]:
+    """Return the probes of an external daemon: those over HTTP ask it unless they say otherwise."""
+    return tuple(
+        msgspec.structs.replace(probe, url=url)
+        if isinstance(probe, HttpProbe) and probe.url is None and probe.port is None
+        else probe
+        for probe in probes
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from datetime import date, time
 from typing import Any, Literal, get_args, get_origin
 
@@ -13,13 +12,6 @@ from neo_daemons.urls import redacted_within
 from .schema_types import alternatives, unconstrained
 
 INVALID = "invalid value"
-
-
-def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """Return the known name that was most likely meant; None if none is similar (see `difflib` for `cutoff`)."""
-    import difflib  # only a mistake needs it
-
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
 
 
 def may_be_secret(key: str) -> bool:
@@ -116,6 +108,7 @@ REMEDIES = {
     "Settings.ports": 'use a table of names and numbers, e.g. { http = 8000, admin = "auto" }',
     "Settings.ready": 'use a table, e.g. { type = "http", path = "/" }, or a list of such tables',
     "Settings.live": 'use a table, e.g. { type = "http", path = "/" }, or a list of such tables',
+    "Settings.groups": 'use a list of names of a-z, 0-9, - and _, starting with a letter, e.g. ["db"]',
     "Settings.requires": 'use a list of names and tables, e.g. ["chroma", { name = "db", cascade = true }]',
     "Settings.stop": 'use a table, e.g. { signal = "SIGINT", grace_s = 5 }',
     "Settings.log": "use a table, e.g. { max_bytes = 1000000, keep = 1 }",

@@ -15,8 +15,10 @@ from typing import Any, get_args
 import msgspec
 from msgspec import UNSET
 
+from neo_daemons.similar import closest
+
 from .errors import ConfigError
-from .messages import INVALID, REMEDIES, closest, join, mask, may_be_secret, show, translate, wanted
+from .messages import INVALID, REMEDIES, join, mask, may_be_secret, show, translate, wanted
 from .schema_types import alternatives, element_types, fits, is_required, keys_of, structure_of, unconstrained
 from .source import MAX_DEPTH
 

@@ -14,10 +14,10 @@ import msgspec
 from neo_daemons.definitions import Definition
 from neo_daemons.environment import PREFIX
 from neo_daemons.references import names, of_daemon, own_values, split, texts
+from neo_daemons.similar import closest
 
 from .builtins import BUILTINS
 from .checks import find_cycle, probes
-from .messages import closest
 from .reader import Reader
 
 PROPERTIES = frozenset({"name", "host", "port", "ports", "url", "data_dir", "log_path"})

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from neo_daemons.definitions import (
+    NAME_PATTERN,
     AnyProbe,
     Bytes,
     Count,
@@ -22,6 +23,7 @@ from neo_daemons.definitions import (
 
 PortSetting = PortNumber | Literal["auto"]
 PortName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\Z", description="use letters, digits, - and _")]
+GroupName = Annotated[str, Meta(pattern=NAME_PATTERN, description="use a-z, 0-9, - and _, starting with a letter")]
 VariableName = Annotated[str, Meta(pattern=r"^[^=\0\s]+\Z", description="use a name without = and spaces")]
 Strings = Annotated[tuple[str, ...], Meta(min_length=1)]
 
@@ -64,6 +66,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     oneshot: bool = False
     inputs: tuple[Text, ...] = ()
     share: bool = True
+    groups: tuple[GroupName, ...] = ()
     deploy: Deploy | None = None
 
 

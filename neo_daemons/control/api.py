@@ -12,11 +12,18 @@ OrderName = Literal["start", "stop", "restart", "hold", "release"]
 DIRECTORY_HEADER = "neo-daemons-directory"
 """The header in which a client names its state directory (`records.Directory.key`). In a copied or moved directory the
 record may name the socket of another supervisor, which then answers with status 421."""
+METRICS = "/metrics"
+"""Where scrapers look: the only path without a version."""
 MAX_LINES = 100_000
 MAX_BODY_BYTES = 65_536
 MAX_DEFINITIONS_BYTES = 4_000_000
 """The limit of a body that holds definitions."""
 WaitSeconds = Annotated[float, Meta(ge=0, le=86_400)]
+
+
+def route(path: str) -> str:
+    """Return the path of a request as it is sent."""
+    return path if path == METRICS else f"/{VERSION}{path}"
 
 
 class Order(Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ import msgspec
 
 from neo_daemons import records
 from neo_daemons.definitions import Definition
-from neo_daemons.records import DamagedRecord, Directory, SupervisorRecord
+from neo_daemons.records import DamagedRecord, Directory, NewerRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import Change, DaemonStatus, Explanation, JournalEntry, Needed, Status
 from neo_daemons.supervision.presence import FoundSupervisor, Presence, find_supervisor, presence
@@ -27,6 +27,7 @@ from neo_daemons.unpatched import Unpatched
 
 from . import api, peer
 from .exchange import CHUNK, Answer, ask
+from .stream import Opened, Stream
 
 ANSWER_S = 30.0
 """A supervisor that has not started to answer by then is considered hung."""
@@ -74,6 +75,11 @@ class Client:
         """Return the current status of the supervisor and its daemons."""
         return self._call("GET", "/status", Status)
 
+    def metrics(self) -> str:
+        """Return the metrics of the supervisor and its daemons as OpenMetrics text."""
+        with self._exchange("GET", api.METRICS, {}, None, ANSWER_S) as answer:
+            return answer.read().decode()
+
     def why(self, name: str) -> Explanation:
         """Explain the current state of a daemon."""
         return self._call("GET", f"/daemons/{name}/why", Explanation)
@@ -96,21 +102,30 @@ class Client:
         query = {"n": str(count)} | ({"daemon": name} if name else {})
         return self._call("GET", "/events", list[JournalEntry], query=query)
 
-    def follow_events(self, count: int, name: str | None = None) -> Iterator[JournalEntry]:
+    def follow_events(self, count: int, name: str | None = None) -> Stream[JournalEntry]:
         """Yield the latest entries, then each new one. The iterator ends when the supervisor exits."""
         query = {"n": str(count), "follow": "1"} | ({"daemon": name} if name else {})
-        with self._exchange("GET", "/events", query, None, None) as answer:
-            for line in answer.lines():
-                yield msgspec.json.decode(line, type=JournalEntry)
 
-    def logs(self, name: str, lines: int, *, follow: bool = False) -> Iterator[str]:
+        def entries(opened: Opened) -> Iterator[JournalEntry]:
+            with self._exchange("GET", "/events", query, None, None, opened) as answer:
+                for line in answer.lines():
+                    yield msgspec.json.decode(line, type=JournalEntry)
+
+        return Stream(entries)
+
+    def logs(self, name: str, lines: int, *, follow: bool = False) -> Stream[str]:
         """Yield the last lines of a daemon's log, and with `follow` new output, in pieces of text. The iterator ends
         when the supervisor exits."""
         query = {"n": str(lines), "follow": "1" if follow else "0"}
-        with self._exchange("GET", f"/daemons/{name}/logs", query, None, None if follow else ANSWER_S) as answer:
-            decoder = codecs.getincrementaldecoder("utf-8")("replace")
-            for piece in answer.pieces():
-                yield decoder.decode(piece)
+        timeout_s = None if follow else ANSWER_S
+
+        def pieces(opened: Opened) -> Iterator[str]:
+            with self._exchange("GET", f"/daemons/{name}/logs", query, None, timeout_s, opened) as answer:
+                decoder = codecs.getincrementaldecoder("utf-8")("replace")
+                for piece in answer.pieces():
+                    yield decoder.decode(piece)
+
+        return Stream(pieces)
 
     @contextlib.contextmanager
     def lease(
@@ -171,17 +186,25 @@ class Client:
 
     @contextlib.contextmanager
     def _exchange(
-        self, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None, timeout_s: float | None
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        body: msgspec.Struct | None,
+        timeout_s: float | None,
+        opened: Opened | None = None,
     ) -> Iterator[Answer]:
         """Send a request and yield its answer. A connection error in the caller's block counts as the supervisor's."""
         with contextlib.closing(self._connect(timeout_s)) as connection, self._translating():
+            if opened is not None:
+                opened(connection)
             yield self._request(connection, method, path, query, body)
 
     def _request(
         self, connection: socket.socket, method: str, path: str, query: dict[str, str], body: msgspec.Struct | None
     ) -> Answer:
         content = msgspec.json.encode(body) if body is not None else None
-        target = f"/{api.VERSION}{urllib.parse.quote(path)}?{urllib.parse.urlencode(query)}"
+        target = f"{api.route(urllib.parse.quote(path))}?{urllib.parse.urlencode(query)}"
         here = Directory.of(self.state_dir.path)
         headers = {api.DIRECTORY_HEADER: here.key} if here is not None else {}
         answer = ask(connection, method, target, headers, content)
@@ -215,12 +238,17 @@ class Client:
     def _connect_once(self, timeout_s: float | None) -> socket.socket:
         try:
             record = records.read(self.state_dir.record, SupervisorRecord)
+        except NewerRecord as error:
+            raise self._absent(str(error), remark=str(error), remedy="") from None
         except DamagedRecord as error:
             raise self._absent(str(error), remark=str(error)) from None
         except OSError as error:
             raise ControlError(f"cannot read {self.state_dir.record}: {error.strerror}") from None
         if record is None:
             raise self._absent(f"{self.state_dir.record} is missing")
+        if record.directory is None:
+            why = f"{self.state_dir.record} {records.UNPLACED}"
+            raise self._absent(why, remark=why, remedy=f"; stop it and its daemons: {self.state_dir.command('down')}")
         origin = records.origin(record, self.state_dir.path)
         if origin is not None:
             raise self._absent(
@@ -235,7 +263,9 @@ class Client:
         except OSError as error:
             raise ControlError(f"cannot connect to {record.socket}: {error.strerror}") from None
 
-    def _absent(self, why: str, record: SupervisorRecord | None = None, remark: str | None = None) -> Unreachable:
+    def _absent(
+        self, why: str, record: SupervisorRecord | None = None, remark: str | None = None, remedy: str | None = None
+    ) -> Unreachable:
         """Return the error for a supervisor that does not answer: the lock shows whether one is running."""
         try:
             seen = presence(self.state_dir)
@@ -243,10 +273,10 @@ class Client:
             return Unreachable(f"cannot check {self.state_dir.lock}: {error.strerror}; {why}")
         if seen is Presence.RUNNING or (seen is Presence.LOCK_DELETED and self._find() is not None):
             who = f"supervisor pid {record.pid}" if record is not None else self._holder()
-            return Unreachable(
-                f"{who} holds {self.state_dir.path} but cannot be reached: {why}; "
-                f"it recreates its socket within seconds; otherwise stop it: {self.state_dir.command('down')}"
-            )
+            if remedy is None:
+                down = self.state_dir.command("down")
+                remedy = f"; it recreates its socket within seconds; otherwise stop it: {down}"
+            return Unreachable(f"{who} holds {self.state_dir.path} but cannot be reached: {why}{remedy}")
         remark = f" ({remark})" if remark is not None else ""
         start = self.state_dir.command("up")
         return NoSupervisor(f"no supervisor is running in {self.state_dir.path}{remark}; start one: {start}")

@@ -15,13 +15,18 @@ from neo_daemons.definitions import Definition
 from neo_daemons.supervision.machine import Event, Refused
 from neo_daemons.supervision.supervisor import Supervisor
 
-from . import api, openapi
+from . import api, exposition, openapi
 from .bodies import body, window
 from .connections import until_closing, while_connected
 from .leases import Leases
+from .metrics import Metrics
 from .outcome import wait_for_outcome
 from .protocols import Controlled, DefinedSession
 from .web import LINES, TEXT, Request, Response, json_response
+
+
+class NotInstalled(Exception):
+    """A package that the request needs is not installed; ``str()`` says which, and how to get it."""
 
 
 class Handlers:
@@ -35,6 +40,7 @@ class Handlers:
         self._controlled = controlled
         self._closing = closing
         self._leases = Leases(controlled)
+        self._metrics = Metrics(controlled.supervisor)
 
     @property
     def _supervisor(self) -> Supervisor:
@@ -48,6 +54,13 @@ class Handlers:
     async def status(self, request: Request) -> Response:
         await self._supervisor.measurements.bring_up_to_date()
         return json_response(self._supervisor.status())
+
+    async def metrics(self, request: Request) -> Response:
+        try:
+            return Response(body=await self._metrics.text(), media_type=exposition.MEDIA_TYPE)
+        except ImportError as error:
+            text = f"cannot make metrics: {error}; install prometheus_client where the supervisor runs"
+            raise NotInstalled(f'{text}: pip install "neo-daemons[metrics]"') from None
 
     async def why(self, request: Request) -> Response:
         return json_response(self._supervisor.explain(request.names["name"]))

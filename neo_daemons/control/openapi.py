@@ -19,6 +19,7 @@ from . import api
 LINES = "application/x-ndjson"
 JSON = "application/json"
 TEXT = "text/plain"
+OPEN_METRICS = "application/openmetrics-text"
 REFERENCE = "#/components/schemas/{name}"
 WINDOW = {
     "n": ({"type": "integer", "minimum": 0, "maximum": api.MAX_LINES, "default": 20}, "number of latest entries"),
@@ -165,6 +166,14 @@ OPERATIONS = (
         body=api.SessionSettings,
     ),
     Operation(
+        handler="metrics",
+        method="GET",
+        path=api.METRICS,
+        summary="The metrics of the supervisor and its daemons, as OpenMetrics text.",
+        answer=str,
+        media_type=OPEN_METRICS,
+    ),
+    Operation(
         handler="document", method="GET", path="/openapi.json", summary="This document.", answer=dict[str, Any]
     ),
 )  # fmt: skip
@@ -177,6 +186,7 @@ FAULTS = {
     408: "the request body was not completed in time",
     409: "not possible in the current state",
     421: "over TCP: the request is for another host",
+    501: "prometheus_client, which the metrics need, is not installed",
 }
 
 
@@ -188,7 +198,7 @@ def document() -> bytes:
     schemas, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
     found = dict(zip(map(repr, types), schemas, strict=True))
     for operation in OPERATIONS:
-        paths.setdefault(f"/{api.VERSION}{operation.path}", {})[operation.method.lower()] = _describe(operation, found)
+        paths.setdefault(api.route(operation.path), {})[operation.method.lower()] = _describe(operation, found)
     return json.dumps(
         {
             "openapi": "3.1.0",

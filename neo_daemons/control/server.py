@@ -11,7 +11,7 @@ from neo_daemons.supervision.supervisor import UnknownDaemon
 
 from . import api, openapi
 from .bodies import BadRequest, Endless
-from .handlers import Handlers
+from .handlers import Handlers, NotInstalled
 from .http_server import Handler
 from .protocols import Controlled
 from .tcp_listener import TcpListener
@@ -36,7 +36,7 @@ class ControlServer:
         handlers = Handlers(controlled, self._closing)
         self._routes = Routes()
         for operation in openapi.OPERATIONS:
-            path_of = f"/{api.VERSION}{operation.path}"
+            path_of = api.route(operation.path)
             self._routes.add(operation.method, path_of, getattr(handlers, operation.handler))
         self._transport = Transport(self._answer, path, tcp)
 
@@ -94,6 +94,8 @@ class ControlServer:
             return json_response(api.Fault(str(error)), 404)
         except (Refused, ConfigError) as error:
             return json_response(api.Fault(str(error)), 409)
+        except NotInstalled as error:
+            return json_response(api.Fault(str(error)), 501)
 
 
 class Routes:

@@ -19,8 +19,8 @@ from neo_daemons import procfs, records
 from neo_daemons.files import remove_leftover_temporaries, write_struct
 from neo_daemons.locks import is_held, supervisor_lock
 from neo_daemons.paths import path_of
-from neo_daemons.records import DamagedRecord, Directory, SupervisorRecord
-from neo_daemons.state_dir import StateDir, StateDirError, StateDirLost
+from neo_daemons.records import DamagedRecord, Directory, NewerRecord, SupervisorRecord
+from neo_daemons.state_dir import StateDir, StateDirError, StateDirLost, UnusableStateDir
 
 CLAIM_S = 1.0
 """A supervisor that is exiting, or a process that checks the lock, may hold it for a moment."""
@@ -62,7 +62,7 @@ class Claim:
 
         Raises:
             AlreadyRunning: another supervisor holds it. Nothing was written.
-            StateDirError: the directory cannot be used.
+            StateDirError: the directory cannot be used, or a later version wrote what is in it.
         """
         try:
             self._take(CLAIM_S)
@@ -73,6 +73,26 @@ class Claim:
             if record is not None and records.origin(record, self.state.path) is not None:
                 record = None  # a copy: it names another directory's supervisor
             raise AlreadyRunning(self.state, record) from None
+        try:
+            self._refuse_newer()
+        except StateDirError:
+            self.release()
+            raise
+
+    def _refuse_newer(self) -> None:
+        """Refuse the directory of a later version. To set its records aside would lose what it remembers, such as
+        holds, and would restart its daemons.
+
+        Raises:
+            UnusableStateDir: it has such records.
+        """
+        state = self.state
+        for path in (state.record, state.intentions, *sorted(state.daemons.iterdir())):
+            if path.suffix in (".json", ".done"):
+                try:
+                    records.refuse_newer(path)
+                except NewerRecord as error:
+                    raise UnusableStateDir(f"{error}, or choose another --state-dir; nothing was changed") from None
 
     def _take(self, timeout_s: float) -> None:
         self.state.create()

@@ -84,6 +84,7 @@ def status_of(
         log_path=str(log.path),
         data_dir=definition.data_dir,
         user=definition.user,
+        groups=definition.groups,
         last_exit=past.last_exit,
         detail=situation.detail,
         remedy=situation.remedy,

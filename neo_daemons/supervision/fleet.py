@@ -60,12 +60,15 @@ class Fleet:
         self._slots.remove(gone.slot)
         self.context.holds.forget(name)
 
-    def begin(self, daemon: SupervisedDaemon, *, by_hand: bool = False, resume: bool = False) -> None:
+    def begin(
+        self, daemon: SupervisedDaemon, *, by_hand: bool = False, resume: bool = False, waits: bool = False
+    ) -> None:
         """Start a daemon, or observe an external one, unless it is disabled in the configuration, or on demand.
 
         Args:
             by_hand: start it in any case.
             resume: it was running, so start it even if it is on demand.
+            waits: leave it until somebody starts it, unless it was running.
         """
         if not daemon.definition.enabled and not by_hand:
             daemon.situation.detail = "not enabled in the configuration"
@@ -73,6 +76,8 @@ class Fleet:
             daemon.observe()
         elif daemon.definition.is_template:
             daemon.situation.detail = "one process for each client"
+        elif waits and not resume:
+            daemon.situation.detail, daemon.situation.cause = "left out when the supervisor was started", Cause.OPERATOR
         elif by_hand or resume or daemon.definition.start == "always":
             daemon.order(Event.START)
 

@@ -77,6 +77,11 @@ class DaemonLog:
             return 0
 
     @property
+    def known_size(self) -> int | None:
+        """The size in bytes at the last check; None if there was none. It asks nothing of the system."""
+        return self._seen[1] if self._seen is not None else None
+
+    @property
     def end(self) -> int:
         """The position after the last byte."""
         self.look()

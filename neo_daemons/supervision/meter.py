@@ -30,7 +30,11 @@ class Meter:
     def __init__(self) -> None:
         self.measured_at = -math.inf
         """When it was last measured, successfully or not; seconds of the monotonic clock."""
+        self.cpu_s = 0.0
+        """CPU time that the processes have used, as far as it was measured. It never falls, though a process takes its
+        own along when it exits."""
         self._cpu = CpuMeter()
+        self._used_s = 0.0
         self._reading: Reading | None = None
 
     def take(self, usage: Usage | None, *, age_s: float, now: float) -> None:
@@ -42,6 +46,9 @@ class Meter:
             now: the time of the measurement.
         """
         self.measured_at = now
+        if usage is not None:
+            self.cpu_s += max(usage.cpu_s - self._used_s, 0.0)
+            self._used_s = usage.cpu_s
         self._reading = Reading(self._cpu.percent(usage.cpu_s, age_s), usage.rss_bytes) if usage is not None else None
 
     def age_s(self) -> float:

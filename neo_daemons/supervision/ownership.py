@@ -182,6 +182,8 @@ class Ownership:
         Raises:
             Unverifiable: the process with that pid cannot be identified. Unknown is not dead.
         """
+        if record.directory is None:
+            return None, f"the record {records.UNPLACED}"
         origin = records.origin(record, self.state_dir.path)
         if origin is not None:
             return None, f"the record is a copy: it was written in {origin}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from neo_daemons import locks, records
+from neo_daemons import locks, procfs, records
 from neo_daemons.records import DamagedRecord, SupervisorRecord
 from neo_daemons.state_dir import StateDir
 from neo_daemons.unpatched import Unpatched
@@ -124,18 +124,35 @@ def _find(state_dir: StateDir, seen: Presence, platform: Platform | None) -> Fou
             return FoundSupervisor(state_dir, process, record, None)
         fault = fault or f"names pid {record.pid}, which has exited"
     is_held = seen is Presence.RUNNING
-    holders = platform.lock_holders(state_dir.lock, deleted=not is_held) or []
-    if not is_held and not holders:
-        return None
-    for other in holders[1:]:
-        other.close()
+    holders = platform.lock_holders(state_dir.lock, deleted=not is_held)
     if not is_held:
+        holders = _registered(state_dir, platform) if holders is None else holders or None
+        if holders is None:
+            return None
         fault = (
             "was deleted while it runs; it is recreated within seconds, "
             f"unless {state_dir.path} now belongs to another supervisor"
         )
+    for other in (holders or [])[1:]:
+        other.close()
     process = holders[0] if holders else None
     return FoundSupervisor(state_dir, process, None, f"{state_dir.record} {fault or 'is missing'}")
+
+
+def _registered(state_dir: StateDir, platform: Platform) -> list[Process] | None:
+    """Return the supervisor that the user's registry knows, if it can be opened; None if it knows none. It is asked
+    where the system does not tell who holds a deleted lock."""
+    from neo_daemons import registry
+
+    pid = registry.supervisor_of(state_dir.path)
+    if pid is None:
+        return None
+    try:
+        identity = procfs.identify(pid)
+        process = platform.open(pid, identity) if identity is not None else None
+    except (NotOurs, Unverifiable, procfs.ProcfsUnavailable):
+        return []
+    return [process] if process is not None else None
 
 
 def _read(state_dir: StateDir) -> tuple[SupervisorRecord | None, str | None]:
@@ -147,4 +164,6 @@ def _read(state_dir: StateDir) -> tuple[SupervisorRecord | None, str | None]:
     if record is None:
         return None, None
     origin = records.origin(record, state_dir.path)
+    if record.directory is None:
+        return None, records.UNPLACED
     return (record, None) if origin is None else (None, f"is a copy: it was written in {origin}")

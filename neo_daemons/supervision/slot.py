@@ -20,6 +20,7 @@ from .machine import State
 from .pidfile import PidFile
 from .platform import MARK_VARIABLE, Lock, Mark
 from .ports import PortBook, Ports
+from .tally import Tally
 from .tree import Tree
 
 
@@ -77,6 +78,7 @@ class Slot:
         """The state in its lifecycle. Only its driver changes it."""
         self.restarts = 0
         """Restarts by the supervisor since the daemon was last started by an operator or by `serve`."""
+        self.tally = Tally()
         self.may_have_survivor = True
         """Whether an earlier supervisor may have left it running; False once that was checked."""
         self.log = DaemonLog(context.state_dir.daemon_log(self.name), definition.log)
@@ -122,7 +124,14 @@ class Slot:
         self, event: EventName, detail: str | None = None, pid: int | None = None, cause: Cause | None = None
     ) -> None:
         """Add an entry about this daemon to the journal."""
+        if event is EventName.EXIT:
+            self.tally.exited(cause)
         self.context.journal.add(event, daemon=self.name, state=self.state.public, pid=pid, detail=detail, cause=cause)
+
+    def count_restart(self) -> None:
+        """Count a restart by the supervisor."""
+        self.restarts += 1
+        self.tally.restarts += 1
 
     # Files and locks
 

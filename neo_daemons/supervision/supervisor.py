@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from neo_daemons.definitions import CannotRun, Definition, Launch
+from neo_daemons.similar import among
 from neo_daemons.state_dir import StateDir, StateDirLost
 from neo_daemons.status import (
     Cause,
@@ -55,7 +56,7 @@ class UnknownDaemon(KeyError):
     """No daemon of that name is configured; ``str()`` lists the configured ones."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        self.message = f"unknown daemon {name!r}; configured daemons: {', '.join(sorted(known)) or 'none'}"
+        self.message = f"unknown daemon {name!r}; configured daemons: {among(name, known)}"
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -152,8 +153,8 @@ class Supervisor:
         self.upkeep.announce(socket)
         self.launch()
 
-    def launch(self) -> None:
-        """Begin to supervise. See `start`."""
+    def launch(self, *, starts_all: bool = True) -> None:
+        """Begin to supervise. See `start`. Without `starts_all`, only survivors run until somebody starts others."""
         context = self._make_context()
         self._fleet = fleet = Fleet(context, self._leftovers)
         journal = context.journal
@@ -175,7 +176,7 @@ class Supervisor:
         ended = {slot.name for slot in leftovers}
         for daemon in self.daemons.values():
             survives = daemon.slot.pidfile.record is not None or (daemon.name in survivors and daemon.name not in ended)
-            fleet.begin(daemon, resume=survives)
+            fleet.begin(daemon, resume=survives, waits=not starts_all)
         self.needs.instances.begin()
 
     def _find_leftovers(self, survivors: Survivors) -> Iterator[Slot]:
@@ -333,25 +334,23 @@ class Supervisor:
         """Return the current status of the supervisor and its daemons. What they use was measured within the last
         `meter.OVERDUE_S` seconds, if not now."""
         self.measurements.at_once()
+        return Status(supervisor=self.own_status(), daemons=tuple(map(self.status_of, self.daemons.values())))
+
+    def own_status(self) -> SupervisorStatus:
+        """Return the current status of the supervisor itself."""
         holds, journal = self.context.holds, self.journal
-        return Status(
-            supervisor=SupervisorStatus(
-                platform=self.context.platform.name,
-                pid=os.getpid(),
-                version=VERSION,
-                state_dir=str(self.state_dir.path),
-                started_at=self.upkeep.started_at,
-                ends_unused=self.ends_unused,
-                config=self.config,
-                url=self.url,
-                stopping=self.stopping,
-                warning=self.upkeep.warning
-                or holds.warning
-                or self._log_keeper.warning
-                or journal.fault
-                or self.remark,
-            ),
-            daemons=tuple(map(self.status_of, self.daemons.values())),
+        return SupervisorStatus(
+            platform=self.context.platform.name,
+            platform_reason=self.context.platform.reason,
+            pid=os.getpid(),
+            version=VERSION,
+            state_dir=str(self.state_dir.path),
+            started_at=self.upkeep.started_at,
+            ends_unused=self.ends_unused,
+            config=self.config,
+            url=self.url,
+            stopping=self.stopping,
+            warning=self.upkeep.warning or holds.warning or self._log_keeper.warning or journal.fault or self.remark,
         )
 
     def status_of(self, daemon: SupervisedDaemon) -> DaemonStatus:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from neo_daemons import records
 from neo_daemons.definitions import CannotRun, Definition, Launch, Log
 from neo_daemons.locks import is_held
-from neo_daemons.records import DaemonRecord, DamagedRecord
+from neo_daemons.records import DaemonRecord, DamagedRecord, NewerRecord
 from neo_daemons.references import escape, expand, names
 from neo_daemons.state_dir import StateDir
 from neo_daemons.urls import redacted
@@ -98,12 +98,18 @@ def _platform() -> list[Finding]:
     name, why = platform_choice()
     if why is None:
         return []
-    text = f"processes are seen by the fallback {name} ({why}): the exit of an adopted one is seen up to 0.1 s late"
+    is_told = name in ("linux", "kqueue")
+    how = "the kernel reports each exit" if is_told else "the exit of an adopted one is seen up to 0.1 s late"
+    text = f"processes are seen by the fallback {name} ({why}): {how}"
     return [Finding(level="note", subject="platform", text=text)]
 
 
 def _directory(state_dir: StateDir) -> list[Finding]:
     if not state_dir.path.exists():
+        parent = next(parent for parent in state_dir.path.parents if parent.exists())
+        if not os.access(parent, os.W_OK | os.X_OK):
+            text = f"{state_dir.path} cannot be created: {parent} is not writable"
+            return [Finding(level="problem", subject="state dir", text=text, remedy="choose another with --state-dir")]
         return [Finding(level="ok", subject="state dir", text=f"{state_dir.path} will be created")]
     probe = state_dir.logs / ".doctor.log"
     try:
@@ -231,6 +237,10 @@ def _records(ownership: Ownership, *, supervised: bool) -> list[Finding]:
         try:
             record = records.read(path, DaemonRecord)
             living, stranger = ownership.find_living(record) if record is not None else (None, None)
+        except NewerRecord as error:
+            remedy = "use that version, or stop the daemon: neo-daemons down"
+            findings.append(Finding(level="problem", subject=path.stem, text=str(error), remedy=remedy))
+            continue
         except (DamagedRecord, OSError) as error:
             findings.append(
                 Finding(

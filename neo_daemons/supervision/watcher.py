@@ -10,7 +10,7 @@ from typing import Protocol
 
 from neo_daemons.status import Cause, EventName
 
-from .machine import Event
+from .machine import Event, State
 from .past import Past
 from .policy import may_kill
 from .probes import Answer, Result, Target
@@ -66,9 +66,16 @@ class Watcher:
             self.external_ready = ready
             self._slot.note(EventName.EXTERNAL_READY if ready else EventName.EXTERNAL_NOT_READY, why)
 
-    def remember(self, result: Result, target: Target) -> None:
+    def remember(self, result: Result, target: Target, took_s: float | None) -> None:
         """Remember a probe's result if it differs from the last: ten thousand healthy polls add nothing. The first
-        unknown result of a run also goes to the journal."""
+        unknown result of a run also goes to the journal.
+
+        Args:
+            took_s: how long the probes took; None if there are none. While a run boots, only their success is counted.
+        """
+        counts = result.ok or (result.answer is Answer.FAILED and self._slot.state is not State.RUNNING)
+        if took_s is not None and counts:
+            self._slot.tally.probed(took_s, failed=not result.ok)
         if result.answer is Answer.UNKNOWN and "unknown" not in target.memory:
             target.memory["unknown"] = True
             self._slot.note(EventName.PROBE_UNKNOWN, result.detail)

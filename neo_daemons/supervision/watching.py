@@ -6,6 +6,7 @@ The results go to a `Watcher`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -161,6 +162,7 @@ async def _check(
     slot: Slot, target: Target, probes: tuple[AnyProbe, ...], watcher: Watcher
 ) -> tuple[Result, AnyProbe | None]:
     """Return the first failure with its probe; else an unknown result if any; else the last result."""
+    begun_at = time.monotonic()
     result = Result(Answer.OK, "no probe configured")
     failed: AnyProbe | None = None
     for probe in probes:
@@ -176,7 +178,7 @@ async def _check(
         if _WEIGHT[found.answer] > _WEIGHT[result.answer] or result.ok:
             result = found
             failed = probe if found.answer is Answer.FAILED else None
-    watcher.remember(result, target)
+    watcher.remember(result, target, time.monotonic() - begun_at if probes else None)
     return result, failed
 
 

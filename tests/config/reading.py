@@ -9,6 +9,8 @@ import pytest
 from neo_daemons.config import ConfigError, Configuration, load
 from neo_daemons.definitions import Definition
 
+from .accepted import objections
+
 API = '[daemons.api]\ncommand = ["api"]\n'
 WEB = '[daemons.web]\ncommand = ["web"]\n'
 HTTP = '[daemons.api]\ncommand = ["api"]\nport = 1\nready = { type = "http"'
@@ -31,9 +33,11 @@ NOT_FINITE = "not a finite number; use an ordinary number, or remove the key"
 
 
 def read(root: Path, text: str, name: str = "neo-daemons.toml", **environ: str) -> Configuration:
-    """Return the configuration in a file with this content."""
+    """Return the configuration in a file with this content, which its JSON schema accepts, too."""
     (root / name).write_text(text)
-    return load(root / name, environ=environ)
+    configuration = load(root / name, environ=environ)
+    assert objections(text, name) == []
+    return configuration
 
 
 def fault(root: Path, text: str | bytes, name: str = "neo-daemons.toml") -> str:

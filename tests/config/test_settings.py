@@ -140,6 +140,11 @@ def test_an_external_daemon_can_have_its_own_probes(root: Path) -> None:
         assert (getattr(external, key), getattr(external, other)) == (probes, ())
 
 
+def test_the_probes_of_an_external_daemon_ask_it(root: Path) -> None:
+    text = '[daemons.api]\nexternal = "http://host:1"\nready = { type = "http", path = "/health" }'
+    assert only(read(root, text)).ready == (HttpProbe(url="http://host:1", path="/health"),)
+
+
 def test_others_can_refer_to_an_external_daemon(root: Path) -> None:
     text = '[daemons.chroma]\nexternal = "http://host"\n' + API + 'env = { URL = "${daemons.chroma.url}" }'
     assert read(root, text).definitions[1].after == ("chroma",)

@@ -29,8 +29,8 @@ UNKNOWN_KEYS = {
     "of a daemon, like none": (
         API + "x = 1",
         "daemons.api.x = 1: unknown key; remove it, or use one of: after, command, cwd, data_dir, deploy, enabled, "
-        "env, exports, external, host, idle_stop_s, inputs, live, log, max_rss_bytes, max_runtime_s, oneshot, port, "
-        "ports, ready, requires, restart, share, start, start_grace_s, stop, url, user, watch",
+        "env, exports, external, groups, host, idle_stop_s, inputs, live, log, max_rss_bytes, max_runtime_s, oneshot, "
+        "port, ports, ready, requires, restart, share, start, start_grace_s, stop, url, user, watch",
     ),
     "of a built-in": ("[daemons.chroma]\nprot = 1", "daemons.chroma.prot = 1: unknown key; did you mean 'port'?"),
     "an option of a built-in": (
@@ -138,6 +138,11 @@ WRONG_TYPES = {
         API + 'after = "chroma"',
         "daemons.api.after = 'chroma': expected list, got string; use a list of strings, e.g. [\"chroma\"]",
     ),
+    "groups": (
+        API + 'groups = "db"',
+        "daemons.api.groups = 'db': expected list, got string; "
+        'use a list of names of a-z, 0-9, - and _, starting with a letter, e.g. ["db"]',
+    ),
     "enabled": (API + "enabled = 1", "daemons.api.enabled = 1: expected boolean, got integer; use true or false"),
     "ready": (
         API + 'ready = "http"',
@@ -238,6 +243,11 @@ WRONG_VALUES = {
     "name with a line end": ('[daemons."api\\n"]\ncommand = ["api"]', f'daemons."api\\n": {NO_NAME}'),
     "empty name": ('[daemons.""]\ncommand = ["api"]', f'daemons."": {NO_NAME}'),
     "long name": (f'[daemons.{"a" * 64}]\ncommand = ["api"]', f"daemons.{'a' * 64}: {NO_NAME}"),
+    "group with its mark": (
+        API + 'groups = ["db", "@all"]',
+        "daemons.api.groups[1] = '@all': invalid value; "
+        'expected a list of names of a-z, 0-9, - and _, starting with a letter, e.g. ["db"]',
+    ),
     "port 0": (API + "port = 0", f"daemons.api.port = 0: out of range; {WRITE_PORT}"),
     "port 65536": (API + "port = 65536", f"daemons.api.port = 65536: out of range; {WRITE_PORT}"),
     "port word": (API + 'port = "any"', f"daemons.api.port = 'any': {EXPECTED_PORT}"),

@@ -140,7 +140,7 @@ class Calamities:
             case "rivals-leave":
                 world.let_rivals_go()
             case "clock":
-                world.wall_offset_s += rng.choice((-86_400.0, -1.0, 3600.0, 400 * 86_400.0))
+                world.clock.offset_s += rng.choice((-86_400.0, -1.0, 3600.0, 400 * 86_400.0))
             case "reload":
                 self._reload(flip=False)
             case "flip":

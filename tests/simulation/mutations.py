@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import signal
@@ -14,18 +15,33 @@ from unittest import mock
 import msgspec
 
 from neo_daemons.files import write_struct
-from neo_daemons.records import DaemonRecord
+from neo_daemons.records import DaemonRecord, Identity
 from neo_daemons.status import Cause
-from neo_daemons.supervision import census, claim, daemon, intentions, journal, machine, ownership, pidfile, watching
+from neo_daemons.supervision import (
+    census,
+    claim,
+    daemon,
+    fleet,
+    intentions,
+    jobs,
+    journal,
+    machine,
+    ownership,
+    pidfile,
+    situation,
+    tree,
+    watching,
+)
 from neo_daemons.supervision.census import Marks
 from neo_daemons.supervision.machine import Event, State
-from neo_daemons.supervision.platform import Process
+from neo_daemons.supervision.platform import NotOurs, Process
 from neo_daemons.supervision.policy import Verdict
 from neo_daemons.supervision.run import Run
 from neo_daemons.supervision.slot import Slot
 from neo_daemons.supervision.tree import Tree
 from neo_daemons.supervision.watcher import Watcher
 
+from .kernel import Proc
 from .platform import SimFileLock, SimPlatform, SimProcess
 
 Mutation = Callable[[], contextlib.AbstractContextManager[Any]]
@@ -189,6 +205,66 @@ def age_by_the_wall_clock() -> contextlib.AbstractContextManager[Any]:
     return mock.patch.object(Run, "__init__", mutated)
 
 
+def identity_by_the_wall_clock() -> contextlib.AbstractContextManager[Any]:
+    """Tell processes apart by when they started on the wall clock, as it shows that now."""
+
+    def opened(self: SimPlatform, pid: int, identity: Identity) -> Process | None:
+        proc = self.kernel.table.get(pid)
+        if proc is None or not proc.alive:
+            return None
+        if proc.identity.boot_id != identity.boot_id or abs(_shown_start(proc) - identity.start_time) > 1.0:
+            raise NotOurs(f"pid {pid} started at another time")
+        return SimProcess(self, proc, is_child=False)
+
+    def spawned(self: SimProcess, platform: SimPlatform, proc: Proc, *, is_child: bool) -> None:
+        begin(self, platform, proc, is_child=is_child)
+        self.identity = msgspec.structs.replace(proc.identity, start_time=_shown_start(proc), inode=None)
+
+    begin = SimProcess.__init__
+    stack = contextlib.ExitStack()
+    stack.enter_context(mock.patch.object(SimProcess, "__init__", spawned))
+    stack.enter_context(mock.patch.object(SimPlatform, "open", opened))
+    return stack
+
+
+def _shown_start(proc: Proc) -> float:
+    return time.time() - time.monotonic() + proc.identity.start_time
+
+
+@contextlib.contextmanager
+def deadlines_by_the_wall_clock() -> Iterator[None]:
+    """Look at the wall clock for whether a grace period or another deadline is over."""
+
+    class ByTheWall:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(asyncio, name)
+
+        @staticmethod
+        def get_running_loop() -> Any:
+            return mock.Mock(wraps=asyncio.get_running_loop(), time=time.time)
+
+    with contextlib.ExitStack() as stack:
+        for module in (tree, situation, watching, fleet):
+            stack.enter_context(mock.patch.object(module, "asyncio", ByTheWall()))
+        yield
+
+
+def timers_by_the_wall_clock() -> contextlib.AbstractContextManager[Any]:
+    """Start a timer anew until the wall clock shows that it is due."""
+    start = jobs.Timer.start
+
+    def mutated(self: jobs.Timer, delay_s: float, callback: Callable[[], None]) -> None:
+        due_at = time.time() + delay_s
+
+        def look() -> None:
+            left_s = due_at - time.time()
+            start(self, min(left_s, 0.5), look) if left_s > 0 else callback()
+
+        start(self, min(delay_s, 0.5), look)
+
+    return mock.patch.object(jobs.Timer, "start", mutated)
+
+
 def an_exit_is_ignored(state: State) -> Mutation:
     """Ignore in the table that a process can exit in this state."""
 
@@ -305,6 +381,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     a_held_lock_proves_the_record,
     leases_inhibit_nothing,
     age_by_the_wall_clock,
+    identity_by_the_wall_clock,
+    deadlines_by_the_wall_clock,
+    timers_by_the_wall_clock,
     *(an_exit_is_ignored(state) for state in sorted(machine.ALIVE)),
     ended_daemons_keep_their_state,
     a_stop_of_what_has_ended_is_forgotten,

@@ -117,6 +117,7 @@ class SimPlatform:
     """The platform of one incarnation; see `neo_daemons.supervision.platform.contract.Platform`."""
 
     name = "simulated"
+    reason: str | None = None
 
     def __init__(self, kernel: Kernel, incarnation: Incarnation, effect: Callable[[str], None]) -> None:
         self.kernel = kernel

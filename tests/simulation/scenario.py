@@ -139,8 +139,8 @@ def _patched(world: World, now: Callable[[], float]) -> Iterator[None]:
     rng = random.Random(world.seed + 1)
     with (
         world.disk.patched(),
-        mock.patch.object(time, "time", lambda: 1.8e9 + world.wall_offset_s + now()),
-        mock.patch.object(time, "time_ns", lambda: int((1.8e9 + world.wall_offset_s + now()) * 1e9)),
+        mock.patch.object(time, "time", lambda: world.clock.time(now())),
+        mock.patch.object(time, "time_ns", lambda: int(world.clock.time(now()) * 1e9)),
         mock.patch.object(time, "monotonic", lambda: 1000.0 + now()),
         mock.patch("secrets.token_hex", lambda size: rng.randbytes(size).hex()),
         mock.patch.object(claim, "supervisor_lock", functools.partial(SimFileLock, world.kernel)),

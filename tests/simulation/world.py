@@ -15,6 +15,7 @@ from neo_daemons.supervision.claim import AlreadyRunning
 from neo_daemons.supervision.supervisor import Supervisor
 
 from . import daemons
+from .clock import WallClock
 from .disk import Disk
 from .incarnations import Incarnation, Killed, acting_as, running
 from .kernel import Behaviour, Description, Kernel
@@ -41,7 +42,7 @@ class World:
         self.kill_in: int | None = None
         """Effects after which the supervisor is killed."""
         self.calm = False
-        self.wall_offset_s = 0.0
+        self.clock = WallClock(seed)
         self.definitions = daemons.definitions(self.rng, root)
         self.cursed = self.rng.choice(("a", "b", None, None, None))
         """A daemon that hardly ever comes up during the trouble."""

@@ -6,6 +6,7 @@ import os
 import select
 import sys
 
+from neo_daemons import procfs
 from neo_daemons.state_dir import StateDirError
 
 from .contract import (
@@ -49,6 +50,10 @@ PLATFORMS = ("linux", "linux-without-pidfds", "darwin", "kqueue", "posix")
 
 class UnknownPlatform(StateDirError):
     """The environment names an implementation that does not exist."""
+
+
+class NoProcfs(StateDirError):
+    """This is Linux, but its ``/proc`` is missing or shows other processes than ours."""
 
 
 def platform_choice() -> tuple[str, str | None]:
@@ -101,8 +106,18 @@ def current_platform() -> Platform:
 
     Raises:
         UnknownPlatform: the environment names one that does not exist, or does not work here.
+        NoProcfs: this is Linux, and processes cannot be told apart.
     """
-    name, _ = platform_choice()
+    fault = procfs.fault() if sys.platform == "linux" else None
+    if fault is not None:
+        raise NoProcfs(f"{fault}; without it processes cannot be told apart: mount it (mount -t proc proc /proc)")
+    name, reason = platform_choice()
+    platform = _make(name)
+    platform.reason = reason
+    return platform
+
+
+def _make(name: str) -> Platform:
     if name == "darwin":
         from .darwin import DarwinPlatform
 

@@ -35,6 +35,8 @@ def mark_in(environ: bytes) -> str | None:
 class CommonPlatform(abc.ABC):
     """See `contract.Platform`."""
 
+    reason: str | None = None
+
     @abc.abstractmethod
     def pids(self) -> Sequence[int]: ...
 

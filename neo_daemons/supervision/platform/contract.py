@@ -81,13 +81,14 @@ class SpawnSpec(Struct, frozen=True):
 
 
 class PortHolder(Struct, frozen=True):
-    """The process that listens on a port. `pid` is None if the system hides it, e.g. another user's process."""
+    """The process that listens on a port. `pid` is None if the system hides it: another user's process, or one outside
+    this container, whose network is that of its host."""
 
     pid: int | None
     command: str
 
     def __str__(self) -> str:
-        return "a process of another user" if self.pid is None else f"pid {self.pid} ({self.command})"
+        return "a process of another user or container" if self.pid is None else f"pid {self.pid} ({self.command})"
 
 
 class Usage(Struct, frozen=True):
@@ -172,6 +173,9 @@ class FileChanges(Protocol):
 
 class Platform(Protocol):
     """What the core uses of the operating system."""
+
+    reason: str | None
+    """Why it was chosen, if it is not the best one for this kind of system."""
 
     @property
     def name(self) -> str:

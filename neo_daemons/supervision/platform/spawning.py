@@ -37,16 +37,32 @@ def exit_status(returncode: int) -> ExitStatus:
 
 
 def exit_status_of_zombie(pid: int, identity: Identity) -> ExitStatus | None:
-    """Return how a process exited that is not our child and that its parent has not reaped yet. None if that is not
-    known: code 0 may also mean that we may not know it."""
+    """Return how a process exited that is not our child and that its parent has not reaped yet: a container's first
+    process may never do that. None if it is not known."""
+    code = _code_of_zombie(pid, identity)
+    if code == 0 and not (_may_know(pid) and _code_of_zombie(pid, identity) == 0):
+        return None
+    return None if code is None else exit_status(os.waitstatus_to_exitcode(code))
+
+
+def _code_of_zombie(pid: int, identity: Identity) -> int | None:
     try:
         stat = procfs.stat(pid)
     except OSError:  # no descriptor is left, or /proc is hidden
         return None
     if stat is None or stat[0] != "Z" or float(stat[19]) != identity.start_time or len(stat) <= EXIT_CODE:
         return None
-    code = int(stat[EXIT_CODE])
-    return exit_status(os.waitstatus_to_exitcode(code)) if code else None
+    return int(stat[EXIT_CODE])
+
+
+def _may_know(pid: int) -> bool:
+    """Whether the kernel tells us the exit code of a zombie; if not, it says 0. It tells whoever may follow the link to
+    the program, which a zombie has no more: ptrace_may_access in fs/proc/array.c and fs/proc/base.c."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except OSError as error:
+        return error.errno == errno.ENOENT
+    return False
 
 
 def ended(popen: subprocess.Popen[bytes]) -> ExitStatus | None:
