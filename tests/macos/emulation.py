@@ -244,7 +244,9 @@ def _listens(host: str, port: int) -> bool:
     import socket
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    packed = socket.inet_pton(family, socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0])
+    packed = socket.inet_pton(
+        family, str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0])
+    )
     words = b"".join(packed[at : at + 4][::-1] for at in range(0, len(packed), 4))
     wanted = f"{words.hex().upper()}:{port:04X}"
     with open("/proc/net/tcp6" if ":" in host else "/proc/net/tcp") as file:
