@@ -189,7 +189,6 @@ def test_what_is_restored_belongs_to_that_user_again(project: Project, place: Pa
     assert {owner(place / "data"), owner(place / "data/who")} == {NOBODY}
 
 
-@MARKED
 @AS_ROOT
 def test_a_restored_tree_is_closed_to_its_user_until_all_of_it_has_been_given_away(
     place: Path, monkeypatch: pytest.MonkeyPatch
@@ -238,7 +237,6 @@ def test_a_closed_directory_is_named(project: Project, place: Path, key: str) ->
     project.reaches("db", "ready")
 
 
-@MARKED
 @AS_ROOT
 def test_a_program_that_the_user_may_not_run_is_named(project: Project, place: Path) -> None:
     program = place / "program"
@@ -249,7 +247,6 @@ def test_a_program_that_the_user_may_not_run_is_named(project: Project, place: P
     assert f"{program}: {NOBODY} may not run it" in (project.reaches("db", "parked").detail or "")
 
 
-@MARKED
 @AS_ROOT
 def test_an_unknown_user_is_a_reason_not_to_run(project: Project, place: Path) -> None:
     project.configure(db=theirs(place, user="nemo-0815"))
@@ -259,7 +256,6 @@ def test_an_unknown_user_is_a_reason_not_to_run(project: Project, place: Path) -
     assert db.remedy == "create it, or correct daemons.db.user"
 
 
-@MARKED
 @AS_ROOT
 def test_another_user_is_another_definition(project: Project, place: Path) -> None:
     ready = {"type": "log", "pattern": "up"}
