@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from neo_daemons.control.client import Client, ControlError
 from neo_daemons.state_dir import StateDir
 from neo_daemons.status import DaemonStatus
-from neo_daemons.supervision.platform import PLATFORM_VARIABLE, Mark, current_platform
+from neo_daemons.supervision.platform import PLATFORM_VARIABLE, Mark, current_platform, platform_choice
 
 PROGRAMS = Path(__file__).with_name("programs")
 """Programs that tests execute."""
@@ -26,6 +26,8 @@ PATIENCE_S = 60.0
 """For what should come in milliseconds: only a hang is meant to reach it."""
 FAST = {"base_s": 0.01, "ceiling_s": 0.05, "jitter": 0.0}
 """Settings of `restart` for a daemon that comes back at once."""
+TELLS_EXITS_OF_OTHERS = platform_choice()[0] in ("linux", "kqueue")
+"""Whether the platform tells how a process exited that is not our child, even if its parent reaps it at once."""
 T = TypeVar("T")
 
 

@@ -19,6 +19,8 @@ from neo_daemons.render.installation import HEADER, name_of
 
 from .harness import PATIENCE_S, PROGRAMS, Project, in_namespace, is_alive, toy
 
+pytestmark = pytest.mark.long
+
 
 class Systemd:
     """A stand-in for systemctl on the PATH of a project's commands, and what it was told."""

@@ -13,6 +13,8 @@ from neo_daemons.render.installation import HEADER, name_of
 
 from .harness import PATIENCE_S, PROGRAMS, Project, toy
 
+pytestmark = pytest.mark.long
+
 LAUNCHCTL = """#!/bin/sh
 cd {place}
 case "$1" in

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from neo_daemons import procfs
+from neo_daemons.supervision.platform import PLATFORM_VARIABLE
 
 from .harness import FAST, PATIENCE_S, PROGRAMS, Project, free_port, in_namespace, toy
 from .test_platform_choice import OPEN, SEND_SIGNAL
@@ -69,6 +70,8 @@ def inside(project: Project, prefix: tuple[str, ...], *command: str) -> subproce
 def test_daemons_live_in_a_narrow_container(project: Project, prefix: tuple[str, ...]) -> None:
     """Its first process reaps only its own; /proc hides those of others; the file system is read-only; and there are
     few descriptors. What still can be told is told."""
+    if prefix:
+        project.env.pop(PLATFORM_VARIABLE, None)
     port = free_port()
     ends = {"command": [sys.executable, "-IS", "-c", CODES], "ready": {"type": "log", "pattern": "ready"}}
     project.configure(

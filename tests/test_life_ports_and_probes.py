@@ -18,6 +18,8 @@ from neo_daemons.supervision.platform import MARK_VARIABLE, current_platform
 
 from .harness import FAST, PATIENCE_S, TOY, Child, Project, free_port, in_namespace, is_alive, kill, toy, until
 
+pytestmark = pytest.mark.long
+
 LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 1.5, "failures": 2}
 """Kills a hung daemon soon, but not one that is slow because the machine is."""
 
@@ -258,22 +260,33 @@ def test_a_flooding_log_stays_within_its_bounds(project: Project) -> None:
     assert log.read_text().endswith("line 000199999\n")
 
 
-def test_nothing_is_sent_to_a_stranger_on_the_port_and_the_next_start_takes_another(project: Project) -> None:
-    """Like mlx, it loses the race for its port, says so, and keeps running."""
-    port = free_port()
-    seen = project.root / "seen"
-    listen = f"import socket; s = socket.create_server(('127.0.0.1', {port})); c = s.accept; "
+def a_racer(project: Project, seen: Path) -> list[str]:
+    """A command that, like mlx, loses the race for its port the first time, and keeps running."""
+    listen = "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); c = s.accept; "
     script = listen + f"f = open({str(seen)!r}, 'ab', 0)\nwhile True: f.write(c()[0].recv(100))"
     racer = project.root / "racer.py"
     racer.write_text(
         "import subprocess, sys, time, os\n"
         f"if not os.path.exists({str(seen)!r}):\n"
         f"    env = {{k: v for k, v in os.environ.items() if k != {MARK_VARIABLE!r}}}\n"
-        f"    subprocess.Popen([sys.executable, '-IS', '-c', {script!r}], env=env, start_new_session=True)\n"
+        f"    command = [sys.executable, '-IS', '-c', {script!r}, sys.argv[1]]\n"
+        "    subprocess.Popen(command, env=env, start_new_session=True)\n"
         "    time.sleep(600)\n"
         f"os.execv(sys.executable, {TOY!r} + [f'port={{sys.argv[1]}}'])\n"
     )
-    project.configure(api={**toy(), "command": [sys.executable, str(racer), "${port}"], "port": port})
+    return [sys.executable, str(racer), "${port}"]
+
+
+def end_of(port: int) -> None:
+    holder = current_platform().port_holder(port)
+    if holder is not None:
+        kill(holder.pid)
+
+
+def test_nothing_is_sent_to_a_stranger_on_the_port_and_the_next_start_is_refused(project: Project) -> None:
+    port = free_port()
+    seen = project.root / "seen"
+    project.configure(api={**toy(), "command": a_racer(project, seen), "port": port})
     project.serve()
     try:
         parked = project.reaches("api", "parked")
@@ -281,6 +294,24 @@ def test_nothing_is_sent_to_a_stranger_on_the_port_and_the_next_start_takes_anot
         assert any(f"port {port} is served by" in str(detail) for _, detail in project.events("api"))
         assert seen.read_bytes() == b""
     finally:
-        holder = current_platform().port_holder(port)
-        if holder is not None:
-            kill(holder.pid)
+        end_of(port)
+
+
+def test_one_that_is_never_restarted_and_lost_its_port_takes_another(project: Project) -> None:
+    """That run has never been the daemon, so it is no restart; `restart = "never"` says nothing of it."""
+    seen = project.root / "seen"
+    project.configure(api={**toy(), "command": a_racer(project, seen), "port": "auto", "restart": "never"})
+    project.serve()
+    lost = None
+    try:
+        ready = project.reaches("api", "ready")
+        lost = next(
+            int(found[1])
+            for _, detail in project.events("api")
+            if (found := re.search(r"port (\d+) is served by", str(detail)))
+        )
+        assert lost not in ready.ports.values()
+        assert seen.read_bytes() == b""
+    finally:
+        if lost is not None:
+            end_of(lost)

@@ -25,6 +25,8 @@ from neo_daemons.supervision.slot import DATA_LOCK
 
 from .harness import FAST, PATIENCE_S, Project, is_alive, kill, until
 
+pytestmark = pytest.mark.long
+
 NOBODY = "nobody"
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may start a program as another user")
 # The stray has none of the locks, so only its mark tells whose it is.

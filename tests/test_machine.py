@@ -114,8 +114,16 @@ NO_JITTER = Restart(jitter=0)
 
 
 def failure(history: History, now: float, restart: Restart = NO_JITTER, **changes: Any) -> Any:
-    arguments: dict[str, Any] = {"cause": Cause.EXIT, "clean": False, "came_up": True, "held": False, "oneshot": False}
-    return decide(restart, history, **{"detail": "exit code 1", **arguments, **changes}, now=now, rng=random.Random(1))
+    arguments: dict[str, Any] = {
+        "cause": Cause.EXIT,
+        "clean": False,
+        "came_up": True,
+        "lost_its_port": False,
+        "held": False,
+        "oneshot": False,
+        "detail": "exit code 1",
+    }
+    return decide(restart, history, **{**arguments, **changes}, now=now, rng=random.Random(1))
 
 
 def test_the_restart_timetable_is_the_documented_one() -> None:
@@ -171,6 +179,24 @@ def test_a_daemon_that_never_restarts_and_failed_before_it_was_ready_is_parked(
     cause: Cause, clean: bool, event: Event
 ) -> None:
     assert failure(History(), 0, Restart(when="never"), cause=cause, clean=clean, came_up=False).event is event
+
+
+@pytest.mark.parametrize(
+    ("cause", "came_up", "event"),
+    [
+        (Cause.EXIT, False, Event.RETRY),
+        (Cause.SIGNAL, False, Event.RETRY),
+        (Cause.PROBE, False, Event.RETRY),
+        (Cause.PROBE, True, Event.PARK),
+        (Cause.START_FAILED, False, Event.PARK),
+    ],
+)
+def test_a_start_that_lost_the_race_for_its_port_is_no_restart(cause: Cause, came_up: bool, event: Event) -> None:
+    history = History()
+    lost = {"cause": cause, "came_up": came_up, "lost_its_port": True}
+    assert failure(history, 0, Restart(when="never"), **lost).event is event
+    events = {failure(history, 0, Restart(when="never", limit=3), **lost).event for _ in range(10)}
+    assert Event.PARK in events, "it must not try for ever"
 
 
 @pytest.mark.parametrize(

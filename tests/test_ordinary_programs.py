@@ -123,6 +123,7 @@ def test_doctor_shows_programs_as_they_will_be_run(project: Project) -> None:
     assert "ok       late: ./run-${port}.sh, resolved when it starts" in lines
 
 
+@pytest.mark.linux("a daemon takes no descriptor there, so there is hardly a limit to reach")
 def test_a_limit_of_open_files_is_told_as_what_it_is(project: Project) -> None:
     """As many daemons as fit run; the others say whose limit it is, and how to mend it."""
     few, many = 60, 70

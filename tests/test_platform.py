@@ -140,7 +140,7 @@ def test_the_end_of_a_process_that_is_not_a_child_is_seen(platform: Platform) ->
     [
         ("raise SystemExit(7)", ExitStatus(code=7)),
         ("import os; os.kill(os.getpid(), 9)", ExitStatus(signal="SIGKILL")),
-        ("raise SystemExit(0)", ExitStatus()),  # the kernel also says 0 to those who may not know
+        ("raise SystemExit(0)", ExitStatus(code=0)),
     ],
 )
 def test_an_exit_status_is_known_before_the_parent_has_reaped_the_process(code: str, status: ExitStatus) -> None:
@@ -398,6 +398,15 @@ def test_a_listener_on_every_address_holds_the_port_of_each(platform: Platform, 
 def test_the_age_of_a_process_follows_from_its_identity(platform: Platform) -> None:
     age_s = platform.age_s(platform.own_identity())
     assert age_s == pytest.approx(time.time() - psutil.Process().create_time(), abs=1.5)
+
+
+def test_linux_tells_how_many_processes_it_killed_for_want_of_memory() -> None:
+    def told() -> int:
+        return int(dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())["oom_kill"])
+
+    before, count, after = told(), LinuxPlatform().oom_kills(), told()
+    assert count is not None
+    assert before <= count <= after
 
 
 def test_usage_counts_the_whole_tree(platform: Platform) -> None:

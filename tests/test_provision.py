@@ -100,6 +100,13 @@ def test_a_broken_provision_is_not_kept_and_the_reason_is_reported(place: Place)
     assert place.product == "good\n"
 
 
+def test_a_failed_step_leaves_what_the_next_try_goes_on_with_and_nothing_else(place: Place) -> None:
+    place.refused(place.provision("exit 1"))
+    assert [path.name for path in place.target.parent.iterdir()] == ["thing.lock"]
+    place.refused(place.provision("echo half > begun; exit 1"))
+    assert sorted(path.name for path in place.target.parent.iterdir()) == ["thing.lock", "thing.partial"]
+
+
 def test_an_untested_provision_of_an_older_version_is_tested_and_recreated_if_broken(place: Place) -> None:
     place.target.mkdir(parents=True)
     (place.target / "product").write_text("bad\n")

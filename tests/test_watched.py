@@ -10,6 +10,8 @@ import pytest
 from neo_daemons import watched
 from neo_daemons.watched import CannotWatch, Pattern, changed, digests, in_words
 
+pytestmark = pytest.mark.long
+
 FILES = (
     "app.py",
     "src/main.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import sys
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def is_path(model: str) -> bool:
 def locate(definition: Definition, project: Project) -> Launch | CannotRun:
     """Find ``mlx_lm.server`` and the model."""
     script = find_script("mlx_lm.server", project)
+    if script is None and (sys.platform, platform.machine()) == ("darwin", "x86_64"):
+        return CannotRun(
+            reason="there is no mlx for Macs with Intel processors",
+            remedy="set daemons.mlx.enabled = false, or daemons.mlx.external to the URL of a server elsewhere",
+            missing=True,
+        )
     if script is None:
         return CannotRun(
             reason="mlx-lm is not installed in this environment, and mlx_lm.server is not on PATH",

@@ -32,6 +32,8 @@ REFRESH_S = 1.0
 REFRESHES = 4
 """At most so many per second."""
 MAX_UNPRINTED = 10_000
+PRINT_S = 0.02
+"""The delay before lines are printed: the printing thread would compete with the restart of which they tell."""
 CLOSE_S = 2.0
 FROZEN_S = 10.0
 """By then most daemons have started. What lives as long as we do is left out of later garbage collections, which would
@@ -175,11 +177,12 @@ async def _show_lines(orchestrator: AgentOrchestrator) -> None:
 
 class Printer:
     """Prints from its own thread, so that a pipe without a reader, or a terminal stopped by Ctrl-S, does not block the
-    supervisor. While that lasts, lines beyond `MAX_UNPRINTED` are dropped."""
+    supervisor. While that lasts, lines beyond `MAX_UNPRINTED` are dropped. For use in an event loop."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._closed = False
+        self._called_soon = False
         self._called = threading.Condition()
         self._thread = threading.Thread(target=self._print, name="printer", daemon=True)
         self._thread.start()
@@ -189,7 +192,14 @@ class Printer:
         if lines:
             with self._called:
                 self._lines += lines[: MAX_UNPRINTED - len(self._lines)]
-                self._called.notify()
+            if not self._called_soon:
+                self._called_soon = True
+                asyncio.get_running_loop().call_later(PRINT_S, self._call)
+
+    def _call(self) -> None:
+        self._called_soon = False
+        with self._called:
+            self._called.notify()
 
     def close(self) -> None:
         """Print what is left, as far as the reader takes it."""

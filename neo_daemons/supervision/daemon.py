@@ -343,8 +343,7 @@ class SupervisedDaemon:
         else:
             gone = await slot.tree.sweep(min(SWEEP_GRACE_S, slot.definition.stop.grace_s))
         slot.clear_record(gone=gone)
-        with contextlib.suppress(OSError):
-            self.past.lost_its_port = slot.ports.held()
+        self.past.lost_its_port = slot.ports.held()
         outcome, for_good = NOT_STARTED, self.state is State.STOPPING
         if run is not None:
             self.past.ended = run.span
@@ -363,6 +362,7 @@ class SupervisedDaemon:
             cause=cause,
             clean=clean,
             came_up=run is not None and run.came_up,
+            lost_its_port=self.past.lost_its_port,
             held=self.held,
             oneshot=self.definition.oneshot and run is not None,
             detail=text,

@@ -114,6 +114,7 @@ def decide(
     cause: Cause,
     clean: bool,
     came_up: bool,
+    lost_its_port: bool,
     held: bool,
     oneshot: bool,
     detail: str,
@@ -125,6 +126,7 @@ def decide(
     Args:
         clean: the process exited with code 0.
         came_up: the daemon was ready at some time in this run.
+        lost_its_port: another process had one of its ports when the run ended.
         oneshot: the daemon runs once, so a clean exit is a success.
         detail: how the run ended, for the reason.
         now: monotonic seconds.
@@ -149,7 +151,8 @@ def decide(
 
     history.failures += 1
     history.first_cause = history.first_cause or detail
-    if restart.when == "never":
+    lost_a_race = lost_its_port and not came_up and cause is not Cause.START_FAILED
+    if restart.when == "never" and not lost_a_race:
         # Its start or its probes failed, so it does not rest as after finished work.
         return Verdict(Event.PARK, None, f"{detail}; restart = {restart.when!r}")
     _drop_before(history.restarts, now - restart.window_s)

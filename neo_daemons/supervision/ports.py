@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 
@@ -99,12 +100,11 @@ class Ports:
         return remarks
 
     def held(self) -> bool:
-        """Whether another process holds one of the ports, while the daemon does not run.
-
-        Raises:
-            OSError: its host is not an address of this machine.
-        """
-        return not all(self._platform.port_is_free(self._definition.host, number) for number in self.numbers.values())
+        """Whether another process holds one of the ports, while the daemon does not run. Nobody holds one of a host
+        that is no address of this machine."""
+        with contextlib.suppress(OSError):
+            return not all(self._platform.port_is_free(self._definition.host, port) for port in self.numbers.values())
+        return False
 
     def stranger(self, pid: int, owns: Callable[[int], bool]) -> tuple[int, PortHolder] | None:
         """Find another process that has taken a port between `claim` and the daemon's own bind. Returns it with the

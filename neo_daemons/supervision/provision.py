@@ -191,7 +191,12 @@ class Runner:
         for number, step in enumerate(provision.steps, start=1):
             stamp = partial / STAMP.format(number)
             if not stamp.exists():
-                await self._run(step, partial, (lock,))
+                try:
+                    await self._run(step, partial, (lock,))
+                except ProvisionFailed:
+                    with contextlib.suppress(OSError):
+                        partial.rmdir()  # if it is empty: a failed step leaves only what the next try goes on with
+                    raise
                 stamp.touch()
         missing = [name for name in provision.holds if not (partial / name).exists()]
         if missing:

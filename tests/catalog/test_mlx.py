@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import shlex
 import sys
 from pathlib import Path
@@ -99,5 +100,16 @@ def test_without_mlx_the_remedy_installs_it_here(machine: Machine) -> None:
     assert machine.locate("mlx") == CannotRun(
         reason="mlx-lm is not installed in this environment, and mlx_lm.server is not on PATH",
         remedy=f'{PIP} "{needed("mlx", "mlx-lm")}" "{needed("mlx", "mlx[cpu]")}"',
+        missing=True,
+    )
+
+
+def test_on_an_intel_mac_the_remedy_is_another_server(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is empty there: pip would install nothing, and doctor would say the same again."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert machine.locate("mlx") == CannotRun(
+        reason="there is no mlx for Macs with Intel processors",
+        remedy="set daemons.mlx.enabled = false, or daemons.mlx.external to the URL of a server elsewhere",
         missing=True,
     )

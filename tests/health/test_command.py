@@ -18,6 +18,8 @@ from tests.harness import PATIENCE_S, Project, free_port, toy
 
 from .answers import CHROMA, Handler, Server, routes, says
 
+pytestmark = pytest.mark.long
+
 
 def test_the_exit_code_says_how_the_worst_is(project: Project, serve: Callable[[Handler], Server]) -> None:
     good, bad = serve(says(200)).url, serve(says(503)).url

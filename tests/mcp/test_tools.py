@@ -16,6 +16,8 @@ from tests.harness import Project, toy
 
 from .agents import BEFORE, CURRENT, agent, answer, refusal
 
+pytestmark = pytest.mark.long
+
 READING = ["status", "why", "logs", "events", "health", "doctor"]
 CONTROL = ["start", "stop", "restart", "hold", "release", "reload"]
 

@@ -31,7 +31,10 @@ LIVE = {"type": "http", "interval_s": 0.1, "timeout_s": 1.5, "failures": 2}
 PROGRAMS = Path(__file__).parent / "programs"
 """What inner runs execute."""
 PARALLEL = ("-n", "2")
-MODES = pytest.mark.parametrize("mode", [(), PARALLEL], ids=["alone", "n2"])
+MODES = pytest.mark.parametrize(
+    "mode", [pytest.param((), id="alone", marks=pytest.mark.matrix), pytest.param(PARALLEL, id="n2")]
+)
+"""In both ways of running tests. `oldest`, which has no pytest-xdist, runs all of them alone."""
 HTTP = "import urllib.request\n\ndef get(url):\n    return urllib.request.urlopen(url, timeout=20).status\n"
 OVERRIDE = """
     import msgspec, os, pathlib, pytest

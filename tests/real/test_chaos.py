@@ -10,7 +10,7 @@ from tests.chaos.soak import Soak
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("real"), pytest.mark.timeout(540)]
 
-MINUTES = 0.4
+MINUTES = 0.25
 
 
 def test_the_real_daemons_under_chaos(tmp_path: Path) -> None:

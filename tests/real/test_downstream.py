@@ -25,7 +25,9 @@ def example(tmp_path: Path) -> Iterator[Inner]:
     inner.wait_until_nothing_is_left()
 
 
-@pytest.mark.parametrize("mode", [(), ("-n", "4")], ids=["alone", "n4"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param((), marks=pytest.mark.matrix, id="alone"), pytest.param(("-n", "4"), id="n4")]
+)
 def test_the_example_is_green_and_starts_each_daemon_once(example: Inner, mode: tuple[str, ...]) -> None:
     outcome = example.run(*mode, timeout_s=500)
     assert outcome.code == 0, outcome.text

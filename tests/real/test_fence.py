@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.harness import Project, end_marked, free_port, until
-from tests.plugin.inner import MODES, Inner, messages, results
+from tests.plugin.inner import PARALLEL, Inner, messages, results
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("real_fence"), pytest.mark.timeout(300)]
 
@@ -84,8 +84,15 @@ def behind(store: Store, tmp_path: Path) -> Iterator[Inner]:
     inner.wait_until_nothing_is_left()
 
 
-@pytest.mark.parametrize("on", [True, False], ids=["on", "setting"])
-@MODES
+@pytest.mark.parametrize(
+    ("mode", "on"),
+    [
+        pytest.param((), False, id="alone-setting"),
+        pytest.param(PARALLEL, True, id="n2-on"),
+        pytest.param((), True, marks=pytest.mark.matrix, id="alone-on"),
+        pytest.param(PARALLEL, False, marks=pytest.mark.matrix, id="n2-setting"),
+    ],
+)
 def test_whatever_tests_try_the_production_store_stays_the_same_and_each_is_told(
     store: Store, behind: Inner, mode: tuple[str, ...], on: bool
 ) -> None:

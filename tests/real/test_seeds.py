@@ -1,10 +1,8 @@
-"""Seeds and snapshots of the real chroma, with 20,000 records."""
+"""Seeds and snapshots of the real chroma, with enough records that it indexes them."""
 
 from __future__ import annotations
 
 import json
-import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,8 @@ from tests.plugin.inner import Inner
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("real"), pytest.mark.timeout(540)]
 
-RECORDS = 20_000
-CLONES = 40
+RECORDS = 5_000
+CLONES = 10
 CONFTEST = f"""
 import pytest, pytest_neo_daemons
 from pytest_neo_daemons.clients import make_chroma
@@ -82,26 +80,20 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inner]:
     inner.wait_until_nothing_is_left()
 
 
-def timed(inner: Inner, *arguments: str) -> float:
-    began = time.monotonic()
+def green(inner: Inner, *arguments: str) -> str:
     outcome = inner.run(*arguments, timeout_s=500)
-    took_s = time.monotonic() - began
     assert outcome.code == 0, outcome.text
-    return took_s
+    return inner.output()
 
 
-def test_a_later_run_takes_a_fraction_of_the_time_of_building(seeded: Inner) -> None:
-    first_s = timed(seeded, "test_shared.py")
-    built = re.search(r"built the seed documents in ([\d.]+) s: 20,000 records, 1 collections", seeded.output())
-    assert built is not None, seeded.output()
-    later_s = min(timed(seeded, "test_shared.py") for _ in range(3))
-    print(f"first {first_s:.2f} s, of that the build {built[1]} s; later {later_s:.2f} s: 1/{first_s / later_s:.1f}")
-    assert later_s < first_s / 2
+def test_a_later_run_does_not_build_it_again(seeded: Inner) -> None:
+    assert "built the seed documents in " in (first := green(seeded, "test_shared.py"))
+    assert f" s: {RECORDS:,} records, 1 collections" in first
+    assert "built the seed" not in green(seeded, "test_shared.py")
 
 
 def test_many_clones_in_one_run_are_isolated_and_leave_nothing(seeded: Inner) -> None:
-    took_s = timed(seeded, "test_many.py", "-n", "2")
-    print(f"{CLONES} clones in {took_s:.1f} s")
+    green(seeded, "test_many.py", "-n", "2")
     assert seeded.left() == []
     assert [path.name for path in seeded.tmp.glob("neo-daemons-*/*")] == []
     names = sorted(path.name for path in (seeded.root / "cache" / "seeds").iterdir())

@@ -9,6 +9,8 @@ from neo_daemons.render import TARGETS, render
 
 from .project import EXPECTED, PROJECT, stack
 
+pytestmark = pytest.mark.long
+
 API = '[daemons.api]\ncommand = ["api"]\n'
 IMAGE = '[daemons.api.deploy]\nimage = "api:1"\n'
 REFUSED = {

@@ -204,10 +204,11 @@ class LinuxPlatform(PosixPlatform):
 
     def oom_kills(self) -> int | None:
         try:
-            with open("/proc/vmstat") as file:
-                return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), None)
+            with open("/proc/vmstat", "rb", buffering=0) as file:
+                _, found, count = file.read().partition(b"\noom_kill ")
         except OSError:
             return None
+        return int(count.partition(b"\n")[0]) if found else None
 
     def _claim(self, pid: int, is_ours: Callable[[], object]) -> Process | None:
         try:
