@@ -24,12 +24,12 @@ from .harness import TOY, free_port
 from .test_probes import reaches, supervised
 
 SOURCE = Path(neo_daemons.__file__).parent
-API = SOURCE.parent / "docs" / "api.md"
+PAGE = SOURCE.parent / "docs" / "reference" / "events.md"
 
 
 def documented(heading: str) -> set[str]:
     """Return the names in the first column of the table with this header."""
-    table = API.read_text().split(f"| {heading} | |\n|---|---|\n")[1].split("\n\n")[0]
+    table = PAGE.read_text().split(f"| {heading} | meaning |\n|---|---|\n")[1].split("\n\n")[0]
     return {name for line in table.splitlines() for name in re.findall(r"`([a-z-]+)`", line.split("|")[1])}
 
 

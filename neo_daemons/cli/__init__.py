@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from neo_daemons.state_dir import StateDirError, UnusableStateDir, is_text, keep_own_rights
 
-from .codes import DONE, FAILED, NO_SUPERVISOR, UNKNOWN, USAGE
+from .codes import DONE, FAILED, INTERRUPTED, NO_SUPERVISOR, UNKNOWN, USAGE
 from .parser import command_parser
 from .streams import complain, drop_output, open_closed_streams, say
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ControlError, StateDirError) as error:
         return complain(str(error), FAILED)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has closed it: print no message, and suppress that of the interpreter's last flush.
         drop_output()

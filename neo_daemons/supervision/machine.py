@@ -16,19 +16,35 @@ class State(StrEnum):
     """The state of a daemon. The values are those of ``status --json``; `CYCLING` and `ENDING` show as ``stopping``."""
 
     STOPPED = "stopped"
-    STARTING = "starting"  # waiting for others, provisioning, searching for survivors: no process yet
-    RUNNING = "running"  # the process runs but is not ready yet
+    """Down, and staying down: a user stopped it, its `restart` setting says so, or it is not enabled."""
+    STARTING = "starting"
+    """No process yet: it waits for other daemons, looks for a surviving process, or its provisions are being
+    created."""
+    RUNNING = "running"
+    """The process is running and not ready yet."""
     READY = "ready"
-    DEGRADED = "degraded"  # was ready, still runs, but fails its probes
-    BACKOFF = "backoff"  # exited, and restarts when its delay is over
-    PARKED = "parked"  # not restarted for now: too many restarts, or its start was refused
-    HELD = "held"  # not running, and held by an operator
-    ENDING = "ending"  # the process exited by itself, and its leftovers are being stopped
-    STOPPING = "stopping"  # being stopped for good
-    CYCLING = "cycling"  # being stopped in order to restart
-    UNAVAILABLE = "unavailable"  # cannot run at present: something is not installed, or a required daemon is not there
-    EXTERNAL = "external"  # run by somebody else; only observed
-    DONE = "done"  # runs once, and has ended with success
+    """Its readiness probes have passed."""
+    DEGRADED = "degraded"
+    """Was ready, is running, and fails its liveness probes."""
+    BACKOFF = "backoff"
+    """It exited, or could not be started; it will be started again after a delay."""
+    PARKED = "parked"
+    """Not restarted for now: too many restarts, its start was refused, or it failed and its restart rule is `never`."""
+    HELD = "held"
+    """Down, and on hold: a user said not to restart it."""
+    ENDING = "ending"
+    """The process has exited by itself, and processes it left behind are being stopped. Shown as `stopping`."""
+    STOPPING = "stopping"
+    """Being stopped, to stay down."""
+    CYCLING = "cycling"
+    """Being stopped in order to be started again. Shown as `stopping`."""
+    UNAVAILABLE = "unavailable"
+    """Cannot run at present: something is not installed, or a daemon that it requires will not come; `status` says
+    what."""
+    EXTERNAL = "external"
+    """Run by somebody else; only observed."""
+    DONE = "done"
+    """It runs once, and has succeeded. It counts as ready."""
 
     @property
     def public(self) -> str:
@@ -52,28 +68,47 @@ class Event(StrEnum):
 
     # An operator or the supervisor orders:
     START = "start"
+    """A user or the supervisor starts it."""
     STOP = "stop"
+    """A user or the supervisor stops it."""
     RESTART = "restart"
+    """A user stops and starts it."""
     HOLD = "hold"
+    """A user says that it is not to be restarted after it exits."""
     RELEASE = "release"
+    """A user ends the hold."""
     # A prepared start results in:
-    SPAWNED = "spawned"  # a process runs, new or adopted
-    REFUSED = "refused"  # it must not be started: its port or data directory is in use
-    MISSING = "missing"  # something that it needs is not installed, or not there
+    SPAWNED = "spawned"
+    """A process is running, new or adopted."""
+    REFUSED = "refused"
+    """It must not be started: port or data directory in use."""
+    MISSING = "missing"
+    """What it needs is not installed, or a daemon that it requires will not come."""
     # The probes report:
     PASS = "pass"  # noqa: S105
+    """Its probes pass."""
     FAIL = "fail"
-    CONDEMN = "condemn"  # not ready within its grace period, failed too often, too old, too large
+    """A liveness probe fails."""
+    CONDEMN = "condemn"
+    """It was not ready within its grace period, failed too many probes, exceeded `max_runtime_s` or
+    `max_rss_bytes`, or its files have changed."""
     # The kernel reports:
-    EXITED = "exited"  # the main process has exited
+    EXITED = "exited"
+    """The process has exited."""
     # The run is over (or did not begin), nothing of it is left, and the policy decides:
     RETRY = "retry"
+    """The run has ended, and the daemon is to be restarted."""
     PARK = "park"
-    REST = "rest"  # its restart rule keeps it stopped
-    KEEP = "keep"  # an operator's hold keeps it stopped
-    DONE = "done"  # it runs once, and has succeeded: now, or before
+    """The run has ended, and the daemon is not restarted for now."""
+    REST = "rest"
+    """The run has ended, and its `restart` setting leaves it down."""
+    KEEP = "keep"
+    """The run has ended, and the daemon is on hold."""
+    DONE = "done"
+    """It runs once, and has succeeded, now or before."""
     # A delay is over, or what was missing may come:
     DUE = "due"
+    """A delay is over, or the required daemon may come after all."""
 
 
 class Action(StrEnum):
