@@ -148,6 +148,8 @@ def _load(config: pytest.Config, options: Options, state_dir: StateDir) -> tuple
     configuration = load(
         options.config, state_dir=state_dir.path, directory=config.rootpath, isolated=is_ours, observing=not is_ours
     )
+    for text in configuration.deprecations:
+        config.issue_config_time_warning(pytest.PytestDeprecationWarning(text), stacklevel=2)
     definitions = {definition.name: definition for definition in configuration.definitions}
     try:
         definitions |= {name: external(name, url) for name, url in options.urls}

@@ -119,6 +119,7 @@ def raise_formats(state: StateDir, to: int) -> None:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"format": to, "of the future": []}))
 
 
+@pytest.mark.long
 def test_a_later_format_is_refused_and_its_daemons_are_left_alone(project: Project) -> None:
     project.configure(web={"command": ["sleep", "1000"]}, kept={"command": ["sleep", "1000"]})
     project.serve()

@@ -23,7 +23,8 @@ def doctor(options: argparse.Namespace) -> int:
 
         return _print(written_out(options.config, options.state_dir))
     configuration = load(options.config, state_dir=options.state_dir)
-    findings = diagnose(configuration)
+    findings = [survey.Finding(level="note", subject="configuration", text=text) for text in configuration.deprecations]
+    findings += diagnose(configuration)
     print(f"configuration: {configuration.source or 'none (using the built-in daemons with their defaults)'}")
     return _print(findings)
 

@@ -15,6 +15,7 @@ from neo_daemons.render.installation import Installation, NotExpressible, name_o
 from neo_daemons.render.stack import Stack
 
 from .codes import DONE, FAILED
+from .requirements import announce
 from .streams import complain
 
 HEAD = 1024
@@ -23,7 +24,7 @@ HEAD = 1024
 
 def run(options: argparse.Namespace) -> int:
     """Render for one engine: print the files, write them, or compare them with those that are there."""
-    configuration = load(options.config, state_dir=options.state_dir, observing=True)
+    configuration = announce(load(options.config, state_dir=options.state_dir, observing=True))
     try:
         files = _render(options, configuration)
     except NotExpressible as error:

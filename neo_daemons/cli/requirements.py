@@ -1,4 +1,5 @@
-"""``--require``: daemons without which `serve` and `up` fail."""
+"""Load a configuration for a command: what is said of deprecated keys, and ``--require``, daemons without which `serve`
+and `up` fail."""
 
 from __future__ import annotations
 
@@ -7,6 +8,14 @@ import argparse
 from neo_daemons.config.configuration import Configuration, load
 
 from .selection import chosen_of
+from .streams import say
+
+
+def announce(configuration: Configuration) -> Configuration:
+    """Say on standard error which keys of a configuration are deprecated, and return it."""
+    for text in configuration.deprecations:
+        say(f"neo-daemons: {text}")
+    return configuration
 
 
 def load_with_requirements(options: argparse.Namespace) -> Configuration:
@@ -15,6 +24,6 @@ def load_with_requirements(options: argparse.Namespace) -> Configuration:
     Raises:
         ConfigError: the configuration is wrong, or a required daemon is unknown.
     """
-    configuration = load(options.config, state_dir=options.state_dir)
+    configuration = announce(load(options.config, state_dir=options.state_dir))
     options.require = chosen_of(configuration.definitions, options.require, option="--require ")
     return configuration

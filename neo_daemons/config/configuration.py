@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import UNSET
 
+from neo_daemons import deprecations
 from neo_daemons.state_dir import StateDir, is_text
 
 from .build import build
@@ -87,6 +88,7 @@ def load(
         source=source,
         definitions=definitions,
         parallel=content.parallel,
+        deprecations=tuple(deprecations.of_keys(raw, f"{reader.source}: {reader.prefix}")),
     )
 
 

@@ -51,7 +51,8 @@ class PathResolver:
                 if self._references.check_text(name, key, stated, self._places) is None:
                     continue
                 changes[key] = str(self.path(name, key, expand(stated, self._places)))
-        if "cwd" in changes and not holds(Path(str(changes["cwd"])).is_dir):
+        cwd = changes.get("cwd", self._places["state_dir"])  # which is created before the first start
+        if cwd != self._places["state_dir"] and not holds(Path(str(cwd)).is_dir):
             self._reader.fault_of(
                 name, "cwd", definition.cwd, "is not a directory", "create it, or use an existing directory"
             )

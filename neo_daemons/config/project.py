@@ -44,6 +44,8 @@ class Configuration(Struct, frozen=True, kw_only=True):
     """The file; None for a project without one."""
     definitions: tuple[Definition, ...]
     parallel: int | None = None
+    deprecations: tuple[str, ...] = ()
+    """What is said of the deprecated keys that the file has."""
 
 
 def default_cache(environ: dict[str, str]) -> Path:

@@ -60,6 +60,7 @@ def test_each_reason_why_a_schema_cannot_is_needed(reason: str) -> None:
     assert any(re.search(BEYOND_A_SCHEMA[reason], case) for case in BAD)
 
 
+@pytest.mark.long
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.sampled_from(["api", "web", "chroma", "mlx", "a" * 60]), TABLES | THINGS, max_size=3))
 def test_it_accepts_what_the_program_accepts(tmp_path_factory: pytest.TempPathFactory, daemons: dict[str, Any]) -> None:

@@ -41,6 +41,12 @@ def test_paths_are_absolute_and_real_in_any_working_directory(root: Path, tmp_pa
     assert mlx.options == {"model": f"{root}/model"}
 
 
+def test_the_state_directory_can_be_a_working_directory_before_it_is_there(root: Path) -> None:
+    configuration = read(root, API + 'cwd = "${state_dir}"')
+    assert not configuration.state.path.exists()
+    assert only(configuration).cwd == str(configuration.state.path)
+
+
 def test_a_dollar_in_the_projects_path_is_not_a_reference(tmp_path: Path) -> None:
     root = tmp_path / "$HOME" / "${port}"
     root.mkdir(parents=True)

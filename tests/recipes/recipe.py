@@ -36,16 +36,25 @@ def package(name: str) -> Path | None:
     return Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
 
 
-def program(name: str) -> Path:
-    """A program: that of a package, else that on PATH. Skips the test if there is none."""
+def program(name: str, *others: str) -> Path:
+    """A program: that of a package, else that on PATH. Skips the test if there is none.
+
+    Args:
+        others: programs that do the same, and are taken instead.
+    """
+    found = [path for path in map(_program, (name, *others)) if path is not None]
+    if not found:
+        carrier = f", and the package {CARRIED[name][0]} is not installed" if name in CARRIED else ""
+        pytest.skip(f"{name} is not on PATH{carrier}")
+    return found[0]
+
+
+def _program(name: str) -> Path | None:
     if name in CARRIED and (found := package(CARRIED[name][0])) is not None:
         for path in found.glob(CARRIED[name][1]):
             return path
     beside = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if beside is None:
-        carrier = f", and the package {CARRIED[name][0]} is not installed" if name in CARRIED else ""
-        pytest.skip(f"{name} is not on PATH{carrier}")
-    return Path(beside)
+    return Path(beside) if beside is not None else None
 
 
 class Recipe:

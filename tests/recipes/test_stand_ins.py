@@ -17,7 +17,7 @@ from tests.harness import PROGRAMS, Project
 
 from .recipe import Recipe
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.matrix
 
 
 def test_ollama(project: Project) -> None:
