@@ -4,6 +4,7 @@ This runs before our other modules, in directories whose files we must not run. 
 interpreter has already loaded, not even `typing`.
 """
 
+import _thread
 import os
 import sys
 
@@ -35,16 +36,28 @@ def leave_out_unused_modules() -> None:
             del sys.modules["typing_extensions"]  # others need it
 
 
+_lock = _thread.allocate_lock()
+_within: list["installed_modules"] = []
+_saved: list[list[str]] = []
+
+
 class installed_modules:
     """A context in which imports find installed packages rather than modules of a project with the same names. A test
-    run imports on demand in it, because pytest puts test directories first on the path."""
+    run imports on demand in it, because pytest puts test directories first on the path. Several threads may be in it
+    at a time: the last one restores the path."""
 
     def __enter__(self) -> None:
-        self._path = sys.path[:]
-        sys.path[:] = installed_first()
+        with _lock:
+            if not _saved:
+                _saved.append(sys.path[:])
+                sys.path[:] = installed_first()
+            _within.append(self)
 
     def __exit__(self, *error: object) -> None:
-        sys.path[:] = self._path
+        with _lock:
+            _within.remove(self)
+            if not _within:
+                sys.path[:] = _saved.pop()
 
 
 def prefer_installed_modules() -> None:

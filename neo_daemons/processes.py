@@ -24,11 +24,11 @@ class Side(Protocol):
     def is_stopped(self, pid: int) -> bool: ...
     def command(self, pid: int) -> tuple[str, ...]: ...
     def environment_holds(self, pid: int, text: str) -> bool | None: ...
-    def has_open(self, pid: int, path: Path) -> bool: ...
+    def has_open(self, pid: int, path: Path) -> bool | None: ...
     def deleted_file(self, pid: int, name: str) -> str | None: ...
-    def listening_socket(self, address: str, port: int) -> str | None: ...
-    def holds_socket(self, pid: int, socket_inode: str, /) -> bool: ...
-    def holders(self, socket_inode: str, /) -> list[int]: ...
+    def listener(self, address: str, port: int) -> tuple[str, int | None] | None: ...
+    def holds_socket(self, pid: int, socket: str) -> bool: ...
+    def listens(self, pid: int, address: str, port: int) -> bool: ...
 
 
 def _choose() -> Side:
@@ -97,8 +97,8 @@ def environment_holds(pid: int, text: str) -> bool | None:
     return side.environment_holds(pid, text)
 
 
-def has_open(pid: int, path: Path) -> bool:
-    """Return whether the process is seen to have the file at `path` open."""
+def has_open(pid: int, path: Path) -> bool | None:
+    """Return whether the process has the file at `path` open; None if its files are hidden."""
     return side.has_open(pid, path)
 
 
@@ -107,16 +107,17 @@ def deleted_file(pid: int, name: str) -> str | None:
     return side.deleted_file(pid, name)
 
 
-def listening_socket(address: str, port: int) -> str | None:
-    """Return an id of the socket that a connection to a local address reaches; None if none is visible."""
-    return side.listening_socket(address, port)
+def listener(address: str, port: int) -> tuple[str, int | None] | None:
+    """Return an id of the socket that a connection to a local address reaches, and the oldest process that is seen to
+    hold it. None if no socket is visible. This looks at all processes, which takes milliseconds."""
+    return side.listener(address, port)
 
 
 def holds_socket(pid: int, socket: str) -> bool:
-    """Return whether the process is seen to hold the socket with this id."""
+    """Return whether the process is seen to hold a socket that `listener` has found."""
     return side.holds_socket(pid, socket)
 
 
-def holders(socket: str) -> list[int]:
-    """Return the visible pids that hold the socket with this id, the oldest process first."""
-    return side.holders(socket)
+def listens(pid: int, address: str, port: int) -> bool:
+    """Return whether the process is seen to answer connections to a local address."""
+    return side.listens(pid, address, port)

@@ -211,8 +211,12 @@ def open_files(pid: int) -> Iterator[str]:
             continue  # closed meanwhile
 
 
-def has_open(pid: int, path: Path) -> bool:
-    """Return whether the process is seen to have the file at `path` open."""
+def has_open(pid: int, path: Path) -> bool | None:
+    """Return whether the process has the file at `path` open; None if its files are hidden."""
+    try:
+        Unpatched.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return None
     return str(path) in open_files(pid)
 
 
@@ -241,9 +245,22 @@ def listening_socket(address: str, port: int) -> str | None:
     return found[min(found)] if found else None
 
 
-def holds_socket(pid: int, socket_inode: str) -> bool:
-    """Return whether the process is seen to hold a socket."""
-    return f"socket:[{socket_inode}]" in open_files(pid)
+def listener(address: str, port: int) -> tuple[str, int | None] | None:
+    """Return the inode of the socket that a connection to a local address reaches, and the oldest process that is seen
+    to hold it; None if no socket is visible."""
+    inode = listening_socket(address, port)
+    return None if inode is None else (inode, next(iter(holders(inode)), None))
+
+
+def holds_socket(pid: int, socket: str) -> bool:
+    """Return whether the process is seen to hold the socket with this inode."""
+    return f"socket:[{socket}]" in open_files(pid)
+
+
+def listens(pid: int, address: str, port: int) -> bool:
+    """Return whether the process is seen to answer connections to a local address."""
+    inode = listening_socket(address, port)
+    return inode is not None and holds_socket(pid, inode)
 
 
 def holders(socket_inode: str) -> list[int]:

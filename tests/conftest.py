@@ -24,6 +24,8 @@ from . import guard, strays
 from .harness import Project
 
 FAILED = pytest.StashKey[bool]()
+EMULATED = "EMULATED_SYSTEM"
+"""Environment variable that is set where tests/macos/emulation.py is at work."""
 ENDING_S = 10.0
 """What a test has told to end gets this long; it takes milliseconds on a quiet machine."""
 
@@ -52,11 +54,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs Linux where another platform is forced; the summary says why."""
-    forced = os.environ.get(PLATFORM_VARIABLE)
-    for item in items if forced in ("kqueue", "posix") else ():
-        mark = item.get_closest_marker("linux")
-        if mark is not None:
+    """Skip what needs Linux where another platform is forced or emulated; the summary says why."""
+    forced = os.environ.get(EMULATED, os.environ.get(PLATFORM_VARIABLE))
+    marks = {"kqueue": ("linux",), "posix": ("linux",), "macos": ("linux", "not_macos")}
+    for item in items:
+        for mark in filter(None, map(item.get_closest_marker, marks.get(forced or "", ()))):
             item.add_marker(pytest.mark.skip(reason=f"not by {forced}: {mark.args[0]}"))
 
 

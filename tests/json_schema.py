@@ -209,19 +209,21 @@ def _rule(condition: Schema, then: Schema | bool) -> Schema:
     return {"if": {"required": [*condition], "properties": condition}, "then": then}
 
 
-def _needs_port() -> Schema:
-    """Return a schema for daemons that have a probe which connects to a port of theirs."""
-    connects = {
-        "required": ["type"],
-        "anyOf": [
-            {"properties": {"type": {"const": "tcp"}}},
-            {"properties": {"type": {"const": "http"}, "url": False}},
-        ],
-    }
+def _needs_port(http: Schema | None = None) -> Schema:
+    """Return a schema for daemons that have a probe which connects to a port of theirs.
+
+    Args:
+        http: what holds for those over HTTP that do.
+    """
+    over_http = {"properties": {"type": {"const": "http"}, "url": False}, **(http or {})}
+    connects = {"required": ["type"], "anyOf": [{"properties": {"type": {"const": "tcp"}}}, over_http]}
     return {"anyOf": [{"required": [key], "properties": {key: _some_probe(connects)}} for key in ("ready", "live")]}
 
 
 HAS_PORT = {"anyOf": [{"required": ["port"]}, {"required": ["ports"], "properties": {"ports": {"minProperties": 1}}}]}
+
+
+CONNECTS_TO_ITS_PORT = {"if": {"not": {"required": ["external"]}, **_needs_port()}, "then": HAS_PORT}
 
 
 def _of_all_daemons() -> list[Schema]:
@@ -232,6 +234,7 @@ def _of_all_daemons() -> list[Schema]:
             {"external": True},
             {"properties": dict.fromkeys(("command", "port", "ports", "watch", "start", "user", "deploy"), empty)},
         ),
+        _rule({"external": True}, {"not": _needs_port({"required": ["port"]})}),
         _rule({"oneshot": {"const": True}}, {"properties": dict.fromkeys(NOT_OF_ONESHOTS, False)}),
         _rule({"inputs": {"minItems": 1}}, {"required": ["oneshot"], "properties": {"oneshot": {"const": True}}}),
         _rule(
@@ -263,7 +266,7 @@ def _of_all_daemons() -> list[Schema]:
 def _of_own_daemons() -> list[Schema]:
     return [
         {"anyOf": [{"required": ["command"]}, {"required": ["external"]}]},
-        {"if": _needs_port(), "then": HAS_PORT},
+        CONNECTS_TO_ITS_PORT,
     ]
 
 
@@ -286,10 +289,8 @@ def _builtin(name: str, settings: Schema, builtin: Builtin) -> Schema:
             "properties": dict.fromkeys(builtin.stated_elsewhere, False),
         }
         rules.append(_rule({"settings": True}, {"properties": {"command": False, "external": False}}))
-    if "port" in builtin.settings({}):
-        rules.append(_rule({"external": True}, {"not": _needs_port()}))
-    else:
-        rules.append({"if": _needs_port(), "then": HAS_PORT})
+    if "port" not in builtin.settings({}):
+        rules.append(CONNECTS_TO_ITS_PORT)
     return {
         "type": "object",
         "description": f"The built-in daemon {name}.",

@@ -44,6 +44,7 @@ def offered(project: Path, lines: list[str]) -> list[set[str]]:
     return [set(line.split()) for line in answer.stdout.splitlines()]
 
 
+@pytest.mark.long
 def test_bash_completes_commands_options_daemons_and_groups(tmp_path: Path) -> None:
     (tmp_path / "neo-daemons.toml").write_text(
         '[daemons.db]\ncommand = ["db"]\ngroups = ["storage"]\n[daemons.web]\ncommand = "an error does not matter"\n'

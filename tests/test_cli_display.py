@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 from typing import Any
 
@@ -52,6 +53,37 @@ def test_the_table_shows_a_url_without_credentials(width: int) -> None:
     shown = shown_table("http://me:s3cret@h:80", width)
     assert "http://***@h:80" in shown
     assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_terminal", "coloured"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"TERM": "dumb"}, True, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": ""}, True, True),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+    ],
+    ids=str,
+)
+def test_the_table_is_coloured_where_colours_are_wanted(
+    variables: dict[str, str], is_terminal: bool, coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return is_terminal
+
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", **variables}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stdout", shown := Terminal())
+    supervisor = SupervisorStatus(pid=3, version="1", state_dir="/nowhere", started_at=0)
+    display.show_table(Status(supervisor=supervisor, daemons=(ready(),)))
+    assert "http://127.0.0.1:8000" in shown.getvalue()
+    assert ("\x1b[" in shown.getvalue()) is coloured
 
 
 def test_remarks_say_who_needs_a_daemon_and_when_it_stops(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,6 +239,7 @@ SERVICES = st.dictionaries(
 )
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(lines=LINES, services=SERVICES)
 def test_whatever_it_finds_it_writes_a_configuration(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
 
+from neo_daemons.cli import main
+from neo_daemons.cli.examples import EXAMPLES
 from neo_daemons.cli.parser import COMMANDS, command_parser
 
 
@@ -13,12 +18,40 @@ def test_a_stated_command_is_the_only_one_that_is_made(capsys: pytest.CaptureFix
     assert "invalid choice: 'why' (choose from" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("given", [["statsu"], ["--help"]], ids=" ".join)
+@pytest.mark.parametrize("given", [["xyzzy"], ["--help"]], ids=" ".join)
 def test_without_a_known_command_all_are_named(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command_parser(given).parse_args(given)
     said = "".join(capsys.readouterr())
     assert [name for name in COMMANDS if name not in said] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["statsu"], "error: unknown command 'statsu'; did you mean status?"),
+        (["status", "--jsn"], "error: unrecognized arguments: --jsn; did you mean --json?"),
+        (["status", "--xyz"], "error: unrecognized arguments: --xyz"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistyped_command_or_option_gets_a_suggestion(
+    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(given)
+    assert (caught.value.code, capsys.readouterr().err.splitlines()[-1].partition(": ")[2]) == (2, said)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_each_command_has_examples_which_can_be_parsed_in_80_columns(name: str) -> None:
+    lines = EXAMPLES[name].splitlines()
+    assert all(len(line) <= 78 for line in lines), lines
+    for line in lines:
+        words = shlex.split(re.split(r" {2,}| \|{1,2} | > |\)\"", line.removeprefix('eval "$('))[0])
+        assert words[:2] == ["neo-daemons", name]
+        assert command_parser(words[1:]).parse_args(words[1:]).command == name
+    assert EXAMPLES.keys() == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

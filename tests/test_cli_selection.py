@@ -12,7 +12,7 @@ DAEMONS = (
     Definition(name="db", groups=("storage",)),
     Definition(name="cache", groups=("storage", "fast")),
     Definition(name="api"),
-    Definition(name="tool", share=False),
+    Definition(name="tool", share=False, groups=("fast",)),
 )
 
 
@@ -22,12 +22,16 @@ DAEMONS = (
         ((), []),
         (("api", "db"), ["api", "db"]),
         (("@storage",), ["db", "cache"]),
-        (("cache", "@storage", "@fast"), ["cache", "db"]),
+        (("cache", "@storage", "@fast"), ["cache", "db", "tool"]),
         (("nobody",), ["nobody"]),
     ],
 )
 def test_a_group_is_its_daemons_each_once(words: tuple[str, ...], names: list[str]) -> None:
     assert names_of(DAEMONS, words) == names
+
+
+def test_of_a_group_what_has_no_process_of_its_own_is_not_started() -> None:
+    assert chosen_of(DAEMONS, ["@fast", "api"]) == ["cache", "api"]
 
 
 @pytest.mark.parametrize(

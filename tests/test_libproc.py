@@ -167,21 +167,21 @@ def test_who_holds_a_lock_is_told_from_who_has_the_file_open(tmp_path: Path) -> 
 def test_who_listens_is_found(bound: str, asked: str) -> None:
     with socket.create_server((bound, 0), family=socket.AF_INET6 if ":" in bound else socket.AF_INET) as listener:
         number = listener.getsockname()[1]
-        found = libproc.listening_socket(asked, number)
-        assert found == f"{os.fstat(listener.fileno()).st_ino:x}"
-        assert libproc.holds_socket(os.getpid(), found)
-        assert libproc.holders(found) == [os.getpid()]
-        assert libproc.listening_socket("127.0.0.2", number) == (found if bound in ("0.0.0.0", "::") else None)
-    assert libproc.listening_socket(asked, number) is None
+        found = libproc.listener(asked, number)
+        assert found == (f"{os.fstat(listener.fileno()).st_ino:x}", os.getpid())
+        assert libproc.holds_socket(os.getpid(), found[0])
+        assert libproc.listens(os.getpid(), asked, number) is (bound == asked)
+        assert libproc.listener("127.0.0.2", number) == (found if bound in ("0.0.0.0", "::") else None)
+    assert libproc.listener(asked, number) is None
 
 
 def test_each_kind_of_address_has_its_own_listener() -> None:
     with socket.create_server(("0.0.0.0", 0)) as four:
         port = four.getsockname()[1]
         with socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=False) as six:
-            inodes = {one: f"{os.fstat(one.fileno()).st_ino:x}" for one in (four, six)}
-            assert libproc.listening_socket("127.0.0.1", port) == inodes[four]
-            assert libproc.listening_socket("::1", port) == inodes[six]
+            found = {one: (f"{os.fstat(one.fileno()).st_ino:x}", os.getpid()) for one in (four, six)}
+            assert libproc.listener("127.0.0.1", port) == found[four]
+            assert libproc.listener("::1", port) == found[six]
 
 
 def test_a_process_of_another_user_shows_that_it_lives_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,7 +224,13 @@ def test_reap_ends_what_a_killed_supervisor_left_and_nothing_else(project: Proje
         **os.environ,
         MARK_VARIABLE: str(Mark("0" * 32, "api", Directory(str(project.root / "elsewhere"), 1, 2))),
     }
-    with Child(["sleep", "600"], env=innocent) as bystander:
+    sleep = [
+        sys.executable,
+        "-IS",
+        "-c",
+        "import time; time.sleep(600)",
+    ]  # macOS hides the environment of its own sleep
+    with Child(sleep, env=innocent) as bystander:
         try:
             reaped = project.run("reap")
             assert f"stopped api, pid {pid}" in reaped.stdout

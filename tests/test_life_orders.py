@@ -142,6 +142,7 @@ def test_up_starts_what_is_named_and_what_that_requires(project: Project) -> Non
         api=toy(requires=["db"]),
         cache=toy(groups=["storage"]),
         other=toy(),
+        seldom=toy("quiet", start="on-demand", idle_stop_s=600),
     )
     up = project.run("up", "api")
     assert (up.returncode, "other" in up.stdout) == (0, False), up.stderr
@@ -150,7 +151,9 @@ def test_up_starts_what_is_named_and_what_that_requires(project: Project) -> Non
         "api": True,
         "cache": False,
         "other": False,
+        "seldom": False,
     }
+    assert project.daemon("seldom").state == "idle"
     assert project.daemon("other").detail == "left out when the supervisor was started"
     api = project.daemon("api").pid
     assert project.run("reload").returncode == 0
@@ -162,7 +165,10 @@ def test_up_starts_what_is_named_and_what_that_requires(project: Project) -> Non
     assert [daemon.name for daemon in project.client.status().daemons if daemon.pid is not None] == ["api"]
     for words, said in (
         (("up", "@storge"), "unknown group '@storge'; configured groups: @storage; did you mean '@storage'?"),
-        (("up", "othre"), "unknown daemon 'othre'; configured daemons: api, cache, db, other; did you mean 'other'?"),
+        (
+            ("up", "othre"),
+            "unknown daemon 'othre'; configured daemons: api, cache, db, other, seldom; did you mean 'other'?",
+        ),
         (("start", "@storge"), "unknown group '@storge'"),
     ):
         result = project.run(*words)

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.long
 
 NOBODY = "nobody"
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may start a program as another user")
+MARKED = pytest.mark.not_macos("the strays are programs of the system, whose environment is withheld there")
 # The stray has none of the locks, so only its mark tells whose it is.
 SCRIPT = """
 echo "$(id -un) $HOME $USER $(id -G)" > ${data_dir}/who
@@ -83,6 +84,7 @@ def _program(pid: int) -> str:
         return ""
 
 
+@MARKED
 @AS_ROOT
 def test_it_runs_as_that_user_and_nothing_of_it_is_left(project: Project, place: Path) -> None:
     project.configure(db=theirs(place))
@@ -105,6 +107,7 @@ def test_it_runs_as_that_user_and_nothing_of_it_is_left(project: Project, place:
     assert not is_alive(again.pid or 0)
 
 
+@MARKED
 @AS_ROOT
 @pytest.mark.parametrize("ends", ["stop", "reap"])
 def test_what_a_probe_leaves_behind_is_ended_with_its_daemon(project: Project, place: Path, ends: str) -> None:
@@ -122,6 +125,7 @@ def test_what_a_probe_leaves_behind_is_ended_with_its_daemon(project: Project, p
     assert not is_alive(stray)
 
 
+@MARKED
 @AS_ROOT
 def test_a_lock_that_its_user_has_made_a_pipe_stops_nobody(project: Project, place: Path) -> None:
     """To read it would block the supervisor."""
@@ -141,6 +145,7 @@ def test_a_lock_that_its_user_has_made_a_pipe_stops_nobody(project: Project, pla
         os.close(held)
 
 
+@MARKED
 @AS_ROOT
 def test_a_survivor_is_adopted_and_without_a_supervisor_reaped(project: Project, place: Path) -> None:
     project.configure(db=theirs(place))
@@ -156,6 +161,7 @@ def test_a_survivor_is_adopted_and_without_a_supervisor_reaped(project: Project,
     assert project.left() == []
 
 
+@MARKED
 @AS_ROOT
 def test_a_directory_of_somebody_else_is_refused_with_the_command_that_helps(project: Project, place: Path) -> None:
     (place / "data").mkdir()
@@ -169,6 +175,7 @@ def test_a_directory_of_somebody_else_is_refused_with_the_command_that_helps(pro
     project.reaches("db", "ready")
 
 
+@MARKED
 @AS_ROOT
 def test_what_is_restored_belongs_to_that_user_again(project: Project, place: Path) -> None:
     project.configure(db=theirs(place))
@@ -212,6 +219,7 @@ def test_a_restored_tree_is_closed_to_its_user_until_all_of_it_has_been_given_aw
     assert owner(outside) == "root"
 
 
+@MARKED
 @AS_ROOT
 @pytest.mark.parametrize("key", ["cwd", "data_dir"])
 def test_a_closed_directory_is_named(project: Project, place: Path, key: str) -> None:
@@ -262,6 +270,7 @@ def test_another_user_is_another_definition(project: Project, place: Path) -> No
     assert owner(f"/proc/{second.pid}") == "root"
 
 
+@MARKED
 @AS_ROOT
 @pytest.mark.parametrize("mode", [0o755, 0o4755])
 def test_a_mark_that_another_user_has_forged_proves_nothing(project: Project, place: Path, mode: int) -> None:

@@ -76,6 +76,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_keeper, "AWOKEN_S", 0.01)
 
 
+@pytest.mark.linux("it reports no changes of files, so logs are looked at every few seconds")
 @pytest.mark.usefixtures("quick")
 def test_a_quiet_log_is_not_looked_at(tmp_path: Path, checks: list[str]) -> None:
     quiet, busy = _Slot(tmp_path / "quiet.log"), _Slot(tmp_path / "busy.log")
@@ -193,6 +194,7 @@ def test_the_log_of_a_new_run_is_looked_at(tmp_path: Path, checks: list[str]) ->
     kept([slot], work)
 
 
+@pytest.mark.linux("it reports no changes of files, so logs are looked at every few seconds")
 def test_the_system_reports_each_change_once(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("")

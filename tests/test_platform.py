@@ -145,7 +145,7 @@ def test_the_end_of_a_process_that_is_not_a_child_is_seen(platform: Platform) ->
     [
         ("raise SystemExit(7)", ExitStatus(code=7)),
         ("import os; os.kill(os.getpid(), 9)", ExitStatus(signal="SIGKILL")),
-        ("raise SystemExit(0)", ExitStatus()),  # the kernel also says 0 to those who may not know
+        ("raise SystemExit(0)", ExitStatus(code=0)),
     ],
 )
 def test_an_exit_status_is_known_before_the_parent_has_reaped_the_process(code: str, status: ExitStatus) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from neo_daemons.interpreter import installed_first, installed_modules
+
 from .harness import Project, toy
 
 SCRIPT = str(Path(sysconfig.get_path("scripts")) / "neo-daemons")
@@ -96,3 +98,26 @@ def test_a_supervisor_loads_no_command_line_of_a_library() -> None:
     said = "print(callable(httpx.main), [name for name in ('rich', 'pygments') if name in sys.modules])"
     output = subprocess.run([sys.executable, "-c", f"{program}; {said}"], check=True, capture_output=True, text=True)
     assert output.stdout == "True []\n"
+
+
+def test_a_process_of_tests_gets_the_installed_psutil(tmp_path: Path) -> None:
+    """Where the platform needs it, the first look at processes may come late, in a thread, with the tests' directories
+    first on the path: a run could not find its supervisor, and said that it did not answer."""
+    shadow(tmp_path, "psutil")
+    look = "from neo_daemons.supervision.platform.posix import PosixPlatform; assert PosixPlatform().pids()"
+    same = "assert sys.path[0] == sys.argv[1]; import psutil"
+    program = f"import sys; sys.path.insert(0, sys.argv[1]); {look}; {same}"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+
+
+def test_the_path_is_restored_when_the_last_thread_has_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ["/project", *sys.path]
+    monkeypatch.setattr(sys, "path", before[:])
+    first, second = installed_modules(), installed_modules()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__()
+    assert sys.path == installed_first()
+    assert sys.path != before
+    second.__exit__()
+    assert sys.path == before

@@ -102,10 +102,13 @@ def _order(client: Client, order: str, options: argparse.Namespace) -> int:
 
 
 def _names(client: Client, words: list[str]) -> list[str]:
-    """Return the names of the daemons that words mean. Without groups, the supervisor is not asked."""
+    """Return the names of the daemons that words mean, without the external ones of a group, which take no orders.
+    Without groups, the supervisor is not asked."""
     if not any(word.startswith(MARK) for word in words):
         return words
-    return names_of(client.status().daemons, words)
+    daemons = {daemon.name: daemon for daemon in client.status().daemons}
+    names = names_of(daemons.values(), words)
+    return [name for name in names if name in words or daemons[name].state != "external"]
 
 
 def _events(client: Client, state: StateDir, options: argparse.Namespace) -> int:

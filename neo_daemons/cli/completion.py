@@ -24,7 +24,7 @@ from .parser import COMMANDS, command_parser
 from .selection import MARK
 
 PROGRAM = "neo-daemons"
-WITH_GROUPS = frozenset({"up", "start", "stop", "restart", "hold", "release", "logs"})
+WITH_GROUPS = frozenset({"up", "start", "stop", "restart", "hold", "release", "logs", "env", "exec"})
 NAMED_OTHERWISE = frozenset({"enable", "sessions"})
 """Commands whose NAME is not that of a daemon."""
 NUMBERS = ("SECONDS", "LINES", "COUNT", "[HOST:]PORT", "[NAME=]URL")

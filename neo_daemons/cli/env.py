@@ -15,6 +15,7 @@ from neo_daemons.similar import among
 from neo_daemons.status import DaemonStatus
 
 from .codes import DONE, FAILED
+from .selection import names_of
 from .streams import complain
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -27,11 +28,12 @@ def env(options: argparse.Namespace) -> int:
     """Print the variables that daemons export."""
     client = Client(find_state_dir(options.state_dir, file=options.config), patience_s=REMADE_S)
     daemons = {daemon.name: daemon for daemon in client.status().daemons}
-    unknown = [name for name in options.names if name not in daemons]
+    names = names_of(daemons.values(), options.names)
+    unknown = [name for name in names if name not in daemons]
     if unknown:
         known = among(unknown[0], daemons)
         return complain(f"unknown daemon {unknown[0]!r}; configured daemons: {known}", FAILED)
-    chosen = [daemons[name] for name in dict.fromkeys(options.names)] or [*daemons.values()]
+    chosen = [daemons[name] for name in names] or [*daemons.values()]
     for daemon in chosen:
         if daemon.name in options.names and not daemon.env:
             return complain(f"{daemon.name} exports no variables; add exports to its definition", FAILED)

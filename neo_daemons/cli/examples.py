@@ -2,7 +2,7 @@
 
 EXAMPLES = {
     "init": """\
-neo-daemons init --dry-run            show the file, and where its daemons were found
+neo-daemons init --dry-run            show what it would write
 neo-daemons init                      write it""",
     "serve": """\
 neo-daemons serve                     all daemons, until Ctrl-C
@@ -51,9 +51,9 @@ eval "$(neo-daemons env)"             in sh, bash and zsh
 neo-daemons env --format fish | source
 neo-daemons env chroma --format dotenv > .env""",
     "mcp": """\
-neo-daemons mcp                       in the configuration of an agent: tools that read
+neo-daemons mcp                       for an agent: tools that read
 neo-daemons mcp --allow-control       and tools that start and stop
-neo-daemons mcp connect browser       in the place of the MCP server browser""",
+neo-daemons mcp connect browser       in place of the MCP server browser""",
     "exec": """\
 neo-daemons exec -- pytest            with all daemons
 neo-daemons exec --with chroma -- python load.py

@@ -21,6 +21,7 @@ from neo_daemons.supervision.platform import foreground
 from .background import POLL_S
 from .codes import FAILED
 from .env import merged
+from .selection import names_of
 from .streams import complain
 from .use import used, wait_until_ready
 
@@ -52,10 +53,11 @@ def execute(options: argparse.Namespace) -> int:
 
 def _names(options: argparse.Namespace, configuration: Configuration) -> list[str]:
     known = {definition.name: definition for definition in configuration.definitions}
-    for name in options.names:
+    names = names_of(known.values(), options.names)
+    for name in names:
         if name not in known:
             raise ConfigError(f"--with {name}: unknown daemon; configured daemons: {among(name, known)}")
-    return [*dict.fromkeys(options.names)] or [name for name, one in known.items() if one.enabled and one.share]
+    return names or [name for name, one in known.items() if one.enabled and one.share]
 
 
 def _run(client: Client, names: Sequence[str], words: Sequence[str]) -> int:

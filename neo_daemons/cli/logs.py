@@ -113,10 +113,10 @@ def _several(client: Client, state: StateDir, names: list[str], options: argpars
     write, prefix = _text_writer(), display.prefixes(names)
     if options.follow:
         for name, line in _followed(state, names, count, {name: bool(_text(client, state, name, 1)) for name in names}):
-            write(f"{_ended(f'{prefix[name]}{FOLLOWS}{line}')}\n")
+            write(f"{prefix[name]}{FOLLOWS}{_ended(line)}\n")
         return DONE
     found = [Log(name, _text(client, state, name, count).splitlines(), _written_at(state, name)) for name in names]
-    write("".join(f"{_ended(f'{prefix[name]}{FOLLOWS}{line}')}\n" for name, line in merged(found)))
+    write("".join(f"{prefix[name]}{FOLLOWS}{_ended(line)}\n" for name, line in merged(found)))
     if count and not any(log.lines for log in found):
         return complain("the logs are empty", DONE)
     return DONE

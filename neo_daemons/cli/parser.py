@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from neo_daemons.similar import among, closest
+from neo_daemons.similar import closest
 from neo_daemons.version import VERSION
 
-from . import values
+from . import engine_options, values
 from .codes import UNKNOWN, USAGE
 from .examples import EXAMPLES
 from .streams import say
@@ -61,7 +61,9 @@ def command_parser(given: Sequence[str]) -> argparse.ArgumentParser:
                 _place(command)
             add_options(command)
     if given and not given[0].startswith("-") and given[0] not in COMMANDS:
-        parser.error(f"unknown command {given[0]!r}; commands: {among(given[0], COMMANDS)}")
+        near = closest(given[0], COMMANDS)
+        remedy = f"did you mean {near}?" if near else f"use one of: {', '.join(COMMANDS)}"
+        parser.error(f"unknown command {given[0]!r}; {remedy}")
     return parser
 
 
@@ -191,24 +193,26 @@ def _logs(command: _Parser) -> None:
     command.add_argument("names", nargs="*", metavar="NAME", help="name of a daemon, or @GROUP (default: all)")
     command.add_argument(
         "-n",
+        "--lines",
         dest="lines",
         type=values.count,
         metavar="LINES",
         help="number of lines to show of each daemon (default: 100 of one, 20 of each of several)",
     )
-    command.add_argument("-f", dest="follow", action="store_true", help="follow new output")
+    command.add_argument("-f", "--follow", dest="follow", action="store_true", help="follow new output")
 
 
 def _events(command: _Parser) -> None:
     command.add_argument(
         "-n",
+        "--lines",
         dest="lines",
         type=values.count,
         default=50,
         metavar="COUNT",
         help="number of events to show (default: 50)",
     )
-    command.add_argument("-f", dest="follow", action="store_true", help="follow new events")
+    command.add_argument("-f", "--follow", dest="follow", action="store_true", help="follow new events")
     command.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
@@ -244,7 +248,7 @@ def _restore(command: _Parser) -> None:
 
 
 def _env(command: _Parser) -> None:
-    command.add_argument("names", nargs="*", metavar="NAME", help="name of a daemon (default: all)")
+    command.add_argument("names", nargs="*", metavar="NAME", help="name of a daemon, or @GROUP (default: all)")
     command.add_argument(
         "--format",
         choices=("sh", "fish", "dotenv", "json", "github"),
@@ -260,7 +264,7 @@ def _exec(command: _Parser) -> None:
         default=[],
         dest="names",
         metavar="NAME",
-        help="a daemon that the command uses (repeatable; default: all that are enabled)",
+        help="a daemon, or @GROUP, that the command uses (repeatable; default: all that are enabled)",
     )
     command.add_argument(
         "--isolated",
@@ -269,26 +273,6 @@ def _exec(command: _Parser) -> None:
     )
     _wait(command, WAIT_S, "maximum time to wait for readiness (default: 600)")
     command.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
-
-
-def _render(command: _Parser) -> None:
-    command.add_argument(
-        "target",
-        choices=("compose", "kubernetes", "systemd", "launchd"),
-        metavar="TARGET",
-        help="compose: Docker Compose; kubernetes: manifests with a kustomization; systemd: a unit for the supervisor; "
-        "launchd: an agent for it",
-    )
-    command.add_argument(
-        "-o",
-        dest="output",
-        type=values.directory,
-        metavar="DIR",
-        help="directory to write to (default: standard output)",
-    )
-    command.add_argument(
-        "--check", action="store_true", help="write nothing; fail if the files in DIR differ from the definitions"
-    )
 
 
 def _sessions(command: _Parser) -> None:
@@ -311,28 +295,6 @@ def _mcp(command: _Parser) -> None:
         help="pass messages between standard input and output and the daemon NAME, an MCP server over HTTP, and keep "
         "it running meanwhile",
     )
-
-
-def _enable(command: _Parser) -> None:
-    _disable(command)
-    command.add_argument(
-        "--env",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a variable of this shell that the supervisor gets too (repeatable); its value is written into the file",
-    )
-
-
-def _disable(command: _Parser) -> None:
-    command.add_argument(
-        "--system",
-        dest="machine",
-        action="store_true",
-        help="for the whole machine, as the user that owns the project (needs root; default: for you alone)",
-    )
-    command.add_argument("--dry-run", action="store_true", help="show what would be done without doing it")
-    command.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _init(command: _Parser) -> None:
@@ -374,7 +336,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "env": ("print the environment variables by which programs find the daemons", _env),
     "mcp": ("serve MCP to an agent over standard input and output: this project's daemons, or one of them", _mcp),
     "exec": ("run a command while the daemons that it uses are running, with their variables", _exec),
-    "render": ("write files with which another engine runs the daemons, or the supervisor", _render),
+    "render": ("write files with which another engine runs the daemons, or the supervisor", engine_options.render),
     "schema": ("print the JSON schema of the configuration, for editors", _schema),
     "completion": ("print what a shell needs to complete commands, options and names of daemons", _completion),
     "reload": ("reload the configuration and restart only the daemons that changed", _reload),
@@ -388,8 +350,11 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
         "stop processes that an earlier supervisor left behind; list those whose ownership is unproven",
         _no_more,
     ),
-    "enable": ("have systemd or launchd start the supervisor and keep it up; asks before it does", _enable),
-    "disable": ("undo `enable`: stop the supervisor and remove the service", _disable),
+    "enable": (
+        "have systemd or launchd start the supervisor and keep it up; asks before it does",
+        engine_options.enable,
+    ),
+    "disable": ("undo `enable`: stop the supervisor and remove the service", engine_options.disable),
     "sessions": ("list the test sessions that `pytest --neo-daemons-keep` keeps warm, or end them", _sessions),
 }
 """Name → what it does, and the function that adds its options."""

@@ -46,10 +46,11 @@ def chosen_of(definitions: Iterable[Definition], words: Iterable[str], *, option
         option: stands before a name in messages.
 
     Raises:
-        ConfigError: there is no such daemon or group, or it has no process of its own.
+        ConfigError: there is no such daemon or group, or what is named has no process of its own.
     """
     known = {definition.name: definition for definition in definitions}
-    names = names_of(known.values(), words)
+    words = [*words]
+    names = [name for name in names_of(known.values(), words) if name in words or known[name].share]
     for name in names:
         if name not in known:
             what = f"{option}{name}: unknown daemon" if option else f"unknown daemon {name!r}"

@@ -66,7 +66,7 @@ def up(options: argparse.Namespace) -> int:
     reached = f", control API on {status.supervisor.url}" if status.supervisor.url else ""
     print(f"supervisor pid {status.supervisor.pid}, state in {state.path}{reached}")
     # An external or stopped daemon that is not ready is not a failure, unless it is required.
-    asked = {*options.require, *chosen}
+    asked = {*options.require, *options.names}
     failed = [d for d in daemons if not d.ready and (d.state not in NO_FAILURE or d.name in asked)]
     if not failed:
         return DONE

@@ -52,8 +52,6 @@ def end_what_is_left(state_dir: StateDir, platform: Platform) -> tuple[Orphan, .
     """Stop the processes of a session whose lock the caller holds and whose supervisor is dead, even if its directory
     is gone. Return these processes."""
     with installed_modules():  # here: a test run that finds its session warm does not need it
-        import psutil  # noqa: F401 - which describes processes
-
         from neo_daemons.supervision.reaping import reap
 
     ended = reap(state_dir, platform).ended

@@ -35,8 +35,7 @@ class Listener:
             return None
         self._pid, self._sought_at = None, now
         for address in ("127.0.0.1", "::1") if host == "localhost" else (host,):
-            if is_loopback(address) and (found := processes.listening_socket(address, port)) is not None:
-                self._socket = found
-                self._pid = next(iter(processes.holders(found)), None)
+            if is_loopback(address) and (found := processes.listener(address, port)) is not None:
+                self._socket, self._pid = found
                 break
         return self._pid

@@ -110,10 +110,12 @@ def _is_supervised(state: StateDir) -> bool | None:
 
 def _bears_mark(pid: int, token: str, lock: Path) -> bool:
     """Return whether the process belongs to this record: it has the token in its environment or the daemon's lock open.
-    True if that cannot be read."""
-    if token and processes.environment_holds(pid, token) is not False:
+    True if neither can be read: macOS withholds only the environment, and of some programs only."""
+    marked = processes.environment_holds(pid, token) if token else False
+    if marked:
         return True
-    return processes.has_open(pid, lock)
+    opened = processes.has_open(pid, lock)
+    return marked is None if opened is None else opened
 
 
 def _disproof(pid: int, identity: Identity) -> str | None:

@@ -14,10 +14,10 @@ import errno
 import functools
 import ipaddress
 import os
-import socket
 from collections.abc import Iterator
 from ctypes import c_int, c_int32, c_uint64
 from pathlib import Path
+from socket import ntohs
 from typing import Any, TypeVar
 
 from neo_daemons import addresses
@@ -267,8 +267,12 @@ def _is(file: VnodeDescriptor, wanted: os.stat_result) -> bool:
     return bool(found.vst_ino == wanted.st_ino and found.vst_dev == wanted.st_dev & SAME_DEVICE)
 
 
-def has_open(pid: int, path: Path) -> bool:
-    """Return whether the process is seen to have the file at `path` open."""
+def has_open(pid: int, path: Path) -> bool | None:
+    """Return whether the process has the file at `path` open; None if its files are hidden."""
+    try:
+        _process(pid, PROC_PIDTBSDINFO, BsdInfo)  # which asks for the same permission
+    except OSError:
+        return None
     try:
         wanted = os.stat(path)
     except OSError:
@@ -306,34 +310,32 @@ def listeners(pid: int) -> Iterator[tuple[str, addresses.Address, int]]:
         packed = bytes(seen.insi_laddr)
         # An address of the older family is at the end of the field. A socket of both counts as one of the newer.
         address = ipaddress.ip_address(packed if seen.insi_vflag & INI_IPV6 else packed[12:])
-        yield f"{found.soi_so:x}", addresses.unmapped(address), socket.ntohs(seen.insi_lport & 0xFFFF)
+        yield f"{found.soi_so:x}", addresses.unmapped(address), ntohs(seen.insi_lport & 0xFFFF)
 
 
-def _all_listeners(port: int) -> Iterator[tuple[int, str, addresses.Address]]:
-    for pid in pids():
-        for key, address, number in listeners(pid):
-            if number == port:
-                yield pid, key, address
-
-
-def listening_socket(address: str, port: int) -> str | None:
-    """Return an id of the socket that a connection to a local address reaches; None if none is visible. Only those of
-    our own processes are, except to root."""
+def listener(address: str, port: int) -> tuple[str, int | None] | None:
+    """Return an id of the socket that a connection to a local address reaches, and the oldest process that is seen to
+    hold it. None if no socket is visible: only those of our own processes are, except to root."""
     wanted = ipaddress.ip_address(address)
-    found: dict[int, str] = {}
-    for _, key, bound in _all_listeners(port):
-        rank = addresses.rank(bound, wanted)
-        if rank is not None:
-            found.setdefault(rank, key)
-    return found[min(found)] if found else None
+    found: dict[int, dict[str, list[int]]] = {}
+    for pid in pids():
+        for key, bound, number in listeners(pid):
+            rank = addresses.rank(bound, wanted) if number == port else None
+            if rank is not None:
+                found.setdefault(rank, {}).setdefault(key, []).append(pid)
+    if not found:
+        return None
+    key, holders = next(iter(found[min(found)].items()))
+    return key, min(holders, key=lambda pid: started_at(pid, hidden=0.0) or float("inf"))
 
 
-def holds_socket(pid: int, key: str) -> bool:
-    """Return whether the process is seen to listen at a socket of `listening_socket`."""
-    return any(key == found for found, _, _ in listeners(pid))
+def holds_socket(pid: int, socket: str) -> bool:
+    """Return whether the process is seen to listen at a socket that `listener` has found."""
+    return any(socket == key for key, _, _ in listeners(pid))
 
 
-def holders(key: str) -> list[int]:
-    """Return the visible pids that hold a listening socket, the oldest process first."""
-    found = [pid for pid in pids() if holds_socket(pid, key)]
-    return sorted(found, key=lambda pid: started_at(pid, hidden=0.0) or float("inf"))
+def listens(pid: int, address: str, port: int) -> bool:
+    """Return whether the process is seen to answer connections to a local address. Only a listener at the very address
+    is sure to: there may be others beside one at a wildcard."""
+    wanted = ipaddress.ip_address(address)
+    return any((bound, number) == (wanted, port) for _, bound, number in listeners(pid))

@@ -68,7 +68,7 @@ class Fleet:
         Args:
             by_hand: start it in any case.
             resume: it was running, so start it even if it is on demand.
-            waits: leave it until somebody starts it, unless it was running.
+            waits: leave it until somebody starts it, unless it was running or is on demand.
         """
         if not daemon.definition.enabled and not by_hand:
             daemon.situation.detail = "not enabled in the configuration"
@@ -76,7 +76,7 @@ class Fleet:
             daemon.observe()
         elif daemon.definition.is_template:
             daemon.situation.detail = "one process for each client"
-        elif waits and not resume:
+        elif waits and not resume and daemon.definition.start == "always":
             daemon.situation.detail, daemon.situation.cause = "left out when the supervisor was started", Cause.OPERATOR
         elif by_hand or resume or daemon.definition.start == "always":
             daemon.order(Event.START)

@@ -113,8 +113,7 @@ class Fence:
         if not self._known.still_has(number, owner):
             return False
         with contextlib.suppress(OSError, ValueError):
-            inode = processes.listening_socket("127.0.0.1", number)
-            if inode is not None and processes.holds_socket(Unpatched.getpid(), inode):
+            if processes.listens(Unpatched.getpid(), "127.0.0.1", number):
                 return False  # a server of the test's own
         return self._own is None or number not in own_ports(self._own)
 

@@ -153,6 +153,7 @@ def test_a_state_directory_that_is_a_file_is_one_clear_error(
 
 
 HEAVY = {"neo_daemons.catalog", "neo_daemons.orchestrator", "neo_daemons.supervision.supervisor"}
+HEAVY |= {"prometheus_client", "rich", "textual"}
 HEAVY |= {f"neo_daemons.config.{name}" for name in ("build", "builtins", "checks", "configuration", "schema")}
 
 

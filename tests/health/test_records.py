@@ -89,6 +89,23 @@ def rewrite(project: Project, **changes: Any) -> None:
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(record, **changes)))
 
 
+def test_a_process_that_withholds_its_environment_is_proven_by_the_lock(
+    supervised: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As programs of the system do on macOS. Any of them would have been taken for the daemon."""
+    monkeypatch.setattr(processes, "environment_holds", lambda pid, text: None)
+    assert look(supervised)["process"][1] == "live"
+    path = supervised.state.daemon_record("api")
+    true = path.read_bytes()
+    with Child(["sleep", "600"]) as bystander:
+        rewrite(supervised, pid=bystander.pid, identity=processes.identify(bystander.pid))
+        assert look(supervised)["process"] == ("unknown", "unproven", None, None)
+        monkeypatch.setattr(processes, "has_open", lambda pid, file: None)
+        assert look(supervised)["process"][1] == "live", "nothing is shown that speaks against it"
+        bystander.kill()
+    path.write_bytes(true)
+
+
 def test_records_that_lie_are_not_believed(supervised: Project) -> None:
     """Each record names the daemon's true URL, where it answers; what it says of the process is false."""
     pid = supervised.daemon("api").pid

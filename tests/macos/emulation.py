@@ -220,8 +220,42 @@ def _change_sampler(module: Any) -> None:
     module.HAS_PROC = False  # pathlib is that of all
 
 
+def _change_common(module: Any) -> None:
+    platform = module.CommonPlatform
+    bind = platform._bind
+
+    def bound(self: Any, host: str, port: int) -> Any:
+        """With SO_REUSEADDR, only the very address is in use: lookups without wildcards in in_pcbbind of XNU."""
+        import errno
+        import socket
+
+        try:
+            return bind(self, host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or _listens(host, port):
+                raise
+            return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+
+    platform._bind = bound
+
+
+def _listens(host: str, port: int) -> bool:
+    """Whether there is a listener at the very address."""
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    packed = socket.inet_pton(
+        family, str(socket.getaddrinfo(host or None, 0, family, flags=socket.AI_PASSIVE)[0][4][0])
+    )
+    words = b"".join(packed[at : at + 4][::-1] for at in range(0, len(packed), 4))
+    wanted = f"{words.hex().upper()}:{port:04X}"
+    with open("/proc/net/tcp6" if ":" in host else "/proc/net/tcp") as file:
+        return any(line.split()[1] == wanted and line.split()[3] == "0A" for line in file)
+
+
 _CHANGES: Mapping[str, Callable[[Any], None]] = {
     "neo_daemons.control.peer": _change_peer,
+    "neo_daemons.supervision.platform.common": _change_common,
     "pytest_neo_daemons.fence.sampler": _change_sampler,
 }
 

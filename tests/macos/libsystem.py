@@ -32,12 +32,12 @@ class LibSystem:
     """Called as `ctypes.CDLL(None)` is.
 
     Args:
-        remember_s: how old its table of listeners may be; reading it takes milliseconds.
+        remember_s: how soon it looks again for a socket that it does not know; that takes milliseconds.
     """
 
-    def __init__(self, *, remember_s: float = 0.01) -> None:
+    def __init__(self, *, remember_s: float = 0.05) -> None:
         self._remember_s = remember_s
-        self._table: dict[str, tuple[int, bytes, int]] = {}
+        self._table: dict[str, tuple[int, bytes, int] | None] = {}
         self._table_at = -1.0
 
     # libproc
@@ -52,12 +52,18 @@ class LibSystem:
         if stat is None or stat[0] in "ZX":
             assert not argument.value, "it would find zombies"
             return _refuse(errno.ESRCH)
-        uid, ruid = _users(pid)
+        try:
+            uid, ruid = _users(pid)
+        except OSError:
+            return _refuse(errno.ESRCH)
         if FLAVORS[flavor] in ("fds", "bsd") and os.geteuid() not in (0, uid):
             return _refuse(errno.EPERM)
         match FLAVORS[flavor]:
             case "fds":
-                return _answer(self._descriptors(pid), buffer, size, room=160)
+                try:
+                    return _answer(self._descriptors(pid), buffer, size, room=160)
+                except OSError:  # it has just ended
+                    return _refuse(errno.ESRCH)
             case "bsd":
                 ticks = int(stat[19]) / os.sysconf("SC_CLK_TCK")
                 seconds, micro = divmod(round((_booted() + ticks) * 1_000_000), 1_000_000)
@@ -87,9 +93,9 @@ class LibSystem:
             if flavor == 3 and not link.startswith("socket:"):
                 return _refuse(errno.ENOTSOCK)  # closed meanwhile, and its number given to a file
             if flavor == 3:
-                return _answer(self._socket(link), buffer, size)
+                return _answer(self._socket(link, _is_tcp(f"/proc/{pid}/fd/{number}")), buffer, size)
             file = os.stat(f"/proc/{pid}/fd/{number}")
-            locked = "FLOCK" in Path(f"/proc/{pid}/fdinfo/{number}").read_text()
+            locked = b"FLOCK" in _read(f"/proc/{pid}/fdinfo/{number}")
         except OSError as error:
             return _refuse(error.errno or 0)
         layout: dict[int, tuple[str, Any]] = {0: ("I", 0x4000 | 3 if locked else 3), 16: ("i", 1)}
@@ -100,13 +106,14 @@ class LibSystem:
         layout[176] = ("1024s", os.fsencode(link.removesuffix(" (deleted)"))[:1023])
         return _answer(_laid_out(1200, layout), buffer, size)
 
-    def _socket(self, link: str) -> bytes:
-        if time.monotonic() > self._table_at + self._remember_s:
-            self._table, self._table_at = _listeners(), time.monotonic()
+    def _socket(self, link: str, is_tcp: bool) -> bytes:
         inode = link.removeprefix("socket:[").removesuffix("]")
+        if is_tcp and inode not in self._table and time.monotonic() > self._table_at + self._remember_s:
+            self._table, self._table_at = _tcp(), time.monotonic()
         layout: dict[int, tuple[str, Any]] = {160: ("Q", int(inode))}
-        if inode in self._table:
-            family, address, port = self._table[inode]
+        found = self._table.get(inode)
+        if found is not None:
+            family, address, port = found
             both = 3 if family == socket.AF_INET6 and not any(address) else 2
             flags = 1 if family == socket.AF_INET else both
             layout |= {184: ("i", 2 if family == socket.AF_INET else 30), 256: ("i", 2)}
@@ -144,8 +151,8 @@ class LibSystem:
             if os.geteuid() not in (0, _users(pid)[0]):
                 raise PermissionError
             program = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
-            words = Path(f"/proc/{pid}/cmdline").read_bytes()
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            words = _read(f"/proc/{pid}/cmdline")
+            environment = _read(f"/proc/{pid}/environ")
         except OSError:
             ctypes.set_errno(errno.EINVAL)
             return -1
@@ -199,17 +206,35 @@ def _laid_out(size: int, layout: dict[int, tuple[str, Any]]) -> bytes:
     return bytes(data)
 
 
+def _is_tcp(path: str) -> bool:
+    try:
+        return b"TCP" in os.getxattr(path, "system.sockprotoname")
+    except OSError:
+        return True
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = []
+        while piece := os.read(descriptor, 1 << 17):
+            pieces.append(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
+
+
 def _stat(pid: int) -> list[str] | None:
     try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return _read(f"/proc/{pid}/stat").rpartition(b")")[2].decode("ascii").split()
     except OSError:
         return None
 
 
 def _users(pid: int) -> tuple[int, int]:
     """The effective and the real user of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
-        if line.startswith("Uid:"):
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"Uid:"):
             return int(line.split()[2]), int(line.split()[1])
     raise ProcessLookupError
 
@@ -218,11 +243,13 @@ def _booted() -> float:
     return time.clock_gettime(time.CLOCK_REALTIME) - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _listeners() -> dict[str, tuple[int, bytes, int]]:
-    found = {}
+def _tcp() -> dict[str, tuple[int, bytes, int] | None]:
+    """The sockets of TCP by their inodes, and what those listen at that do."""
+    found: dict[str, tuple[int, bytes, int] | None] = {}
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+        for line in _read(f"/proc/net/{table}").decode("ascii").splitlines()[1:]:
             fields = line.split()
+            found[fields[9]] = None
             if fields[3] == LISTEN:
                 address, _, port = fields[1].partition(":")
                 words = [bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
-from neo_daemons.cli.parser import COMMANDS, command_parser
+from neo_daemons.cli.parser import COMMANDS, WITHOUT_PROJECT, command_parser
 
 from .source import code, members_with_values, one_line, table
 
@@ -21,13 +22,18 @@ def page() -> str:
             ("command", "what it does"),
             ((f"[`{name}`](#{name})", one_line(text)) for name, (text, _) in COMMANDS.items()),
         ),
-        "Every command has these options:",
-        _options(_of(next(iter(COMMANDS))), shared=True),
+        f"Every command has these options, but {_listed(WITHOUT_PROJECT)} only `--help`:",
+        _options(_of(next(name for name in COMMANDS if name not in WITHOUT_PROJECT)), shared=True),
         *(_command(name) for name in COMMANDS),
         "## Exit codes",
         table(("code", "meaning"), members_with_values("neo_daemons.cli.codes")),
     ]
     return "\n\n".join(part.rstrip() for part in parts)
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = (f"`{name}`" for name in sorted(names))
+    return f"{', '.join(others)} and {last}"
 
 
 def _of(name: str) -> argparse.ArgumentParser:

@@ -62,7 +62,7 @@ ARROWS = (
     Arrow(OVER, S.HELD, ((530, 344), (530, 411)), (552, 384)),
     Arrow(OVER, S.DONE, ((670, 344), (670, 411)), (692, 384)),
     Arrow(OVER, S.STOPPED, ((790, 344), (790, 411)), (774, 384)),
-    Arrow(frozenset({S.STOPPING}), S.STOPPED, ((868, 255), (868, 411)), (894, 384), ENDS, "any end"),
+    Arrow(frozenset({S.STOPPING}), S.STOPPED, ((868, 255), (868, 411)), (902, 384), ENDS, "any end"),
     Arrow(frozenset({S.UNAVAILABLE}), S.STARTING, ((90, 449), (90, 520), (16, 520), (16, 86), (54, 86)), (110, 486)),
     Arrow(frozenset({S.BACKOFF}), S.STARTING, ((250, 449), (250, 520), (16, 520), (16, 86), (54, 86)), (268, 486)),
     Arrow(frozenset({S.PARKED}), S.STARTING, ((390, 449), (390, 520), (16, 520), (16, 86), (54, 86)), (408, 486)),

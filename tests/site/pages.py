@@ -58,7 +58,8 @@ def page_of(source: PurePosixPath) -> PurePosixPath:
         return DOCUMENTS[source]
     if source.parts[:1] == ("docs",):
         return source.relative_to("docs")
-    return PurePosixPath("files", f"{source.with_suffix('') if source.suffix == '.md' else source}.md")
+    shown = PurePosixPath(*(part.lstrip(".") for part in source.parts))  # what is hidden is no page
+    return PurePosixPath("files", f"{shown.with_suffix('') if shown.suffix == '.md' else shown}.md")
 
 
 def outside_code(text: str, change: Callable[[str], str]) -> str:

@@ -44,21 +44,33 @@ def test_links_lead_to_pages_of_the_site(tmp_path: Path) -> None:
         tmp_path / "root",
         **{
             "README.md": "[page](docs/page.md#head) [code](examples/app) ![picture](docs/images/a.svg)\n",
-            "docs/page.md": "[home](../README.md#top) [test](../tests/test_a.py) <https://example.org>\n",
+            "docs/page.md": "[home](../README.md#top) [test](../tests/test_a.py) [ci](../.github/ci.yml) <https://example.org>\n",
             "docs/images/a.svg": "<svg/>",
             "examples/app/README.md": "# App\n[page](../../docs/page.md)\n",
             "examples/app/main.py": "print(1)\n",
             "tests/test_a.py": "x = 1\n",
+            ".github/ci.yml": "on: push\n",
         },
     )
     site = tmp_path / "site"
     files = [str(path) for path in collect(site, root)]
 
-    assert files == ["files/examples/app.md", "files/tests/test_a.py.md", "images/a.svg", "index.md", "page.md"]
+    assert files == [
+        "files/examples/app.md",
+        "files/github/ci.yml.md",
+        "files/tests/test_a.py.md",
+        "images/a.svg",
+        "index.md",
+        "page.md",
+    ]
     assert (
         site / "index.md"
     ).read_text() == "[page](page.md#head) [code](files/examples/app.md) ![picture](images/a.svg)\n"
-    assert (site / "page.md").read_text().startswith("[home](index.md#top) [test](files/tests/test_a.py.md) <https:")
+    assert (
+        (site / "page.md")
+        .read_text()
+        .startswith("[home](index.md#top) [test](files/tests/test_a.py.md) [ci](files/github/ci.yml.md) <https:")
+    )
     assert "[page](../../page.md)" in (site / "files/examples/app.md").read_text()
     assert "### main.py\n\n```python\nprint(1)\n```" in (site / "files/examples/app.md").read_text()
 

@@ -1,4 +1,4 @@
-"""The full-screen view: the table of daemons, and of the selected one its use of the machine, log, `why` and events."""
+"""The full-screen view: its parts, its keys, and the orders that they give."""
 
 from __future__ import annotations
 
@@ -6,42 +6,41 @@ import asyncio
 import contextlib
 import signal
 import time
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.events import Key, Resize
 from textual.message import Message
-from textual.widgets import ContentSwitcher, DataTable, Footer, Input, Log, Static
+from textual.timer import Timer
+from textual.widgets import Footer, Input, Static
 
 from neo_daemons.control.api import OrderName
 from neo_daemons.control.client import Client
-from neo_daemons.status import DaemonStatus, JournalEntry
+from neo_daemons.status import DaemonStatus
 
 from .. import display
-from ..explain import explain
 from . import rows
+from .detail import Detail, Pane, say
 from .dialogs import Help, Question
-from .feed import REMEMBERED_LINES, Feed
+from .feed import Feed
+from .table import Daemons
 
 DRAWN_S = 0.1
 """The shortest time between two drawings."""
-EXPLAINED_S = 5.0
-"""How often `why` is asked while it is shown and nothing happens."""
-PADDING = 2
-"""What each column of the table takes beside its text."""
+NOTED_S = 5.0
+"""How long the outcome of an order is shown."""
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes after Ctrl-C and SIGTERM, as of a program that is ended by them."""
-Pane = Literal["log", "why", "events"]
 KEYS = """\
 ↑ ↓            select a daemon
-tab            to the log, `why` or events, to scroll there; tab again: back
+tab            to the log, `why` or events, to scroll there
 l  w  e        show the log, why it is in its state, its events
 r              restart it (asks first)
 x              stop it (asks first)
 s              start it
-h              hold it: it is not restarted after it exits; again: release it
+h              hold it: no restart after an exit; again: release it
 /              show only daemons whose name or state has this text
 escape         show all daemons
 ?              these keys
@@ -60,15 +59,7 @@ class Watch(App[int]):
     Screen { layout: vertical; background: $background; }
     #head { height: 1; text-style: reverse; }
     #problem { height: auto; max-height: 4; text-style: bold; display: none; }
-    #table { height: auto; max-height: 50%; background: $background; overflow-x: hidden; scrollbar-size: 1 1; }
-    #table > .datatable--header { text-style: bold; background: $background; color: $foreground; }
-    #table > .datatable--cursor { text-style: reverse; background: $background; color: $foreground; }
-    #table:blur > .datatable--cursor { text-style: reverse; }
-    #detail { height: 1fr; }
-    #about, #use, #tabs { height: 1; }
-    #about { text-style: bold; }
-    ContentSwitcher { height: 1fr; }
-    Log, #why { background: $background; height: 1fr; scrollbar-size-horizontal: 0; }
+    #note { height: auto; max-height: 3; text-style: bold; display: none; }
     #filter { height: 1; border: none; padding: 0; display: none; background: $background; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -94,35 +85,24 @@ class Watch(App[int]):
         """The feed has something new."""
 
     def __init__(self, client: Client) -> None:
-        super().__init__()
+        super().__init__(ansi_color=True)
         self.theme = "ansi-dark"  # the terminal's own colours, on its own background
         self.feed = Feed(client, self._wake)
         self.selected: str | None = None
-        self.pane: Pane = "log"
         self._place = client.state_dir.path
         self._history = rows.History()
         self._drawn_seen_at = 0.0
-        self._drawn: dict[str, tuple[str, ...]] = {}
-        """Daemon → its cells."""
-        self._columns: list[rows.Column] = []
         self._filter = ""
+        self._width = 80
         self._awake = False
-        self._events_shown: tuple[str | None, int] = (None, -1)
-        self._asked_why: tuple[str | None, int, float] = (None, -1, 0.0)
+        self._noting: Timer | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(id="head")
         yield Static(id="problem")
-        yield DataTable[Text](id="table", cursor_type="row", cell_padding=PADDING // 2)
-        with Vertical(id="detail"):
-            yield Static(id="about")
-            yield Static(id="use")
-            yield Static(id="tabs")
-            with ContentSwitcher(initial="log"):
-                yield Log(id="log", max_lines=REMEMBERED_LINES)
-                with VerticalScroll(id="why"):
-                    yield Static(id="explanation")
-                yield Log(id="events", max_lines=REMEMBERED_LINES)
+        yield Daemons()
+        yield Detail(self.feed, self._history)
+        yield Static(id="note")
         yield Input(id="filter", placeholder="filter by name or state", compact=True)
         yield Footer(compact=True, show_command_palette=False)
 
@@ -161,10 +141,10 @@ class Watch(App[int]):
         with self.batch_update():
             self._draw_head()
             self._draw_table()
-            self._draw_selected()
+            self.query_one(Detail).draw(self._daemon(), self._width)
         while self.feed.notices:
             text, is_error = self.feed.notices.popleft()
-            self.notify(display.clean(text), severity="error" if is_error else "information", markup=False)
+            self._note(text, is_error=is_error)
 
     @property
     def daemons(self) -> tuple[DaemonStatus, ...]:
@@ -176,14 +156,14 @@ class Watch(App[int]):
 
     def _draw_head(self) -> None:
         status, problem = self.feed.status, self.feed.problem
-        parts = [f" {self._place.absolute().parent}"]
-        if status is not None:
-            parts += [f"pid {status.supervisor.pid}", rows.summary(status.daemons)]
+        parts = ["neo-daemons"]
         if self._filter:
             parts.append(f"filter: {self._filter}")
-        self._say(
-            "#head", Text(display.clean("  ".join(parts)).ljust(self.size.width), no_wrap=True, overflow="ellipsis")
-        )
+        if status is not None:
+            parts += [f"pid {status.supervisor.pid}", rows.summary(status.daemons)]
+        parts.append(str(self._place.absolute().parent))
+        line = display.clean("  ".join(parts)).ljust(self._width)
+        say(self.query_one("#head", Static), Text(line, no_wrap=True, overflow="ellipsis"))
         warning = status.supervisor.warning if status is not None else None
         if problem is not None:
             seen = ""
@@ -196,147 +176,53 @@ class Watch(App[int]):
         banner = self.query_one("#problem", Static)
         banner.display = problem is not None
         if problem is not None:
-            self._say("#problem", Text(display.clean(problem), style="red"))
+            say(banner, Text(display.clean(problem), style="red"))
 
-    def _say(self, where: str, text: Text) -> None:
-        """Show a text unless it is there already."""
-        widget = self.query_one(where, Static)
-        if widget.content != text:
-            widget.update(text)
+    def _note(self, text: str, *, is_error: bool) -> None:
+        """Show a line for some seconds."""
+        note = self.query_one("#note", Static)
+        note.display = True
+        say(note, Text(display.clean(text), style="red" if is_error else ""))
+        if self._noting is not None:
+            self._noting.stop()
+        self._noting = self.set_timer(NOTED_S, lambda: note.set_styles("display: none;"))
 
     # The table
 
-    def on_resize(self) -> None:
-        self._columns = []
+    def on_resize(self, event: Resize) -> None:
+        self._width = event.size.width
+        self.query_one(Daemons).fit(self._width)
         self._draw()
 
     def _draw_table(self) -> None:
         if self.feed.seen_at != self._drawn_seen_at:
             self._drawn_seen_at = self.feed.seen_at
             self._history.add(self.daemons)
-        table = self.query_one(DataTable)
-        if not self._columns:
-            self._columns = rows.columns(self.size.width - table.scrollbar_size_vertical, PADDING)
-            table.clear(columns=True)
-            self._drawn = {}
-            for column in self._columns:
-                table.add_column(Text(column.heading, justify=column.justify), width=column.width, key=column.heading)  # type: ignore[arg-type]
         shown = rows.matching(self.daemons, self._filter)
-        found = {daemon.name: tuple(column.text(daemon) for column in self._columns) for daemon in shown}
-        if list(found) != list(self._drawn):
-            self._fill(table, shown, found)
-        else:
-            for daemon in shown:
-                before, now = self._drawn[daemon.name], found[daemon.name]
-                for column, old, new in zip(self._columns, before, now, strict=True):
-                    if old != new:
-                        table.update_cell(daemon.name, column.heading, self._cell(daemon, column, new))
-        self._drawn = found
+        self._select(self.query_one(Daemons).show(shown, self.selected))
 
-    def _fill(self, table: DataTable[Text], shown: list[DaemonStatus], found: dict[str, tuple[str, ...]]) -> None:
-        wanted = self.selected
-        table.clear()
-        for daemon in shown:
-            cells = zip(self._columns, found[daemon.name], strict=True)
-            table.add_row(*(self._cell(daemon, column, text) for column, text in cells), key=daemon.name)
-        names = list(found)
-        row = names.index(wanted) if wanted in names else 0
-        if names:
-            table.move_cursor(row=row, animate=False)
-        self._select(names[row] if names else None)
-
-    @staticmethod
-    def _cell(daemon: DaemonStatus, column: rows.Column, text: str) -> Text:
-        # As text: markup in it is not meant as such.
-        style = display.STYLES.get(daemon.state, "") if column.heading == "STATE" else ""
-        return Text(display.clean(text), style=style, justify=column.justify, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
-
-    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+    def on_data_table_row_highlighted(self, event: Daemons.RowHighlighted) -> None:
         """Show the daemon that was selected."""
-        name = event.row_key.value
-        if name in self._drawn or name in {daemon.name for daemon in self.daemons}:
-            self._select(name)
-            self._draw_selected()
+        if event.cursor_row == self.query_one(Daemons).cursor_row:  # it has not moved on meanwhile
+            self._select(event.row_key.value)
+            self.query_one(Detail).draw(self._daemon(), self._width)
 
     def _select(self, name: str | None) -> None:
-        if name != self.selected:
-            self.selected = name
-            self.query_one("#log", Log).clear()
-            self._say("#explanation", Text(""))
-            self.feed.select(name)
-
-    # The selected daemon
-
-    def _draw_selected(self) -> None:
-        daemon = self._daemon()
-        self._say("#about", Text(rows.about(daemon) if daemon is not None else "", no_wrap=True, overflow="ellipsis"))
-        self._say("#use", self._use(daemon))
-        self._say("#tabs", self._tabs())
-        if self.feed.log is not None and self.feed.log.name == self.selected:
-            begins, lines = self.feed.log.take()
-            log = self.query_one("#log", Log)
-            if begins:
-                log.clear()
-            if lines:
-                log.write_lines(lines)
-        if self.pane == "events":
-            self._draw_events()
-        elif self.pane == "why":
-            self._draw_why()
-
-    def _use(self, daemon: DaemonStatus | None) -> Text:
-        if daemon is None:
-            return Text("no daemon")
-        cpu, memory = f"CPU {rows.cpu(daemon):>6} ", f"  MEMORY {display.size(daemon.rss_bytes):>8} "
-        width = max((self.size.width - len(cpu) - len(memory) - 1) // 2, 0)
-        lines = self._history.cpu(daemon.name, width), self._history.memory(daemon.name, width)
-        return Text.assemble(cpu, (f"{lines[0]:{width}}", "cyan"), memory, (lines[1], "green"), no_wrap=True)
-
-    def _tabs(self) -> Text:
-        text = Text(no_wrap=True)
-        for pane in ("log", "why", "events"):
-            text.append(f" {pane} ", style="reverse" if pane == self.pane else "")
-            text.append(" ")
-        return text
-
-    def _draw_events(self) -> None:
-        shown = (self.selected, self.feed.event_count)
-        if shown != self._events_shown:
-            self._events_shown = shown
-            widget = self.query_one("#events", Log)
-            widget.clear()
-            widget.write_lines(display.entry(entry) for entry in self._events())
-
-    def _events(self) -> list[JournalEntry]:
-        return [entry for entry in list(self.feed.events) if entry.daemon == self.selected is not None]
-
-    def _draw_why(self) -> None:
-        name = self.selected
-        if name is None:
-            return
-        asked, count, at = self._asked_why
-        if asked != name or count != self.feed.event_count or time.monotonic() - at > EXPLAINED_S:
-            self._asked_why = (name, self.feed.event_count, time.monotonic())
-            self.feed.explain(name)
-        found = self.feed.explanation
-        if self.feed.unexplained is not None:
-            self._say("#explanation", Text(display.clean(self.feed.unexplained)))
-        elif found is not None and found.daemon.name == name:
-            self._say("#explanation", Text("\n".join(map(display.clean, explain(found)))))
+        self.selected = name
+        self.query_one(Detail).select(name)
 
     # Keys
 
     def action_show(self, pane: Pane) -> None:
         """Show this of the selected daemon."""
-        self.pane = pane
-        self.query_one(ContentSwitcher).current = pane
+        self.query_one(Detail).turn_to(pane)
         self._draw()
 
     def action_order(self, order: OrderName) -> None:
         """Give an order to the selected daemon, after a question if it ends a process."""
         daemon = self._daemon()
         if daemon is None or self.feed.problem is not None:
-            self.notify("there is no supervisor to give orders to", severity="warning", markup=False)
+            self._note("there is no supervisor to give orders to", is_error=True)
             return
         if not rows.ends_a_process(order, daemon):
             self.feed.order(daemon.name, order)
@@ -367,7 +253,14 @@ class Watch(App[int]):
         """Ask for a filter."""
         field = self.query_one("#filter", Input)
         field.display = True
-        field.focus()
+        self.screen.set_focus(field)  # at once
+
+    def on_key(self, event: Key) -> None:
+        """Give the filter what was typed right after its key: it was on its way to the table, and is no order."""
+        field = self.query_one("#filter", Input)
+        if self.focused is field and event.is_printable and event.character is not None:
+            event.prevent_default().stop()
+            field.insert_text_at_cursor(event.character)
 
     def action_all(self) -> None:
         """Show all daemons."""
@@ -385,7 +278,7 @@ class Watch(App[int]):
 
     def _end_filter(self) -> None:
         self.query_one("#filter", Input).display = False
-        self.query_one(DataTable).focus()
+        self.screen.set_focus(self.query_one(Daemons))
 
 
 def run(client: Client) -> int:

@@ -90,7 +90,6 @@ class Feed:
         """When that came; seconds since the epoch."""
         self.problem: str | None = None
         """Why there is no answer now, if there is none."""
-        self.events: deque[JournalEntry] = deque(maxlen=REMEMBERED_EVENTS)
         self.event_count = 0
         """How many events came, to see that there are new ones."""
         self.explanation: Explanation | None = None
@@ -101,6 +100,8 @@ class Feed:
         """What became of orders, and whether that is an error."""
         self._client = client
         self._changed = changed
+        self._lock = threading.Lock()
+        self._events: deque[JournalEntry] = deque(maxlen=REMEMBERED_EVENTS)
         self._stopped = threading.Event()
         self._due = threading.Event()
         self._connected = threading.Event()
@@ -144,16 +145,22 @@ class Feed:
                 self._following = stream = self._client.follow_events(REMEMBERED_EVENTS)
                 first = True
                 for entry in stream:
-                    if first:
-                        self.events.clear()
-                        first = False
-                    self.events.append(entry)
+                    with self._lock:
+                        if first:
+                            self._events.clear()
+                        self._events.append(entry)
+                    first = False
                     self.event_count += 1
                     self._due.set()
             except ControlError:
                 pass  # the next request for the status says why
             self._due.set()
             self._stopped.wait(RETRY_S)
+
+    def latest_events(self) -> list[JournalEntry]:
+        """Return the latest events of all daemons, the oldest first."""
+        with self._lock:
+            return list(self._events)
 
     # The selected daemon
 

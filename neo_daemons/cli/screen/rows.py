@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from neo_daemons.control.api import OrderName
 from neo_daemons.status import DaemonStatus
@@ -27,7 +27,7 @@ class Column(NamedTuple):
     text: Callable[[DaemonStatus], str]
     from_width: int = 0
     """It is shown on terminals that are at least so wide."""
-    justify: str = "left"
+    justify: Literal["left", "right"] = "left"
 
 
 def state(daemon: DaemonStatus) -> str:
@@ -47,7 +47,15 @@ def cpu(daemon: DaemonStatus) -> str:
     return f"{daemon.cpu_percent:.1f}%" if daemon.cpu_percent is not None else "-"
 
 
-NAME = 15
+def memory(daemon: DaemonStatus) -> str:
+    """Return the memory that a daemon uses, in at most seven characters."""
+    rss_bytes = daemon.rss_bytes
+    return f"{rss_bytes / 1e9:.1f} GB" if rss_bytes is not None and rss_bytes >= 1e10 else display.size(rss_bytes)
+
+
+GAP = 1
+"""What each column takes beside its text."""
+NAME, LONG_NAME = 8, 32
 COLUMNS = (
     Column("STATE", 14, state),
     Column("READY", 5, lambda daemon: "yes" if daemon.ready else "no"),
@@ -56,25 +64,20 @@ COLUMNS = (
     Column("UPTIME", 7, lambda daemon: display.duration(daemon.uptime_s), justify="right"),
     Column("RST", 3, lambda daemon: str(daemon.restarts), justify="right"),
     Column("CPU", 6, cpu, justify="right"),
-    Column("MEMORY", 8, lambda daemon: display.size(daemon.rss_bytes), justify="right"),
-    Column("DETAIL", 0, display.remarks, from_width=120),
+    Column("MEMORY", 7, memory, justify="right"),
+    Column(" DETAIL", 0, lambda daemon: f" {display.remarks(daemon)}", from_width=110),
 )
 """Those after the name. One of width 0 takes what is left."""
 
 
-def columns(width: int, padding: int) -> list[Column]:
-    """Return the columns for a table of this width. The name gets what the others leave, unless there is a detail.
-
-    Args:
-        padding: what each column takes beside its text.
-    """
+def columns(width: int) -> list[Column]:
+    """Return the columns for a table of this width. The name gets what the others leave, unless there is a detail."""
     shown = [column for column in COLUMNS if width >= column.from_width]
-    rest = width - sum(column.width + padding for column in shown) - padding
+    rest = width - sum(column.width + GAP for column in shown) - GAP
     if shown[-1].width:
-        return [Column("NAME", max(rest, 8), lambda daemon: daemon.name), *shown]
-    name = min(max(rest // 3, NAME), 32)
-    detail = shown[-1]._replace(width=max(rest - name, 8))
-    return [Column("NAME", name, lambda daemon: daemon.name), *shown[:-1], detail]
+        return [Column("NAME", max(rest, NAME), lambda daemon: daemon.name), *shown]
+    name = min(rest // 3, LONG_NAME)
+    return [Column("NAME", name, lambda daemon: daemon.name), *shown[:-1], shown[-1]._replace(width=rest - name)]
 
 
 class History:

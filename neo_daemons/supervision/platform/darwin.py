@@ -118,11 +118,9 @@ class DarwinPlatform(KqueuePlatform):
 
     def listens(self, pid: int, port: int, host: str) -> bool:
         try:
-            wanted = resolve_local(host)
+            return libproc.listens(pid, str(resolve_local(host)), port)
         except OSError:  # the name does not resolve
             return False
-        # Only a listener at the very address is sure to get what is sent there.
-        return any((bound, number) == (wanted, port) for _, bound, number in libproc.listeners(pid))
 
     def _listeners(self, port: int) -> Iterator[tuple[int | None, str]]:
         for pid in libproc.pids():

@@ -131,7 +131,7 @@ class KqueueProcess(PolledProcess):
 
     def _has_passed_on(self) -> bool:
         """Whether the number is seen to be that of a zombie, of another process, or of none."""
-        import psutil
+        from .installed import psutil
 
         try:
             return not self._proven()

@@ -37,7 +37,7 @@ def identity_of(pid: int) -> Identity | None:
     """
     if ON_LINUX:
         return procfs.identify(pid)
-    import psutil
+    from .installed import psutil
 
     try:
         process = psutil.Process(pid)
@@ -89,7 +89,7 @@ class PolledProcess(Process):
         """Report the exit of the process if it has exited, and look again later if not."""
         import asyncio
 
-        import psutil
+        from .installed import psutil
 
         if self._on_exit is None:
             return
@@ -120,7 +120,7 @@ class PolledProcess(Process):
         return self._ended() is None
 
     def is_stopped(self) -> bool:
-        import psutil
+        from .installed import psutil
 
         with contextlib.suppress(psutil.Error):
             return self.is_alive() and psutil.Process(self.pid).status() == psutil.STATUS_STOPPED

@@ -39,7 +39,7 @@ SECOND_LOOK_S = 0.02
 
 def _descriptors(pid: int, path: str) -> frozenset[int]:
     """Return the descriptors of a file that a process has open; none if they are hidden."""
-    import psutil
+    from .installed import psutil
 
     try:
         return frozenset(file.fd for file in psutil.Process(pid).open_files() if file.path == path)
@@ -99,7 +99,7 @@ class PosixPlatform(CommonPlatform):
             process.look()
 
     def open(self, pid: int, identity: Identity) -> Process | None:
-        import psutil
+        from .installed import psutil
 
         try:
             found = self._identify(pid)
@@ -128,13 +128,13 @@ class PosixPlatform(CommonPlatform):
         return self._process(pid, identity) if identity is not None and is_ours() else None
 
     def pids(self) -> Sequence[int]:
-        import psutil
+        from .installed import psutil
 
         own = os.getpid()
         return [pid for pid in psutil.pids() if pid not in (own, 0)]
 
     def mark_of(self, pid: int) -> Mark | None:
-        import psutil
+        from .installed import psutil
 
         try:
             process = psutil.Process(pid)
@@ -161,7 +161,7 @@ class PosixPlatform(CommonPlatform):
     def _listeners(self, port: int) -> Iterator[tuple[int | None, str]]:
         """Yield who is seen to listen on a port, and the address. macOS shows all of them to root only, and to others
         what their own processes have."""
-        import psutil
+        from .installed import psutil
 
         seen: list[tuple[int | None, Any]] = []
         try:
@@ -175,7 +175,7 @@ class PosixPlatform(CommonPlatform):
                 yield holder, found.laddr[0]
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
-        import psutil
+        from .installed import psutil
 
         wanted = list(pids)
         children: dict[int, list[psutil.Process]] = {}
@@ -198,7 +198,7 @@ class PosixPlatform(CommonPlatform):
         return result
 
     def describe(self, pid: int) -> str | None:
-        import psutil
+        from .installed import psutil
 
         try:
             process = psutil.Process(pid)
