@@ -1,4 +1,4 @@
-"""``python -m tests.screen.picture STATE_DIR`` draws the pictures of docs/watching.md: the view of a running supervisor.
+"""``python -m tests.screen.picture STATE_DIR`` draws the pictures of docs/watching.md from a running supervisor.
 
 The pictures in docs/images show db, api, worker, mailer and reports of a project `notes`.
 """
