@@ -367,7 +367,8 @@ def test_there_is_no_shell_anywhere() -> None:
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
                 assert name not in ("os.system", "os.popen", "subprocess.getoutput"), f"{path}:{node.lineno}"
-                assert not [k for k in node.keywords if k.arg == "shell"], f"{path}:{node.lineno}"
+                runs_one = any(word.arg == "shell" for word in node.keywords) and name != "argcomplete.shellcode"
+                assert not runs_one, f"{path}:{node.lineno}"
             if isinstance(node, ast.Constant):
                 names = {"sh", "/bin/sh", "bash", "/bin/bash"} - harmless.get(path.name, set())
                 assert node.value not in names, f"{path}:{node.lineno}"
