@@ -23,11 +23,11 @@ import msgspec
 
 from . import threads
 from .catalog import resolve
-from .catalog.installed import pip_install
 from .config.errors import ConfigError
 from .config.project import Configuration
 from .definitions import CannotRun, Definition, Launch
 from .environment import inherited
+from .extras import pip_install
 from .life import Life
 from .state_dir import StateDirError, StateDirLost
 from .status import Change, EventName, Needed, Status

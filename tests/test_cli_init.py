@@ -152,7 +152,7 @@ def test_without_a_parser_of_yaml_it_says_so(tmp_path: Path, monkeypatch: pytest
         raise ImportError
 
     monkeypatch.setattr(compose, "_parse", missing)
-    assert "# docker-compose.yml was not read: that takes PyYAML (pip install pyyaml)\n" in written(tmp_path)
+    assert "# docker-compose.yml was not read, which takes PyYAML: pip install pyyaml, " in written(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["services: [", "services: 3", "- 1", "a: &a [*a]", ""])
@@ -270,7 +270,7 @@ def test_it_writes_both_files_once_and_says_what_comes_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "Procfile").write_text("worker: python worker.py\n")
+    (tmp_path / "Procfile").write_text("worker: python worker.py\nno \x1b[31mname\n")
     assert main(["init", "--dry-run"]) == 0
     shown = capsys.readouterr()
     assert [path.name for path in tmp_path.iterdir()] == ["Procfile"]
@@ -282,6 +282,7 @@ def test_it_writes_both_files_once_and_says_what_comes_next(
     assert shown.out.startswith(f"#:schema ./{FILE.name}\n")
     assert (tmp_path / FILE.name).read_text() == "mine"
     assert "worker: Procfile, line 1" in said
+    assert "  Procfile, line 2: not carried over: no name\n" in said
     assert "neo-daemons up" in said
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(tmp_path / "below")

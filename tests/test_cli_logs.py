@@ -61,5 +61,5 @@ def test_the_prefixes_are_as_wide_as_each_other_and_coloured_where_colours_are(m
 
 
 def test_without_colours_those_of_a_log_are_removed() -> None:
-    text = "\x1b[31mred\x1b[0m\x1b[2J\n"
+    text = "\x1b]0;title\x07\x1b[31mred\x1b[0m\x1b[2J\x1b]8;;http://x\x1b\\\n"
     assert (display.tame(text), display.tame(text, coloured=False)) == ("\x1b[31mred\x1b[0m\n", "red\n")

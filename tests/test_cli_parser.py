@@ -32,6 +32,8 @@ def test_without_a_known_command_all_are_named(given: list[str], capsys: pytest.
         (["statsu"], "error: unknown command 'statsu'; did you mean status?"),
         (["status", "--jsn"], "error: unrecognized arguments: --jsn; did you mean --json?"),
         (["status", "--xyz"], "error: unrecognized arguments: --xyz"),
+        (["--verison"], "error: unknown option --verison; did you mean --version?"),
+        (["--json", "status"], "error: unknown option --json; options follow the command"),
     ],
     ids=" ".join,
 )
@@ -55,7 +57,11 @@ def test_each_command_has_examples_which_can_be_parsed_in_80_columns(name: str) 
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_each_command_names_itself_in_its_usage(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_names_itself_in_its_help_which_fits_80_columns(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         command_parser([name, "--help"]).parse_args([name, "--help"])
-    assert capsys.readouterr().out.startswith(f"usage: neo-daemons {name} ")
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: neo-daemons {name} ")
+    assert [line for line in out.splitlines() if len(line) > 80] == []

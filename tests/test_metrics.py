@@ -117,7 +117,7 @@ def test_without_the_library_the_answer_says_what_to_install(project: Project) -
     project.serve()
     failed = project.run("status", "--format", "openmetrics")
     assert failed.returncode == 1
-    assert 'pip install "neo-daemons[metrics]"' in failed.stderr
+    assert 'pip install "prometheus-client' in failed.stderr
     assert project.run("status", "--format", "openmetrics", "--check").returncode == 2
 
 

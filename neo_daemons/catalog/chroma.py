@@ -8,9 +8,10 @@ from typing import Any
 
 from neo_daemons.config.project import Project
 from neo_daemons.definitions import CannotRun, Definition, Launch
+from neo_daemons.extras import pip_install
 from neo_daemons.references import escape
 
-from .installed import find_script, installed_version, pip_install
+from .installed import find_script, installed_version
 
 SETTINGS_FILE = "${data_dir}/.neo-daemons-settings.yaml"
 OWN_SETTINGS = {

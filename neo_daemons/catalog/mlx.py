@@ -9,9 +9,10 @@ from pathlib import Path
 
 from neo_daemons.config.project import Project
 from neo_daemons.definitions import CannotRun, Definition, Launch, Provision, Step
+from neo_daemons.extras import pip_install
 from neo_daemons.references import escape
 
-from .installed import find_script, installed_version, pip_install
+from .installed import find_script, installed_version
 
 TINY_MODEL = "tiny-model-1"
 """Its name in the cache; the number changes with the output of `tiny_model`."""

@@ -183,8 +183,8 @@ def entry(event: JournalEntry) -> str:
     return clean(f"{text}  {event.detail}" if event.detail else text)
 
 
-CSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-"""A control sequence, ECMA-48 §5.4."""
+CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\))")
+"""A control sequence, ECMA-48 §5.4, or a control string with its text, such as a title or a link, §5.6."""
 COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 RESET = "\x1b[0m"
 PREFIX_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
@@ -193,7 +193,7 @@ PREFIX_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
 def clean(text: str) -> str:
     """Remove what would move the cursor or recolour the terminal: the text may come from a log or a command line."""
-    return "".join(c if c.isprintable() or c == "\t" else "�" for c in CSI.sub("", text))
+    return "".join(c if c.isprintable() or c == "\t" else "�" for c in CONTROL.sub("", text))
 
 
 def tame(text: str, *, coloured: bool = True) -> str:
@@ -201,7 +201,7 @@ def tame(text: str, *, coloured: bool = True) -> str:
     sequences."""
     kept = COLOUR.findall(text) if coloured else [""] * len(COLOUR.findall(text))
     pieces = COLOUR.split(text)
-    pieces = ["".join(c if c.isprintable() or c in "\n\t" else "" for c in CSI.sub("", piece)) for piece in pieces]
+    pieces = ["".join(c if c.isprintable() or c in "\n\t" else "" for c in CONTROL.sub("", piece)) for piece in pieces]
     return "".join(piece + colour for piece, colour in zip(pieces, [*kept, ""], strict=True))
 
 

@@ -34,7 +34,7 @@ def mcp(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     if importlib.util.find_spec("mcp") is None:
-        from neo_daemons.catalog.installed import pip_install
+        from neo_daemons.extras import pip_install
 
         return complain(f"the Python SDK of MCP is not installed; install it: {pip_install('mcp')}", FAILED)
     from neo_daemons.mcp.server import serve

@@ -16,6 +16,8 @@ from .codes import UNKNOWN, USAGE
 from .examples import EXAMPLES
 from .streams import say
 
+HELP_WIDTH = 78
+"""Of descriptions, which argparse leaves as they are, like the examples."""
 WAIT_S = 600.0
 """How long `up`, `start` and `restart` wait by default: the first start may have to compile something."""
 
@@ -52,7 +54,11 @@ def command_parser(given: Sequence[str]) -> argparse.ArgumentParser:
     for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
         text, add_options = COMMANDS[name]
         command = commands.add_parser(
-            name, help=text, description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=text,
+            description=_filled(text),
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.set_defaults(parser=command)
         if name in given:
@@ -60,11 +66,24 @@ def command_parser(given: Sequence[str]) -> argparse.ArgumentParser:
             if name not in WITHOUT_PROJECT:
                 _place(command)
             add_options(command)
+    if given and given[0].startswith("-") and given[0] not in ("-h", *ALONE):
+        near = closest(given[0], ALONE, cutoff=0.75)
+        remedy = f"did you mean {near}?" if near else "options follow the command"
+        parser.error(f"unknown option {given[0].partition('=')[0]}; {remedy}")
     if given and not given[0].startswith("-") and given[0] not in COMMANDS:
         near = closest(given[0], COMMANDS)
         remedy = f"did you mean {near}?" if near else f"use one of: {', '.join(COMMANDS)}"
         parser.error(f"unknown command {given[0]!r}; {remedy}")
     return parser
+
+
+def _filled(text: str) -> str:
+    """Return a description in lines that fit a terminal."""
+    if len(text) <= HELP_WIDTH:
+        return text
+    import textwrap  # few commands need it
+
+    return textwrap.fill(text, HELP_WIDTH)
 
 
 def _place(command: _Parser) -> None:
@@ -170,7 +189,7 @@ def _status(command: _Parser) -> None:
 def _health(command: _Parser) -> None:
     command.usage_code = UNKNOWN
     command.epilog = (
-        f"{command.epilog}\n\nexit codes: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or nothing could be checked"
+        f"{command.epilog}\n\nexit codes: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown, or nothing could be\nchecked"
     )
     command.add_argument("names", nargs="*", metavar="NAME", help="daemon to check (default: all configured daemons)")
     command.add_argument("--json", action="store_true", help="print JSON (a stable format)")
@@ -358,5 +377,7 @@ COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
     "sessions": ("list the test sessions that `pytest --neo-daemons-keep` keeps warm, or end them", _sessions),
 }
 """Name → what it does, and the function that adds its options."""
+ALONE = ("--help", "--version")
+"""Options that need no command."""
 WITHOUT_PROJECT = frozenset({"init", "schema", "completion"})
 """Commands that do not look for a configuration or a supervisor."""

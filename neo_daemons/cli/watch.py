@@ -28,7 +28,9 @@ def watch(client: Client, options: argparse.Namespace) -> int:
         except ImportError as error:
             if (error.name or "").partition(".")[0] != "textual":
                 raise
-            complain('for a full-screen view: pip install "neo-daemons[tui]"', DONE)
+            from neo_daemons.extras import pip_install
+
+            complain(f"for a full-screen view: {pip_install('tui')}", DONE)
         else:
             return run(Client(client.state_dir))  # without patience: it shows that it waits
     from rich.live import Live

@@ -12,6 +12,17 @@ from neo_daemons.urls import redacted_within
 from .schema_types import alternatives, unconstrained
 
 INVALID = "invalid value"
+ELSEWHERE = {
+    "autostart": "enabled",
+    "cmd": "command",
+    "depends_on": "requires",
+    "directory": "cwd",
+    "environment": "env",
+    "healthcheck": "ready",
+    "on_demand": "start",
+    "working_dir": "cwd",
+}
+"""Keys of compose files, other supervisors and our states → what ours are called."""
 
 
 def may_be_secret(key: str) -> bool:

@@ -18,7 +18,7 @@ from msgspec import UNSET
 from neo_daemons.similar import closest
 
 from .errors import ConfigError
-from .messages import INVALID, REMEDIES, join, mask, may_be_secret, show, translate, wanted
+from .messages import ELSEWHERE, INVALID, REMEDIES, join, mask, may_be_secret, show, translate, wanted
 from .schema_types import alternatives, element_types, fits, is_required, keys_of, structure_of, unconstrained
 from .source import MAX_DEPTH
 
@@ -157,7 +157,7 @@ class Reader:
         return steps[:needed]
 
     def _unknown(self, where: str, name: str, value: Any, allowed: list[str]) -> None:
-        close = closest(name, allowed)
+        close = ELSEWHERE[name] if ELSEWHERE.get(name) in allowed else closest(name, allowed)
         if close:
             remedy = f"did you mean {close!r}?"
         elif where == "" and isinstance(value, dict):

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from neo_daemons.definitions import Definition
+from neo_daemons.extras import pip_install
 from neo_daemons.supervision.machine import Event, Refused
 from neo_daemons.supervision.supervisor import Supervisor
 
@@ -59,8 +60,8 @@ class Handlers:
         try:
             return Response(body=await self._metrics.text(), media_type=exposition.MEDIA_TYPE)
         except ImportError as error:
-            text = f"cannot make metrics: {error}; install prometheus_client where the supervisor runs"
-            raise NotInstalled(f'{text}: pip install "neo-daemons[metrics]"') from None
+            text = f"cannot make metrics: {error}; install it where the supervisor runs"
+            raise NotInstalled(f"{text}: {pip_install('metrics')}") from None
 
     async def why(self, request: Request) -> Response:
         return json_response(self._supervisor.explain(request.names["name"]))

@@ -26,6 +26,14 @@ UNKNOWN_KEYS = {
         "api = {'command': ['api']}: unknown key; did you mean [daemons.api]?",
     ),
     "of a daemon": (API + "comand = 1", "daemons.api.comand = 1: unknown key; did you mean 'command'?"),
+    "of a daemon, of a compose file": (
+        API + "depends_on = ['db']",
+        "daemons.api.depends_on = ['db']: unknown key; did you mean 'requires'?",
+    ),
+    "of a daemon, as its state is called": (
+        API + "on_demand = true",
+        "daemons.api.on_demand = true: unknown key; did you mean 'start'?",
+    ),
     "of a daemon, like none": (
         API + "x = 1",
         "daemons.api.x = 1: unknown key; remove it, or use one of: after, command, cwd, data_dir, deploy, enabled, "

@@ -108,6 +108,6 @@ def test_without_textual_it_says_once_how_to_get_the_view_and_shows_the_table(pr
     terminal = opens(width=100)
     terminal.shows("api", "ready", "URL")
     terminal.until(lambda: len(set(re.findall(rb"[0-9.]+s ", terminal.written))) > 1, "the next table")
-    assert terminal.written.count(b'pip install "neo-daemons[tui]"') == 1
+    assert terminal.written.count(b'pip install "textual') == 1
     terminal.type("\x03")
     assert terminal.ends() == 130

@@ -79,7 +79,8 @@ def test_the_filter_compares_names_and_states() -> None:
 def test_a_line_of_a_log_is_shown_without_control_characters_and_not_endless() -> None:
     assert shown("10 %\r50 %\r") == "50 %"
     assert shown("a\tb") == "a       b"
-    assert shown("\x1b[31mred\x1b[0m \x1b]0;t\x07") == "red �]0;t�"
+    assert shown("\x1b[31mred\x1b[0m \x1b]0;t\x07") == "red "
+    assert shown("a\x1b]0;no end") == "a�]0;no end"
     assert shown("x" * 10_000) == "x" * LONGEST_LINE + "…"
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from neo_daemons import bridge_files
-from neo_daemons.catalog.installed import find_program, pip_install
+from neo_daemons.catalog.installed import find_program
 from neo_daemons.config.project import Project
 from neo_daemons.definitions import CannotRun, Definition, Provision, Step
+from neo_daemons.extras import pip_install
 from neo_daemons.paths import real_path
 
 HERE = Path(__file__).parent

@@ -13,6 +13,7 @@ from neo_daemons.config.json_schema import FILE as SCHEMA
 from neo_daemons.config.locate import find_source
 from neo_daemons.config.source import FILE_NAME
 
+from .. import display
 from ..codes import DONE, FAILED
 from ..streams import complain, say
 from . import compose, procfile, sources
@@ -90,6 +91,8 @@ def _summarize(drafts: list[Draft], notes: list[str], write: Callable[[str], Non
             write(f"  {draft.name}, as a comment: {draft.source}")
     if not drafts:
         write("  no daemon was found, so chroma, bridge and mlx run, as without the file")
-    left = sum("not carried over" in remark for draft in drafts for remark in draft.remarks) + len(notes)
+    for note in notes:
+        write(display.clean(f"  {note}"))
+    left = sum("not carried over" in remark for draft in drafts for remark in draft.remarks)
     if left:
-        write(f"  not carried over: {left} thing{'s' if left > 1 else ''}, which its comments name")
+        write(f"  not carried over from them: {left} thing{'s' if left > 1 else ''}, which its comments name")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from neo_daemons.config.source import FILE_NAME
 from neo_daemons.definitions import SignalName
 from neo_daemons.references import escape
 
@@ -40,7 +41,8 @@ def drafts(root: Path) -> tuple[list[Draft], list[str]]:
     try:
         content = _parse(text)
     except ImportError:
-        return [], [f"{path.name} was not read: that takes PyYAML (pip install pyyaml)"]
+        remedy = f"pip install pyyaml, remove {FILE_NAME}, and run init again"
+        return [], [f"{path.name} was not read, which takes PyYAML: {remedy}"]
     except ValueError as error:
         return [], [f"{path.name} was not read: {str(error).splitlines()[0] if str(error) else 'invalid YAML'}"]
     services = content.get("services") if isinstance(content, dict) else None

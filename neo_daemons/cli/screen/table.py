@@ -65,4 +65,6 @@ class Daemons(DataTable[Text]):
 def _cell(daemon: DaemonStatus, column: rows.Column, text: str) -> Text:
     # As text: markup in it is not meant as such.
     style = display.STYLES.get(daemon.state, "") if column.heading == "STATE" else ""
-    return Text(display.clean(text), style=style, justify=column.justify, no_wrap=True, overflow="ellipsis")
+    cell = Text(display.clean(text), style=style, justify=column.justify, no_wrap=True, overflow="ellipsis")
+    cell.truncate(column.width, overflow="ellipsis")  # the gap to the next column stays
+    return cell
