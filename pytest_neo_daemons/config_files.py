@@ -57,18 +57,33 @@ def check_option(config: pytest.Config) -> None:
     stated = config.getoption("--neo-daemons-config")
     if stated is None:
         return
+    path = stated_configuration(config)
+    fault = _fault(path) if path is not None else None
+    if fault is not None:
+        raise pytest.UsageError(f"--neo-daemons-config {stated}: {fault}")
+
+
+def unreadable(config: pytest.Config) -> str | None:
+    """Return which configuration of the project cannot be read, and why; None if it can be, or if there is none."""
+    stated = stated_configuration(config)
+    directories = (config.rootpath, *config.rootpath.parents)
+    paths = [stated] if stated is not None else [directory / name for directory in directories for name in FILES]
+    path = next((path for path in paths if file_daemons(path) is not None), None)
+    fault = _fault(path) if path is not None else None
+    return f"{path}: {fault}" if fault is not None else None
+
+
+def _fault(path: Path) -> str | None:
+    """Return why a file is not TOML; None if it is."""
     import tomllib
 
-    path = stated_configuration(config)
     try:
-        tomllib.loads(path.read_bytes().decode("utf-8-sig") if path is not None else "")
+        tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        fault = f"cannot be read: {error.strerror}; pass an existing, readable file"
+        return f"cannot be read: {error.strerror}; pass an existing, readable file"
     except (ValueError, RecursionError) as error:
-        fault = f"invalid TOML: {error}"
-    else:
-        return
-    raise pytest.UsageError(f"--neo-daemons-config {stated}: {fault}")
+        return f"invalid TOML: {error}"
+    return None
 
 
 def project_daemons(config: pytest.Config) -> list[str]:

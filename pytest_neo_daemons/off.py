@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .config_files import check_option, directory_daemons, project_daemons
+from .config_files import check_option, directory_daemons, project_daemons, unreadable
 from .names import BUILTINS, CLIENTS, MARKER, definition_fixture_name, fixture_name, seed_fixture_name
 from .options import flag
 
@@ -48,6 +48,11 @@ class _Off:
                 setattr(made, name, self._fixture)
             self._known |= new
             self._config.pluginmanager.register(made)
+
+    def pytest_report_header(self) -> str | None:
+        """Say why the daemons of the project have no fixtures."""
+        fault = unreadable(self._config)
+        return f"neo-daemons: no fixtures of daemons: {fault}" if fault is not None else None
 
     def pytest_collect_directory(self, path: Path) -> None:
         """Also skip the tests that use daemons of a project below the root directory."""

@@ -24,6 +24,8 @@ from .parser import COMMANDS, command_parser
 from .selection import MARK
 
 PROGRAM = "neo-daemons"
+BREAKS = "_ARGCOMPLETE_COMP_WORDBREAKS"
+"""What the shell code of argcomplete tells of bash's ``COMP_WORDBREAKS``."""
 WITH_GROUPS = frozenset({"up", "start", "stop", "restart", "hold", "release", "logs", "env", "exec"})
 NAMED_OTHERWISE = frozenset({"enable", "sessions"})
 """Commands whose NAME is not that of a daemon."""
@@ -46,6 +48,9 @@ def complete() -> None:
     parser = command_parser(known)
     for command in known:
         _name_completers(command, _parser_of(command, parser))
+    if BREAKS in os.environ:
+        # An @ breaks words for bash, but one that begins a word is replaced with it.
+        os.environ[BREAKS] = os.environ[BREAKS].replace(MARK, "")
     autocomplete(parser, always_complete_options=False)
 
 

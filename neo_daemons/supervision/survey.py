@@ -138,7 +138,7 @@ def _installed(
     launch = resolve(definition)
     if isinstance(launch, CannotRun):
         return [Finding(level="problem", subject=definition.name, text=launch.reason, remedy=launch.remedy)]
-    version = f" {launch.version}" if launch.version else ""
+    version = f", {definition.name} {launch.version}" if launch.version else ""
     known = {**values, "name": definition.name, "host": definition.host, "data_dir": definition.data_dir or ""}
     # References that are resolved only at the start (a port) are skipped.
     stated = {**{name: escape(text) for name, text in env.items()}, **launch.env, **definition.env}

@@ -118,7 +118,10 @@ def test_without_the_flag_a_broken_configuration_beside_a_hook_is_no_error(inner
     inner.write("neo-daemons.toml", "[daemons.api\n")
     inner.write("conftest.py", HOOK)
     inner.write("test_off.py", "def test_plain(): pass\n")
-    assert inner.run(on=False).counts() == {"passed": 1}, inner.output()
+    outcome = inner.run(on=False)
+    assert outcome.counts() == {"passed": 1}, inner.output()
+    assert "neo-daemons: no fixtures of daemons: " in outcome.text
+    assert "neo-daemons.toml: invalid TOML: " in outcome.text
 
 
 def test_without_the_flag_a_daemon_named_like_a_pytest_fixture_shadows_nothing(inner: Inner) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from neo_daemons.cli.screen import rows
+from neo_daemons.cli.screen import rows, table
 from neo_daemons.cli.screen.feed import LONGEST_LINE, LogTail, shown
 from neo_daemons.status import DaemonStatus, Holder
 
@@ -36,6 +36,12 @@ def test_the_columns_fill_the_width_and_no_more(width: int) -> None:
     assert sum(column.width + rows.GAP for column in columns) == width
     assert columns[0].width >= 15
     assert (" DETAIL" in [column.heading for column in columns]) == (width >= 110)
+
+
+def test_a_cell_that_is_cut_leaves_the_gap_to_the_next_column() -> None:
+    column = next(column for column in rows.columns(79) if column.heading == "STATE")
+    cell = table.cell(daemon(), column, "● ready, on hold")
+    assert (len(cell), str(cell)[-1]) == (column.width, "…")
 
 
 def test_a_sparkline_shows_the_latest_values_from_zero_to_the_largest() -> None:

@@ -46,7 +46,7 @@ class Daemons(DataTable[Text]):
             self.clear()
             for daemon in daemons:
                 cells = zip(self._columns, found[daemon.name], strict=True)
-                self.add_row(*(_cell(daemon, column, text) for column, text in cells), key=daemon.name)
+                self.add_row(*(cell(daemon, column, text) for column, text in cells), key=daemon.name)
             names = list(found)
             if selected not in found:
                 selected = names[0] if names else None
@@ -57,14 +57,14 @@ class Daemons(DataTable[Text]):
                 before, now = self._drawn[daemon.name], found[daemon.name]
                 for column, old, new in zip(self._columns, before, now, strict=True):
                     if old != new:
-                        self.update_cell(daemon.name, column.heading, _cell(daemon, column, new))
+                        self.update_cell(daemon.name, column.heading, cell(daemon, column, new))
         self._drawn = found
         return selected
 
 
-def _cell(daemon: DaemonStatus, column: rows.Column, text: str) -> Text:
-    # As text: markup in it is not meant as such.
+def cell(daemon: DaemonStatus, column: rows.Column, text: str) -> Text:
+    """Return what a cell shows: text, in which markup is not meant as such, cut so that there is a gap behind it."""
     style = display.STYLES.get(daemon.state, "") if column.heading == "STATE" else ""
-    cell = Text(display.clean(text), style=style, justify=column.justify, no_wrap=True, overflow="ellipsis")
-    cell.truncate(column.width, overflow="ellipsis")  # the gap to the next column stays
-    return cell
+    shown = Text(display.clean(text), style=style, justify=column.justify, no_wrap=True, overflow="ellipsis")
+    shown.truncate(column.width, overflow="ellipsis")
+    return shown
