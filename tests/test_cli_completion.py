@@ -14,6 +14,8 @@ import pytest
 from neo_daemons.cli import main
 from neo_daemons.cli.completion import configured
 
+from .terminal import Terminal
+
 TRY = r"""
 eval "$(neo-daemons completion bash)"
 while IFS= read -r COMP_LINE; do
@@ -52,7 +54,7 @@ def test_bash_completes_commands_options_daemons_and_groups(tmp_path: Path) -> N
     wanted: Mapping[str, set[str]] = {
         "neo-daemons st": {"start", "status", "stop"},
         "neo-daemons up ": {"db", "web", "@storage"},
-        "neo-daemons up @s": {"storage"},  # for bash, a word begins after the @
+        "neo-daemons up @s": {"@storage"},
         "neo-daemons why d": {"db"},
         "neo-daemons serve --only db --require w": {"web"},
         "neo-daemons status --j": {"--json"},
@@ -60,6 +62,25 @@ def test_bash_completes_commands_options_daemons_and_groups(tmp_path: Path) -> N
         "neo-daemons events -n ": set(),
     }
     assert dict(zip(wanted, offered(tmp_path, [*wanted]), strict=True)) == wanted
+
+
+@pytest.mark.long
+def test_a_tab_completes_a_group_with_its_mark(tmp_path: Path) -> None:
+    """For bash an @ ends a word, but not one that begins with it: the @ was replaced as well."""
+    if shutil.which("bash") is None:
+        pytest.skip("bash is not installed")
+    (tmp_path / "neo-daemons.toml").write_text('[daemons.db]\ncommand = ["db"]\ngroups = ["storage"]\n')
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shell = "import os; os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])"
+    terminal = Terminal(["-c", shell], tmp_path, {**os.environ, "PATH": path, "PS1": "$ "})
+    try:
+        terminal.shows("$ ")
+        terminal.type('eval "$(neo-daemons completion bash)"; echo complete""d\n')
+        terminal.shows("completed")
+        terminal.type("neo-daemons up @s\t")
+        terminal.shows("neo-daemons up @storage ")
+    finally:
+        terminal.close()
 
 
 def test_names_are_those_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
