@@ -131,3 +131,9 @@ def test_a_site_without_pages_is_not_whole(tmp_path: Path) -> None:
 def test_links_of_the_examples_lead_to_files(path: Path) -> None:
     links = re.findall(r"\]\(([^)\s:]+)\)", path.read_text(encoding="utf-8"))
     assert [link for link in links if not (path.parent / PurePosixPath(link.partition("#")[0])).exists()] == []
+
+
+def test_no_document_has_the_marks_of_a_merge() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    marked = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    assert [path for path in documents if marked.search(path.read_text(encoding="utf-8"))] == []
