@@ -164,7 +164,7 @@ def test_what_is_no_compose_file_is_a_comment(tmp_path: Path, content: str) -> N
 
 
 def test_packages_applications_and_fixtures_are_found(tmp_path: Path) -> None:
-    (tmp_path / "requirements-dev.txt").write_text("chromadb>=1\nmlx-lm-extras\n")
+    (tmp_path / "requirements-dev.txt").write_text("chromadb>=1\nmlx-lm-extras\nneo-daemons[watch, mlx]\n")
     (tmp_path / "package.json").write_text(
         json.dumps({"dependencies": {"neo.mjs": "13"}, "scripts": {"start": "node server.js"}})
     )
@@ -174,6 +174,7 @@ def test_packages_applications_and_fixtures_are_found(tmp_path: Path) -> None:
     (tmp_path / "tests" / "conftest.py").write_text(CONFTEST)
     assert tables(tmp_path) == {
         "chroma": {},
+        "mlx": {},
         "bridge": {},
         "api": {
             "command": [
@@ -188,6 +189,18 @@ def test_packages_applications_and_fixtures_are_found(tmp_path: Path) -> None:
     assert '# [daemons.web]\n# command = ["npm", "run", "start"]\n' in content
     assert '# command = ["${python}", "-m", "search", "--port", "${port}", "$$x"]\n' in content
     assert "helper" not in content
+
+
+def test_a_package_counts_that_is_named_or_imported_or_the_only_thing_that_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neo_daemons.cli.init.sources.importlib.util.find_spec", lambda name: "installed")
+    assert [*tables(tmp_path)] == ["chroma", "mlx"]
+    (tmp_path / "app.py").write_text("import os\n\nimport chromadb\n")
+    assert [*tables(tmp_path)] == ["chroma"]
+    content = written(tmp_path)
+    assert "# app.py imports chromadb\n[daemons.chroma]\n" in content
+    assert "# nothing in the project names it: use it if the project does\n# [daemons.mlx]\n" in content
 
 
 def test_two_daemons_have_neither_one_name_nor_one_port(tmp_path: Path) -> None:

@@ -217,6 +217,7 @@ def test_journal_followers_see_everything_in_order(tmp_path: Path) -> None:
     assert asyncio.run(follow()) == ["before", *(str(number) for number in range(1, 100, 2))]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_bytes_are_a_record_or_damaged(data: bytes) -> None:
     path = Path(f"/dev/shm/neo-daemons-record-{os.getpid()}.json")

@@ -17,7 +17,8 @@ neo-daemons up --takeover             replace the supervisor, not the daemons"""
 neo-daemons down                      stop everything
 neo-daemons down --detach             stop the supervisor only""",
     "status": """\
-neo-daemons status --watch            refresh every second
+neo-daemons status --watch            a view that stays open, with keys
+neo-daemons status --format openmetrics
 neo-daemons status --json | jq -r '.daemons[] | "\\(.name) \\(.state)"'
 neo-daemons status --check || exit 1  in a script""",
     "health": """\

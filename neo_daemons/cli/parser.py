@@ -159,7 +159,7 @@ def _status(command: _Parser) -> None:
     shape.add_argument("--json", action="store_true", help="print JSON (a stable format)")
     shape.add_argument("--format", choices=("openmetrics",), help="print metrics, as /metrics of --listen has them")
     purpose = command.add_mutually_exclusive_group()
-    purpose.add_argument("--watch", action="store_true", help="refresh every second")
+    purpose.add_argument("--watch", action="store_true", help="keep showing it, full-screen with the extra tui")
     purpose.add_argument(
         "--check",
         action="store_true",

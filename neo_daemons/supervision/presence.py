@@ -14,8 +14,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from neo_daemons import locks, procfs, records
-from neo_daemons.records import DamagedRecord, SupervisorRecord
+from neo_daemons import locks, processes, records
+from neo_daemons.records import DamagedRecord, SupervisorRecord, Unseen
 from neo_daemons.state_dir import StateDir
 from neo_daemons.unpatched import Unpatched
 
@@ -148,9 +148,9 @@ def _registered(state_dir: StateDir, platform: Platform) -> list[Process] | None
     if pid is None:
         return None
     try:
-        identity = procfs.identify(pid)
+        identity = processes.identify(pid)
         process = platform.open(pid, identity) if identity is not None else None
-    except (NotOurs, Unverifiable, procfs.ProcfsUnavailable):
+    except (NotOurs, Unverifiable, Unseen):
         return []
     return [process] if process is not None else None
 

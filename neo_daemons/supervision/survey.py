@@ -98,7 +98,7 @@ def _platform() -> list[Finding]:
     name, why = platform_choice()
     if why is None:
         return []
-    is_told = name in ("linux", "kqueue")
+    is_told = name in ("linux", "darwin", "kqueue")
     how = "the kernel reports each exit" if is_told else "the exit of an adopted one is seen up to 0.1 s late"
     text = f"processes are seen by the fallback {name} ({why}): {how}"
     return [Finding(level="note", subject="platform", text=text)]

@@ -87,9 +87,12 @@ def test_it_accepts_the_examples_of_the_documentation(text: str) -> None:
     assert objections(text, name) == []
 
 
-@pytest.mark.parametrize("file", sorted(json_schema.ROOT.glob("examples/**/pyproject.toml")), ids=str)
+FILES = [*json_schema.ROOT.glob("examples/**/pyproject.toml"), *json_schema.ROOT.glob("examples/**/neo-daemons.toml")]
+
+
+@pytest.mark.parametrize("file", sorted(FILES), ids=str)
 def test_it_accepts_the_files_of_the_examples(file: Path) -> None:
-    assert objections(file.read_text(), "pyproject.toml") == []
+    assert objections(file.read_text(), file.name) == []
 
 
 def test_in_a_pyproject_it_describes_our_table_only() -> None:

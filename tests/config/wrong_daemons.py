@@ -343,7 +343,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
         f"x{'[0]' * 32}: nested too deeply; at most 32 levels are allowed",
     ),
     "tables nested too deeply": (
-        f"[{'.'.join('a' * 3000)}]",
+        f"[{'.'.join('a' * 300)}]",  # Python 3.14 itself refuses 3000
         f"{'.'.join('a' * 33)}: nested too deeply; at most 32 levels are allowed",
     ),
     "a number beyond Python": ("x = " + "9" * 5000, "contains a number with thousands of digits; use a smaller one"),

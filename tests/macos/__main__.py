@@ -30,14 +30,19 @@ START = (
 )
 
 
-def main() -> None:
-    """Copy the modules, and a line that the interpreter executes when it starts."""
-    here, site = Path(__file__).parent, Path(sysconfig.get_path("purelib"))
-    package = site / PACKAGE
+def copy(site: Path) -> None:
+    """Copy the modules to where an interpreter finds them."""
+    here, package = Path(__file__).parent, site / PACKAGE
     package.mkdir(exist_ok=True)
     for source in (here / "emulation.py", here / "libsystem.py", here.parent / "kqueue_shim.py"):
         shutil.copy(source, package)
     (package / "__init__.py").write_text(INIT)
+
+
+def main() -> None:
+    """Copy them into this environment, with a line that its interpreter executes when it starts."""
+    site = Path(sysconfig.get_path("purelib"))
+    copy(site)
     (site / f"{PACKAGE}.pth").write_text(START)
 
 

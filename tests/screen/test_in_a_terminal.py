@@ -68,12 +68,13 @@ def test_without_colours_the_selection_and_the_states_can_be_told(project: Proje
     assert not COLOUR.search(terminal.written)
 
 
-def test_a_killed_supervisor_is_told_of_and_its_successor_is_found(project: Project, opens: Opens) -> None:
+def test_a_supervisor_is_waited_for_and_after_its_death_its_successor(project: Project, opens: Opens) -> None:
     project.configure(api=toy())
+    terminal = opens()
+    terminal.shows("! no supervisor is running", "neo-daemons up")
     first = project.serve().pid
     pid = project.reaches("api", "ready").pid
-    terminal = opens()
-    terminal.shows(f"pid {first}", str(pid))
+    terminal.shows(f"pid {first}", str(pid), "● ready")
     project.kill_supervisor()
     terminal.shows("! no supervisor is running", "Waiting for a supervisor", str(pid))
     terminal.type("x")
@@ -81,14 +82,6 @@ def test_a_killed_supervisor_is_told_of_and_its_successor_is_found(project: Proj
     second = project.serve().pid
     terminal.shows(f"pid {second}", str(pid))
     terminal.until(lambda: "Waiting" not in terminal.text, "the end of the message")
-
-
-def test_it_can_be_opened_before_there_is_a_supervisor(project: Project, opens: Opens) -> None:
-    project.configure(api=toy())
-    terminal = opens()
-    terminal.shows("! no supervisor is running", "neo-daemons up")
-    project.serve()
-    terminal.shows("● ready")
 
 
 @pytest.mark.parametrize(("ending", "code"), [("\x03", 130), (signal.SIGTERM, 143)])

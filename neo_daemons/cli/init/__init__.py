@@ -59,6 +59,10 @@ def survey(root: Path) -> tuple[list[Draft], list[str]]:
     """Return the daemons that a project seems to have, and what could not be carried over."""
     found = [source.drafts(root) for source in (procfile, compose, sources)]
     drafts = [draft for some, _ in found for draft in some]
+    if any(draft.active and not draft.source.endswith(sources.INSTALLED) for draft in drafts):
+        for draft in drafts:
+            if draft.source.endswith(sources.INSTALLED):
+                draft.leave_out("nothing in the project names it: use it if the project does")
     return settle(drafts), [note for _, some in found for note in some]
 
 

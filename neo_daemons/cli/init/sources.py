@@ -19,6 +19,8 @@ REQUIREMENTS = ("pyproject.toml", "requirements*.txt", "requirements/*.txt", "se
 BUILTINS = {"chroma": ("chromadb", "chromadb"), "mlx": ("mlx-lm", "mlx_lm")}
 """A built-in daemon → the name of its package, and the module in it."""
 SKIPPED = frozenset({"node_modules", "site-packages", "build", "dist", "tests", "test", "venv", "env", "__pycache__"})
+INSTALLED = " is installed"
+"""The end of what is said of a package that the project itself does not name."""
 MAX_FILES = 2000
 """At most so many Python files are looked at."""
 APPLICATION = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(?:\w+\.)?(FastAPI|Starlette|Flask)\(", re.MULTILINE)
@@ -34,12 +36,16 @@ def drafts(root: Path) -> tuple[list[Draft], list[str]]:
 def _builtins(root: Path) -> Iterator[Draft]:
     stated = {path.name: read(path) or "" for pattern in REQUIREMENTS for path in sorted(root.glob(pattern))}
     for name, (distribution, module) in BUILTINS.items():
-        mentions = re.compile(rf"(?<![\w-]){re.escape(distribution).replace('-', '[-_]')}(?![\w-])")
+        spelled = distribution.replace("-", "[-_]")
+        mentions = re.compile(rf"(?<![\w-]){spelled}(?![\w-])|neo[-_]daemons\[[^\]]*\b{name}\b")
         where = [file for file, text in stated.items() if mentions.search(text)]
+        imported = re.compile(rf"^\s*(import|from)\s+{module}\b", re.MULTILINE)
         if where:
-            yield Draft(name=name, source=f"{where[0]} names {distribution}")
+            yield Draft(name=name, source=f"{where[0]} requires it")
+        elif (path := next((one for one in _python_files(root) if imported.search(read(one) or "")), None)) is not None:
+            yield Draft(name=name, source=f"{path.relative_to(root)} imports {module}")
         elif importlib.util.find_spec(module) is not None:
-            yield Draft(name=name, source=f"{distribution} is installed")
+            yield Draft(name=name, source=f"{distribution}{INSTALLED}")
 
 
 def _package_json(root: Path) -> tuple[list[Draft], list[str]]:

@@ -56,7 +56,6 @@ class Watch(App[int]):
 
     ENABLE_COMMAND_PALETTE = False
     CSS = """
-    Screen { layout: vertical; background: $background; }
     #head { height: 1; text-style: reverse; }
     #problem { height: auto; max-height: 4; text-style: bold; display: none; }
     #note { height: auto; max-height: 3; text-style: bold; display: none; }

@@ -177,7 +177,8 @@ class Feed:
 
     def _follow_log(self, tail: LogTail) -> None:
         while not tail.over.is_set():
-            self._connected.wait()
+            if not self._connected.wait(RETRY_S):
+                continue
             try:
                 tail.stream = self._client.logs(tail.name, FIRST_LINES, follow=True)
                 if tail.over.is_set():
