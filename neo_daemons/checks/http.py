@@ -5,6 +5,7 @@ httpx is imported with the first client, because loading it takes longer than ev
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 _loading = threading.Lock()
 """One thread at a time imports httpx: if that fails, for want of a descriptor, others that wait for the same import get
 a half of the module."""
+
+_asking: set[asyncio.Task[Response | None]] = set()
+"""The requests under way, and those that were given up and close their connections."""
 
 
 class Response(Struct, frozen=True):
@@ -102,6 +106,44 @@ async def ask(
     Raises:
         NoAnswer: there is no response; or one of its subclasses above.
     """
+    import anyio
+
+    scope = anyio.CancelScope()
+
+    async def work() -> Response | None:
+        with scope:
+            return await _ask(client, method, url, limit=limit, headers=headers, json=json, unpack=unpack)
+        return None
+
+    task = asyncio.ensure_future(work())
+    _asking.add(task)
+    task.add_done_callback(_asked)
+    try:
+        response = await asyncio.shield(task)
+    except asyncio.CancelledError:
+        # httpx shields what closes a connection from the cancellation of a scope, but not from that of its task.
+        scope.cancel()
+        raise
+    assert response is not None, "only we cancel the scope"
+    return response
+
+
+def _asked(task: asyncio.Task[Response | None]) -> None:
+    _asking.discard(task)
+    if not task.cancelled():
+        task.exception()  # whoever asked may not wait for it any more
+
+
+async def _ask(
+    client: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    limit: int,
+    headers: Mapping[str, str] | None,
+    json: Any,
+    unpack: bool,
+) -> Response:
     import httpx
 
     try:
