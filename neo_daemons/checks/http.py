@@ -6,6 +6,7 @@ httpx is imported with the first client, because loading it takes longer than ev
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 
 _loading = threading.Lock()
-"""One thread at a time imports httpx: if that fails, for want of a descriptor, others that wait for the same import get
-a half of the module."""
+"""Held while httpx and what it loads later are imported, by one thread at a time: if that fails, for want of a
+descriptor, others that wait for the same import get a half of the module. So would a process forked meanwhile."""
+os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
 
 _asking: set[asyncio.Task[Response | None]] = set()
 """The requests under way, and those that were given up and close their connections."""
@@ -106,9 +108,10 @@ async def ask(
     Raises:
         NoAnswer: there is no response; or one of its subclasses above.
     """
-    import anyio
+    with _loading:
+        import anyio
 
-    scope = anyio.CancelScope()
+        scope = anyio.CancelScope()  # the first one loads what anyio needs for asyncio
 
     async def work() -> Response | None:
         with scope:
