@@ -75,15 +75,15 @@ def make_client(verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
     with _loading:
         import httpx
 
-    # Daemons are local: use no proxy from the environment, and keep no connection that would delay a daemon's exit.
-    client = httpx.AsyncClient(
-        verify=verify,
-        trust_env=False,
-        timeout=None,  # noqa: S113 - callers have one
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-        # A small response must not become large when it is decompressed.
-        headers={"Accept-Encoding": "identity"},
-    )
+        # Daemons are local: use no proxy from the environment, and keep no connection that would delay a daemon's exit.
+        client = httpx.AsyncClient(  # the first one loads httpcore
+            verify=verify,
+            trust_env=False,
+            timeout=None,  # noqa: S113 - callers have one
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            # A small response must not become large when it is decompressed.
+            headers={"Accept-Encoding": "identity"},
+        )
     # The cookies of one daemon must not be sent to another.
     client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     return client
