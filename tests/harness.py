@@ -26,7 +26,7 @@ PATIENCE_S = 60.0
 """For what should come in milliseconds: only a hang is meant to reach it."""
 FAST = {"base_s": 0.01, "ceiling_s": 0.05, "jitter": 0.0}
 """Settings of `restart` for a daemon that comes back at once."""
-TELLS_EXITS_OF_OTHERS = platform_choice()[0] in ("linux", "kqueue")
+TELLS_EXITS_OF_OTHERS = platform_choice()[0] in ("linux", "darwin", "kqueue")
 """Whether the platform tells how a process exited that is not our child, even if its parent reaps it at once."""
 T = TypeVar("T")
 

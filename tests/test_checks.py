@@ -24,7 +24,7 @@ from neo_daemons.checks.files import is_there, read_number
 from neo_daemons.checks.reasons import CUT, LACKING_SQLITE, REFUSED, lacking, reason
 from neo_daemons.urls import url_host
 
-from .harness import PROGRAMS, free_port
+from .harness import PATIENCE_S, PROGRAMS, free_port
 
 Resolved = list[tuple[Any, ...]]
 Ask = Callable[[str, int], Any]
@@ -332,3 +332,43 @@ def test_no_client_is_made_of_a_module_whose_import_has_failed() -> None:
         [sys.executable, PROGRAMS / "half_imported.py"], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "[Errno 24] Too many open files, AsyncClient\n"
+
+
+@pytest.mark.parametrize("limit", [0, 10])
+def test_a_request_that_is_given_up_at_any_moment_closes_its_connection(limit: int) -> None:
+    """When a time limit ended while the connection was being closed, as after a supervisor had been stopped for a
+    while, the connection stayed open until the supervisor's end."""
+
+    async def work() -> None:
+        open_ones: set[object] = set()
+        changed = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            open_ones.add(writer)
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                await reader.read()
+            open_ones.discard(writer)
+            writer.close()
+            changed.set()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        client = http.make_client(verify=False)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        for moment in range(40):
+            asking = asyncio.ensure_future(http.ask(client, "GET", url, limit=limit))
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        assert (await http.ask(client, "GET", url, limit=limit)).status == 200
+        async with asyncio.timeout(PATIENCE_S / 2):
+            while open_ones:
+                changed.clear()
+                await changed.wait()
+        await client.aclose()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(work())

@@ -128,7 +128,7 @@ def test_a_forged_record_that_names_an_innocent_process_harms_no_process(project
 
 @pytest.mark.parametrize(
     "content",
-    [b'{"format": 1, "name": "api", "tok', b"\xff\xfe\x00", b"12345", b'{"format": 99}', b"[" * 5000],
+    [b'{"format": 1, "name": "api", "tok', b"\xff\xfe\x00", b"12345", b'{"format": 0}', b"[" * 5000],
     ids=["cut off", "binary", "a bare pid", "another format", "deeply nested"],
 )
 def test_a_damaged_record_is_moved_aside_and_reported(project: Project, content: bytes) -> None:

@@ -5,6 +5,8 @@ httpx is imported with the first client, because loading it takes longer than ev
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
 
 
 _loading = threading.Lock()
-"""One thread at a time imports httpx: if that fails, for want of a descriptor, others that wait for the same import get
-a half of the module."""
+"""Held while httpx and what it loads later are imported, by one thread at a time: if that fails, for want of a
+descriptor, others that wait for the same import get a half of the module. So would a process forked meanwhile."""
+os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
+
+_asking: set[asyncio.Task[Response | None]] = set()
+"""The requests under way, and those that were given up and close their connections."""
 
 
 class Response(Struct, frozen=True):
@@ -69,15 +75,15 @@ def make_client(verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
     with _loading:
         import httpx
 
-    # Daemons are local: use no proxy from the environment, and keep no connection that would delay a daemon's exit.
-    client = httpx.AsyncClient(
-        verify=verify,
-        trust_env=False,
-        timeout=None,  # noqa: S113 - callers have one
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-        # A small response must not become large when it is decompressed.
-        headers={"Accept-Encoding": "identity"},
-    )
+        # Daemons are local: use no proxy from the environment, and keep no connection that would delay a daemon's exit.
+        client = httpx.AsyncClient(  # the first one loads httpcore
+            verify=verify,
+            trust_env=False,
+            timeout=None,  # noqa: S113 - callers have one
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            # A small response must not become large when it is decompressed.
+            headers={"Accept-Encoding": "identity"},
+        )
     # The cookies of one daemon must not be sent to another.
     client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     return client
@@ -102,6 +108,45 @@ async def ask(
     Raises:
         NoAnswer: there is no response; or one of its subclasses above.
     """
+    with _loading:
+        import anyio
+
+        scope = anyio.CancelScope()  # the first one loads what anyio needs for asyncio
+
+    async def work() -> Response | None:
+        with scope:
+            return await _ask(client, method, url, limit=limit, headers=headers, json=json, unpack=unpack)
+        return None
+
+    task = asyncio.ensure_future(work())
+    _asking.add(task)
+    task.add_done_callback(_asked)
+    try:
+        response = await asyncio.shield(task)
+    except asyncio.CancelledError:
+        # httpx shields what closes a connection from the cancellation of a scope, but not from that of its task.
+        scope.cancel()
+        raise
+    assert response is not None, "only we cancel the scope"
+    return response
+
+
+def _asked(task: asyncio.Task[Response | None]) -> None:
+    _asking.discard(task)
+    if not task.cancelled():
+        task.exception()  # whoever asked may not wait for it any more
+
+
+async def _ask(
+    client: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    limit: int,
+    headers: Mapping[str, str] | None,
+    json: Any,
+    unpack: bool,
+) -> Response:
     import httpx
 
     try:

@@ -437,6 +437,7 @@ def test_the_thread_uses_no_more_than_its_share_of_a_core(monkeypatch: pytest.Mo
     assert waited == pytest.approx([0.05] * 3)
 
 
+@pytest.mark.not_macos("no thread looks at connections there")
 @pytest.mark.parametrize("replaced", ["fs", "monkeypatch"])
 def test_the_thread_goes_on_in_tests_that_replace_the_file_system(
     production: Production, behind: Inner, replaced: str
@@ -800,6 +801,7 @@ def test_what_processes_are_refused_is_told_although_a_test_has_closed_our_descr
         os.close(descriptor)
 
 
+@pytest.mark.not_macos("the emulation imports some of them itself")
 def test_modules_that_python_children_import_are_few(tmp_path: Path) -> None:
     equipment = Equipment()
     equipment.equip(Plan({}, (), {}))

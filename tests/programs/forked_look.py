@@ -13,7 +13,8 @@ looking = web.begin()
 child = os.fork()
 os.write(1, b"forked\n" if child else b"born\n")
 sys.stdin.readline()
-assert web.check().status == "healthy"
+seen = web.check()
+assert seen.status == "healthy", seen
 assert mlx.wait_until_ready(50).details.answers
 if child:
     assert os.waitpid(child, 0)[1] == 0
