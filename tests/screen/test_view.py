@@ -162,7 +162,9 @@ async def test_the_filter_leaves_what_matches_and_takes_keys_that_are_orders_els
         await view.press("slash", "s", "t", "o", "p")  # by state; `s` alone would start one
         await view.until(lambda: [row[0] for row in view.rows()] == ["web"], "what is stopped")
         assert view.app.selected == "web"
-        await view.press("enter", "question_mark")
+        await view.press("z", "enter", "x")  # nothing matches
+        await view.until(lambda: view.text("#note") == "no daemon is selected", "what is said")
+        await view.press("question_mark")
         await view.until(lambda: isinstance(view.app.screen, Help), "the keys")
         await view.press("escape", "escape")
         await view.until(lambda: len(view.rows()) == 3, "the whole table")

@@ -220,8 +220,11 @@ class Watch(App[int]):
     def action_order(self, order: OrderName) -> None:
         """Give an order to the selected daemon, after a question if it ends a process."""
         daemon = self._daemon()
-        if daemon is None or self.feed.problem is not None:
+        if self.feed.problem is not None or self.feed.status is None:
             self._note("there is no supervisor to give orders to", is_error=True)
+            return
+        if daemon is None:
+            self._note("no daemon is selected", is_error=True)
             return
         if not rows.ends_a_process(order, daemon):
             self.feed.order(daemon.name, order)
