@@ -62,6 +62,8 @@ def _chosen(options: argparse.Namespace) -> list[Observer[Any]]:
     for name in names:
         if name not in known:
             enabled = f"enabled daemons: {among(name, known)}" if known else "no daemon is enabled"
+            if not is_name(name):  # such as a group
+                raise ConfigError(f"{name!r} is no name of a daemon; {enabled}")
             raise ConfigError(f"unknown daemon {name!r}; {enabled}; or pass --url {name}=URL")
     return [known[name] for name in names]
 

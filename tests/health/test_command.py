@@ -49,6 +49,7 @@ def test_the_exit_code_says_how_the_worst_is(project: Project, serve: Callable[[
     ("arguments", "message"),
     [
         (("nope",), "unknown daemon 'nope'; enabled daemons: api"),
+        (("@db",), "'@db' is no name of a daemon; enabled daemons: api\n"),
         (("--url", "http://127.0.0.1:1"), "does not say which daemon; use --url NAME=http://127.0.0.1:1"),
         (("api", "--url", "api=nonsense"), "'nonsense' is not a URL; use e.g."),
         (("--wait", "soon"), "invalid value 'soon'; expected seconds"),
