@@ -336,7 +336,7 @@ def test_on_demand_a_done_one_holds_nothing_itself_but_what_its_users_need(proje
     assert len(runs(project)) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"format": 99}'])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"format": 0}'])
 def test_a_damaged_record_is_moved_aside_and_it_runs_once_more(project: Project, content: bytes) -> None:
     project.configure(migrate=work())
     project.serve()

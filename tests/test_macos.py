@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from neo_daemons.supervision.platform import PLATFORM_VARIABLE
+
 from .harness import Project, is_alive, until
 from .macos.__main__ import PACKAGE, copy
 
@@ -15,6 +17,7 @@ from .macos.__main__ import PACKAGE, copy
 @pytest.fixture
 def project(project: Project, tmp_path: Path) -> Project:
     """A project whose supervisors and commands see macOS."""
+    project.env.pop(PLATFORM_VARIABLE, None)
     site = tmp_path / "site"
     site.mkdir()
     copy(site)

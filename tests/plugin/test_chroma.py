@@ -96,6 +96,7 @@ def test_what_chroma_refuses_is_in_the_error(inner: Inner) -> None:
     assert 'Error loading config: invalid type: found string "perhaps", expected a boolean' in said
 
 
+@pytest.mark.real  # its client
 def test_another_program_that_speaks_api_v2_takes_the_place_of_chroma(inner: Inner) -> None:
     inner.configure(chroma={"command": V2})
     inner.write(
@@ -116,6 +117,7 @@ def test_another_program_that_speaks_api_v2_takes_the_place_of_chroma(inner: Inn
     assert outcome.counts() == {"passed": 2}, outcome.text
 
 
+@pytest.mark.real  # its client
 def test_an_error_of_a_server_is_told_from_another_api(inner: Inner) -> None:
     inner.write("test_other.py", "def test_client(chroma_client): pass\n")
     inner.configure(chroma={"command": [*V2, "broken"]})
@@ -168,6 +170,7 @@ def test_chroma_at_another_path_is_chroma(inner: Inner) -> None:
     assert outcome.counts() == {"passed": 1}, outcome.text
 
 
+@pytest.mark.real  # its client
 def test_a_program_with_a_port_of_its_own_keeps_it(inner: Inner) -> None:
     port = free_port()
     inner.configure(chroma={"command": [*V2[:-1], str(port)], "port": port})
