@@ -232,7 +232,7 @@ def refuse_newer(path: Path, data: bytes | None = None) -> None:
     try:
         found = msgspec.json.decode(read_regular(path, MAX_BYTES) if data is None else data, type=_Format).format
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return  # whoever reads it says what is wrong with it
+        return  # its reader says what is wrong with it
     if found > FORMAT:
         raise NewerRecord(path, found)
 

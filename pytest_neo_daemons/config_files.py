@@ -58,22 +58,12 @@ def check_option(config: pytest.Config) -> None:
     if stated is None:
         return
     path = stated_configuration(config)
-    fault = _fault(path) if path is not None else None
+    fault = fault_of(path) if path is not None else None
     if fault is not None:
         raise pytest.UsageError(f"--neo-daemons-config {stated}: {fault}")
 
 
-def unreadable(config: pytest.Config) -> str | None:
-    """Return which configuration of the project cannot be read, and why; None if it can be, or if there is none."""
-    stated = stated_configuration(config)
-    directories = (config.rootpath, *config.rootpath.parents)
-    paths = [stated] if stated is not None else [directory / name for directory in directories for name in FILES]
-    path = next((path for path in paths if file_daemons(path) is not None), None)
-    fault = _fault(path) if path is not None else None
-    return f"{path}: {fault}" if fault is not None else None
-
-
-def _fault(path: Path) -> str | None:
+def fault_of(path: Path) -> str | None:
     """Return why a file is not TOML; None if it is."""
     import tomllib
 
@@ -86,13 +76,14 @@ def _fault(path: Path) -> str | None:
     return None
 
 
-def project_daemons(config: pytest.Config) -> list[str]:
-    """Return the names of the daemons in the project's configuration."""
+def project_configuration(config: pytest.Config) -> tuple[Path | None, list[str]]:
+    """Return the project's configuration file, if there is one, and the names of the daemons in it."""
     stated = stated_configuration(config)
     if stated is not None:
-        return file_daemons(stated) or []
-    found = map(directory_daemons, (config.rootpath, *config.rootpath.parents))
-    return next((names for names in found if names is not None), [])
+        return stated, file_daemons(stated) or []
+    paths = (directory / name for directory in (config.rootpath, *config.rootpath.parents) for name in FILES)
+    found = ((path, file_daemons(path)) for path in paths)
+    return next(((path, names) for path, names in found if names is not None), (None, []))
 
 
 def ini_directory(config: pytest.Config) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .config_files import check_option, directory_daemons, project_daemons, unreadable
+from .config_files import check_option, directory_daemons, fault_of, project_configuration
 from .names import BUILTINS, CLIENTS, MARKER, definition_fixture_name, fixture_name, seed_fixture_name
 from .options import flag
 
@@ -24,16 +24,22 @@ def skip_what_needs_daemons(config: pytest.Config) -> None:
         pytest.UsageError: an option or setting cannot be used.
     """
     check_option(config)
-    off = _Off(config, flag(config, "neo_daemons_required"))
+    daemons, suspect = _configured(config)
+    off = _Off(config, flag(config, "neo_daemons_required"), suspect)
     config.pluginmanager.register(off, "neo_daemons_off")
-    off.skip(*CLIENTS, "neo_daemons", daemons=[*BUILTINS, *_configured(config)])
+    off.skip(*CLIENTS, "neo_daemons", daemons=[*BUILTINS, *daemons])
 
 
 class _Off:
-    """Skips the tests that use daemons."""
+    """Skips the tests that use daemons.
 
-    def __init__(self, config: pytest.Config, required: bool) -> None:
+    Args:
+        suspect: a configuration file without daemons, which may be broken.
+    """
+
+    def __init__(self, config: pytest.Config, required: bool, suspect: Path | None) -> None:
         self._config = config
+        self._suspect = suspect
         self._required = required
         self._fixture = _skipping(required)
         self._known: set[str] = set()
@@ -51,8 +57,8 @@ class _Off:
 
     def pytest_report_header(self) -> str | None:
         """Say why the daemons of the project have no fixtures."""
-        fault = unreadable(self._config)
-        return f"neo-daemons: no fixtures of daemons: {fault}" if fault is not None else None
+        fault = fault_of(self._suspect) if self._suspect is not None else None
+        return f"neo-daemons: no fixtures of daemons: {self._suspect}: {fault}" if fault is not None else None
 
     def pytest_collect_directory(self, path: Path) -> None:
         """Also skip the tests that use daemons of a project below the root directory."""
@@ -83,14 +89,16 @@ def _refuse(required: bool) -> None:
     pytest.skip(REASON)
 
 
-def _configured(config: pytest.Config) -> Iterable[str]:
-    """Return the names of the fixtures of the daemons that this run would have."""
-    daemons: Iterable[str] | None = None
+def _configured(config: pytest.Config) -> tuple[list[str], Path | None]:
+    """Return the names of the fixtures of the daemons that this run would have. If there are none, also return the
+    configuration file, if there is one."""
+    file, daemons = None, None
     if config.hook.pytest_neo_daemons_definitions.get_hookimpls():
         from .choose import hooked_daemons  # only the hook knows
 
         daemons = hooked_daemons(config)
-    if daemons is None:
+    if not daemons:
+        file, stated = project_configuration(config)
         urls = config.getini("neo_daemons_url")
-        daemons = [*project_daemons(config), *(text.partition("=")[0].strip() for text in urls)]
-    return [name for name in map(fixture_name, daemons) if name is not None]
+        daemons = [*stated, *(text.partition("=")[0].strip() for text in urls)] if daemons is None else daemons
+    return [name for name in map(fixture_name, daemons) if name is not None], None if daemons else file

@@ -134,7 +134,7 @@ async def ask(
 def _asked(task: asyncio.Task[Response | None]) -> None:
     _asking.discard(task)
     if not task.cancelled():
-        task.exception()  # whoever asked may not wait for it any more
+        task.exception()  # nobody may be waiting for it any more
 
 
 async def _ask(

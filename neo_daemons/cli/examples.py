@@ -22,7 +22,7 @@ neo-daemons status --format openmetrics
 neo-daemons status --json | jq -r '.daemons[] | "\\(.name) \\(.state)"'
 neo-daemons status --check || exit 1  in a script""",
     "health": """\
-neo-daemons health                    all daemons, whoever runs them
+neo-daemons health                    all daemons, also without a supervisor
 neo-daemons health chroma --wait 30   wait until it is healthy
 neo-daemons health --url chroma=http://db.example.org:8000""",
     "start": """\
