@@ -117,6 +117,7 @@ def test_a_leak_of_the_supervisor_is_noticed() -> None:
     assert len(audit.growth(calm, grown)) == 1
 
 
+@pytest.mark.long
 def test_the_lock_of_an_adopted_daemons_data_is_no_leak_and_two_of_it_are(project: Project) -> None:
     """The soak took it for one, where no daemon had been restarted before it measured: beside a load."""
     project.configure(api=toy(data_dir="data"))

@@ -128,6 +128,7 @@ def test_a_daemon_that_cannot_run_is_named_with_its_log(project: Project) -> Non
     assert not project.left()
 
 
+@pytest.mark.long
 def test_the_lease_is_taken_again_when_the_supervisor_is_replaced(project: Project) -> None:
     project.configure(api=toy(start="on-demand", idle_stop_s=PATIENCE_S))
     project.serve()
@@ -142,6 +143,7 @@ def test_the_lease_is_taken_again_when_the_supervisor_is_replaced(project: Proje
         running.communicate("")
 
 
+@pytest.mark.long
 def test_up_replaces_a_supervisor_that_would_end_with_the_command(project: Project) -> None:
     project.configure(api=toy(), other=toy())
     with execute(project, "--with", "api", "--", sys.executable, "-c", WAITS) as running:
@@ -156,6 +158,7 @@ def test_up_replaces_a_supervisor_that_would_end_with_the_command(project: Proje
     project.run("down")
 
 
+@pytest.mark.long
 def test_serve_replaces_it_as_well_and_the_command_keeps_its_lease(project: Project) -> None:
     project.configure(api=toy(start="on-demand"), other=toy())
     with execute(project, "--with", "api", "--", sys.executable, "-c", WAITS) as running:

@@ -26,6 +26,7 @@ def project(project: Project, tmp_path: Path) -> Project:
     return project
 
 
+@pytest.mark.long
 def test_a_daemon_that_withholds_its_environment_is_supervised_adopted_and_ended(project: Project) -> None:
     """It has no mark, as programs of the system do not on macOS, so only its identity and its lock tell whose it is."""
     project.configure(base={"command": ["sleep", "600"]})

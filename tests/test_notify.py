@@ -91,6 +91,7 @@ def test_serve_is_ready_once_its_daemons_are(project: Project, listener: Listene
     assert {"STOPPING": "1"}.items() <= listener.rest()[0].items()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "settings",
     [
@@ -227,6 +228,7 @@ def test_a_socket_in_the_file_system(project: Project) -> None:
         listener.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["/nowhere/notify", "vsock:2:1234", "@", "/" + "long" * 50, "/\udc80"])
 def test_a_socket_that_cannot_be_used_is_reported_in_the_status(project: Project, name: str) -> None:
     project.env["NOTIFY_SOCKET"] = name

@@ -110,19 +110,31 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", WORKING)
-def test_commands_do_not_miss_what_they_do_not_need(project: Project, name: str) -> None:
+CODES = {
+    "--help": {0},
+    "doctor": {0, 1},
+    "status": {3},
+    "up --wait 50": {0},
+    "status --check": {0},
+    "health": {0, 2},  # a machine under load lets it wait too long
+    "down": {0},
+}
+"""Command → its exit codes, in the order in which they are tried."""
+FURTHER = ("--help", "doctor", "status", "health")
+
+
+def uses() -> Iterator[Any]:
+    """Each shell with each further command. Every run of the suite has each shell, with one of them."""
+    for index, name in enumerate(WORKING):
+        for number, further in enumerate(FURTHER):
+            usual = index % len(FURTHER) == number
+            yield pytest.param(name, further, marks=[] if usual else pytest.mark.matrix)
+
+
+@pytest.mark.parametrize(("name", "further"), [*uses()])
+def test_commands_do_not_miss_what_they_do_not_need(project: Project, name: str, further: str) -> None:
     project.configure(web=toy())
-    # Command → its exit codes.
-    steps = {
-        "--help": {0},
-        "doctor": {0, 1},
-        "status": {3},
-        "up --wait 50": {0},
-        "status --check": {0},
-        "health": {0, 2},  # a machine under load lets it wait too long
-        "down": {0},
-    }
+    steps = {command: codes for command, codes in CODES.items() if command == further or command not in FURTHER}
     try:
         for command, codes in steps.items():
             done = WORKING[name].run(project, *command.split())

@@ -35,6 +35,7 @@ def test_this_machine_has_pidfds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert platform_choice() == ("linux", None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("calls", "refused"),
     [(str(OPEN), "pidfd_open"), (str(SEND_SIGNAL), "pidfd_send_signal"), (f"{OPEN},{SEND_SIGNAL}", "pidfd_open")],

@@ -59,6 +59,7 @@ def stopping_during_a_reload(project: Project) -> tuple[subprocess.Popen[str], i
     return supervisor, a, b
 
 
+@pytest.mark.long
 def test_a_reload_that_meets_a_shutdown_starts_nothing(project: Project) -> None:
     supervisor, *pids = stopping_during_a_reload(project)
     for pid in pids:
@@ -77,6 +78,7 @@ def test_a_daemon_that_dies_while_a_shutdown_waits_for_a_reload_is_not_restarted
     assert project.left() == []
 
 
+@pytest.mark.long
 def test_a_start_ordered_while_a_reload_stops_the_daemon_does_not_hang_it(project: Project) -> None:
     project.configure(a=toy("ignore-term", stop=SLOW))
     project.serve()

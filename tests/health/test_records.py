@@ -69,6 +69,7 @@ def test_a_daemon_that_was_stopped_or_never_started_has_no_record(supervised: Pr
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.long
 def test_a_stopped_process_is_told(supervised: Project) -> None:
     pid = supervised.daemon("api").pid
     assert pid is not None

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from neo_daemons.health import (
     ChromaObserver,
     DatabaseLifecycleService,
@@ -24,6 +26,7 @@ from tests.harness import PATIENCE_S, free_port
 from .answers import CHROMA, MLX, Handler, Server, routes, says
 
 
+@pytest.mark.long
 def test_the_worst_of_a_set_is_its_status(serve: Callable[[Handler], Server], hung: str) -> None:
     healthy = HttpObserver(serve(says(200)).url, name="good")
     degraded = ChromaObserver(serve(routes(**CHROMA | {"collections_count": says(404)})).url, name="half")

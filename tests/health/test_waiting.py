@@ -41,6 +41,7 @@ def test_a_wait_in_vain_ends_in_time_says_why_and_starts_nothing(project: Projec
     assert not project.state.path.exists()
 
 
+@pytest.mark.long
 def test_the_command_of_the_error_is_the_one_that_mends_it(project: Project) -> None:
     project.configure(api=toy(live={"type": "http", "interval_s": 60.0}))
     observer = HttpObserver(name="api", state_dir=project.state.path)

@@ -225,6 +225,7 @@ def test_ids_are_kept_and_bad_lines_are_answered(served: Project) -> None:
         one.stdin.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("table", "said"),
     [
@@ -248,6 +249,7 @@ def held_by_one(project: Project) -> DaemonStatus | None:
     return daemon if len(daemon.holders) == 1 else None
 
 
+@pytest.mark.long
 def test_the_server_is_started_for_its_first_agent_and_stopped_after_its_last(project: Project) -> None:
     project.configure(notes=notes(start="on-demand", idle_stop_s=0.1))
     project.serve()
@@ -277,6 +279,7 @@ def test_without_a_supervisor_there_is_one_as_long_as_there_are_agents(project: 
     until(lambda: not project.left() and presence(project.state) is not Presence.RUNNING, "the end of everything")
 
 
+@pytest.mark.long
 def test_a_killed_agent_leaves_no_shim(served: Project) -> None:
     script = (
         "import subprocess as s, sys, time\n"

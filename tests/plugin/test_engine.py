@@ -23,6 +23,8 @@ from tests.harness import PATIENCE_S, TOY, Child, free_port, until
 from .cluster import Cluster
 from .inner import HTTP, LIVE, MODES, PARALLEL, Inner, accepts, messages, refused, results
 
+pytestmark = pytest.mark.long
+
 USES = """
     from helpers import get
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.harness import toy
 
-from .inner import Inner
+from .inner import PARALLEL, Inner
 
 pytestmark = pytest.mark.long
 
@@ -72,21 +72,33 @@ class Failure:
         raise AssertionError(how)
 
 
+SAID = {
+    "exits 1": ("exit code 1", "no treasure here"),
+    "exits 0": ("exit code 0", "no treasure here"),
+    "no such command": ("/nowhere/treasure does not exist",),
+    "port held": ("PORT", "python"),
+    "never ready": ("not ready", "3 s", "still digging", "quiet and ready"),
+    "not healthy": ("not ready", "503", "digging"),
+    "requires": ("other", "exit code 3", "no treasure here"),
+    "unavailable": ("neural-link", "/nowhere/neo", "checkout"),
+}
+"""Failure → what the error says."""
+IN_WORKERS = frozenset({"exits 1", "requires"})
+"""What every run of the suite has with workers. It has the others without, and `matrix` has the other pairs."""
+
+
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "mode"),
     [
-        ("exits 1", ("exit code 1", "no treasure here")),
-        ("exits 0", ("exit code 0", "no treasure here")),
-        ("no such command", ("/nowhere/treasure does not exist",)),
-        ("port held", ("PORT", "python")),
-        ("never ready", ("not ready", "3 s", "still digging", "quiet and ready")),
-        ("not healthy", ("not ready", "503", "digging")),
-        ("requires", ("other", "exit code 3", "no treasure here")),
-        ("unavailable", ("neural-link", "/nowhere/neo", "checkout")),
+        pytest.param(
+            how, mode, id=f"{how}-{name}", marks=[] if (how in IN_WORKERS) == bool(mode) else pytest.mark.matrix
+        )
+        for how in SAID
+        for name, mode in {"alone": (), "n2": PARALLEL}.items()
     ],
 )
 def test_a_daemon_that_cannot_start_is_an_error_in_the_tests_that_need_it(
-    inner: Inner, how: str, said: tuple[str, ...]
+    inner: Inner, how: str, mode: tuple[str, ...]
 ) -> None:
     counter = inner.root / "starts"
     inner.write(
@@ -108,12 +120,12 @@ def test_a_daemon_that_cannot_start_is_an_error_in_the_tests_that_need_it(
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = int(stranger.getsockname()[1])
         inner.configure(**Failure(counter, port).daemons(how), good=inner.toy())
-        outcome = inner.run("-n", "2")
+        outcome = inner.run(*mode)
     assert outcome.counts() == {"error": DEPENDENT, "passed": PLAIN + 1}, outcome.text
     for case in ElementTree.fromstring(outcome.xml).iter("testcase"):
         for error in case.iter("error"):
             text = f"{error.get('message')}\n{error.text}"
-            assert [word for word in said if word.replace("PORT", str(port)) not in text] == [], text
+            assert [word for word in SAID[how] if word.replace("PORT", str(port)) not in text] == [], text
             assert "Traceback" not in text
             assert "pytest_neo_daemons" not in text
     assert inner.starts() == 1

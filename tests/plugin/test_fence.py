@@ -110,6 +110,7 @@ def test_nothing_is_installed_where_nothing_is_registered(behind: Inner) -> None
     assert results(behind.run()) == {"test_hook": "passed"}, behind.output()
 
 
+@pytest.mark.long
 def test_a_supervisor_that_is_started_during_the_run_is_fenced_from_the_next_test_on(
     production: Production, behind: Inner
 ) -> None:
@@ -156,6 +157,7 @@ def test_without_the_flag_the_setting_raises_the_fence(production: Production, b
     assert results(behind.run("-o", "neo_daemons_fence=false")) == {"test_get": "passed"}, behind.output()
 
 
+@pytest.mark.long
 def test_a_daemon_of_the_run_is_not_fenced_although_it_has_the_port_of_production(
     production: Production, behind: Inner
 ) -> None:
@@ -190,6 +192,7 @@ def test_an_entry_of_the_setting_that_can_be_neither_is_refused(production: Prod
     assert "neo_daemons_fence_allow = Api!: expected the name of a daemon" in outcome.text
 
 
+@pytest.mark.long
 def test_the_control_socket_is_fenced(production: Production, behind: Inner) -> None:
     production.begin()
     behind.write(
@@ -215,6 +218,7 @@ def test_the_control_socket_is_fenced(production: Production, behind: Inner) -> 
     assert production.project.daemon("api").ready
 
 
+@pytest.mark.long
 def test_what_runs_before_the_first_test_is_fenced(production: Production, behind: Inner) -> None:
     production.begin()
     behind.write("test_get.py", "from helpers import get\nimport os\nget(os.environ['PORT'])\ndef test_get(): pass\n")
@@ -246,6 +250,7 @@ def test_a_conftest_that_keeps_silent_fails_the_run(
     assert "conftest.py, while pytest was starting, connects to" in outcome.text
 
 
+@pytest.mark.long
 def test_a_directory_that_contains_the_tests_is_not_fenced_and_the_summary_says_so(
     production: Production, behind: Inner
 ) -> None:
@@ -309,6 +314,7 @@ def test_servers_and_files_of_the_tests_are_not_fenced(production: Production, b
     assert set(results(behind.run()).values()) == {"passed"}, behind.output()
 
 
+@pytest.mark.long
 def test_a_run_within_a_test_lets_the_fence_of_the_outer_run_stand(production: Production, behind: Inner) -> None:
     production.begin()
     behind.write(
@@ -392,6 +398,7 @@ def test_an_external_daemon_elsewhere_lets_nothing_through_here(production: Prod
     assert results(outcome) == {"test_get": "failed"}, outcome.text
 
 
+@pytest.mark.long
 def test_a_supervisor_of_the_tests_is_not_production(production: Production, behind: Inner) -> None:
     own = Production(behind.root / "own")
     behind.env |= {"PORT": str(own.port)}
@@ -573,6 +580,7 @@ def test_the_processes_of_multiprocessing_fail_the_test_that_starts_them(
     assert results(behind.run()) == {"test_work": "failed", "test_after": "passed"}, behind.output()
 
 
+@pytest.mark.long
 def test_the_fence_falls_with_a_run_that_never_began(production: Production, behind: Inner) -> None:
     production.begin()
     behind.write("conftest.py", "raise ImportError('broken')\n")
@@ -631,6 +639,7 @@ NODE = """
 """
 
 
+@pytest.mark.long
 def test_a_child_reaches_what_production_has_left(production: Production, behind: Inner) -> None:
     """The test has begun before production stopped, so that its processes start with an older plan."""
     production.begin()
@@ -667,6 +676,7 @@ def test_a_child_reaches_what_production_has_left(production: Production, behind
     assert results(outcome) == {"test_stopped": "passed"}, outcome.text
 
 
+@pytest.mark.long
 def test_what_a_process_of_a_collection_is_refused_fails_the_collection(production: Production, behind: Inner) -> None:
     production.begin()
     behind.write("child.py", CHILD)
@@ -709,6 +719,7 @@ NODE_CASES = {
 """What a program of Node.js does → whether it may."""
 
 
+@pytest.mark.long
 @needs_node
 def test_node_is_refused_changes_alone(production: Production, behind: Inner) -> None:
     production.begin()
@@ -733,6 +744,7 @@ def test_node_is_refused_changes_alone(production: Production, behind: Inner) ->
     assert sorted(data.iterdir()) == before
 
 
+@pytest.mark.long
 @needs_node
 def test_node_reaches_another_address_with_the_port_of_production(production: Production, behind: Inner) -> None:
     production.begin()

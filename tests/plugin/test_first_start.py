@@ -14,6 +14,8 @@ from pytest_neo_daemons.sessions import OwnSession
 
 from .inner import Inner
 
+pytestmark = pytest.mark.long
+
 Wanted = Callable[[Owned], None]
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from .inner import Inner
 
+pytestmark = pytest.mark.long
+
 FAILURES = (
     "raise RuntimeError('of the project')",
     "pytest.fail('of the project')",

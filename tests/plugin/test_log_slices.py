@@ -211,11 +211,11 @@ def test_a_slice_that_begins_within_a_line_says_that_there_was_more(tmp_path: Pa
 def test_chroma_says_nothing_unless_asked(inner: Inner, asked: dict[str, str], quiet: bool) -> None:
     inner.env |= asked
     inner.write(
-        "test_ten.py",
+        "test_three.py",
         """
         import pytest
 
-        @pytest.mark.parametrize("number", range(10))
+        @pytest.mark.parametrize("number", range(3))
         def test_fails(chroma_client, number):
             notes = chroma_client.create_collection("notes", embedding_function=None)
             notes.add(ids=["1"], embeddings=[[1.0, 2.0]])
@@ -223,7 +223,7 @@ def test_chroma_says_nothing_unless_asked(inner: Inner, asked: dict[str, str], q
         """,
     )
     outcome = inner.run()
-    assert outcome.counts() == {"failed": 10}, outcome.text
+    assert outcome.counts() == {"failed": 3}, outcome.text
     assert "Connect to Chroma" not in outcome.text
     assert ("log of chroma" not in outcome.text) == quiet, outcome.text
     assert not quiet or share(outcome) == 0

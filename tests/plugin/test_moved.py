@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .inner import Inner
+
+pytestmark = pytest.mark.long
 
 
 def test_handles_and_variables_follow_a_daemon_to_its_new_port(inner: Inner) -> None:

@@ -15,7 +15,14 @@ SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
 """pytest-asyncio warns without it."""
 
 
-@pytest.mark.parametrize("mode", [(), ("-n", "2"), ("-p", "no:xdist")], ids=["alone", "n2", "no xdist"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param((), id="alone"),
+        pytest.param(("-n", "2"), id="n2", marks=pytest.mark.long),
+        pytest.param(("-p", "no:xdist"), id="no xdist", marks=pytest.mark.long),
+    ],
+)
 def test_the_plugin_works_beside_pytest_asyncio_and_pytest_timeout_with_warnings_as_errors(
     inner: Inner, mode: tuple[str, ...]
 ) -> None:
@@ -26,6 +33,7 @@ def test_the_plugin_works_beside_pytest_asyncio_and_pytest_timeout_with_warnings
     assert outcome.counts() == {"passed": 3}, outcome.text
 
 
+@pytest.mark.long
 def test_a_timeout_while_a_daemon_starts_is_an_error_in_that_test_alone(inner: Inner) -> None:
     inner.configure(slow=inner.toy(ready={"type": "log", "pattern": "never"}, start_grace_s=600.0), api=inner.toy())
     inner.write(

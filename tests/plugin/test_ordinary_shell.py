@@ -21,25 +21,21 @@ def downstream(inner: Inner) -> Inner:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"),
+    "variables",
     [
-        ("LEGACY", NOT_UTF8),
-        (NOT_UTF8, "1"),
-        ("HOME", None),
-        ("HOME", f"/nonexistent/{NOT_UTF8}"),
-        ("XDG_CACHE_HOME", f"/nonexistent/{NOT_UTF8}"),
-        ("XDG_RUNTIME_DIR", "/run/user/0/no"),
-        ("XDG_RUNTIME_DIR", "relative"),
-        ("PATH", None),
-        ("LC_ALL", "xx_YY.unknown"),
+        {"LEGACY": NOT_UTF8, NOT_UTF8: "1", "HOME": None, "XDG_CACHE_HOME": None, "XDG_RUNTIME_DIR": "/run/user/0/no"},
+        {"HOME": f"/nonexistent/{NOT_UTF8}", "XDG_CACHE_HOME": None, "XDG_RUNTIME_DIR": "relative"},
+        {"XDG_CACHE_HOME": f"/nonexistent/{NOT_UTF8}", "PATH": None, "LC_ALL": "xx_YY.unknown"},
     ],
+    ids=["no home", "home not UTF-8", "cache not UTF-8"],
 )
 def test_a_run_works_whatever_is_in_variables_that_it_does_not_need(
-    downstream: Inner, variable: str, value: str | None
+    downstream: Inner, variables: dict[str, str | None]
 ) -> None:
-    downstream.env.pop(variable, None)
-    if value is not None:
-        downstream.env[variable] = value
+    for variable, value in variables.items():
+        downstream.env.pop(variable, None)
+        if value is not None:
+            downstream.env[variable] = value
     outcome = downstream.run()
     assert outcome.code == 0, outcome.text
     assert outcome.counts() == {"passed": 1}

@@ -35,20 +35,25 @@ FATAL = frozenset({"builtins.open", "time.time"})
 """What pytest itself does not survive when nobody undoes it."""
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_the_other_tests_run_whatever_one_patches(inner: Inner, target: str) -> None:
+@pytest.mark.parametrize(
+    "targets",
+    [
+        pytest.param(TARGETS, id="one after the other, then all"),
+        *(pytest.param((target,), id=target, marks=pytest.mark.matrix) for target in TARGETS),
+    ],
+)
+def test_the_other_tests_run_whatever_one_patches(inner: Inner, targets: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())
-    inner.env |= {"TARGET": target, **({"NEVER": "1"} if target in FATAL else {})}
+    inner.env |= {"TARGETS": " ".join(targets), "FATAL": " ".join(FATAL)}
     inner.copy("patched.py", "test_patched.py")
     outcome = inner.run()
     assert "INTERNALERROR" not in outcome.text
-    never = "skipped" if target in FATAL else "failed"
+    patched = [f"test_fails_while_it_is_patched[{how}-{target}]" for how in ("raises", "answers") for target in targets]
     assert {name.partition("::")[2]: result for name, result in outcome.results.items()} == {
         "test_before": "passed",
-        "test_fails_while_it_is_patched[raises]": "failed",
-        "test_fails_while_it_is_patched[answers]": "failed",
+        **dict.fromkeys(patched, "failed"),
         "test_after": "passed",
-        "test_never_undoes_it": never,
+        "test_never_undoes_it": "failed",
         "test_last": "passed",
         "test_the_last_to_fail": "failed",
     }, outcome.text

@@ -9,9 +9,13 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from tests.harness import PATIENCE_S
 
 from .inner import Inner
+
+pytestmark = pytest.mark.long
 
 
 def test_a_terminal_shows_what_a_slow_daemon_does(inner: Inner) -> None:

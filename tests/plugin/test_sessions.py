@@ -72,6 +72,7 @@ def in_thread(work: object, *arguments: object) -> threading.Thread:
     return thread
 
 
+@pytest.mark.long
 def test_a_daemon_that_a_reload_drops_cannot_be_started_meanwhile(run: Run, inner: Inner) -> None:
     for name in ("api", "stubborn"):
         assert run.client.need(name, wait_s=WAIT_S).daemon.ready
@@ -97,6 +98,7 @@ def test_definitions_that_arrive_at_the_same_time_are_all_kept(run: Run) -> None
     assert all(run.client.need(name, wait_s=WAIT_S).daemon.ready for name in ("a", "b", "c"))
 
 
+@pytest.mark.long
 def test_a_daemon_that_is_being_replaced_is_waited_for(run: Run) -> None:
     assert run.client.need("stubborn", wait_s=WAIT_S).daemon.ready
     changed = msgspec.structs.replace(run.definitions["stubborn"], env={"CHANGED": "1"})
@@ -166,6 +168,7 @@ def test_a_run_whose_temporary_directory_is_deleted_leaves_no_process(inner: Inn
     inner.wait_until_nothing_is_left()
 
 
+@pytest.mark.long
 def test_a_warm_session_applies_a_changed_configuration_to_workers_too(inner: Inner) -> None:
     inner.configure(api=inner.toy(env={"COLOUR": "red"}))
     inner.write(
@@ -192,6 +195,7 @@ def test_a_warm_session_applies_a_changed_configuration_to_workers_too(inner: In
     assert inner.starts() == 2
 
 
+@pytest.mark.long
 def test_a_warm_session_retries_what_failed_in_the_previous_run(inner: Inner) -> None:
     inner.configure(api=inner.toy(f"fail-if={inner.root / 'broken'}"))
     (inner.root / "broken").touch()
@@ -204,6 +208,7 @@ def test_a_warm_session_retries_what_failed_in_the_previous_run(inner: Inner) ->
     assert second.counts() == {"passed": 1}, second.text
 
 
+@pytest.mark.long
 def test_what_is_built_on_an_isolated_daemon_ends_before_it(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.copy("isolated_built.py", "test_isolated.py")
@@ -241,6 +246,7 @@ def test_daemons_that_wait_for_each_other_are_refused_before_anything_starts(inn
     assert "dependency cycle: a → b → a" in outcome.text
 
 
+@pytest.mark.long
 def test_a_daemon_starts_together_with_the_daemons_that_it_references(inner: Inner) -> None:
     inner.configure(api=inner.toy(env={"STORE": "${daemons.store.url}"}), store=inner.toy(), other=inner.toy())
     inner.write("test_api.py", "def test_api(api, neo_daemons): assert neo_daemons['api'].state == 'ready'")
@@ -316,6 +322,7 @@ def test_a_supervisor_that_never_answered_does_not_count_as_replaced(inner: Inne
     assert session.replaced == 0
 
 
+@pytest.mark.long
 def test_a_session_survives_repeated_deaths_of_its_supervisor(inner: Inner) -> None:
     inner.configure(api=inner.toy())
     inner.write("helpers.py", HTTP)

@@ -9,6 +9,8 @@ import pytest
 
 from .inner import Inner
 
+pytestmark = pytest.mark.long
+
 OPEN = "neo-daemons-0-*"
 
 

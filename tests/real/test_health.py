@@ -32,6 +32,8 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("real"), pytest.mark.tim
 
 KINDS = {"chroma": "ChromaObserver", "mlx": "MlxObserver", "bridge": "BridgeObserver"}
 TIMEOUT_S = 2.0
+POLL_S = 0.02
+"""Chroma takes many times as long to start."""
 
 
 class Watched:
@@ -340,10 +342,10 @@ def test_a_polling_observer_starts_nothing_and_sees_the_orchestrator_do_it(tmp_p
     assert first is not None
     observer = ChromaObserver(state_dir=project.state.path)
     changes: list[tuple[str, int | None]] = []
-    polling = True
+    enough = threading.Event()
 
     def poll() -> None:
-        while polling:
+        while not enough.wait(POLL_S):
             seen = observer.check()
             if not changes or changes[-1] != (seen.status, seen.pid):
                 changes.append((seen.status, seen.pid))
@@ -365,6 +367,6 @@ def test_a_polling_observer_starts_nothing_and_sees_the_orchestrator_do_it(tmp_p
         assert (seen.status, seen.record, seen.managed) == ("unhealthy", "stale", False)
         assert project.left() == []
     finally:
-        polling = False
+        enough.set()
         thread.join()
         assert not project.close()

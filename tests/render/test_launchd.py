@@ -75,6 +75,7 @@ def content(one: Installation) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 @given(root=PATHS, state_dir=PATHS, config=st.none() | PATHS, interpreter=PATHS, value=TEXT)
 @settings(derandomize=True, deadline=None, max_examples=200)
 def test_every_value_reaches_launchd_unchanged(
