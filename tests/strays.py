@@ -39,6 +39,11 @@ def stat(pid: int) -> list[bytes]:
     return [] if fields[0] in _DEAD else fields
 
 
+def newest() -> bytes:
+    """The pid that the kernel has given last. As long as it is the same, no process has been started."""
+    return Path("/proc/loadavg").read_bytes().split()[-1]
+
+
 def environment(pid: int) -> bytes:
     """With which a process was started; empty, where that cannot be read."""
     try:

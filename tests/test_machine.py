@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -288,6 +290,16 @@ class _Lock(Lock):
         pass
 
 
+class Still:
+    """Reports changes of files, of which there are none: without, the logs are checked each second of a day."""
+
+    def report_next(self, path: Path, on_change: Callable[[], None]) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
 class World:
     """A platform whose only failures are the exits that `lives` schedules."""
 
@@ -362,8 +374,8 @@ class World:
     def port_holder(self, port: int, host: str | None = None) -> PortHolder | None:
         return None
 
-    def file_changes(self) -> None:
-        return None
+    def file_changes(self) -> Still:
+        return Still()
 
     def usage(self, pids: Any) -> Mapping[int, Usage]:
         return {}
@@ -401,7 +413,10 @@ def a_day(state: StateDir, world: World, restart: Restart, look: Sequence[float]
         await supervisor.stop()
         supervisor.release()
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with (
+        asyncio.Runner(loop_factory=VirtualLoop) as runner,
+        mock.patch.object(time, "monotonic", runner.get_loop().time),  # of the same day
+    ):
         runner.run(live())
     return seen
 

@@ -34,7 +34,7 @@ PARALLEL = ("-n", "2")
 MODES = pytest.mark.parametrize(
     "mode", [pytest.param((), id="alone", marks=pytest.mark.matrix), pytest.param(PARALLEL, id="n2")]
 )
-"""In both ways of running tests. `oldest`, which has no pytest-xdist, runs all of them alone."""
+"""In both ways of running tests. `oldest`, which has no pytest-xdist, runs a part of them alone."""
 HTTP = "import urllib.request\n\ndef get(url):\n    return urllib.request.urlopen(url, timeout=20).status\n"
 OVERRIDE = """
     import msgspec, os, pathlib, pytest

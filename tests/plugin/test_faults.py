@@ -50,7 +50,7 @@ USUAL = {
     "SIGKILL of the controller": "worksteal",
 }
 """Fault → the mode in which every run of the suite has it, so that each mode has some. The environment ``matrix`` has
-the other pairs, and ``oldest`` those without workers."""
+the other pairs, and ``oldest`` two of those without workers."""
 ENDED_BY_XDIST = {
     # That is the SIGKILL of the controller, below.
     ("SIGKILL of a worker", "alone"),

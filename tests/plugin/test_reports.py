@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from .inner import Inner, Outcome
+from .inner import PARALLEL, Inner, Outcome
 
 pytestmark = pytest.mark.long
 
@@ -25,7 +25,10 @@ NOISE = (
     b"\x1b[31mred\x1b[0m\x1b]0;title\x07 bell\x07 zero\x00 bytes\xff end\n"
     b"over\rwritten\x08 \x9b31m\xc2\x9b31m\x1b[2J\xef\xbf\xbf tail\n"
 )
-MODES = pytest.mark.parametrize("mode", [(), ("-n", "2", "--dist", "loadfile")], ids=["alone", "n2"])
+MODES = pytest.mark.parametrize(
+    "mode",
+    [pytest.param((), id="alone", marks=pytest.mark.matrix), pytest.param((*PARALLEL, "--dist", "loadfile"), id="n2")],
+)
 
 
 def failures(outcome: Outcome) -> dict[str, str]:

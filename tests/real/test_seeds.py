@@ -16,8 +16,7 @@ from tests.plugin.inner import Inner
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("real"), pytest.mark.timeout(540)]
 
 RECORDS = 5_000
-CLONES = 4
-"""Two for each worker: one that it starts with, and one that it starts after another."""
+CLONES = 6
 CONFTEST = f"""
 import pytest, pytest_neo_daemons
 from pytest_neo_daemons.clients import make_chroma
