@@ -23,6 +23,8 @@ from neo_daemons.supervision.presence import Presence, find_supervisor, presence
 from .harness import PROGRAMS, Child, Project, is_alive, toy, until
 
 pytestmark = pytest.mark.long
+frozen = pytest.mark.xdist_group("frozen")
+"""These wait for what is stopped: one after the other, so that they never keep all workers from working."""
 
 
 def answers(project: Project) -> int | None:
@@ -105,6 +107,7 @@ def test_a_supervisor_whose_project_was_deleted_ends(project: Project) -> None:
     assert not inner.root.exists()
 
 
+@frozen
 def test_a_supervisor_that_lost_its_path_exits_and_leaves_the_new_one_alone(project: Project) -> None:
     project.configure(api=toy())
     first = project.serve()
@@ -126,6 +129,7 @@ def test_a_supervisor_that_lost_its_path_exits_and_leaves_the_new_one_alone(proj
     project.stop()
 
 
+@frozen
 def test_unreachable_is_not_reported_as_not_running(supervised: tuple[Project, int, int]) -> None:
     project, supervisor, pid = supervised
     os.kill(supervisor, signal.SIGSTOP)
@@ -190,6 +194,7 @@ def test_down_does_not_kill_a_program_that_embeds_a_supervisor(project: Project)
         assert program.wait(60) == 0
 
 
+@frozen
 def test_a_stopped_supervisor_whose_files_were_deleted_is_found(
     supervised: tuple[Project, int, int],
 ) -> None:
@@ -227,6 +232,7 @@ def test_an_order_of_a_client_that_gave_up_is_not_carried_out_later(supervised: 
     assert not project.client.status().supervisor.stopping
 
 
+@frozen
 def test_no_second_supervisor_starts_beside_one_whose_lock_was_deleted(supervised: tuple[Project, int, int]) -> None:
     project, supervisor, pid = supervised
     os.kill(supervisor, signal.SIGSTOP)
