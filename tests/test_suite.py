@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +86,20 @@ if importlib.util.find_spec("xdist") is None:
     del MODES["n2"]
 
 
+def in_turn(values: Iterable[Any]) -> list[Any]:
+    """Each value with each mode. Every run of the suite has each value once, and `matrix` has the other pairs."""
+    return [
+        pytest.param(
+            value,
+            mode,
+            id=f"{getattr(value, 'name', value)}-{mode}",
+            marks=[] if index % len(MODES) == number else pytest.mark.matrix,
+        )
+        for index, value in enumerate(values)
+        for number, mode in enumerate(MODES)
+    ]
+
+
 def test_leftovers_of_a_failed_test_in_its_process_do_not_fail_its_neighbours(tmp_path: Path) -> None:
     run = Run(tmp_path, (PROGRAMS / "kept_by_failed_tests.py").read_text())
     text = run.end(run.popen())
@@ -118,8 +134,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("way", ENDS)
+@pytest.mark.parametrize(("way", "mode"), in_turn(ENDS))
 def test_everything_that_tests_started_is_stopped_with_the_run(tmp_path: Path, way: str, mode: str) -> None:
     """They are found by group, session and descent, as they carry no other mark."""
     last, code = ENDS[way]
@@ -133,8 +148,7 @@ def test_everything_that_tests_started_is_stopped_with_the_run(tmp_path: Path, w
     assert run.left() == []
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+@pytest.mark.parametrize(("how", "mode"), in_turn([signal.SIGINT, signal.SIGTERM, signal.SIGKILL]))
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, how: signal.Signals, mode: str) -> None:
     run = Run(tmp_path, "\ndef test_it():\n    start('sleep', '600')\n    time.sleep(600)\n")
     process = run.popen(*MODES[mode])
