@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2)."""
 REAP_S = 0.05
-"""Time from the exit of a child until the orphans among our children are reaped: first, what exited is restarted."""
+"""Time from the exit of a daemon until what it has left is reaped: first, it is restarted."""
 
 
 def _shares_our_mounts(pid: int) -> bool:
@@ -54,6 +54,8 @@ class LinuxPlatform(PosixPlatform):
         self._is_alone = False
         """Whether this process does nothing but supervise."""
         self._is_subreaper = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The loop of a subreaper."""
         self._reaping: asyncio.TimerHandle | None = None
         self._ticks = os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
@@ -108,11 +110,17 @@ class LinuxPlatform(PosixPlatform):
         popen = spawning.spawn(spec, close_others=not self._is_alone)
         if not self._has_pidfds:
             self._spawned.add(popen.pid)
-            return self._child(popen, self._spawned.discard)
+            return self._child(popen, self._forget)
         # An unreaped child keeps its pid, so this cannot open another process.
         pidfd = os.pidfd_open(popen.pid)
         self._spawned.add(popen.pid)
-        return PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen, self._spawned.discard)
+        return PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen, self._forget)
+
+    def _forget(self, pid: int) -> None:
+        """Note that another process may have this pid now. What the process has left is reaped soon."""
+        self._spawned.discard(pid)
+        if self._reaping is None and self._loop is not None and not self._loop.is_closed():
+            self._reaping = self._loop.call_later(REAP_S, self.reap_orphans)
 
     def open(self, pid: int, identity: Identity) -> Process | None:
         process = self._open(pid)
@@ -298,17 +306,17 @@ class LinuxPlatform(PosixPlatform):
         self._is_alone = True
         # Without CONFIG_PROC_CHILDREN the kernel does not list them.
         self._is_subreaper = Path(f"/proc/self/task/{threading.get_native_id()}/children").exists()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGCHLD, self._child_exited, loop)
+        self._loop = asyncio.get_running_loop()
+        if self._has_pidfds:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, the kernel keeps exit codes to itself
+        else:
+            super().become_subreaper()
         return True
 
-    def _child_exited(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._look_at_children()
-        if self._reaping is None:
-            self._reaping = loop.call_later(REAP_S, self._reap_orphans)
-
-    def _reap_orphans(self) -> None:
-        """Reap the processes that were re-parented to us. Those that we spawned are reaped elsewhere."""
+    def reap_orphans(self) -> None:
+        # Not by SIGCHLD, which would wake the loop in the midst of a restart: pidfds report what we spawned.
+        if self._loop is None:
+            return
         self._reaping = None
         while True:
             try:
