@@ -31,7 +31,8 @@ def search_path(path: str | None) -> str:
     Outside a virtual environment these may be in /usr/bin. If that is already on `path`, it keeps its place: moving it
     would prefer the system's programs to those that the user has put before them.
     """
-    scripts = sysconfig.get_path("scripts")
+    # Expanded here: `sysconfig` would first read all variables of the interpreter's build.
+    scripts = os.path.normpath(sysconfig.get_path("scripts", expand=False).format(base=sys.prefix))
     directories = (path if path is not None else os.defpath).split(os.pathsep)
     if sys.prefix != sys.base_prefix:
         directories = [directory for directory in directories if directory != scripts]

@@ -7,13 +7,11 @@ A process that finds an entry of which nothing is alive removes it, unless it wa
 A test may change HOME, XDG_* and TMPDIR, so the directory depends on none of them.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: msgspec would compile each annotation anew in each process.
 import contextlib
 import fcntl
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -242,7 +240,7 @@ class Registration:
         if not is_private(place):
             raise PermissionError(1, "it is not a directory that only this user can write to")
         _tidy(entry.state_dir)
-        lock = place / f"{entry.pid}-{secrets.token_hex(6)}.lock"
+        lock = place / f"{entry.pid}-{Unpatched.urandom(6).hex()}.lock"
         # Locked before it gets its name: nobody ever sees the lock of a living supervisor free.
         unnamed = lock.with_name(f".{lock.name}.tmp")
         descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

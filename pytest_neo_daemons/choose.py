@@ -17,7 +17,6 @@ from neo_daemons.definitions import Definition
 from neo_daemons.interpreter import installed_modules
 from neo_daemons.paths import holds
 from neo_daemons.state_dir import StateDir, StateDirError
-from neo_daemons.watched import is_left_out
 
 from . import early, workers
 from .definitions import wrong_with
@@ -205,6 +204,8 @@ def _is_source(root: Path, path: Path) -> bool:
     path = Path(os.path.normpath(path))
     if not path.is_relative_to(root) or not holds(path.is_file):
         return False
+    from neo_daemons.watched import is_left_out
+
     inside = path.relative_to(root).parents
     return not any(is_left_out(str(root / place.parent), place.name) for place in inside if place.name)
 

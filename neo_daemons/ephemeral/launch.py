@@ -22,12 +22,13 @@ from . import places
 from . import session as sessions
 from .clear import end_what_is_left
 from .session import Owner, SessionRecord
-from .standby import Standby
 from .surroundings import environment
 from .warm import ENDED_S, POLL_S, stop_supervisor
 
 if TYPE_CHECKING:
     from neo_daemons.config.project import Configuration
+
+    from .standby import Standby
 
 LOCK_S = 2.0
 """How long to wait for the lock of a warm session, which may just be ending. One that stays locked is in use."""
@@ -45,6 +46,8 @@ def stand_by() -> Standby:
     Raises:
         OSError, StateDirError: it cannot be started.
     """
+    from .standby import Standby  # here: most processes need none
+
     return Standby(places.new(), current_platform())
 
 

@@ -1,13 +1,11 @@
 """Defines the files of a session. This module starts no process."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: msgspec would compile each annotation anew in each process.
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
@@ -17,14 +15,12 @@ from neo_daemons.definitions import Definition
 from neo_daemons.files import read_regular, write_struct, write_whole
 from neo_daemons.records import AnyPid, Identity
 from neo_daemons.state_dir import StateDir
+from neo_daemons.supervision.platform import Lock, Platform
 from neo_daemons.unpatched import Unpatched
 from neo_daemons.version import VERSION
 
 from .places import is_warm
 from .surroundings import differing, digests, environment
-
-if TYPE_CHECKING:
-    from neo_daemons.supervision.platform import Lock, Platform
 
 FILE = "session.json"
 WANTED = "wanted.json"
