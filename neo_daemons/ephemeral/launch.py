@@ -27,6 +27,7 @@ from .warm import ENDED_S, POLL_S, stop_supervisor
 
 if TYPE_CHECKING:
     from neo_daemons.config.project import Configuration
+    from neo_daemons.definitions import Definition
 
     from .standby import Standby
 
@@ -110,10 +111,16 @@ class Owned:
                 "try again, or run without --neo-daemons-keep"
             )
 
+    @property
+    def definitions(self) -> tuple[Definition, ...]:
+        """The definitions of the session, once it has begun."""
+        assert self._record is not None
+        return self._record.definitions
+
     def set_up(self, client: Client) -> list[Change]:
         """Give the definitions of this session to a supervisor that was kept warm. Return what changed."""
         assert self._record is not None
-        return client.set_up(self._record.definitions, keep_s=self._record.keep_s)
+        return client.set_up(self.definitions, keep_s=self._record.keep_s)
 
     def spawn(self) -> None:
         """Start a supervisor on the session's directory, replacing one that died, if any.
