@@ -212,9 +212,8 @@ def _is_source(root: Path, path: Path) -> bool:
 
 def _own(config: pytest.Config, options: Options) -> OwnSession:
     with installed_modules():
-        from neo_daemons.ephemeral.launch import import_all, own
+        from neo_daemons.ephemeral.launch import own
 
-        import_all()
     standby = early.take(config)
     owned = own(config.rootpath, options.config, warm=options.keep_s > 0, standby=standby)
     try:

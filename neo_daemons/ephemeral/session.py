@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -66,35 +67,41 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     """Why it was started although a session of the project was kept warm; None if there was none."""
 
 
-def new(configuration: Configuration, owner: Owner, *, keep_s: float = 0.0) -> SessionRecord:
+def new(
+    configuration: Configuration, owner: Owner, *, keep_s: float = 0.0, replaced: str | None = None
+) -> SessionRecord:
     """Create a session for the daemons of a configuration."""
     project = configuration.project
     return SessionRecord(
-        root=str(project.root),
-        cache=str(project.cache),
-        source=str(configuration.source) if configuration.source else None,
+        **_place(project, configuration.source),
         definitions=configuration.definitions,
         parallel=configuration.parallel,
         owner=owner,
         keep_s=keep_s,
         salt=(salt := Unpatched.urandom(16).hex()),
         environment=digests(project.environ, salt),
+        replaced=replaced,
     )
 
 
-def differences(kept: SessionRecord | None, new: SessionRecord, environ: Mapping[str, str]) -> str | None:
+def _place(project: Project, source: Path | None) -> dict[str, Any]:
+    return {"root": str(project.root), "cache": str(project.cache), "source": str(source) if source else None}
+
+
+def differences(kept: SessionRecord | None, configuration: Configuration, environ: Mapping[str, str]) -> str | None:
     """Return why a run cannot use a session that was kept warm; None if it can.
 
     Args:
         kept: that session; None if its file cannot be read.
-        new: the session that the run would create.
+        configuration: that of the run.
         environ: the environment of the run.
     """
     if kept is None:
         return UNREADABLE
+    here = {"version": VERSION, "python": sys.executable, **_place(configuration.project, configuration.source)}
     found = []
     for field, label in LABELS.items():
-        before, after = getattr(kept, field), getattr(new, field)
+        before, after = getattr(kept, field), here[field]
         if before != after:
             found.append(f"{label} changed ({before or 'none'} → {after or 'none'})")
     found += differing(kept.environment, digests(environ, kept.salt))
