@@ -68,7 +68,7 @@ def activate(config: pytest.Config) -> Session | None:
         provider = _provider(config, options, session, selection, watcher, hook_failures, summary)
         config.stash[PROVIDER] = provider
         register(
-            IncidentHooks(config, options.config, provider, selection, watcher, hook_failures, reports.log_lines),
+            IncidentHooks(config, provider, selection, watcher, hook_failures, reports.log_lines),
             "neo_daemons_incidents",
         )
         if reports.keeps:
