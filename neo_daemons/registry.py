@@ -30,7 +30,7 @@ from .unpatched import Unpatched
 VARIABLE = "NEO_DAEMONS_REGISTRY"
 """The environment variable with another directory, for the tests of programs that run supervisors of their own."""
 MAX_BYTES = 16_000_000
-LOCK = re.compile(r"\d+-[0-9a-f]+\.lock")
+LOCK = r"\d+-[0-9a-f]+\.lock"
 LEFT_S = 60.0
 """What a supervisor that was killed while it registered has left is removed after this long."""
 ELSEWHERE_S = 30 * 86_400.0
@@ -117,7 +117,7 @@ def entries(places: tuple[Path, ...] | None = None) -> list[Entry]:
     for place in directories() if places is None else places:
         if is_private(place):
             with contextlib.suppress(OSError):
-                names = sorted(name for name in Unpatched.listdir(str(place)) if LOCK.fullmatch(name))
+                names = sorted(name for name in Unpatched.listdir(str(place)) if re.fullmatch(LOCK, name))
                 found += [entry for name in names if (entry := _living(place / name)) is not None]
     return found
 

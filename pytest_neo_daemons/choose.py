@@ -18,7 +18,7 @@ from neo_daemons.interpreter import installed_modules
 from neo_daemons.paths import holds
 from neo_daemons.state_dir import StateDir, StateDirError
 
-from . import early, workers
+from . import workers
 from .config_files import stated_configuration
 from .definitions import wrong_with
 from .deployed import NOTHING
@@ -217,6 +217,8 @@ def _is_source(root: Path, path: Path) -> bool:
 def _own(config: pytest.Config, options: Options, file: Path | None) -> OwnSession:
     with installed_modules():
         from neo_daemons.ephemeral.launch import own
+
+    from . import early
 
     standby = early.take(config)
     owned = own(config.rootpath, file, warm=options.keep_s > 0, standby=standby)

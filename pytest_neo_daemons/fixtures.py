@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE
 from neo_daemons.definitions import Definition
 from neo_daemons.interpreter import installed_modules
 
@@ -183,6 +182,8 @@ def behind(made: object, name: str, request: pytest.FixtureRequest) -> Daemon:
 @pytest.fixture
 def bridge_graph(request: pytest.FixtureRequest, bridge: object) -> Iterator[BridgeGraph]:
     """Return the bridge's graph database, to subscribe, send and await deliveries."""
+    from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE
+
     daemon = behind(bridge, "bridge", request)
     missing = [variable for variable in (DATABASE_VARIABLE, DAEMON_DIR_VARIABLE) if variable not in daemon.env]
     if missing:
