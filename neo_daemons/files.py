@@ -22,15 +22,18 @@ RENAME_EXCHANGE = 2
 """renameat2(2)."""
 
 
-def write_whole(path: Path, data: bytes, *, sync: bool = False, lazy: bool = False, mode: int | None = None) -> None:
-    """Replace the file by one with `data`. With `sync` it survives a power cut, not only the death of a process; with
-    `lazy` a power cut may leave an empty file, and it takes less time to replace it over and over. `mode` sets its
-    permissions before anything is written.
+def write_whole(
+    path: Path, data: bytes, *, sync: bool = False, lazy: bool = False, mode: int | None = None
+) -> os.stat_result:
+    """Replace the file by one with `data`, and return its status. With `sync` it survives a power cut, not only the
+    death of a process; with `lazy` a power cut may leave an empty file, and it takes less time to replace it over and
+    over. `mode` sets its permissions before anything is written.
 
     Raises:
         OSError: nothing was changed.
     """
-    temporary = path.with_name(f".{path.name}.{Unpatched.urandom(4).hex()}.tmp")
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name}.{Unpatched.urandom(4).hex()}.tmp")
     try:
         # Each start of a daemon writes two records, so this makes no file object.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -41,6 +44,7 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False, lazy: bool = Fal
                 data = data[os.write(descriptor, data) :]
             if sync:
                 sync_file(descriptor)
+            written = os.fstat(descriptor)
         finally:
             os.close(descriptor)
         if lazy:
@@ -49,16 +53,17 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False, lazy: bool = Fal
             os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename in (None, temporary):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
     if sync:
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY)
         try:
-            sync_file(directory)
+            sync_file(descriptor)
         finally:
-            os.close(directory)
+            os.close(descriptor)
+    return written
 
 
 def sync_file(descriptor: int) -> None:
@@ -76,16 +81,16 @@ def sync_file(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-def _replace_lazily(temporary: Path, path: Path) -> None:
+def _replace_lazily(temporary: str, path: Path) -> None:
     """Make two files change places, and remove the old one. After a plain rename, ext4 writes the new file to the disk
     at once, and to remove it takes until that is done: some tenths of a millisecond in each run of a daemon."""
     if exchange(temporary, path):
-        temporary.unlink()
+        os.unlink(temporary)
     else:
         os.replace(temporary, path)
 
 
-def exchange(one: Path, other: Path) -> bool:
+def exchange(one: str | Path, other: Path) -> bool:
     """Make two files or directories change places, at once. Return False if one is missing, or the system cannot."""
     renameat2 = _renameat2()
     if renameat2 is None:
@@ -116,9 +121,9 @@ def read_regular(path: Path, limit: int) -> bytes:
         Unpatched.close(descriptor)
 
 
-def write_struct(path: Path, value: msgspec.Struct, *, sync: bool = False, lazy: bool = False) -> None:
+def write_struct(path: Path, value: msgspec.Struct, *, sync: bool = False, lazy: bool = False) -> os.stat_result:
     """Write `value` as indented JSON, like `write_whole`."""
-    write_whole(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n", sync=sync, lazy=lazy)
+    return write_whole(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n", sync=sync, lazy=lazy)
 
 
 def remove_leftover_temporaries(directory: Path) -> None:

@@ -186,6 +186,7 @@ class AgentOrchestrator:
             await asyncio.sleep(PRESENCE_S)
             if asyncio.get_running_loop().time() < self._settled_at:
                 self._keep_objects()
+            self.supervisor.platform.reap_orphans()
             try:
                 self.supervisor.keep_claim()
                 self.supervisor.keep_records()

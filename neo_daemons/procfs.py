@@ -27,6 +27,8 @@ STAT_BYTES = 4096
 """More than /proc/PID/stat can hold: some 50 numbers and a short name."""
 ENVIRON_BYTES = 16_384
 """Read at a time: more than most environments."""
+READ_BYTES = 16_384
+"""Read at a time of other files."""
 DELETED = " (deleted)"
 """The kernel's suffix for the name of an open file that has been deleted: d_path in fs/d_path.c."""
 _LITTLE = sys.byteorder == "little"
@@ -105,6 +107,23 @@ def newest() -> int | None:
         return int(os.read(descriptor, 100).rpartition(b" ")[2]) or None
     except (OSError, ValueError):
         return None
+    finally:
+        os.close(descriptor)
+
+
+def read(path: str) -> bytes:
+    """Return the contents of a file of ``/proc``.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    # Not by `open`, which takes twice as many system calls: these are read in each restart.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = piece = os.read(descriptor, READ_BYTES)
+        while piece and (piece := os.read(descriptor, READ_BYTES)):
+            found += piece
+        return found
     finally:
         os.close(descriptor)
 

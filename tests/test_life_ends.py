@@ -311,3 +311,33 @@ def test_nohup_is_respected(project: Project) -> None:
     # By the time that this is answered the signal has been met; it would have left its own refusal in the journal.
     assert project.run("reload").returncode == 1
     assert {event for event, _ in project.events()}.isdisjoint({"supervisor-stopping", "reload-refused"})
+
+
+@pytest.mark.linux("a supervisor that is the parent of all that its daemons leave")
+def test_what_a_living_daemon_has_left_is_reaped(project: Project) -> None:
+    leave = """
+import os, sys, time
+if os.fork() == 0:
+    if os.fork() == 0:
+        with open(sys.argv[1], "w") as file:
+            file.write(str(os.getpid()))
+    os._exit(0)
+time.sleep(600)
+"""
+    file = project.root / "pid"
+    project.configure(api={"command": [sys.executable, "-c", leave, str(file)]})
+    project.serve()
+    project.reaches("api", "ready")
+    pid = until(lambda: file.exists() and file.read_text(), "an orphan")
+    until(lambda: not Path(f"/proc/{pid}").exists(), "the orphan to be reaped")
+    assert project.daemon("api").restarts == 0
+
+
+def test_a_supervisor_that_was_started_with_sigchld_ignored_knows_how_daemons_exit(project: Project) -> None:
+    ignore = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    project.configure(api={"command": [sys.executable, "-c", "raise SystemExit(3)"], "restart": "never"})
+    project.serve(prefix=(sys.executable, "-c", ignore))
+    assert (last := project.reaches("api", "parked", "stopped").last_exit) is not None
+    assert last.code == 3

@@ -377,6 +377,9 @@ class World:
     def become_subreaper(self) -> bool:
         return False
 
+    def reap_orphans(self) -> None:
+        pass
+
 
 DAY_S = 86_400.0
 

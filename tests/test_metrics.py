@@ -68,7 +68,15 @@ def test_a_scrape_tells_of_states_exits_restarts_probes_and_sizes(project: Proje
     kill(pid, signal.SIGKILL)
     new = project.back("api", pid).pid
     (project.root / "data" / "big").write_bytes(os.urandom(100_000))
-    until(lambda: (of(read(project.client.metrics()), "probe_duration_seconds_count", "api") or 0) > 2, "probes")
+
+    def is_measured() -> bool:  # at first the kernel may count no memory
+        seen = read(project.client.metrics())
+        probes, memory = (
+            of(seen, name, "api") or 0 for name in ("probe_duration_seconds_count", "resident_memory_bytes")
+        )
+        return probes > 2 and memory > 0
+
+    until(is_measured, "probes, and a measurement")
     url, token = project.client.status().supervisor.url, project.state.token.read_text().strip()
     assert httpx.get(f"{url}/metrics").status_code == 401
     answer = httpx.get(f"{url}/metrics", headers={"authorization": f"Bearer {token}"})

@@ -125,8 +125,9 @@ def test_the_path_begins_with_the_interpreter_s_programs_once() -> None:
 
 def test_outside_a_virtual_environment_the_user_s_order_of_programs_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
-    assert search_path(f"/mine:{SCRIPTS}:/bin") == f"/mine:{SCRIPTS}:/bin"
-    assert search_path("/bin") == f"{SCRIPTS}:/bin"
+    scripts = sysconfig.get_path("scripts")  # since 3.14 it is another one then
+    assert search_path(f"/mine:{scripts}:/bin") == f"/mine:{scripts}:/bin"
+    assert search_path("/bin") == f"{scripts}:/bin"
 
 
 def test_the_project_s_environment_does_not_change(project: Project, tmp_path: Path) -> None:

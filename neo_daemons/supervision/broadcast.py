@@ -11,20 +11,32 @@ class Broadcast:
     another."""
 
     def __init__(self) -> None:
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: dict[asyncio.Future[bool], None] = {}
+        """In the order in which they came."""
 
     def notify(self) -> None:
         """Wake all waiters."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            _wake(waiter, True)
 
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the next `notify`. Returns False if `timeout_s` passed first."""
-        if self._waiter is None:
-            self._waiter = asyncio.get_running_loop().create_future()
-        done, _ = await asyncio.wait([self._waiter], timeout=timeout_s)
-        return bool(done)
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiters[waiter] = None
+        timer = None if timeout_s is None else loop.call_later(timeout_s, _wake, waiter, False)
+        try:
+            return await waiter
+        finally:
+            self._waiters.pop(waiter, None)
+            if timer is not None:
+                timer.cancel()
+
+
+def _wake(waiter: asyncio.Future[bool], notified: bool) -> None:
+    if not waiter.done():  # or cancelled
+        waiter.set_result(notified)
 
 
 class Changes(Broadcast):

@@ -36,6 +36,8 @@ class Census:
         self._known: dict[int, Process] = {}
         self._everywhere = _SharedLook(self._look_everywhere)
         self._among_orphans = _SharedLook(self._look_among_orphans)
+        self._has_looked = False
+        """Whether somebody has looked among orphans in this turn of the loop."""
 
     def know(self, process: Process) -> None:
         """Pass over this running main process of a daemon: it is not a leftover."""
@@ -63,9 +65,18 @@ class Census:
         Raises:
             OSError: the process table cannot be read.
         """
+        if not self._has_looked:  # the first who asks in a turn of the loop need not wait for others
+            orphans = self._platform.orphans()
+            if orphans is not None:
+                self._has_looked = True
+                asyncio.get_running_loop().call_soon(self._next_turn)
+                return dict(self._marked(orphans))
         marks = await self._among_orphans.next()
         await self._turns.wait()
         return marks
+
+    def _next_turn(self) -> None:
+        self._has_looked = False
 
     def at_once(self, *, among_orphans: bool) -> Marks:
         """Look alone and at once, among orphans only if that is possible.
@@ -112,23 +123,36 @@ class _SharedLook:
 
     def __init__(self, look: Callable[[], Coroutine[Any, Any, Marks]]) -> None:
         self._look = look
-        self._next: asyncio.Task[Marks] | None = None
-        self._lock = asyncio.Lock()
+        self._asking: list[asyncio.Future[Marks]] = []
+        """Who asks for the next look."""
+        self._looking: asyncio.Task[None] | None = None
 
     async def next(self) -> Marks:
         """Return what the next look finds."""
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_task(self._begin())
-            self._next.add_done_callback(_retrieve)
-        return await asyncio.shield(self._next)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Marks] = loop.create_future()
+        self._asking.append(answer)
+        if self._looking is None:
+            self._looking = loop.create_task(self._answer())
+        return await answer
 
-    async def _begin(self) -> Marks:
-        async with self._lock:  # one look at a time, so that more can share the next one
-            self._next = None
-            return await self._look()
-
-
-def _retrieve(task: asyncio.Task[Marks]) -> None:
-    """Retrieve the error of a look whose askers were all cancelled, so that the loop does not report it."""
-    if not task.cancelled():
-        task.exception()
+    async def _answer(self) -> None:
+        """Look until nobody asks any more; one look at a time, so that more can share the next one."""
+        asking: list[asyncio.Future[Marks]] = []
+        try:
+            while self._asking:
+                asking, self._asking = self._asking, []
+                try:
+                    found = await self._look()
+                except Exception as error:
+                    for answer in asking:
+                        if not answer.done():  # or cancelled
+                            answer.set_exception(error)
+                else:
+                    for answer in asking:
+                        if not answer.done():
+                            answer.set_result(found)
+        finally:
+            self._looking = None
+            for answer in (*asking, *self._asking):  # if this was cancelled, with its loop
+                answer.cancel()

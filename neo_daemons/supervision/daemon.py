@@ -209,9 +209,10 @@ class SupervisedDaemon:
                 self._watch()
             case Action.END if not self._ending.is_under_way:
                 self._ending.begin(self._finish())
-            case Action.WAIT:
-                if self._verdict is not None and self._verdict.delay_s is not None:
-                    self.delay.start(self._verdict.delay_s, lambda: self.handle(Event.DUE))
+            case Action.WAIT if self._verdict is not None and self._verdict.delay_s == 0:
+                self.handle(Event.DUE)
+            case Action.WAIT if self._verdict is not None and self._verdict.delay_s is not None:
+                self.delay.start(self._verdict.delay_s, lambda: self.handle(Event.DUE))
             case Action.CANCEL:
                 self.delay.cancel()
             case Action.FORGET:
@@ -323,8 +324,7 @@ class SupervisedDaemon:
             self.slot.note(EventName.EXIT_LEARNED, str(status), pid)
 
     def _follow(self, run: Run, process: Process) -> None:
-        detail = "the command forked and exited; supervising the process that it left"
-        self.slot.note(EventName.FOLLOWED, detail, process.pid)
+        self.slot.note(EventName.FOLLOWED, "its command has exited; supervising the process that it left", process.pid)
         run.follow(process)
         self._begin(run)
         with contextlib.suppress(OSError):  # the intended record identifies it too

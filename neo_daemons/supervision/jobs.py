@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -17,6 +18,7 @@ class Job:
     def __init__(self, on_fault: Callable[[Exception], None]) -> None:
         self._on_fault = on_fault
         self._task: asyncio.Task[None] | None = None
+        self._work: Coroutine[Any, Any, None] | None = None
 
     @property
     def is_under_way(self) -> bool:
@@ -26,6 +28,7 @@ class Job:
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin the work, replacing any in progress."""
         self.cancel()
+        self._work = work
         self._task = asyncio.get_running_loop().create_task(self._guarded(work))
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
@@ -38,7 +41,9 @@ class Job:
         """Cancel the work, unless the work itself calls this: then it is about to finish."""
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
-        self._task = None
+            if self._work is not None and inspect.getcoroutinestate(self._work) == inspect.CORO_CREATED:
+                self._work.close()  # it was to begin in this turn of the loop, and will not
+        self._task = self._work = None
 
     async def stop(self) -> None:
         """Cancel the work, and wait until it has finished."""
@@ -52,7 +57,7 @@ class Job:
 
 
 async def _ended(task: asyncio.Task[None] | None) -> None:
-    if task is not None and task is not asyncio.current_task():
+    if task is not None and not task.done() and task is not asyncio.current_task():
         await asyncio.gather(task, return_exceptions=True)
 
 

@@ -60,6 +60,7 @@ class Journal:
         self._entries = deque(entries, maxlen=REMEMBERED)
         self._count = len(self._entries)
         self._descriptor = -1
+        self._file: os.stat_result | None = None
         self._stays = False
         self._cut = _ends_within_a_line(path)
         if damaged:
@@ -89,10 +90,9 @@ class Journal:
         self._stays = True
 
     def _is_deleted(self) -> bool:
-        """Whether the open file was deleted or moved."""
+        """Whether the open file was deleted or moved, or has got another number."""
         with contextlib.suppress(OSError):
-            there, opened = os.stat(self.path), os.fstat(self._descriptor)
-            return (there.st_ino, there.st_dev) != (opened.st_ino, opened.st_dev)
+            return self._file is None or not os.path.samestat(os.stat(self.path), self._file)
         return True
 
     def _write(self, line: bytes) -> None:
@@ -106,6 +106,7 @@ class Journal:
                 self._descriptor = os.open(
                     self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
                 )
+                self._file = os.fstat(self._descriptor)
             # A line that was cut off, by a crash or a full disk, must not swallow this one.
             prefix = b"\n" if self._cut else b""
             written = os.write(self._descriptor, prefix + line)

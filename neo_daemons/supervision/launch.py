@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from neo_daemons.definitions import CannotRun, Launch, fingerprint
+from neo_daemons.definitions import CannotRun, Launch
 from neo_daemons.files import write_whole
 from neo_daemons.records import DaemonRecord
 from neo_daemons.references import expand, expand_all
@@ -74,13 +74,13 @@ async def adopt(slot: Slot, launch: Launch | None) -> Run | None:
 def is_outdated(slot: Slot, launch: Launch | None) -> bool:
     """Whether the recorded run was started from a different definition than the current one."""
     record = slot.pidfile.record
-    return launch is not None and record is not None and fingerprint(slot.definition, launch) != record.fingerprint
+    return launch is not None and record is not None and slot.fingerprint(launch) != record.fingerprint
 
 
 def done_since(slot: Slot, launch: Launch) -> str | None:
     """Return since when a daemon that runs once is done; None if it is not, or what it depends on has changed."""
     record = slot.done.record if slot.definition.oneshot else None
-    if record is None or record.fingerprint != fingerprint(slot.definition, launch) or what_changed(slot) is not None:
+    if record is None or record.fingerprint != slot.fingerprint(launch) or what_changed(slot) is not None:
         return None
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.at))
     return f"since {when}; what it depends on has not changed"
@@ -203,22 +203,12 @@ async def spawn(slot: Slot, launch: Launch, progress: Callable[[str | None], Non
 
 async def _provide(slot: Slot, launch: Launch, progress: Callable[[str | None], None]) -> list[Lock]:
     """Create what the daemon needs. Returns the locks that its process inherits."""
-    context, definition = slot.context, slot.definition
-    values = slot.values()
-    runner = Runner(
-        context.platform,
-        slot.environment(launch.env, context.ownership.mark(context.token, slot.name)),
-        slot.log.open,
-        slot.log.path,
-        progress,
-        cwd=definition.cwd,
-        tried=context.tried,
-    )
+    definition = slot.definition
     if launch.account is not None:
         remedy = f"set daemons.{slot.name}.cwd to a directory that it may enter, or open that one with chmod o+x"
         check_way(launch.account, "cwd", Path(definition.cwd), remedy)
     for provision in launch.provisions:
-        await runner.provide(provision)
+        await _runner(slot, launch, progress).provide(provision)
     if definition.data_dir is None:
         return []
     data_dir = Path(definition.data_dir)
@@ -227,7 +217,7 @@ async def _provide(slot: Slot, launch: Launch, progress: Callable[[str | None], 
 
         replacing.finish(data_dir)  # a restore that was killed: an empty directory must not hide its data
     if launch.account is not None:
-        if data_dir.parent == context.state_dir.open_data:
+        if data_dir.parent == slot.context.state_dir.open_data:
             open_place(data_dir.parent)
         give(launch.account, data_dir)
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -237,8 +227,21 @@ async def _provide(slot: Slot, launch: Launch, progress: Callable[[str | None], 
             f"data directory {data_dir} is in use by {lock}; stop it or set daemons.{slot.name}.data_dir"
         )
     for step in launch.before:
-        await runner.run(expand_all(step, values), data_dir)
+        await _runner(slot, launch, progress).run(expand_all(step, slot.values()), data_dir)
     return [lock]
+
+
+def _runner(slot: Slot, launch: Launch, progress: Callable[[str | None], None]) -> Runner:
+    context = slot.context
+    return Runner(
+        context.platform,
+        slot.environment(launch.env, context.ownership.mark(context.token, slot.name)),
+        slot.log.open,
+        slot.log.path,
+        progress,
+        cwd=slot.definition.cwd,
+        tried=context.tried,
+    )
 
 
 def _spawn(
@@ -252,7 +255,7 @@ def _spawn(
             directory=mark.directory,
             name=slot.name,
             token=mark.token,
-            fingerprint=fingerprint(definition, launch),
+            fingerprint=slot.fingerprint(launch),
             command=command,
             ports=dict(slot.ports.numbers),
             url=slot.url,

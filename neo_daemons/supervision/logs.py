@@ -84,8 +84,8 @@ class DaemonLog:
     @property
     def end(self) -> int:
         """The position after the last byte."""
-        self.look()
-        return self.removed + self.size
+        size = self.look()
+        return self.removed + size
 
     @property
     def lost(self) -> bool:
@@ -94,19 +94,19 @@ class DaemonLog:
             return False
         return self._missing or self._seen[0] != self.inode
 
-    def look(self) -> None:
-        """Check whether another program has emptied, deleted or replaced the file."""
+    def look(self) -> int:
+        """Check whether another program has emptied, deleted or replaced the file. Returns its size, as `size`."""
         try:
-            found = self.path.stat()
+            found = os.stat(self.path)
         except FileNotFoundError:
             self._missing = self._seen is not None
-            return
+            return 0
         except OSError:
-            return
+            return 0
         self._missing = False
         seen = (found.st_ino, found.st_size, found.st_mtime_ns)
         if seen == self._seen:
-            return
+            return found.st_size
         try:
             with self.path.open("rb", buffering=0) as file:
                 if self._seen is not None and not self._goes_on(file.fileno(), seen, self._seen):
@@ -115,8 +115,9 @@ class DaemonLog:
                 start = max(seen[1] - REMEMBERED_BYTES, 0)
                 self._last = os.pread(file.fileno(), seen[1] - start, start)
         except OSError:
-            return
+            return found.st_size
         self._seen = seen
+        return found.st_size
 
     def _goes_on(self, descriptor: int, now: tuple[int, int, int], before: tuple[int, int, int]) -> bool:
         if now[0] != before[0] or now[1] < before[1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,8 @@ class PidFile:
         self._ownership = ownership
         self._token: str | None = None
         """Token of the record that we read or wrote last."""
+        self._written: tuple[int, int, int] | None = None
+        """Device, inode and modification time of the file that we wrote last, unless we have removed it."""
         self.record: DaemonRecord | None = None
 
     def load(self) -> str | None:
@@ -79,7 +82,8 @@ class PidFile:
             self._write(self.record)
 
     def _write(self, record: DaemonRecord) -> None:
-        write_struct(self.path, record, lazy=True)  # no process that it names outlives a power cut
+        # Lazily, because no process that it names outlives a power cut.
+        self._written = _status(write_struct(self.path, record, lazy=self._written is not None))
 
     def clear(self) -> None:
         """Remove the record when nothing of the daemon runs. Keep a record of another supervisor, which may now own
@@ -87,13 +91,20 @@ class PidFile:
         self.record = None
         if self._ownership.is_here() and not self._is_anothers():
             self.path.unlink(missing_ok=True)
+            self._written = None
 
     def _is_anothers(self) -> bool:
         """Whether another supervisor has taken over the directory and written its own record."""
         if self._token is None:
             return False
         try:
+            if _status(os.stat(self.path)) == self._written:
+                return False
             found = records.read(self.path, DaemonRecord)
         except (DamagedRecord, OSError):
             return False
         return found is not None and found.token != self._token
+
+
+def _status(file: os.stat_result) -> tuple[int, int, int]:
+    return file.st_dev, file.st_ino, file.st_mtime_ns

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from neo_daemons.definitions import Definition, HttpProbe
+from neo_daemons.definitions import Definition, HttpProbe, Launch, fingerprint
 from neo_daemons.files import read_regular
 from neo_daemons.references import UnknownReference, expand, expand_all, of_daemon, own_values, split
 from neo_daemons.status import Cause, EventName
@@ -89,6 +89,7 @@ class Slot:
         self.data_lock: Lock | None = None
         self.slots = slots
         """The slots of all daemons."""
+        self._fingerprint: tuple[Definition, Launch, str] | None = None
 
     def load(self) -> None:
         """Read the record of an earlier supervisor and settle the ports. Must be called before any start."""
@@ -196,6 +197,13 @@ class Slot:
         self.clear_record(gone=await self.tree.sweep(self.definition.stop.grace_s))
 
     # Values
+
+    def fingerprint(self, launch: Launch) -> str:
+        """Return the fingerprint of the definition, started like this."""
+        known = self._fingerprint
+        if known is None or known[:2] != (self.definition, launch):
+            self._fingerprint = known = (self.definition, launch, fingerprint(self.definition, launch))
+        return known[2]
 
     @property
     def url(self) -> str | None:

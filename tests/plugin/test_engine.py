@@ -390,7 +390,8 @@ def test_what_no_engine_can_offer_says_why(definition: Definition, why: str, tmp
 def test_a_port_that_strings_name_by_its_number_is_the_same_here(tmp_path: Path) -> None:
     literal = Definition(name="d", command=("d",), ports={"main": Port(fixed=9000)}, url="redis://127.0.0.1:9000/0")
     free = Definition(name="e", command=("e",), ports={"main": Port(fixed=9001)}, url="redis://127.0.0.1:${port}/0")
-    found, _ = deploy("kubernetes", None, {"d": literal, "e": free}, tmp_path, {})
+    (tmp_path / "kubectl").touch(0o700)
+    found, _ = deploy("kubernetes", None, {"d": literal, "e": free}, tmp_path, {"PATH": str(tmp_path)})
     assert found["d"].ports == {"main": Port(fixed=9000)}
     assert found["e"].ports == {"main": Port()}
 

@@ -81,10 +81,10 @@ class Disk:
             replace(source, target)
             self._effect("after-replace")
 
-        def sim_exchange(one: Path, other: Path) -> bool:
+        def sim_exchange(one: str | Path, other: Path) -> bool:
             self._effect("before-exchange")
             if other.parent in self._directories and other.exists():
-                self.replacing(one, other)
+                self.replacing(Path(one), other)
             done = exchange(one, other)
             self._effect("after-exchange")
             return done

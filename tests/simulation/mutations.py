@@ -305,14 +305,23 @@ def the_exit_of_a_run_leaks_into_the_next() -> contextlib.AbstractContextManager
 def late_askers_share_a_look() -> Iterator[None]:
     """Answer with a look that had begun before the question. Listing the processes again would mostly hide that."""
 
-    async def mutated(self: Any) -> Any:
-        async with self._lock:
-            try:
-                return await self._look()
-            finally:
-                self._next = None
+    async def mutated(self: Any) -> None:
+        asking: list[Any] = []
+        try:
+            while self._asking:
+                try:
+                    found = await self._look()
+                finally:
+                    asking, self._asking = self._asking, []
+                for answer in asking:
+                    if not answer.done():
+                        answer.set_result(found)
+        finally:
+            self._looking = None
+            for answer in asking:
+                answer.cancel()
 
-    with mock.patch.object(census._SharedLook, "_begin", mutated), mock.patch.object(census, "ROUNDS", 1):
+    with mock.patch.object(census._SharedLook, "_answer", mutated), mock.patch.object(census, "ROUNDS", 1):
         yield
 
 

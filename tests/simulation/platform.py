@@ -221,6 +221,9 @@ class SimPlatform:
     def become_subreaper(self) -> bool:
         return self.incarnation.is_subreaper
 
+    def reap_orphans(self) -> None:
+        """The simulated kernel keeps no zombies."""
+
 
 class SimFileLock:
     """Replaces filelock's lock by one of the simulated kernel."""

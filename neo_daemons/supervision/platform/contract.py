@@ -271,5 +271,8 @@ class Platform(Protocol):
         """The shortened command line of `pid`; None if there is no such process."""
 
     def become_subreaper(self) -> bool:
-        """Become the parent of our daemons' orphans, and reap them. Returns False where the system cannot do that. Only
-        for a process that does nothing but supervise."""
+        """Become the parent of our daemons' orphans. Returns False where the system cannot do that. Only for a process
+        that does nothing but supervise."""
+
+    def reap_orphans(self) -> None:
+        """Reap the orphans of which we are the parent. Needed every few seconds: nothing reports their exit."""

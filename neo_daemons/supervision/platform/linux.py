@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2)."""
 REAP_S = 0.05
-"""Time until the children are searched for orphans to reap, if a spawned process that has exited hides them."""
+"""Time from the exit of a daemon until what it has left is reaped: first, it is restarted."""
 
 
 def _shares_our_mounts(pid: int) -> bool:
@@ -54,6 +54,8 @@ class LinuxPlatform(PosixPlatform):
         self._is_alone = False
         """Whether this process does nothing but supervise."""
         self._is_subreaper = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The loop of a subreaper."""
         self._reaping: asyncio.TimerHandle | None = None
         self._ticks = os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
@@ -108,11 +110,17 @@ class LinuxPlatform(PosixPlatform):
         popen = spawning.spawn(spec, close_others=not self._is_alone)
         if not self._has_pidfds:
             self._spawned.add(popen.pid)
-            return self._child(popen, self._spawned.discard)
+            return self._child(popen, self._forget)
         # An unreaped child keeps its pid, so this cannot open another process.
         pidfd = os.pidfd_open(popen.pid)
         self._spawned.add(popen.pid)
-        return PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen, self._spawned.discard)
+        return PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen, self._forget)
+
+    def _forget(self, pid: int) -> None:
+        """Note that another process may have this pid now. What the process has left is reaped soon."""
+        self._spawned.discard(pid)
+        if self._reaping is None and self._loop is not None and not self._loop.is_closed():
+            self._reaping = self._loop.call_later(REAP_S, self.reap_orphans)
 
     def open(self, pid: int, identity: Identity) -> Process | None:
         process = self._open(pid)
@@ -203,8 +211,7 @@ class LinuxPlatform(PosixPlatform):
 
     def oom_kills(self) -> int | None:
         try:
-            with open("/proc/vmstat", "rb", buffering=0) as file:
-                _, found, count = file.read().partition(b"\noom_kill ")
+            _, found, count = procfs.read("/proc/vmstat").partition(b"\noom_kill ")
         except OSError:
             return None
         return int(count.partition(b"\n")[0]) if found else None
@@ -236,7 +243,8 @@ class LinuxPlatform(PosixPlatform):
 
     def _adopted_children(self) -> list[int]:
         """Return our children except those that we spawned as daemons."""
-        return list(set(self._children_of(os.getpid())) - self._spawned)
+        # An orphan gets the first living thread of a subreaper as its parent: find_new_reaper in kernel/exit.c.
+        return list(set(self._children_of(os.getpid(), threads=1)) - self._spawned)
 
     def mark_of(self, pid: int) -> Mark | None:
         try:
@@ -282,8 +290,7 @@ class LinuxPlatform(PosixPlatform):
             return children  # it exited meanwhile
         for task in tasks:
             try:
-                with open(f"/proc/{pid}/task/{task}/children", "rb", buffering=0) as file:
-                    children += map(int, file.read().split())
+                children += map(int, procfs.read(f"/proc/{pid}/task/{task}/children").split())
             except OSError:
                 continue  # this thread ended, or the kernel lacks CONFIG_PROC_CHILDREN: only the main process counts
         return children
@@ -299,17 +306,18 @@ class LinuxPlatform(PosixPlatform):
         self._is_alone = True
         # Without CONFIG_PROC_CHILDREN the kernel does not list them.
         self._is_subreaper = Path(f"/proc/self/task/{threading.get_native_id()}/children").exists()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGCHLD, self._reap_orphans, loop)
+        self._loop = asyncio.get_running_loop()
+        if self._has_pidfds:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, the kernel keeps exit codes to itself
+        else:
+            super().become_subreaper()
         return True
 
-    def _reap_orphans(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Reap the processes that were re-parented to us, after those that we spawned: their pidfds report them in the
-        same turn of the loop."""
-        self._look_at_children()
-        loop.call_soon(self._reap_other_orphans, loop)
-
-    def _reap_other_orphans(self, loop: asyncio.AbstractEventLoop) -> None:
+    def reap_orphans(self) -> None:
+        # Not by SIGCHLD, which would wake the loop in the midst of a restart: pidfds report what we spawned.
+        if self._loop is None:
+            return
+        self._reaping = None
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -321,11 +329,6 @@ class LinuxPlatform(PosixPlatform):
                 break  # it hides others
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(ended.si_pid, os.WNOHANG)
-        if self._reaping is None:
-            self._reaping = loop.call_later(REAP_S, self._reap_hidden_orphans)
-
-    def _reap_hidden_orphans(self) -> None:
-        self._reaping = None
         for pid in self._adopted_children():
             stat = procfs.stat(pid)
             if stat is not None and stat[0] == "Z":

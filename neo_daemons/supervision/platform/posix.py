@@ -216,3 +216,6 @@ class PosixPlatform(CommonPlatform):
         # No subreaper, but the exits of our own children are reported at once.
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._look_at_children)
         return False
+
+    def reap_orphans(self) -> None:
+        pass

@@ -43,7 +43,7 @@ def accept(path: str) -> socket.socket:
         os.chdir(directory)  # the whole path may be too long for an address
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)  # noqa: PTH108 - of a run that was killed; pathlib is slow to import
+                os.unlink(name)  # of a run that was killed; pathlib is slow to import
             listener.bind(name)
             listener.listen(1)
             os.fchdir(here)
@@ -52,7 +52,7 @@ def accept(path: str) -> socket.socket:
             os.fchdir(here)
             os.close(here)
     with contextlib.suppress(OSError):
-        os.unlink(path)  # noqa: PTH108
+        os.unlink(path)
     return connection
 
 
