@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 from collections.abc import Mapping
+
+from .interpreter import installed_modules
 
 PREFIX = "env."
 """The prefix of references to environment variables."""
@@ -31,13 +32,23 @@ def search_path(path: str | None) -> str:
     Outside a virtual environment these may be in /usr/bin. If that is already on `path`, it keeps its place: moving it
     would prefer the system's programs to those that the user has put before them.
     """
-    scripts = sysconfig.get_path("scripts")
+    ours = _scripts()
     directories = (path if path is not None else os.defpath).split(os.pathsep)
     if sys.prefix != sys.base_prefix:
-        directories = [directory for directory in directories if directory != scripts]
-    elif scripts in directories:
+        directories = [directory for directory in directories if directory != ours]
+    elif ours in directories:
         return os.pathsep.join(directories)
-    return os.pathsep.join([scripts, *directories])
+    return os.pathsep.join([ours, *directories])
+
+
+def _scripts() -> str:
+    """Return the directory of this interpreter's programs."""
+    if sys.prefix != sys.base_prefix:
+        return os.path.join(os.path.normpath(sys.prefix), "bin")  # as sysconfig says, which loads a lot to do so
+    with installed_modules():
+        import sysconfig
+
+    return sysconfig.get_path("scripts")
 
 
 def references(environ: Mapping[str, str]) -> dict[str, str]:

@@ -7,13 +7,11 @@ A process that finds an entry of which nothing is alive removes it, unless it wa
 A test may change HOME, XDG_* and TMPDIR, so the directory depends on none of them.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: msgspec would compile each annotation anew in each process.
 import contextlib
 import fcntl
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -32,7 +30,7 @@ from .unpatched import Unpatched
 VARIABLE = "NEO_DAEMONS_REGISTRY"
 """The environment variable with another directory, for the tests of programs that run supervisors of their own."""
 MAX_BYTES = 16_000_000
-LOCK = re.compile(r"\d+-[0-9a-f]+\.lock")
+LOCK = r"\d+-[0-9a-f]+\.lock"
 LEFT_S = 60.0
 """What a supervisor that was killed while it registered has left is removed after this long."""
 ELSEWHERE_S = 30 * 86_400.0
@@ -119,7 +117,7 @@ def entries(places: tuple[Path, ...] | None = None) -> list[Entry]:
     for place in directories() if places is None else places:
         if is_private(place):
             with contextlib.suppress(OSError):
-                names = sorted(name for name in Unpatched.listdir(str(place)) if LOCK.fullmatch(name))
+                names = sorted(name for name in Unpatched.listdir(str(place)) if re.fullmatch(LOCK, name))
                 found += [entry for name in names if (entry := _living(place / name)) is not None]
     return found
 
@@ -242,7 +240,7 @@ class Registration:
         if not is_private(place):
             raise PermissionError(1, "it is not a directory that only this user can write to")
         _tidy(entry.state_dir)
-        lock = place / f"{entry.pid}-{secrets.token_hex(6)}.lock"
+        lock = place / f"{entry.pid}-{Unpatched.urandom(6).hex()}.lock"
         # Locked before it gets its name: nobody ever sees the lock of a living supervisor free.
         unnamed = lock.with_name(f".{lock.name}.tmp")
         descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from . import databases
+from neo_daemons.interpreter import installed_modules
+
 from .fixtures import behind
 from .provider import provider_of
 
@@ -33,6 +34,8 @@ def fixtures(config: pytest.Config) -> types.ModuleType:
 async def _chroma_async_client(request: pytest.FixtureRequest, chroma: object) -> AsyncIterator[Any]:
     """Return a client of `chromadb.AsyncHttpClient` for a new database, which is removed after the test."""
     daemon = behind(chroma, "chroma", request)
+    with installed_modules():
+        from . import databases
     databases.require_chromadb(NAME)
     database = databases.create(daemon)
     try:

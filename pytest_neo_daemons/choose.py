@@ -17,9 +17,9 @@ from neo_daemons.definitions import Definition
 from neo_daemons.interpreter import installed_modules
 from neo_daemons.paths import holds
 from neo_daemons.state_dir import StateDir, StateDirError
-from neo_daemons.watched import is_left_out
 
-from . import early, workers
+from . import workers
+from .config_files import stated_configuration
 from .definitions import wrong_with
 from .deployed import NOTHING
 from .guard import ENDING, frames
@@ -63,7 +63,7 @@ def hooked_daemons(config: pytest.Config) -> Iterable[str] | None:
     from neo_daemons.config.errors import ConfigError
 
     try:
-        return _load(config, resolve(config), NOWHERE)[1]
+        return _load(config, resolve(config), stated_configuration(config), NOWHERE)[1]
     except (ConfigError, StateDirError, pytest.UsageError):
         return None  # the error is reported when the daemons are used
 
@@ -87,12 +87,13 @@ def choose(config: pytest.Config, options: Options) -> Choice:
             joined = JoinedSession(state_dir, shared.names, worker)
             joined.external, joined.deployed = shared.external, shared.deployed
             return Choice(shared.names, joined, shared.journal_from)
+    file = stated_configuration(config)  # only here: a worker that joins a session reads no file
     if any(config.getoption(name, False) for name in LOOKING):
-        return Choice(tuple(_load(config, options, NOWHERE)[1]))
+        return Choice(tuple(_load(config, options, file, NOWHERE)[1]))
     if options.attach is not None:
-        attached = _attach(config, options, options.attach)
+        attached = _attach(config, options, options.attach, file)
         return Choice(attached.names, attached)
-    own = _own(config, options)
+    own = _own(config, options, file)
     remark = None
     if worker is not None:
         remark = f"worker {worker} cannot reach the controller's daemons and started its own"
@@ -100,7 +101,7 @@ def choose(config: pytest.Config, options: Options) -> Choice:
     return Choice(own.names, own, None if own.reused else 0, remark)
 
 
-def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSession:
+def _attach(config: pytest.Config, options: Options, stated: str, file: Path | None) -> AttachedSession:
     from neo_daemons.config.errors import ConfigError
     from neo_daemons.config.locate import find_state_dir
     from neo_daemons.control.client import NoSupervisor
@@ -113,8 +114,8 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
             raise pytest.UsageError(f"{options.attach_place} {stated}: {said}") from None
     else:
         with contextlib.chdir(config.rootpath):  # where our own session would search, too
-            state_dir = find_state_dir(file=options.config)
-        if options.config is None and config.rootpath != config.invocation_params.dir:
+            state_dir = find_state_dir(file=file)
+        if file is None and config.rootpath != config.invocation_params.dir:
             state_dir = StateDir(state_dir.path)  # a command in this directory may find another one
     try:
         status = Client(state_dir).status()
@@ -133,7 +134,9 @@ def _attach(config: pytest.Config, options: Options, stated: str) -> AttachedSes
     return attached
 
 
-def _load(config: pytest.Config, options: Options, state_dir: StateDir) -> tuple[Configuration, dict[str, Definition]]:
+def _load(
+    config: pytest.Config, options: Options, file: Path | None, state_dir: StateDir
+) -> tuple[Configuration, dict[str, Definition]]:
     with installed_modules():
         import tomllib  # noqa: F401 - `load` imports it, and the next one
 
@@ -146,7 +149,7 @@ def _load(config: pytest.Config, options: Options, state_dir: StateDir) -> tuple
 
     is_ours = options.engine is None
     configuration = load(
-        options.config, state_dir=state_dir.path, directory=config.rootpath, isolated=is_ours, observing=not is_ours
+        file, state_dir=state_dir.path, directory=config.rootpath, isolated=is_ours, observing=not is_ours
     )
     for text in configuration.deprecations:
         config.issue_config_time_warning(pytest.PytestDeprecationWarning(text), stacklevel=2)
@@ -205,19 +208,22 @@ def _is_source(root: Path, path: Path) -> bool:
     path = Path(os.path.normpath(path))
     if not path.is_relative_to(root) or not holds(path.is_file):
         return False
+    from neo_daemons.watched import is_left_out
+
     inside = path.relative_to(root).parents
     return not any(is_left_out(str(root / place.parent), place.name) for place in inside if place.name)
 
 
-def _own(config: pytest.Config, options: Options) -> OwnSession:
+def _own(config: pytest.Config, options: Options, file: Path | None) -> OwnSession:
     with installed_modules():
-        from neo_daemons.ephemeral.launch import import_all, own
+        from neo_daemons.ephemeral.launch import own
 
-        import_all()
+    from . import early
+
     standby = early.take(config)
-    owned = own(config.rootpath, options.config, warm=options.keep_s > 0, standby=standby)
+    owned = own(config.rootpath, file, warm=options.keep_s > 0, standby=standby)
     try:
-        configuration, definitions = _load(config, options, owned.state_dir)
+        configuration, definitions = _load(config, options, file, owned.state_dir)
         names, deployed = tuple(definitions), NOTHING
         if options.engine is not None:
             from .engine import deploy

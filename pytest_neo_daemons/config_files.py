@@ -5,6 +5,7 @@ This module validates nothing and does not import `neo_daemons`, because a run w
 
 from __future__ import annotations
 
+import codecs
 import os
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def fault_of(path: Path) -> str | None:
     import tomllib
 
     try:
-        tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        tomllib.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8).decode())
     except OSError as error:
         return f"cannot be read: {error.strerror}; pass an existing, readable file"
     except (ValueError, RecursionError) as error:
@@ -110,7 +111,7 @@ def file_daemons(path: Path) -> list[str] | None:
     import tomllib
 
     try:
-        content: Any = tomllib.loads(data.decode("utf-8-sig"))
+        content: Any = tomllib.loads(data.removeprefix(codecs.BOM_UTF8).decode())
     except (ValueError, RecursionError):
         return []
     if in_pyproject:

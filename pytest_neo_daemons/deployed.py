@@ -1,7 +1,6 @@
 """The daemons of a run that an engine runs somewhere else, so that tests use them and never change them."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: msgspec would compile each annotation anew in each process.
 from msgspec import Struct
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
+from msgspec import Struct
 
 from neo_daemons.unpatched import Unpatched
 
 
-class Event(NamedTuple):
+class Event(Struct, frozen=True):
     """Something that happened during a test."""
 
     at: float

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE
 from neo_daemons.definitions import Definition
 from neo_daemons.interpreter import installed_modules
 
-from . import clients, databases, definitions, seeds
-from .databases import ChromaDatabases
+from . import definitions, seeds
 from .handles import Daemon, Daemons
 from .names import BUILTINS, definition_fixture_name, fixture_name, seed_fixture_name, shared_fixture_name
 from .provider import provider_of
@@ -21,6 +19,7 @@ from .seeds import Seed
 
 if TYPE_CHECKING:
     from .bridge_graph import BridgeGraph
+    from .databases import ChromaDatabases
 
 
 def of_daemons(names: tuple[str, ...]) -> types.ModuleType:
@@ -135,6 +134,8 @@ def new_daemon(request: pytest.FixtureRequest) -> Callable[..., Daemon]:
 def chroma_client(request: pytest.FixtureRequest, chroma: object) -> Iterator[Any]:
     """Return a `chromadb` client for a new database, which is removed after the test."""
     daemon = behind(chroma, "chroma", request)
+    with installed_modules():
+        from . import databases
     databases.require_chromadb("chroma_client")
     database = databases.create(daemon)
     try:
@@ -149,6 +150,8 @@ def chroma_client(request: pytest.FixtureRequest, chroma: object) -> Iterator[An
 def chroma_database(request: pytest.FixtureRequest, chroma: object) -> Iterator[ChromaDatabases]:
     """Return a function that creates a database in the shared chroma: ``chroma_database("books")``. What is left of
     them is dropped at the end of the run. See `pytest_neo_daemons.ChromaDatabase`."""
+    with installed_modules():
+        from .databases import ChromaDatabases
     made = ChromaDatabases(behind(chroma, "chroma", request), provider_of(request).is_isolated)
     yield made
     made.close()
@@ -158,6 +161,8 @@ def chroma_database(request: pytest.FixtureRequest, chroma: object) -> Iterator[
 def mlx_client(request: pytest.FixtureRequest, mlx: object) -> Iterator[Any]:
     """Return an `openai` client for the mlx server; without the openai package, an `httpx` client with its base URL."""
     daemon = behind(mlx, "mlx", request)
+    with installed_modules():
+        from . import clients
     with clients.make_openai(daemon.env.get("OPENAI_BASE_URL", f"{daemon.url}/v1")) as client:
         yield client
 
@@ -177,6 +182,8 @@ def behind(made: object, name: str, request: pytest.FixtureRequest) -> Daemon:
 @pytest.fixture
 def bridge_graph(request: pytest.FixtureRequest, bridge: object) -> Iterator[BridgeGraph]:
     """Return the bridge's graph database, to subscribe, send and await deliveries."""
+    from neo_daemons.bridge_files import DAEMON_DIR_VARIABLE, DATABASE_VARIABLE
+
     daemon = behind(bridge, "bridge", request)
     missing = [variable for variable in (DATABASE_VARIABLE, DAEMON_DIR_VARIABLE) if variable not in daemon.env]
     if missing:

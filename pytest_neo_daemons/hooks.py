@@ -20,7 +20,6 @@ from .incident_hooks import IncidentHooks
 from .incidents import JournalReader
 from .names import FIXTURES_OF_DAEMONS, MARKER, fixture_name, shared_fixture_name
 from .once import DIRECTORY, Once
-from .progress import Progress
 from .provider import PROVIDER, Provider
 from .reports.options import resolve_reports
 from .selection import Selection, parameters
@@ -31,6 +30,7 @@ from .unavailable import Unavailable
 from .watch import Watcher
 
 if TYPE_CHECKING:
+    from .progress import Progress
     from .seeding import Seeding
 
 
@@ -68,7 +68,7 @@ def activate(config: pytest.Config) -> Session | None:
         provider = _provider(config, options, session, selection, watcher, hook_failures, summary)
         config.stash[PROVIDER] = provider
         register(
-            IncidentHooks(config, options.config, provider, selection, watcher, hook_failures, reports.log_lines),
+            IncidentHooks(config, provider, selection, watcher, hook_failures, reports.log_lines),
             "neo_daemons_incidents",
         )
         if reports.keeps:
@@ -209,6 +209,8 @@ class RunHooks:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         if workers.worker_id(self._config) is None:
+            from .progress import Progress  # here: workers need none
+
             self._progress = Progress(self._config, self._session.client)
         if isinstance(self._session, OwnSession) and self._session.reused:
             try:

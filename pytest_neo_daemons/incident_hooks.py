@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from pathlib import Path
 
 import pytest
 
 from neo_daemons.status import Status
 
 from . import reporting
-from .config_files import configuration_above, file_daemons
+from .config_files import configuration_above, file_daemons, stated_configuration
 from .dependencies import needs, not_up, with_needs
 from .guard import HookFailures, guarded, note
 from .incidents import Incident
@@ -31,14 +30,12 @@ class IncidentHooks:
     """Explains test failures, in the processes that run tests.
 
     Args:
-        used_configuration: the requested configuration file; None: the one found from the root directory upwards.
         log_lines: how many lines of each log a failure report shows; 0: none.
     """
 
     def __init__(
         self,
         config: pytest.Config,
-        used_configuration: Path | None,
         provider: Provider,
         selection: Selection,
         watcher: Watcher,
@@ -48,7 +45,6 @@ class IncidentHooks:
         self.hook_failures = hook_failures
         self._config = config
         self._log_lines = log_lines
-        self._used_configuration = used_configuration
         self._provider = provider
         self._selection = selection
         self._watcher = watcher
@@ -156,9 +152,10 @@ class IncidentHooks:
         """If a fixture is missing, name a configuration near the test that this run does not use."""
         root = self._config.rootpath
         path = configuration_above(item.path, root)
-        if path is None or path == self._used_configuration:
+        stated = stated_configuration(self._config)
+        if path is None or path == stated:
             return
-        used = self._used_configuration or f"neo-daemons.toml or [tool.neo_daemons] from {root} upwards"
+        used = stated or f"neo-daemons.toml or [tool.neo_daemons] from {root} upwards"
         near = path.relative_to(root)
         names = ", ".join(file_daemons(path) or ()) or "none"
         reporting.add_section(

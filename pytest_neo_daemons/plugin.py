@@ -13,7 +13,6 @@ import pytest
 
 from .hookspecs import HookSpecs
 from .names import MARKER
-from .off import skip_what_needs_daemons
 from .options import add_options, is_fenced, is_on, refuse_without_flag, will_be_fenced, will_need_supervisor
 
 MARKER_HELP = (
@@ -62,6 +61,8 @@ def _configure(config: pytest.Config) -> None:
     on = is_on(config)
     fenced = is_fenced(config, on=on)
     if not on:
+        from .off import skip_what_needs_daemons
+
         refuse_without_flag(config)
         skip_what_needs_daemons(config)
         if fenced:

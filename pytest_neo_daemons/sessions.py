@@ -173,10 +173,12 @@ class _LeasedSession(Session):
 
     def definition(self, name: str) -> Definition | None:
         if self._definitions is None:  # asked once: they do not change during the run
-            settings = self.ask(Client.settings)
-            self._definitions = {definition.name: definition for definition in settings.definitions}
+            self._definitions = {definition.name: definition for definition in self._read_definitions()}
         # A copy: a project's fixture may modify it in place, and that must still be recognised as a change.
         return copy.deepcopy(self._definitions.get(name))
+
+    def _read_definitions(self) -> Iterable[Definition]:
+        return self.ask(Client.settings).definitions
 
 
 class OwnSession(_LeasedSession):
@@ -222,6 +224,9 @@ class OwnSession(_LeasedSession):
         self._owned.spawn()
         self._deaths += 1
         self.replaced += self._answered  # a supervisor that never answered does not count
+
+    def _read_definitions(self) -> Iterable[Definition]:
+        return self._owned.definitions  # the supervisor has them from us
 
     def leave(self) -> None:
         """Let the supervisor end as soon as no other process of the run uses it. Only `close` may follow."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from msgspec import Struct
 
 from neo_daemons.urls import redacted
 
-from .config_files import ini_directory, stated_configuration
+from .config_files import ini_directory
 from .options import flag, place_of
 
 LONGEST_S = 7 * 86400.0
@@ -23,7 +22,6 @@ NAMESPACE = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 class Options(Struct, frozen=True):
     """The options that the user passed or configured."""
 
-    config: Path | None
     keep_s: float
     attach: str | None
     """State directory of a running supervisor; "" means the project's; None: start our own session."""
@@ -78,7 +76,6 @@ def resolve(config: pytest.Config) -> Options:
             raise pytest.UsageError(f"{urls_place} {name}: given with different URLs; pass one URL per daemon")
     flag(config, "neo_daemons_required")
     return Options(
-        config=stated_configuration(config),
         keep_s=_duration_s(keep, keep_place) if keep and engine is None else 0.0,
         attach=attach,
         urls=tuple(named),

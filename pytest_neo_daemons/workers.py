@@ -1,7 +1,6 @@
 """Exchanges data between the controller of pytest-xdist and its workers."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: msgspec would compile each annotation anew in each process.
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path

@@ -10,12 +10,12 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from msgspec import UNSET
 
 from neo_daemons.definitions import AnyProbe, Definition, ExecProbe, FileProbe, HttpProbe, LogProbe, TcpProbe
+from neo_daemons.interpreter import installed_modules
 from neo_daemons.urls import is_url, redacted
 
 from .errors import ConfigError
@@ -35,6 +35,11 @@ def find_cycle(definitions: Iterable[Definition]) -> tuple[str, ...]:
     """Return a dependency cycle: daemons that each wait for the next, the first again at the end; empty if there is
     none."""
     graph = {definition.name: {*definition.after, *definition.requires} for definition in definitions}
+    if not any(graph.values()):
+        return ()
+    with installed_modules():  # here: most projects need no order
+        from graphlib import CycleError, TopologicalSorter
+
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -22,7 +22,7 @@ from .messages import ELSEWHERE, INVALID, REMEDIES, join, mask, may_be_secret, s
 from .schema_types import alternatives, element_types, fits, is_required, keys_of, structure_of, unconstrained
 from .source import MAX_DEPTH
 
-_MESSAGE = re.compile(r"(.*?)(?: - at `((?:key` in `)?\$(?:\.\w+|\[[\d.]+\])*)`)?", re.DOTALL)
+_MESSAGE = r"(?s)(.*?)(?: - at `((?:key` in `)?\$(?:\.\w+|\[[\d.]+\])*)`)?"
 """A message of msgspec: the problem and its place. The first part may quote any key of the file."""
 
 
@@ -90,7 +90,7 @@ class Reader:
             try:
                 return msgspec.convert(rest, kind)
             except msgspec.ValidationError as error:
-                match = _MESSAGE.fullmatch(str(error))
+                match = re.fullmatch(_MESSAGE, str(error))
                 message, path = match.groups("") if match is not None else (str(error), "")
             # msgspec stops at the first error: leave that part out and check the rest again.
             rest = copy.deepcopy(rest) if rest is raw else rest

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from neo_daemons.control.address import socket_path
 from neo_daemons.interpreter import installed_modules
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.supervision.platform import Platform, current_platform
@@ -52,6 +51,7 @@ def end_what_is_left(state_dir: StateDir, platform: Platform) -> tuple[Orphan, .
     """Stop the processes of a session whose lock the caller holds and whose supervisor is dead, even if its directory
     is gone. Return these processes."""
     with installed_modules():  # here: a test run that finds its session warm does not need it
+        from neo_daemons.control.address import socket_path
         from neo_daemons.supervision.reaping import reap
 
     ended = reap(state_dir, platform).ended

@@ -8,35 +8,30 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from neo_daemons import interpreter
 from neo_daemons.control.client import Client
 from neo_daemons.state_dir import StateDir, StateDirError
 from neo_daemons.status import Change
-from neo_daemons.supervision.platform import Lock, Platform, Process, SpawnSpec, current_platform
+from neo_daemons.supervision.platform import Lock, Platform, Process, SpawnSpec, current_platform, file_lock
 from neo_daemons.supervision.presence import Presence, presence
 from neo_daemons.unpatched import Unpatched
 
 from . import places
 from . import session as sessions
 from .clear import end_what_is_left
-from .session import Owner, SessionRecord
-from .standby import Standby
+from .session import Owner
 from .surroundings import environment
 from .warm import ENDED_S, POLL_S, stop_supervisor
 
 if TYPE_CHECKING:
     from neo_daemons.config.project import Configuration
+    from neo_daemons.definitions import Definition
+
+    from .standby import Standby
 
 LOCK_S = 2.0
 """How long to wait for the lock of a warm session, which may just be ending. One that stays locked is in use."""
 IN_USE = "another run is using them"
-
-
-def import_all() -> None:
-    """Import in advance what this module imports on demand: later a program's own modules may shadow it."""
-    current_platform()
 
 
 def stand_by() -> Standby:
@@ -45,24 +40,40 @@ def stand_by() -> Standby:
     Raises:
         OSError, StateDirError: it cannot be started.
     """
+    from .standby import Standby  # here: most processes need none
+
     return Standby(places.new(), current_platform())
 
 
 class Owned:
-    """A session that this process owns: its locked directory, and its supervisor while there is one."""
+    """A session that this process owns: its locked directory, and its supervisor while there is one.
 
-    def __init__(self, state_dir: StateDir, lock: Lock, platform: Platform, standby: Standby | None = None) -> None:
+    Args:
+        platform: None: it is loaded when it is needed. A run that finds its session warm starts and ends nothing.
+    """
+
+    def __init__(
+        self, state_dir: StateDir, lock: Lock, platform: Platform | None, standby: Standby | None = None
+    ) -> None:
         self.state_dir = state_dir
         self._standby = standby
         self._lock = lock
-        self._platform = platform
+        self._loaded = platform
         self.keep_s = 0.0
         """How long the supervisor keeps running after the run, in seconds."""
         self.not_reused: str | None = None
         """Why the session that was kept warm for the project was not used; None if it was, or there was none."""
         self._env: dict[str, str] = {}
-        self._record: SessionRecord | None = None
+        self.definitions: tuple[Definition, ...] = ()
+        """Those of the session, once it has begun."""
         self._supervisor: Process | None = None
+
+    @property
+    def _platform(self) -> Platform:
+        if self._loaded is None:
+            with interpreter.installed_modules():
+                self._loaded = current_platform()
+        return self._loaded
 
     def begin(self, configuration: Configuration, *, keep_s: float) -> bool:
         """Start the supervisor without waiting for it, or find a suitable one that was kept warm. Return whether one
@@ -74,15 +85,16 @@ class Owned:
         self.keep_s = keep_s if places.is_warm(self.state_dir) else 0.0
         # The environment as it is now: a supervisor that replaces another during a test gets the same environment.
         self._env = environment(os.environ)
-        owner = Owner(os.getpid(), self._platform.own_identity())
-        self._record = sessions.new(configuration, owner, keep_s=self.keep_s)
+        self.definitions = configuration.definitions
+        replaced: str | None = None
         try:
             if presence(self.state_dir) is Presence.RUNNING:
-                self.not_reused = sessions.differences(sessions.read(self.state_dir), self._record, self._env)
+                self.not_reused = sessions.differences(sessions.read(self.state_dir), configuration, self._env)
                 if self.not_reused is None:
                     return True
-                self._record = msgspec.structs.replace(self._record, replaced=self.not_reused)
+                replaced = self.not_reused
                 self._end_other()
+            owner = Owner(os.getpid(), self._platform.own_identity())
             if self.state_dir.path.exists():
                 end_what_is_left(self.state_dir, self._platform)
                 if not sessions.remove_files(self.state_dir, self._platform):
@@ -91,7 +103,8 @@ class Owned:
                         f"run: {self.state_dir.command('doctor')}"
                     )
             self.state_dir.create()
-            sessions.write(self.state_dir, self._record)
+            record = sessions.new(configuration, owner, keep_s=self.keep_s, replaced=replaced)
+            sessions.write(self.state_dir, record)
             self.spawn()
         except OSError as error:
             where = error.filename or self.state_dir.path
@@ -109,8 +122,7 @@ class Owned:
 
     def set_up(self, client: Client) -> list[Change]:
         """Give the definitions of this session to a supervisor that was kept warm. Return what changed."""
-        assert self._record is not None
-        return client.set_up(self._record.definitions, keep_s=self._record.keep_s)
+        return client.set_up(self.definitions, keep_s=self.keep_s)
 
     def spawn(self) -> None:
         """Start a supervisor on the session's directory, replacing one that died, if any.
@@ -181,7 +193,7 @@ class Owned:
         path = places.lock_of(self.state_dir)
         if alive or not (self.state_dir.path.exists() or path.exists()):
             return
-        lock = self._platform.lock(path) if path.parent.exists() else None
+        lock = file_lock.take(path) if path.parent.exists() else None
         end_what_is_left(self.state_dir, self._platform)
         if lock is not None:
             sessions.remove(self.state_dir, lock, self._platform)
@@ -196,19 +208,19 @@ def own(root: Path, source: Path | None, *, warm: bool, standby: Standby | None 
     Raises:
         StateDirError: there is no usable directory for it.
     """
-    platform = current_platform()
     not_reused = None
     if warm:
         state_dir = places.warm(root, source)
-        lock = _lock(state_dir, platform)
+        lock = _lock(state_dir)
         if lock is not None:
             if standby is not None:
                 standby.close()
-            return Owned(state_dir, lock, platform)
+            return Owned(state_dir, lock, None)
         not_reused = IN_USE
+    platform = current_platform()
     while True:
         state_dir = standby.state_dir if standby is not None else places.new()
-        lock = platform.lock(places.lock_of(state_dir))
+        lock = file_lock.take(places.lock_of(state_dir))
         if lock is not None:
             owned = Owned(state_dir, lock, platform, standby)
             owned.not_reused = not_reused
@@ -216,10 +228,10 @@ def own(root: Path, source: Path | None, *, warm: bool, standby: Standby | None 
         standby = None
 
 
-def _lock(state_dir: StateDir, platform: Platform) -> Lock | None:
+def _lock(state_dir: StateDir) -> Lock | None:
     deadline = Unpatched.monotonic() + LOCK_S
     while True:
-        lock = platform.lock(places.lock_of(state_dir))
+        lock = file_lock.take(places.lock_of(state_dir))
         if lock is not None or Unpatched.monotonic() > deadline:
             return lock
         Unpatched.sleep(POLL_S)

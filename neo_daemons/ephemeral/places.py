@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import stat
 import tempfile
 from pathlib import Path
@@ -64,7 +63,7 @@ def new() -> StateDir:
     Raises:
         StateDirError: as `base`.
     """
-    return StateDir(base() / f"run-{secrets.token_hex(6)}")
+    return StateDir(base() / f"run-{Unpatched.urandom(6).hex()}")
 
 
 def warm(root: Path, source: Path | None) -> StateDir:

@@ -1,13 +1,12 @@
 """Defines the files of a session. This module starts no process."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: msgspec would compile each annotation anew in each process.
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -17,14 +16,12 @@ from neo_daemons.definitions import Definition
 from neo_daemons.files import read_regular, write_struct, write_whole
 from neo_daemons.records import AnyPid, Identity
 from neo_daemons.state_dir import StateDir
+from neo_daemons.supervision.platform import Lock, Platform
 from neo_daemons.unpatched import Unpatched
 from neo_daemons.version import VERSION
 
 from .places import is_warm
 from .surroundings import differing, digests, environment
-
-if TYPE_CHECKING:
-    from neo_daemons.supervision.platform import Lock, Platform
 
 FILE = "session.json"
 WANTED = "wanted.json"
@@ -70,35 +67,41 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     """Why it was started although a session of the project was kept warm; None if there was none."""
 
 
-def new(configuration: Configuration, owner: Owner, *, keep_s: float = 0.0) -> SessionRecord:
+def new(
+    configuration: Configuration, owner: Owner, *, keep_s: float = 0.0, replaced: str | None = None
+) -> SessionRecord:
     """Create a session for the daemons of a configuration."""
     project = configuration.project
     return SessionRecord(
-        root=str(project.root),
-        cache=str(project.cache),
-        source=str(configuration.source) if configuration.source else None,
+        **_place(project, configuration.source),
         definitions=configuration.definitions,
         parallel=configuration.parallel,
         owner=owner,
         keep_s=keep_s,
         salt=(salt := Unpatched.urandom(16).hex()),
         environment=digests(project.environ, salt),
+        replaced=replaced,
     )
 
 
-def differences(kept: SessionRecord | None, new: SessionRecord, environ: Mapping[str, str]) -> str | None:
+def _place(project: Project, source: Path | None) -> dict[str, Any]:
+    return {"root": str(project.root), "cache": str(project.cache), "source": str(source) if source else None}
+
+
+def differences(kept: SessionRecord | None, configuration: Configuration, environ: Mapping[str, str]) -> str | None:
     """Return why a run cannot use a session that was kept warm; None if it can.
 
     Args:
         kept: that session; None if its file cannot be read.
-        new: the session that the run would create.
+        configuration: that of the run.
         environ: the environment of the run.
     """
     if kept is None:
         return UNREADABLE
+    here = {"version": VERSION, "python": sys.executable, **_place(configuration.project, configuration.source)}
     found = []
     for field, label in LABELS.items():
-        before, after = getattr(kept, field), getattr(new, field)
+        before, after = getattr(kept, field), here[field]
         if before != after:
             found.append(f"{label} changed ({before or 'none'} → {after or 'none'})")
     found += differing(kept.environment, digests(environ, kept.salt))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -19,7 +20,8 @@ from neo_daemons.records import DamagedRecord, SupervisorRecord, Unseen
 from neo_daemons.state_dir import StateDir
 from neo_daemons.unpatched import Unpatched
 
-from .platform import NotOurs, Platform, Process, Unverifiable, current_platform
+if TYPE_CHECKING:
+    from .platform import Platform, Process
 
 LOOKS = 5
 """A search is repeated as long as the lock changes meanwhile, at most this often."""
@@ -111,6 +113,8 @@ def find_supervisor(state_dir: StateDir, platform: Platform | None = None) -> Fo
 
 
 def _find(state_dir: StateDir, seen: Presence, platform: Platform | None) -> FoundSupervisor | None:
+    from .platform import NotOurs, Unverifiable, current_platform
+
     record, fault = _read(state_dir)
     if seen is Presence.ABSENT:
         return None
@@ -143,6 +147,8 @@ def _registered(state_dir: StateDir, platform: Platform) -> list[Process] | None
     """Return the supervisor that the user's registry knows, if it can be opened; None if it knows none. It is asked
     where the system does not tell who holds a deleted lock."""
     from neo_daemons import registry
+
+    from .platform import NotOurs, Unverifiable
 
     pid = registry.supervisor_of(state_dir.path)
     if pid is None:

@@ -62,7 +62,7 @@ class Recorder:
             record["spans"] = {name: list(span) for name, span in watch.spans(logs).items()}
             happened = [incident for incident in watch.incidents() if incident.daemon in names]
             events += [Event(incident.at, "died", str(incident)) for incident in happened]
-        record["events"] = [[at, kind, text[:MAX_TEXT]] for at, kind, text in events[:MAX_EVENTS]]
+        record["events"] = [[event.at, event.kind, event.text[:MAX_TEXT]] for event in events[:MAX_EVENTS]]
 
 
 class Phase(Struct):

@@ -116,6 +116,11 @@ class Inner:
         """Make one of our programs a file of the repository."""
         (self.root / name).write_text((PROGRAMS / program).read_text())
 
+    def loaded(self, process: str, package: str) -> set[str]:
+        """The modules of a package of ours that a process of the run had loaded at its end; see `loaded.py`."""
+        names = (self.root / f"loaded-{process}").read_text().splitlines()
+        return {name.removeprefix(f"{package}.") for name in names if name.startswith(f"{package}.")}
+
     def starts(self) -> int:
         """How often toy daemons have been started."""
         return len(self.pids.read_text().split()) if self.pids.exists() else 0

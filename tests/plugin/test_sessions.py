@@ -171,6 +171,7 @@ def test_a_run_whose_temporary_directory_is_deleted_leaves_no_process(inner: Inn
 @pytest.mark.long
 def test_a_warm_session_applies_a_changed_configuration_to_workers_too(inner: Inner) -> None:
     inner.configure(api=inner.toy(env={"COLOUR": "red"}))
+    inner.copy("loaded.py", "conftest.py")
     inner.write(
         "test_colour.py",
         """
@@ -193,6 +194,9 @@ def test_a_warm_session_applies_a_changed_configuration_to_workers_too(inner: In
     assert second.counts() == {"passed": 4}, second.text
     assert "api, kept warm by an earlier run, was updated: env changed" in second.text
     assert inner.starts() == 2
+    assert inner.loaded("gw0", "neo_daemons.supervision") == {"presence"}
+    assert inner.loaded("gw0", "neo_daemons.config") == {"errors"}, "the configuration is the controller's"
+    assert inner.loaded("gw0", "neo_daemons.ephemeral") == set()
 
 
 @pytest.mark.long

@@ -19,6 +19,7 @@ def pids_of(inner: Inner) -> dict[str, int]:
 
 def test_a_second_run_reuses_warm_daemons_except_those_that_changed(inner: Inner) -> None:
     inner.configure(api=inner.toy(), other=inner.toy())
+    inner.copy("loaded.py", "conftest.py")
     inner.write("test_warm.py", "def test_both(api, other):\n    assert api.state == other.state == 'ready'\n")
     first = inner.run("--neo-daemons-keep", "60s")
     assert first.counts() == {"passed": 1}, first.text
@@ -28,6 +29,10 @@ def test_a_second_run_reuses_warm_daemons_except_those_that_changed(inner: Inner
     assert second.counts() == {"passed": 1}, second.text
     assert (pids_of(inner), inner.starts()) == (before, 2)
     assert f"pid {before['api']}  reused" in second.text
+    needed = {"platform", "platform.contract", "platform.file_lock", "presence"}
+    assert inner.loaded("main", "neo_daemons.supervision") == needed, "nothing was started or ended"
+    assert inner.loaded("main", "neo_daemons.ephemeral").isdisjoint({"standby", "supervise"})
+    assert inner.loaded("main", "neo_daemons.control").isdisjoint({"address", "server"})
     inner.configure(api=inner.toy(), other=inner.toy(env={"COLOUR": "blue"}))
     third = inner.run("--neo-daemons-keep", "60s")
     assert third.counts() == {"passed": 1}, third.text
