@@ -24,10 +24,11 @@ ENOUGH = 300
 """Seeds within which every mutation is noticed."""
 RARELY_NOTICED = {
     "no_limit": 14,
-    "age_by_the_wall_clock": 27,
+    "age_by_the_wall_clock": 73,
+    "intent_after_the_spawn": 69,
     "an_exit_is_ignored_when_degraded": 23,
     "a_stop_of_what_has_ended_is_forgotten": 50,
-    "late_askers_share_a_look": 26,
+    "late_askers_share_a_look": 235,
     "looks_are_shared_for_a_second": 10,
     "adopted_daemons_leave_only_orphans_of_ours": 12,
     "one_holder_lets_all_go": 56,
