@@ -25,10 +25,8 @@ GONE = frozenset({"Z", "X", "x"})
 STOPPED = frozenset({"T", "t"})
 STAT_BYTES = 4096
 """More than /proc/PID/stat can hold: some 50 numbers and a short name."""
-ENVIRON_BYTES = 16_384
-"""Read at a time: more than most environments."""
 READ_BYTES = 16_384
-"""Read at a time of other files."""
+"""Read at a time: more than most files of ``/proc`` hold."""
 DELETED = " (deleted)"
 """The kernel's suffix for the name of an open file that has been deleted: d_path in fs/d_path.c."""
 _LITTLE = sys.byteorder == "little"
@@ -100,15 +98,9 @@ def newest() -> int | None:
     """Return the id that the newest process or thread got, whether it still runs or not; None if that is unknown. As
     long as it stays the same, none was created. proc(5): the last field of /proc/loadavg."""
     try:
-        descriptor = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return int(os.read(descriptor, 100).rpartition(b" ")[2]) or None
+        return int(read("/proc/loadavg").rpartition(b" ")[2]) or None
     except (OSError, ValueError):
         return None
-    finally:
-        os.close(descriptor)
 
 
 def read(path: str) -> bytes:
@@ -136,8 +128,8 @@ def environ(pid: int) -> bytes:
     """
     descriptor = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        found = os.read(descriptor, ENVIRON_BYTES)
-        while len(found) % ENVIRON_BYTES == 0 and (more := os.read(descriptor, ENVIRON_BYTES)):
+        found = os.read(descriptor, READ_BYTES)
+        while len(found) % READ_BYTES == 0 and (more := os.read(descriptor, READ_BYTES)):
             found += more
         return found
     finally:

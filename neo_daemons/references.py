@@ -1,11 +1,11 @@
 """References in a definition's strings: ``${port}``, ``${data_dir}``, ``${daemons.chroma.url}``, ``${env.HOME}``, ….
 
-``$$`` is a dollar sign. A bare ``$HOME`` is an error: it is data, or more often a mistake.
+The syntax is `string.Template`'s with dotted names; ``$$`` is a dollar sign.
 """
 
 from __future__ import annotations
 
-import re
+import string
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -27,20 +27,21 @@ LITERAL_FIELDS = frozenset({"pattern", "body", "query", "name"})
 """Fields that cannot hold references: in a regular expression, a dollar sign is an anchor."""
 
 
-_DOLLAR = re.compile(r"\$(\$|\{([A-Za-z][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*)\})?")
-"""Any dollar sign. The second group is the name in a reference; there is no first one if it is a bare dollar sign."""
+class _Template(string.Template):
+    idpattern = r"(?!)"  # only the braced form: a bare $HOME is data, or more often a mistake
+    braceidpattern = r"[a-z][a-zA-Z0-9_-]*(?:\.[a-zA-Z0-9_-]+)*"
 
 
 def names(text: str) -> list[str]:
-    """Return the references in `text`, in order, each once.
+    """Return the references in `text`, in order.
 
     Raises:
         ValueError: a ``$`` that is neither ``$$`` nor a ``${reference}``.
     """
-    found = list(_DOLLAR.finditer(text))
-    if any(match[1] is None for match in found):
+    template = _Template(text)
+    if not template.is_valid():
         raise ValueError(f"invalid reference in {text!r}; use ${{name}}, or $$ for a dollar sign")
-    return list(dict.fromkeys(match[2] for match in found if match[2] is not None))
+    return template.get_identifiers()
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:
@@ -53,7 +54,7 @@ def expand(text: str, values: Mapping[str, str]) -> str:
     for name in names(text):
         if name not in values:
             raise UnknownReference(name, values)
-    return _DOLLAR.sub(lambda match: "$" if match[2] is None else values[match[2]], text)
+    return _Template(text).substitute(values)
 
 
 def escape(text: str) -> str:

@@ -25,6 +25,7 @@ FAILING = """
 """
 
 
+@pytest.mark.oldest
 @MODES
 def test_failing_run_keeps_what_explains_it_without_secrets(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api={**SERVER, "env": {"X_SECRET": "of the definition", "PLAIN": "shown"}})

@@ -15,6 +15,7 @@ from .inner import HTTP, MODES, OVERRIDE, Inner, accepts, messages, results
 pytestmark = pytest.mark.long
 
 
+@pytest.mark.oldest
 @MODES
 def test_attached_tests_use_the_daemons_of_a_running_supervisor_and_leave_them_alone(
     inner: Inner, project: Project, mode: tuple[str, ...]

@@ -90,6 +90,7 @@ def test_a_fixture_that_makes_a_definition_no_supervisor_can_read_fails_only_the
     assert inner.starts() == 0
 
 
+@pytest.mark.oldest
 @MODES
 def test_only_the_overridden_definition_is_ever_started(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())

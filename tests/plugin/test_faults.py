@@ -69,7 +69,10 @@ def test_struck(broken, api, strike):
 
 def in_mode(mode: str, fault: str, *more: str) -> Any:
     """The values of a test, the mode last."""
-    return pytest.param(fault, *more, mode, marks=pytest.mark.long if mode == USUAL[fault] else pytest.mark.matrix)
+    marks = [pytest.mark.long if mode == USUAL[fault] else pytest.mark.matrix]
+    if mode == "alone" and fault in ("failing test", "setup error"):
+        marks.append(pytest.mark.oldest)
+    return pytest.param(fault, *more, mode, marks=marks)
 
 
 WORKERS = pytest.mark.parametrize(

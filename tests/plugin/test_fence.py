@@ -89,6 +89,7 @@ def behind(production: Production, inner: Inner) -> Inner:
     return inner
 
 
+@pytest.mark.oldest
 @MODES
 def test_a_connection_to_production_is_refused(production: Production, behind: Inner, mode: tuple[str, ...]) -> None:
     production.begin()

@@ -9,6 +9,7 @@ from .inner import COLOURED, MODES, OVERRIDE, Inner, lines, results
 pytestmark = pytest.mark.long
 
 
+@pytest.mark.oldest
 @MODES
 def test_an_isolated_test_has_its_own_daemon_which_ends_with_it(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy(data_dir="data"))

@@ -9,6 +9,7 @@ from .inner import MODES, Inner
 pytestmark = pytest.mark.long
 
 
+@pytest.mark.oldest
 @MODES
 def test_an_isolated_test_leaves_the_session_fixtures_of_others_alone(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())

@@ -15,6 +15,7 @@ SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
 """pytest-asyncio warns without it."""
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize(
     "mode",
     [

@@ -88,6 +88,7 @@ def by_name(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {test["id"].rpartition("::")[2]: test for test in data["tests"]}
 
 
+@pytest.mark.oldest
 @MODES
 def test_page_shows_what_happened_to_tests_and_daemons(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=SERVER, fragile=SERVER, unused=SERVER)
@@ -236,6 +237,7 @@ def test_doctest_is_a_test_on_the_page(inner: Inner) -> None:
     assert [test["o"] for test in page_of(inner)["tests"]] == ["failed"]
 
 
+@pytest.mark.oldest
 @MODES
 def test_module_that_cannot_be_collected_is_on_the_page(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=SERVER)

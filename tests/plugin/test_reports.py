@@ -37,6 +37,7 @@ def failures(outcome: Outcome) -> dict[str, str]:
     return {str(case.get("name")): "".join(case.itertext()) for case in cases}
 
 
+@pytest.mark.oldest
 @MODES
 def test_a_failing_test_shows_what_its_daemons_logged_meanwhile(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=SERVER, other=SERVER)
@@ -109,6 +110,7 @@ def test_a_failure_report_waits_until_the_supervisor_has_seen_a_death(inner: Inn
     assert "killed by SIGKILL" in failures(outcome)["test_killed"]
 
 
+@pytest.mark.oldest
 @MODES
 def test_a_failure_while_a_daemon_was_dead_says_so(inner: Inner, mode: tuple[str, ...]) -> None:
     inner.configure(api=inner.toy())

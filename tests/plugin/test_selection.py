@@ -14,6 +14,7 @@ from .inner import MODES, Inner, lines, messages, refused
 pytestmark = pytest.mark.long
 
 
+@pytest.mark.oldest
 @MODES
 def test_only_daemons_of_the_selected_tests_and_their_requirements_start_and_only_once(
     inner: Inner, mode: tuple[str, ...]

@@ -74,6 +74,7 @@ def configure(inner: Inner) -> None:
     inner.write("test_some.py", TESTS)
 
 
+@pytest.mark.oldest
 @MODES
 def test_tests_whose_daemon_is_not_installed_are_skipped_if_the_project_says_so(
     inner: Inner, mode: tuple[str, ...]
