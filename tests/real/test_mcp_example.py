@@ -102,7 +102,7 @@ def test_one_session_sees_chroma_and_its_orchestrator_come_and_go(project: Proje
     kill(chroma.pid)
     back = project.back("chroma", chroma.pid)
     seen = session.health("healthy", back.pid)
-    assert (seen["managed"], seen["restarts"]) == (True, 1)
+    assert (seen["managed"], seen["restarts"]) == (True, 1), project.events("chroma")
     session.call("remember", text="after the kill")
     assert session.call("recall") == ["before the kill", "after the kill"]
 
