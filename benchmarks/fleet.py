@@ -42,6 +42,7 @@ FOLLOWERS = 200
 CPUCLOCK_SCHED = 2
 """Of Linux: the kind of clock in a clock id that `clock_getcpuclockid` makes of a pid."""
 ENDURANCE, ENDURING = 10_000, 300
+ADOPTED, REPLACED = "crash to restart, adopted", "crash to restart, of what replaced it"
 GROWING = ("up", "all killed at once", "crash to restart", "status", "stop", "memory")
 
 
@@ -198,13 +199,17 @@ def _ours(results: Results, made: Fleet, peer: Ours, pace: Pace) -> None:
         for _ in range(pace.storms):
             _asked_in_a_storm(results, made, peer)
             time.sleep(APART_S)
-    peer.crash()
-    made.reports.read()
-    time.sleep(pace.settle_s)
-    results.add("idle CPU, adopted", name, n, made.idle(pace.idle_s)[0], "%")
-    for taken in made.crashes(pace.crashes):
-        results.add("crash to restart, adopted", name, n, taken * 1e3, "ms")
-    time.sleep(APART_S)
+    pairs = pace.crashes // 2
+    for done in range(0, pairs, n):  # what has crashed is adopted no more
+        peer.crash()
+        made.reports.read()
+        time.sleep(pace.settle_s)
+        if not done:
+            results.add("idle CPU, adopted", name, n, made.idle(pace.idle_s)[0], "%")
+        for what in (ADOPTED, REPLACED):  # the same ones
+            for taken in made.crashes(min(pairs - done, n)):
+                results.add(what, name, n, taken * 1e3, "ms")
+            time.sleep(APART_S)
 
 
 def _asked_in_a_storm(results: Results, made: Fleet, peer: Ours) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .command import BASE
 from .demand import IDLE, NOTHING
-from .fleet import growth
+from .fleet import ADOPTED, REPLACED, growth
 from .plugin import WITHOUT
 from .results import OURS, Results
 
@@ -61,7 +61,7 @@ def goals(results: Results) -> Iterator[Goal]:
         title = f"{crash}, n = {n}"
         yield Goal(1, f"{title}: median to runit's", limit, ratio(crash, n, "runit"))
         yield Goal(1, f"{title}: p95 to runit's", 2, tail(crash, n) / tail(crash, n, who="runit"))
-        yield Goal(1, f"{title}: adopted to child", 1.3, median(f"{crash}, adopted", n) / median(crash, n))
+        yield Goal(1, f"{title}: adopted to child", 1.3, median(ADOPTED, n) / median(REPLACED, n))
     for n in (3, 300):
         faster = 1 / ratio(crash, n, "supervisord")
         yield Goal(1, f"{crash}, n = {n}: times faster than supervisord", 100, faster, at_least=True)

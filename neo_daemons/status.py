@@ -4,6 +4,7 @@ Fields are only ever added.
 """
 
 # Without `from __future__ import annotations`: msgspec would compile each annotation anew in each process.
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -46,7 +47,7 @@ class DaemonStatus(Struct, frozen=True, kw_only=True, gc=False):
     ready: bool
     pid: int | None
     url: str | None
-    ports: dict[str, int]
+    ports: Mapping[str, int]
     restarts: int
     """How often the supervisor restarted it since it was last started manually or by `serve`."""
     uptime_s: float | None
@@ -78,7 +79,7 @@ class DaemonStatus(Struct, frozen=True, kw_only=True, gc=False):
     adopted: bool = False
     """Whether the process was adopted from an earlier supervisor."""
     version: str | None = None
-    env: dict[str, str] = {}
+    env: Mapping[str, str] = {}
     """Environment variables that programs which use the daemon need."""
     ready_after_s: float | None = None
     """Seconds from the latest spawn until it was ready."""

@@ -21,10 +21,12 @@ class Counting:
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
         self.gone: set[int] = set()
+        self.young: set[int] = set()
+        """For which the kernel counts no memory yet."""
 
     def usage(self, pids: Iterable[int]) -> Mapping[int, Usage]:
         self.asked.append(list(pids))
-        return {pid: Usage(0.0, pid) for pid in self.asked[-1] if pid not in self.gone}
+        return {pid: Usage(0.0, 0 if pid in self.young else pid) for pid in self.asked[-1] if pid not in self.gone}
 
 
 @pytest.fixture
@@ -128,6 +130,20 @@ async def test_many_are_measured_in_slices_with_other_work_in_between(platform: 
     await first
     await settle(asked)
     assert [len(pids) for pids in platform.asked] == [SLICE, SLICE + 10], "nothing is measured twice"
+
+
+def test_what_has_only_just_been_spawned_is_measured_again(platform: Any, clock: list[float]) -> None:
+    """`status` showed 0 bytes for two seconds."""
+    (daemon,) = daemons = fleet(1)
+    asked = measurements(platform, daemons)
+    platform.young.add(1)
+    asked.at_once()
+    assert daemon.run.meter.reading(clock[0]) is None
+    platform.young.clear()
+    asked.at_once()
+    reading = daemon.run.meter.reading(clock[0])
+    assert reading is not None
+    assert reading.rss_bytes == 1
 
 
 def test_what_is_gone_has_no_reading(platform: Any, clock: list[float]) -> None:

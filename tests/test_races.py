@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +338,38 @@ def test_nothing_is_started_after_a_supervisor_has_detached(tmp_path: Path) -> N
             await asyncio.sleep(0.01)
         assert api.run is None
         assert not supervisor.state_dir.daemon_record("api").exists()
+
+    asyncio.run(work())
+
+
+def test_nobody_waits_for_the_measurement_of_a_daemon_whose_exit_has_not_had_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        supervisor, _ = one(tmp_path)
+        await supervisor.start()
+        api = supervisor.daemon("api")
+        await api.wait_for(lambda daemon: daemon.ready)
+        run, turns = api.run, supervisor.context.turns
+        assert run is not None
+        assert math.isinf(run.meter.age_s()), "it was never measured, so who asks waits for that"
+        call, noticed = turns.call, asyncio.Event()
+        held: list[Callable[[], None]] = []
+
+        def hold(work: Callable[[], None]) -> None:
+            held.append(work)
+            noticed.set()
+
+        monkeypatch.setattr(turns, "call", hold)
+        os.kill(run.process.pid, signal.SIGKILL)
+        await asyncio.wait_for(noticed.wait(), PATIENCE_S)
+        assert not run.has_exited
+        assert not math.isinf(run.meter.age_s())
+        monkeypatch.undo()
+        for work in held:
+            call(work)
+        await supervisor.stop()
+        supervisor.release()
 
     asyncio.run(work())
 

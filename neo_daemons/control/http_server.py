@@ -32,6 +32,9 @@ KEPT_S = 30.0
 """A connection must send its next request within this."""
 GRACE_S = 1.0
 """At a shutdown, running requests may take this much longer."""
+SENT_AHEAD_BYTES = 1 << 19
+"""So much of an answer may wait for its client in the kernel, as far as that permits: while the loop is busy, each
+further part of it waits for another turn."""
 UNREAD_BYTES = 65_536
 """With more of a body than this waiting for its handler, no more is taken from the connection."""
 
@@ -116,6 +119,7 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         self.is_remote = link.family != socket.AF_UNIX
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT_AHEAD_BYTES)
         self._server.connections.add(self)
         self._wait_for_request(HEAD_S)
 

@@ -94,6 +94,8 @@ class Demand:
 
     def holders(self, name: str) -> tuple[Holder, ...]:
         """Return who needs a daemon, the longest first: holders of leases, and daemons that stand on it."""
+        if name not in self._holders and not self._dependants.get(name):
+            return ()  # as most daemons
         leases = self._holders.get(name, {})
         dependants = [self._fleet.daemons[other] for other in self._standing_on(name)]
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from neo_daemons.status import Cause, DaemonStatus, Explanation, JournalEntry
 
@@ -20,6 +21,9 @@ backoff."""
 EXPLAINED_LINES = 20
 IDLE = "idle"
 """The public name of the state of a daemon on demand that nobody needs. For the lifecycle, it is stopped."""
+
+NOTHING: Final[Mapping[str, str]] = {}
+"""The variables of the many daemons without any: a new object for each would wake the garbage collector."""
 
 Daemons = Mapping[str, SupervisedDaemon]
 
@@ -76,7 +80,7 @@ def status_of(
         settled=(state is State.READY and not changing) or is_settled(daemon, daemons, changing),
         pid=run.process.pid if run is not None else None,
         url=slot.url if definition.external or definition.ports or definition.url is not None else None,
-        ports=dict(slot.ports.numbers) if definition.ports else {},
+        ports=slot.ports.numbers,
         restarts=slot.restarts,
         uptime_s=round(run.age_s, 3) if run is not None else None,
         cpu_percent=reading.cpu_percent if reading is not None else None,
@@ -96,7 +100,7 @@ def status_of(
         enabled=definition.enabled,
         adopted=run is not None and run.adopted,
         version=launch.version if launch is not None else None,
-        env=slot.exports() if definition.exports else {},
+        env=slot.exports() if definition.exports else NOTHING,
         ready_after_s=past.ready_after_s,
         after=definition.after,
         missing=state is not State.READY and is_missing(daemon, daemons),

@@ -46,10 +46,15 @@ class Meter:
             now: the time of the measurement.
         """
         self.measured_at = now
-        if usage is not None:
-            self.cpu_s += max(usage.cpu_s - self._used_s, 0.0)
-            self._used_s = usage.cpu_s
-        self._reading = Reading(self._cpu.percent(usage.cpu_s, age_s), usage.rss_bytes) if usage is not None else None
+        self._reading = None
+        if usage is None:
+            return
+        self.cpu_s += max(usage.cpu_s - self._used_s, 0.0)
+        self._used_s = usage.cpu_s
+        if usage.rss_bytes:
+            self._reading = Reading(self._cpu.percent(usage.cpu_s, age_s), usage.rss_bytes)
+        else:  # it was spawned only just now: whoever asks next measures it again
+            self.measured_at = -math.inf
 
     def age_s(self) -> float:
         """Return how long ago it was last measured, successfully or not, in seconds; infinite if never."""

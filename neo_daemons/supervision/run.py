@@ -88,6 +88,8 @@ class Run:
 
         def on_end(status: ExitStatus) -> None:
             self.slot.context.census.forget(process)
+            # Until its turn comes, nobody waits for a measurement of what is gone.
+            self.meter.take(None, age_s=self.age_s, now=time.monotonic())
             self.slot.context.turns.call(functools.partial(has_ended, status))
 
         def has_ended(status: ExitStatus) -> None:
