@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-PER_TURN = 8
+PER_TURN = 4
 """Pieces of work in one turn of the loop. Each takes up to 2 ms."""
 
 
