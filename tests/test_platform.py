@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from neo_daemons.supervision.platform import (
     Platform,
     Process,
     SpawnSpec,
+    pidfd,
     programs,
     spawning,
 )
@@ -122,6 +124,27 @@ def test_the_exit_status_of_a_child_is_reported(platform: Platform, code: str, s
         assert not process.is_alive()
         assert not process.signal(signal.SIGTERM)
         process.close()
+
+    run(work())
+
+
+def test_many_exits_are_spread_over_turns_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a thousand daemons at once kept the supervisor from answering for 50 ms."""
+    monkeypatch.setattr(pidfd, "EXITS_PER_TURN", 3)
+
+    async def work() -> None:
+        platform, exits, turn = LinuxPlatform(), [], 0
+        processes = [spawn(platform, "true") for _ in range(8)]
+        until(lambda: True if not any(process.is_alive() for process in processes) else None, "all to exit")
+        for process in processes:
+            process.watch(lambda status: exits.append((turn, status)))
+        while len(exits) < len(processes):
+            await asyncio.sleep(0)
+            turn += 1
+        assert {status for _, status in exits} == {ExitStatus(code=0)}
+        assert sorted(Counter(turn for turn, _ in exits).values()) == [2, 3, 3]
+        for process in processes:
+            process.close()
 
     run(work())
 

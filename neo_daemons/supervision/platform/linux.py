@@ -23,7 +23,7 @@ from neo_daemons.records import Identity
 from . import spawning
 from .common import mark_in, resolve_local
 from .contract import FileChanges, Mark, NotOurs, Process, SpawnSpec, Unverifiable, Usage
-from .pidfd import PidfdProcess, has_ended
+from .pidfd import ExitsPerTurn, PidfdProcess, has_ended
 from .posix import PosixPlatform
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class LinuxPlatform(PosixPlatform):
     def __init__(self, *, pidfds: bool = True) -> None:
         super().__init__()
         self._has_pidfds = pidfds
+        self._exits = ExitsPerTurn()
         self._spawned: set[int] = set()
         """The pids of the children that we spawned and watch. No other process can have them."""
         self._is_alone = False
@@ -114,7 +115,7 @@ class LinuxPlatform(PosixPlatform):
         # An unreaped child keeps its pid, so this cannot open another process.
         pidfd = os.pidfd_open(popen.pid)
         self._spawned.add(popen.pid)
-        return PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, popen, self._forget)
+        return PidfdProcess(popen.pid, self._identity(popen.pid, pidfd), pidfd, self._exits, popen, self._forget)
 
     def _forget(self, pid: int) -> None:
         """Note that another process may have this pid now. What the process has left is reaped soon."""
@@ -153,7 +154,7 @@ class LinuxPlatform(PosixPlatform):
         except ProcessLookupError:
             os.close(pidfd)
             return None
-        return PidfdProcess(pid, identity, pidfd, None)
+        return PidfdProcess(pid, identity, pidfd, self._exits, None)
 
     def _identity(self, pid: int, pidfd: int) -> Identity:
         found = os.fstat(pidfd)

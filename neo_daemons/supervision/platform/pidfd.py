@@ -31,6 +31,9 @@ PIDFD_INFO = struct.Struct("=QQIIIIIIIIIIIi")
 """struct pidfd_info in its first, 64-byte version: mask, cgroupid, pid, tgid, ppid, eight ids, exit_code."""
 PIDFD_GET_INFO = (3 << 30) | (PIDFD_INFO.size << 16) | (0xFF << 8) | 11
 """_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)."""
+EXITS_PER_TURN = 100
+"""Exits that are dealt with in one turn of the event loop, for some milliseconds. In the next turn the kernel reports
+the others again, beside the requests of clients."""
 TRACED_POLL_S = 0.05
 REAPED_SOON_S = (0.0005, 0.001, 0.002)
 REAPED_LATE_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
@@ -68,10 +71,30 @@ def _ask_until_reaped(
         on_learned(status)
 
 
+class ExitsPerTurn:
+    """How many more exits may be dealt with in this turn of the event loop."""
+
+    def __init__(self) -> None:
+        self._left: int | None = None
+        """None if there was none in this turn."""
+
+    def take(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether one more may be dealt with now."""
+        if self._left is None:
+            self._left = EXITS_PER_TURN
+            loop.call_soon(self._next_turn)
+        self._left -= 1
+        return self._left >= 0
+
+    def _next_turn(self) -> None:
+        self._left = None
+
+
 class PidfdProcess(Process):
     """A process held by a pidfd.
 
     Args:
+        exits: those of all processes.
         popen: set for our own child.
         on_reaped: called with the pid once another process may have it, or once this is closed.
     """
@@ -81,12 +104,14 @@ class PidfdProcess(Process):
         pid: int,
         identity: Identity,
         pidfd: int,
+        exits: ExitsPerTurn,
         popen: subprocess.Popen[bytes] | None,
         on_reaped: Callable[[int], None] = lambda pid: None,
     ) -> None:
         self.pid = pid
         self.identity = identity
         self._pidfd = pidfd
+        self._exits = exits
         self._popen = popen
         self._on_reaped = on_reaped
         self._on_exit: Callable[[ExitStatus], None] | None = None
@@ -106,6 +131,8 @@ class PidfdProcess(Process):
 
     def _readable(self) -> None:
         assert self._loop is not None
+        if not self._exits.take(self._loop):
+            return
         self._loop.remove_reader(self._pidfd)
         if self._popen is not None:
             self._reap()
