@@ -18,7 +18,8 @@ STANDBY = pytest.StashKey["Standby"]()
 def begin(config: pytest.Config) -> None:
     """Start it. If that fails, one is started when the session begins, which reports why."""
     with contextlib.suppress(Exception), installed_modules():
-        from neo_daemons.ephemeral.launch import stand_by
+        # Not from `launch`: the supervisor imports its modules while this process imports those of the client.
+        from neo_daemons.ephemeral.standby import stand_by
 
         config.stash[STANDBY] = standby = stand_by()
         config.add_cleanup(standby.close)

@@ -102,7 +102,7 @@ def test_no_other_command_loads_it() -> None:
     code = (
         "import sys\nfrom neo_daemons.cli import main\n"
         "main(['status', '--state-dir', '/nowhere/at-all'])\n"
-        "print([name for name in ('argcomplete', 'difflib', 'rich') if name in sys.modules])"
+        "print([name for name in ('argcomplete', 'difflib', 'rich', 'shutil') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=120, check=True)
     assert done.stdout == "[]\n", done.stderr

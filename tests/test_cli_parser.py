@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 
 import pytest
 
-from neo_daemons.cli import main
+from neo_daemons.cli import formatters, main
 from neo_daemons.cli.examples import EXAMPLES
 from neo_daemons.cli.parser import COMMANDS, command_parser
 
@@ -65,3 +66,21 @@ def test_each_command_names_itself_in_its_help_which_fits_80_columns(
     out = capsys.readouterr().out
     assert out.startswith(f"usage: neo-daemons {name} ")
     assert [line for line in out.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("columns", ["40", " 60 ", "200", "0", "-5", "wide", None])
+def test_help_is_as_wide_as_argparse_would_make_it(columns: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", columns)
+    for ours, theirs in (
+        (formatters.plain_help, argparse.HelpFormatter),
+        (formatters.command_help, argparse.RawDescriptionHelpFormatter),
+    ):
+        texts = []
+        for formatter in (ours, theirs):
+            parser = argparse.ArgumentParser(prog="neo", description="long " * 60, formatter_class=formatter)
+            parser.add_argument("--option", help="word " * 60)
+            texts.append(parser.format_help())
+        assert texts[0] == texts[1]

@@ -40,9 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for argument in given:
         if not is_text(argument):
             options.parser.error(f"{argument!r} is not UTF-8")
-    if options.command != "serve":
-        # What is imported stays. To look for garbage in it would take a tenth of the time of a short command.
-        gc.disable()
+    if options.command == "serve":
+        gc.enable()  # it runs for long
     from neo_daemons.config.errors import ConfigError
     from neo_daemons.control.client import ControlError, NoSupervisor
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 from neo_daemons.similar import closest
 from neo_daemons.version import VERSION
 
-from . import engine_options, values
+from . import engine_options, formatters, values
 from .codes import UNKNOWN, USAGE
 from .examples import EXAMPLES
 from .streams import say
@@ -48,6 +48,7 @@ def command_parser(given: Sequence[str]) -> argparse.ArgumentParser:
         "4 already supervised, 5 a required daemon cannot run. `health` has its own: 0 healthy, 1 degraded, "
         "2 unhealthy, 3 unknown.",
         allow_abbrev=False,
+        formatter_class=formatters.plain_help,
     )
     parser.add_argument("--version", action="version", version=f"neo-daemons {VERSION}")
     commands = parser.add_subparsers(prog=parser.prog, dest="command", metavar="COMMAND", required=True)
@@ -58,7 +59,7 @@ def command_parser(given: Sequence[str]) -> argparse.ArgumentParser:
             help=text,
             description=_filled(text),
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=formatters.command_help,
         )
         command.set_defaults(parser=command)
         if name in given:

@@ -34,17 +34,6 @@ LOCK_S = 2.0
 IN_USE = "another run is using them"
 
 
-def stand_by() -> Standby:
-    """Start a supervisor for a session to come.
-
-    Raises:
-        OSError, StateDirError: it cannot be started.
-    """
-    from .standby import Standby  # here: most processes need none
-
-    return Standby(places.new(), current_platform())
-
-
 class Owned:
     """A session that this process owns: its locked directory, and its supervisor while there is one.
 

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 
 from neo_daemons import interpreter
 from neo_daemons.state_dir import StateDir
-from neo_daemons.supervision.platform import Platform, Process, SpawnSpec
+from neo_daemons.supervision.platform import Platform, Process, SpawnSpec, current_platform
 from neo_daemons.unpatched import Unpatched
 
-from .places import open_output
+from .places import new, open_output
 
 END = b"\0"
 """What the order ends with: an empty variable."""
@@ -96,6 +96,15 @@ class Standby:
         if writer >= 0:
             os.close(writer)
         return writer >= 0
+
+
+def stand_by() -> Standby:
+    """Start a supervisor for a session to come.
+
+    Raises:
+        OSError, StateDirError: it cannot be started.
+    """
+    return Standby(new(), current_platform())
 
 
 def await_order(pipe: int, state_dir: StateDir) -> bool:
