@@ -89,6 +89,7 @@ class StateDir:
         self.data = path / "data"
         self.open_data = Path(f"/var/tmp/neo-daemons-{os.geteuid()}-{path.name}")  # noqa: S108 - made private
         """Where a session puts the data of daemons that run as another user: they may not enter `path`."""
+        self._daemon_locks: dict[str, Path] = {}
 
     def command(self, words: str) -> str:
         """Return the command line that runs a command, such as ``up``, on this state directory."""
@@ -104,7 +105,12 @@ class StateDir:
 
     def daemon_lock(self, name: str) -> Path:
         """Return the path of the file that the daemon's processes keep locked while any of them is running."""
-        return self.daemons / f"{name}.lock"
+        # Each run asks for it. pathlib interns the name of a file that it has not met, which costs memory even if the
+        # path is forgotten at once: the interpreter's table of interned strings grows with all that were.
+        path = self._daemon_locks.get(name)
+        if path is None:
+            path = self._daemon_locks[name] = self.daemons / f"{name}.lock"
+        return path
 
     def daemon_socket(self, name: str) -> Path:
         """Return the path of the socket at which an instance that speaks stdio waits for its client. It may be too long

@@ -138,9 +138,7 @@ def _load(
     config: pytest.Config, options: Options, file: Path | None, state_dir: StateDir
 ) -> tuple[Configuration, dict[str, Definition]]:
     with installed_modules():
-        import tomllib  # noqa: F401 - `load` imports it, and the next one
-
-        import platformdirs  # noqa: F401
+        import tomllib  # noqa: F401 - `load` imports it
 
         from neo_daemons.config.checks import check_order
         from neo_daemons.config.configuration import load

@@ -12,6 +12,7 @@ import pytest
 from filelock import Timeout
 
 from neo_daemons.locks import is_held, supervisor_lock
+from neo_daemons.state_dir import StateDir
 from neo_daemons.supervision.platform import current_platform
 
 
@@ -65,3 +66,10 @@ def test_checking_a_lock_creates_no_file_and_follows_no_link(tmp_path: Path) -> 
     (tmp_path / "target").touch()
     with pytest.raises(OSError, match=os.strerror(40)):
         is_held(tmp_path / "link")
+
+
+def test_the_path_of_a_daemons_lock_is_made_once(tmp_path: Path) -> None:
+    """Else each run would add to the interpreter's table of interned strings."""
+    state = StateDir(tmp_path)
+    assert state.daemon_lock("a") is state.daemon_lock("a")
+    assert state.daemon_lock("b") == tmp_path / "daemons" / "b.lock"

@@ -261,6 +261,15 @@ def test_no_home_directory_means_a_cache_that_only_provisions_miss(monkeypatch: 
     assert default_cache({CACHE_VARIABLE: "/somewhere"}) == Path("/somewhere")
 
 
+def test_the_cache_is_where_this_system_keeps_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    usual = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    assert default_cache({}) == Path("/home/somebody", usual, "neo-daemons")
+    assert default_cache({"XDG_CACHE_HOME": "relative"}) == Path("/home/somebody", usual, "neo-daemons")
+    assert default_cache({"XDG_CACHE_HOME": "/caches"}) == Path("/caches/neo-daemons")
+    assert default_cache({"XDG_CACHE_HOME": "/caches", CACHE_VARIABLE: "/stated"}) == Path("/stated")
+
+
 def test_a_socket_is_put_where_this_user_can_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("x" * 200)
     for useless in ("/nonexistent", "relative", "/etc/passwd", f"/tmp/{NOT_UTF8}", "x" * 300, ""):

@@ -15,7 +15,7 @@ from .harness import Project, toy
 
 SCRIPT = str(Path(sysconfig.get_path("scripts")) / "neo-daemons")
 THIRD_PARTY = (
-    "anyio", "certifi", "filelock", "h11", "httpcore", "httpx", "idna", "msgspec", "platformdirs", "psutil", "rich",
+    "anyio", "certifi", "filelock", "h11", "httpcore", "httpx", "idna", "msgspec", "psutil", "rich",
     "tenacity",
 )  # fmt: skip
 IN_USE_BEFORE_US = frozenset(

@@ -3,6 +3,7 @@ configuration, once it has been read."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from msgspec import Struct
@@ -50,7 +51,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
 
 def default_cache(environ: dict[str, str]) -> Path:
     """Return the user's cache directory for this program, or the one that ``NEO_DAEMONS_CACHE_DIR`` names. Nothing is
-    created: most projects keep nothing there.
+    created: most projects keep nothing there. A relative ``XDG_CACHE_HOME`` is to be ignored, says the specification.
 
     Raises:
         ValueError: the variable does not contain a valid path.
@@ -58,10 +59,11 @@ def default_cache(environ: dict[str, str]) -> Path:
     stated = environ.get(CACHE_VARIABLE)
     if stated:
         return real_path(stated)
-    import platformdirs  # only to read a configuration
-
+    caches = environ.get("XDG_CACHE_HOME", "")
+    if not caches.startswith("/"):
+        caches = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
     try:
-        usual = Path(platformdirs.user_cache_dir("neo-daemons"))
-    except (RuntimeError, ValueError):
+        usual = Path(caches, "neo-daemons").expanduser()
+    except RuntimeError:
         return HOMELESS_CACHE
     return usual if usual.is_absolute() and is_text(usual) else HOMELESS_CACHE

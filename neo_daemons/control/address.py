@@ -10,7 +10,6 @@ import ipaddress
 import os
 import socket
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -55,6 +54,8 @@ def _short_directories() -> Iterator[Path]:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
         yield Path(runtime)
+    import tempfile  # few state directories have so long a path
+
     with contextlib.suppress(FileNotFoundError):  # none of them is writable
         yield Path(tempfile.gettempdir())
     yield Path("/tmp")  # noqa: S108 - made private

@@ -1,6 +1,6 @@
 """The restart policy, a pure function: from a daemon's history and how a run ended to a verdict with delay and reason.
 
-The clock (monotonic seconds) and the randomness are arguments. tenacity supplies the waiting and stopping strategies.
+The clock (monotonic seconds) and the randomness are arguments.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import random
 from collections import deque
 
 from msgspec import Struct
-from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential
-from tenacity.wait import wait_base
 
 from neo_daemons.definitions import Restart
 from neo_daemons.status import Cause
@@ -52,43 +50,16 @@ class History:
         self.restarts.clear()
 
 
-class wait_jitter(wait_base):
-    """Add up to `fraction` of another strategy's wait to it, from a given generator (tenacity's own jitter uses the
-    global one)."""
-
-    def __init__(self, wait: wait_base, fraction: float, rng: random.Random) -> None:
-        self._wait, self._fraction, self._rng = wait, fraction, rng
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        delay = float(self._wait(retry_state))
-        return delay + delay * self._fraction * self._rng.random()
-
-
-class wait_first_at_once(wait_base):
-    """Do not wait before the first retry; then follow another strategy from its start."""
-
-    def __init__(self, wait: wait_base) -> None:
-        self._wait = wait
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        if retry_state.attempt_number <= 1:
-            return 0.0
-        return float(self._wait(_attempt(retry_state.attempt_number - 1)))
-
-
-def _attempt(number: int) -> RetryCallState:
-    state = RetryCallState(_RETRYING, None, (), {})
-    state.attempt_number = number
-    return state
-
-
-_RETRYING = Retrying()
-
-
 def delay_s(restart: Restart, failures: int, rng: random.Random) -> float:
-    """Return the seconds before the restart after the `failures`-th consecutive failure, counted from 1."""
-    exponential = wait_exponential(multiplier=restart.base_s, exp_base=restart.factor, max=restart.ceiling_s)
-    return float(wait_first_at_once(wait_jitter(exponential, restart.jitter, rng))(_attempt(failures)))
+    """Return the seconds before the restart after the `failures`-th consecutive failure, counted from 1: none before
+    the first, then exponentially more up to a ceiling, and up to a fraction of that in addition."""
+    if failures <= 1:
+        return 0.0
+    try:
+        delay = min(restart.base_s * restart.factor ** (failures - 2), restart.ceiling_s)
+    except OverflowError:  # after a thousand failures
+        delay = restart.ceiling_s
+    return delay + delay * restart.jitter * rng.random()
 
 
 def may_kill(restart: Restart, history: History, now: float) -> bool:
@@ -157,7 +128,7 @@ def decide(
         return Verdict(Event.PARK, None, f"{detail}; restart = {restart.when!r}")
     _drop_before(history.restarts, now - restart.window_s)
     history.restarts.append(now)
-    if stop_after_attempt(restart.limit + 1)(_attempt(len(history.restarts))):
+    if len(history.restarts) > restart.limit:
         limit = f"{restart.limit} within {restart.window_s:g} s"
         reason = f"restart limit reached ({limit}); first cause: {history.first_cause}"
         return Verdict(Event.PARK, revival_s(restart), reason)

@@ -16,8 +16,6 @@ import math
 import os
 import re
 import secrets
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -275,6 +273,8 @@ def _why(error: OSError) -> str:
 
 def try_now(provision: Provision, platform: Platform, env: Mapping[str, str], cwd: str) -> str | None:
     """Say what is wrong with an existing provision; None if it works. Changes nothing; for use outside a supervisor."""
+    import tempfile  # supervisors do without
+
     log = None
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
@@ -313,6 +313,8 @@ def _put_aside(path: Path) -> Path:
 def _remove(path: Path) -> None:
     """Remove a directory or a file. Programs that have files in it open can still use them."""
     if path.is_dir() and not path.is_symlink():
+        import shutil  # it loads three libraries for archives, and few supervisors remove anything
+
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
