@@ -40,8 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for argument in given:
         if not is_text(argument):
             options.parser.error(f"{argument!r} is not UTF-8")
-    if options.command == "serve":
-        gc.enable()  # it runs for long
     from neo_daemons.config.errors import ConfigError
     from neo_daemons.control.client import ControlError, NoSupervisor
 

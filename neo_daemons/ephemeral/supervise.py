@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -269,6 +270,8 @@ def main(directory: str, pipe: str | None = None) -> int | str:
     state_dir = StateDir(Path(directory))
     if pipe is not None and not await_order(int(pipe), state_dir):
         return 0
+    gc.freeze()
+    gc.enable()
     record = sessions.read(state_dir)
     if record is None:
         return f"{state_dir.path} does not contain a session of this version"
