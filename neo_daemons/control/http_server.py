@@ -119,7 +119,8 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         self.is_remote = link.family != socket.AF_UNIX
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT_AHEAD_BYTES)
+        with contextlib.suppress(OSError):  # some systems refuse more than they permit
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT_AHEAD_BYTES)
         self._server.connections.add(self)
         self._wait_for_request(HEAD_S)
 
