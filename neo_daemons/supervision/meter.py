@@ -53,7 +53,7 @@ class Meter:
         self._used_s = usage.cpu_s
         if usage.rss_bytes:
             self._reading = Reading(self._cpu.percent(usage.cpu_s, age_s), usage.rss_bytes)
-        else:  # it was spawned only just now: whoever asks next measures it again
+        else:  # it has just been spawned, and is measured again for the next client that asks
             self.measured_at = -math.inf
 
     def age_s(self) -> float:
